@@ -1,0 +1,391 @@
+//! What a pipeline file says: one struct per kind of component. They parse the file, and are its schema and reference.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Secret, Size, Span};
+
+/// A pipeline: one source, its transforms, and the sinks that they feed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pipeline {
+    /// Slot, publication, metrics and dead letters are named after it.
+    pub name: String,
+    /// Who owns the pipeline; limits come from the host file.
+    pub tenant: Option<String>,
+    /// Name and settings of the one source.
+    pub source: (String, Source),
+    /// Embedding models that the host calls for the handlers.
+    pub embedders: IndexMap<String, Embedder>,
+    /// Handlers.
+    pub transforms: IndexMap<String, Transform>,
+    /// Where the commands go.
+    pub sinks: IndexMap<String, Sink>,
+}
+
+/// A source by its `type`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// Postgres' write-ahead log.
+    Postgres(PostgresSource),
+}
+
+/// Streams the committed changes of tables from Postgres' write-ahead log.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSource {
+    /// `postgres://user:password@host:port/database?sslmode=…`. The role needs REPLICATION.
+    pub url: Secret,
+    /// A file with the password, read again at each connection; for passwords that rotate.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Tables as `schema.table`; `*` in the table's name stands for any characters.
+    pub tables: Vec<String>,
+    /// Which existing rows to bring over before streaming. `never`: only changes from now on.
+    #[serde(default)]
+    pub snapshot: Snapshot,
+    /// Name of the replication slot. Default: the pipeline's name with `-` as `_`, after `pgstream_`.
+    #[serde(default)]
+    pub slot: Option<String>,
+    /// Name of the publication. Default: as for `slot`.
+    #[serde(default)]
+    pub publication: Option<String>,
+    /// When a batch closes.
+    #[serde(default)]
+    pub batch: SourceBatch,
+}
+
+/// Which existing rows to bring over before streaming.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Snapshot {
+    /// None: only changes made from now on.
+    #[default]
+    Never,
+}
+
+/// When a batch of events closes: at whichever limit comes first.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceBatch {
+    /// Events in a batch.
+    pub max_events: usize,
+    /// Bytes of a batch.
+    pub max_bytes: Size,
+    /// How long an unfilled batch waits for more events.
+    pub linger: Span,
+}
+
+impl Default for SourceBatch {
+    fn default() -> Self {
+        Self {
+            max_events: 1000,                       // where the boundary's cost per call has become small
+            max_bytes: Size(4 << 20),               // bounds the memory of a batch of wide rows
+            linger: Span(Duration::from_millis(5)), // unnoticed by people, long enough to gather a burst
+        }
+    }
+}
+
+/// An embedder by its `type`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Embedder {
+    /// Feature hashing: offline and deterministic, for demos and tests.
+    Hash(HashEmbedder),
+    /// Any endpoint that speaks OpenAI's protocol.
+    OpenAi(OpenAiEmbedder),
+}
+
+/// Hashes words and character n-grams into a vector. Finds shared words, knows nothing of meaning.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HashEmbedder {
+    /// Length of the vectors.
+    pub dimension: usize,
+}
+
+/// Any endpoint that speaks OpenAI's `/embeddings`: OpenAI, Ollama, vLLM, TEI.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenAiEmbedder {
+    /// Base URL up to and without `/embeddings`, such as `https://api.openai.com/v1`.
+    pub url: String,
+    /// The model's name.
+    pub model: String,
+    /// Sent as bearer token; leave out for servers without one.
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+    /// Asks the model for vectors of this length (`dimensions`); leave out for the model's own.
+    #[serde(default)]
+    pub dimension: Option<usize>,
+    /// Texts in one request.
+    #[serde(default = "OpenAiEmbedder::default_max_texts")]
+    pub max_texts: usize,
+    /// Requests in flight at once.
+    #[serde(default = "OpenAiEmbedder::default_concurrency")]
+    pub concurrency: usize,
+    /// How long one request may take.
+    #[serde(default = "OpenAiEmbedder::default_timeout")]
+    pub timeout: Span,
+}
+
+impl OpenAiEmbedder {
+    fn default_max_texts() -> usize {
+        128 // below every provider's limit; larger requests gain little
+    }
+    fn default_concurrency() -> usize {
+        4
+    }
+    fn default_timeout() -> Span {
+        Span(Duration::from_secs(30))
+    }
+}
+
+/// A transform by its `type`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Transform {
+    /// A WebAssembly component.
+    Wasm(WasmTransform),
+}
+
+/// Hands batches of events to a WebAssembly component.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WasmTransform {
+    /// Sources whose events it gets.
+    pub inputs: Vec<String>,
+    /// The component's file, relative to the pipeline file.
+    pub component: PathBuf,
+    /// What the handler reads through `config.get`.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// Embedders that the handler may use. The first embeds texts of vectors that no embedder is named after.
+    #[serde(default)]
+    pub embedders: Vec<String>,
+    /// Batches handled at once, each on a thread and an instance of its own.
+    #[serde(default = "WasmTransform::default_workers")]
+    pub workers: usize,
+    /// What one call may use up.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+impl WasmTransform {
+    fn default_workers() -> usize {
+        1 // a second one only pays where the handler, not the database, is what is slow
+    }
+}
+
+/// What one call of a handler may use up; beyond it the call ends, not the host.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Linear memory of an instance.
+    pub memory: Size,
+    /// Time that a call may compute; waiting for an embedder does not count.
+    pub deadline: Span,
+    /// Bytes that a call may answer.
+    pub output: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: Size(64 << 20), deadline: Span(Duration::from_secs(1)), output: Size(16 << 20) }
+    }
+}
+
+/// A sink by its `type`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sink {
+    /// A table with pgvector columns.
+    Pgvector(PgvectorSink),
+    /// A Qdrant server.
+    Qdrant(QdrantSink),
+    /// Qdrant's engine inside the host.
+    QdrantEdge(QdrantEdgeSink),
+    /// JSON lines in a file.
+    File(FileSink),
+    /// JSON lines on standard output.
+    Stdout(StdoutSink),
+    /// Nothing: to measure what lies before it.
+    Blackhole(BlackholeSink),
+}
+
+impl Sink {
+    /// Names of the transforms, or of their `.rejected` outputs, that feed the sink.
+    pub fn inputs(&self) -> &[String] {
+        match self {
+            Sink::Pgvector(sink) => &sink.inputs,
+            Sink::Qdrant(sink) => &sink.inputs,
+            Sink::QdrantEdge(sink) => &sink.inputs,
+            Sink::File(sink) => &sink.inputs,
+            Sink::Stdout(sink) => &sink.inputs,
+            Sink::Blackhole(sink) => &sink.inputs,
+        }
+    }
+
+    /// When a write of the sink closes.
+    pub fn batch(&self) -> SinkBatch {
+        match self {
+            Sink::Pgvector(sink) => sink.batch.clone(),
+            Sink::Qdrant(sink) => sink.batch.clone(),
+            Sink::QdrantEdge(sink) => sink.batch.clone(),
+            Sink::File(_) | Sink::Stdout(_) | Sink::Blackhole(_) => SinkBatch::default(),
+        }
+    }
+}
+
+/// Writes points as rows of a Postgres table with pgvector columns, and the position in the same transaction.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PgvectorSink {
+    /// Transforms whose commands it writes.
+    pub inputs: Vec<String>,
+    /// `postgres://user:password@host:port/database?sslmode=…`; may be the source's own database.
+    pub url: Secret,
+    /// A file with the password, read again at each connection.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// `schema.table` or `table`.
+    pub table: String,
+    /// Creates the table if it is missing; without it a missing table is an error.
+    #[serde(default)]
+    pub create: Option<Create>,
+    /// When a write closes.
+    #[serde(default)]
+    pub batch: SinkBatch,
+}
+
+/// Writes points to a collection of a Qdrant server, over gRPC.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QdrantSink {
+    /// Transforms whose commands it writes.
+    pub inputs: Vec<String>,
+    /// The server's gRPC address, such as `http://localhost:6334`; `https` for TLS.
+    pub url: String,
+    /// Sent with each request; leave out for servers without one.
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+    /// The collection's name.
+    pub collection: String,
+    /// Creates the collection if it is missing; without it a missing collection is an error.
+    #[serde(default)]
+    pub create: Option<Create>,
+    /// How long one request may take.
+    #[serde(default = "QdrantSink::default_timeout")]
+    pub timeout: Span,
+    /// When a write closes.
+    #[serde(default)]
+    pub batch: SinkBatch,
+}
+
+impl QdrantSink {
+    fn default_timeout() -> Span {
+        Span(Duration::from_secs(30))
+    }
+}
+
+/// Keeps points in a folder, with Qdrant's engine inside the host: no server to run.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QdrantEdgeSink {
+    /// Transforms whose commands it writes.
+    pub inputs: Vec<String>,
+    /// The folder, relative to the working directory; made if missing.
+    pub path: PathBuf,
+    /// The vectors of the collection.
+    pub create: Create,
+    /// When a write closes.
+    #[serde(default)]
+    pub batch: SinkBatch,
+}
+
+/// Appends commands, or rejected events, to a file as JSON lines.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileSink {
+    /// Transforms whose commands it writes, or `<transform>.rejected`.
+    pub inputs: Vec<String>,
+    /// The file, relative to the working directory; made if missing.
+    pub path: PathBuf,
+}
+
+/// Prints commands, or rejected events, as JSON lines.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StdoutSink {
+    /// Transforms whose commands it prints, or `<transform>.rejected`.
+    pub inputs: Vec<String>,
+}
+
+/// Takes everything and keeps nothing.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlackholeSink {
+    /// Transforms whose commands it takes, or `<transform>.rejected`.
+    pub inputs: Vec<String>,
+}
+
+/// The vectors of a table or collection.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    /// Length of the default, unnamed vector.
+    #[serde(default)]
+    pub dimension: Option<usize>,
+    /// How the default vector is compared.
+    #[serde(default)]
+    pub distance: Distance,
+    /// Further, named vectors.
+    #[serde(default)]
+    pub vectors: BTreeMap<String, VectorSpec>,
+    /// Names of sparse vectors.
+    #[serde(default)]
+    pub sparse: Vec<String>,
+}
+
+/// A named vector.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VectorSpec {
+    /// Length of the vector.
+    pub dimension: usize,
+    /// How it is compared.
+    #[serde(default)]
+    pub distance: Distance,
+}
+
+/// How vectors are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Distance {
+    /// By angle.
+    #[default]
+    Cosine,
+    /// By dot product.
+    Dot,
+    /// By Euclidean distance.
+    Euclid,
+}
+
+/// When a write to a sink closes: at whichever limit comes first.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SinkBatch {
+    /// Commands in a write.
+    pub max_points: usize,
+    /// Bytes of a write.
+    pub max_bytes: Size,
+    /// How long an unfilled write waits for more commands. Zero: what has arrived is written at once.
+    pub linger: Span,
+}
+
+impl Default for SinkBatch {
+    fn default() -> Self {
+        Self { max_points: 1000, max_bytes: Size(8 << 20), linger: Span(Duration::ZERO) }
+    }
+}

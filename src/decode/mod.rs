@@ -1,0 +1,1 @@
+//! pgoutput's messages into events: pure, zero-copy, without I/O.

@@ -1,0 +1,175 @@
+//! The error of the whole host: what failed, who must act (`Fault`), where, why, and what to type.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of anything that can fail for a reason a person should read.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who must act on an error, and so what the host does about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// It will pass: a connection cut, a server restarting, a rate limit. The host retries.
+    Transient,
+    /// The configuration is wrong: its author must change it.
+    Config,
+    /// The surroundings are wrong: a server unreachable, a privilege or a table missing. The operator must act.
+    Environment,
+    /// The handler did something that it must not: trapped, ran too long, answered nonsense. Its author must act.
+    Handler,
+    /// A value that cannot be represented where it has to go.
+    Data,
+    /// A mistake in this program.
+    Bug,
+}
+
+impl Fault {
+    /// The exit code of a command that ends with this fault.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Fault::Config => 2,
+            Fault::Environment => 3,
+            Fault::Transient | Fault::Handler | Fault::Data | Fault::Bug => 1,
+        }
+    }
+}
+
+/// What failed, as a person should read it. Never holds a secret or the value of a row.
+///
+/// Texts are lower case, without a full stop, with names in backticks. A cause is given once, through
+/// [`because`](Error::because), and is never repeated in `what`.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    fault: Fault,
+    what: String,
+    place: Vec<String>,
+    help: Option<String>,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of which `what` is the headline: "slot `docs` is used by another process".
+    pub fn new(fault: Fault, what: impl Into<String>) -> Self {
+        Self(Box::new(Inner { fault, what: what.into(), place: Vec::new(), help: None, cause: None }))
+    }
+
+    /// Adds the error that led to this one.
+    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds where it happened, from the inside out: "table `public.documents`", then "sink `search`".
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.0.place.push(place.into());
+        self
+    }
+
+    /// Says what to do, with the command or the line to type. An earlier, more precise help stays.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.0.help.get_or_insert_with(|| help.into());
+        self
+    }
+
+    /// Wraps the error in a wider headline. Fault, place and help stay; the old headline becomes a cause.
+    pub fn within(self, what: impl Into<String>) -> Self {
+        let Inner { fault, what: inner, place, help, cause } = *self.0;
+        let cause = Some(Box::new(Cause { what: inner, cause }) as Box<dyn StdError + Send + Sync>);
+        Self(Box::new(Inner { fault, what: what.into(), place, help, cause }))
+    }
+
+    /// Who must act.
+    pub fn fault(&self) -> Fault {
+        self.0.fault
+    }
+
+    /// The advice, if there is one.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.help.as_deref()
+    }
+
+    /// The whole error over several lines, as the command line prints it.
+    pub fn report(&self) -> String {
+        let mut text = format!("error: {}\n", self.0.what);
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(&format!("  caused by: {}\n", one_line(&error.to_string())));
+            cause = error.source();
+        }
+        if !self.0.place.is_empty() {
+            text.push_str(&format!("  where: {}\n", self.0.place.join(", ")));
+        }
+        if let Some(help) = &self.0.help {
+            text.push_str(&format!("  help: {}\n", help.trim_end().replace('\n', "\n        ")));
+        }
+        text
+    }
+}
+
+/// A guest's or a server's text must not be able to forge lines of the report or drive the terminal.
+fn one_line(text: &str) -> String {
+    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{:?}] {}", self.0.fault, self.report())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_ref().map(|cause| &**cause as &(dyn StdError + 'static))
+    }
+}
+
+/// A former headline, kept as a link of the chain by [`Error::within`].
+#[derive(Debug)]
+struct Cause {
+    what: String,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_ref().map(|cause| &**cause as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_what_why_where_and_what_to_type() {
+        let error = Error::new(Fault::Handler, "handler `embed` exceeded its deadline")
+            .because(std::io::Error::other("the call ran 1.02 s, the limit is 1 s\n\u{1b}[31mforged"))
+            .at("event 17 of 40")
+            .at("table `public.documents`")
+            .help("raise `transforms.embed.limits.deadline`")
+            .help("a later, vaguer help")
+            .within("pipeline `documents` stopped");
+        assert_eq!(
+            error.report(),
+            "error: pipeline `documents` stopped\n  \
+             caused by: handler `embed` exceeded its deadline\n  \
+             caused by: the call ran 1.02 s, the limit is 1 s  [31mforged\n  \
+             where: event 17 of 40, table `public.documents`\n  \
+             help: raise `transforms.embed.limits.deadline`\n"
+        );
+        assert_eq!(error.fault().exit_code(), 1);
+    }
+}

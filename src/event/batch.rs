@@ -1,0 +1,292 @@
+//! `Batch`: events with the bytes that their values point into, and the position at which the batch ends.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Cell, Kind, Place, Relation, Value};
+use crate::lsn::{Lsn, Position};
+
+/// What happened to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A new row.
+    Insert,
+    /// A row changed and kept its key; a changed key arrives as a delete and an insert.
+    Update,
+    /// A row is gone; what the replica identity gives of it stands in `row`.
+    Delete,
+    /// The table was emptied; there is no row.
+    Truncate,
+}
+
+/// One committed change of a row. Its values are read through [`Batch::row`].
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What happened.
+    pub operation: Operation,
+    /// Index into [`Batch::relations`].
+    pub relation: u32,
+    /// Where the event stands in the stream.
+    pub position: Position,
+    /// When the transaction committed, in µs since 1970-01-01 UTC.
+    pub commit_time: i64,
+    /// The transaction's id.
+    pub xid: u32,
+    frame: u32,
+    row: Range<u32>,
+    old_row: Option<Range<u32>>,
+}
+
+/// Events in commit order, and how far the stream may be confirmed once all of them are durable.
+///
+/// Values are not copied out of the server's messages: a cell points into its event's frame. What had to be
+/// converted lies in two arenas, so that a batch costs a handful of allocations however many columns it has.
+/// A batch without events only carries progress: it is how a keepalive travels in the same queue as the rows.
+#[derive(Debug, Default)]
+pub struct Batch {
+    relations: Vec<Arc<Relation>>,
+    events: Vec<Event>,
+    cells: Vec<Cell>,
+    frames: Vec<Bytes>,
+    derived: Vec<u8>,
+    floats: Vec<f32>,
+    frame_bytes: usize,
+    ends_at: Option<Lsn>,
+}
+
+impl Batch {
+    /// A batch without events: everything before it in the queue may be confirmed up to `ends_at`.
+    pub fn marker(ends_at: Lsn) -> Self {
+        Self { ends_at: Some(ends_at), ..Self::default() }
+    }
+
+    /// The relations that the events refer to by index.
+    pub fn relations(&self) -> &[Arc<Relation>] {
+        &self.relations
+    }
+
+    /// The events, in commit order.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The relation of `event`.
+    pub fn relation(&self, event: &Event) -> &Arc<Relation> {
+        &self.relations[event.relation as usize]
+    }
+
+    /// The new row; for a delete what the replica identity gives of the old one. Empty for a truncate.
+    pub fn row(&self, event: &Event) -> Row<'_> {
+        self.view(event, &event.row)
+    }
+
+    /// The old row as far as the replica identity gives it; columns that it does not give are null.
+    pub fn old_row(&self, event: &Event) -> Option<Row<'_>> {
+        event.old_row.as_ref().map(|range| self.view(event, range))
+    }
+
+    /// End LSN of the last whole transaction in the batch, or a keepalive's position: what may be confirmed
+    /// once this batch and all before it are durable. None if the batch ends inside its first transaction.
+    pub fn ends_at(&self) -> Option<Lsn> {
+        self.ends_at
+    }
+
+    /// Roughly the memory that the batch keeps alive, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.frame_bytes
+            + self.derived.len()
+            + size_of_val(self.floats.as_slice())
+            + size_of_val(self.cells.as_slice())
+            + size_of_val(self.events.as_slice())
+    }
+
+    fn view(&self, event: &Event, range: &Range<u32>) -> Row<'_> {
+        Row {
+            batch: self,
+            frame: self.frames.get(event.frame as usize).map_or(&[], |frame| frame),
+            cells: &self.cells[range.start as usize..range.end as usize],
+        }
+    }
+}
+
+/// The values of one row, in the order of its relation's columns.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    batch: &'a Batch,
+    frame: &'a [u8],
+    cells: &'a [Cell],
+}
+
+impl<'a> Row<'a> {
+    /// How many columns the row has.
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether there is no row at all, as for a truncate.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// The value of the column at `index`.
+    pub fn get(&self, index: usize) -> Option<Value<'a>> {
+        self.cells.get(index).map(|cell| self.resolve(cell))
+    }
+
+    /// All values, in the order of the columns.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Value<'a>> + use<'a> {
+        let row = *self;
+        self.cells.iter().map(move |cell| row.resolve(cell))
+    }
+
+    fn resolve(&self, cell: &Cell) -> Value<'a> {
+        match *cell {
+            Cell::Null => Value::Null,
+            Cell::Unchanged => Value::Unchanged,
+            Cell::Bool(value) => Value::Bool(value),
+            Cell::Int(value) => Value::Int(value),
+            Cell::Float(value) => Value::Float(value),
+            Cell::Timestamp(value) => Value::Timestamp(value),
+            Cell::Date(value) => Value::Date(value),
+            Cell::Time(value) => Value::Time(value),
+            Cell::Vector { start, len } => Value::Vector(self.batch.floats.get(span(start, len)).unwrap_or_default()),
+            Cell::Slice { kind, place, start, len } => {
+                let bytes = match place {
+                    Place::Frame => self.frame,
+                    Place::Derived => self.batch.derived.as_slice(),
+                };
+                let bytes = bytes.get(span(start, len)).unwrap_or_default();
+                // The builder's callers have checked UTF-8 already; checking again is cheaper than a refcount
+                // per column would be, and needs no `unsafe`.
+                let text = || std::str::from_utf8(bytes).unwrap_or_default();
+                match kind {
+                    Kind::Bytes => Value::Bytes(bytes),
+                    Kind::Text => Value::Text(text()),
+                    Kind::Numeric => Value::Numeric(text()),
+                    Kind::Uuid => Value::Uuid(text()),
+                    Kind::Json => Value::Json(text()),
+                    Kind::Other => Value::Other(text()),
+                }
+            }
+        }
+    }
+}
+
+fn span(start: u32, len: u32) -> Range<usize> {
+    start as usize..start as usize + len as usize
+}
+
+/// Fills a [`Batch`]. One event is built at a time: `begin_row`, cells, `push_event`.
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    batch: Batch,
+}
+
+impl BatchBuilder {
+    /// Adds the server's message that the following events' `Place::Frame` cells point into.
+    pub fn push_frame(&mut self, frame: Bytes) {
+        self.batch.frame_bytes += frame.len();
+        self.batch.frames.push(frame);
+    }
+
+    /// Where the next row starts among the cells.
+    pub fn row_start(&self) -> u32 {
+        self.batch.cells.len() as u32
+    }
+
+    /// Appends a cell to the row under construction.
+    pub fn push_cell(&mut self, cell: Cell) {
+        self.batch.cells.push(cell);
+    }
+
+    /// The cells from `start` on, to merge an old row into a new one.
+    pub fn cells_mut(&mut self, range: Range<u32>) -> &mut [Cell] {
+        &mut self.batch.cells[range.start as usize..range.end as usize]
+    }
+
+    /// Forgets the cells from `start` on, for instance of a message that turned out to be malformed.
+    pub fn truncate_cells(&mut self, start: u32) {
+        self.batch.cells.truncate(start as usize);
+    }
+
+    /// Bytes that were made rather than received; a cell points to what is appended here.
+    pub fn derived(&mut self) -> &mut Vec<u8> {
+        &mut self.batch.derived
+    }
+
+    /// Numbers of vectors.
+    pub fn floats(&mut self) -> &mut Vec<f32> {
+        &mut self.batch.floats
+    }
+
+    /// Appends an event whose rows are the cells `row` and `old_row`, in the frame pushed last.
+    pub fn push_event(
+        &mut self,
+        relation: &Arc<Relation>,
+        head: EventHead,
+        row: Range<u32>,
+        old_row: Option<Range<u32>>,
+    ) {
+        let relation = self.intern(relation);
+        self.batch.events.push(Event {
+            operation: head.operation,
+            relation,
+            position: head.position,
+            commit_time: head.commit_time,
+            xid: head.xid,
+            frame: self.batch.frames.len().saturating_sub(1) as u32,
+            row,
+            old_row,
+        });
+    }
+
+    /// Everything so far may be confirmed up to `lsn` once durable: the end LSN of a commit, or a keepalive's.
+    pub fn end_at(&mut self, lsn: Lsn) {
+        self.batch.ends_at = Some(lsn);
+    }
+
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.batch.events.len()
+    }
+
+    /// Whether there is neither an event nor progress to report.
+    pub fn is_empty(&self) -> bool {
+        self.batch.events.is_empty() && self.batch.ends_at.is_none()
+    }
+
+    /// Roughly the memory that the batch keeps alive, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.batch.bytes()
+    }
+
+    /// The batch; the builder starts anew.
+    pub fn take(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
+    }
+
+    /// Relations are few per batch and most events repeat the last one, so a scan from the back beats a map.
+    fn intern(&mut self, relation: &Arc<Relation>) -> u32 {
+        let relations = &mut self.batch.relations;
+        let known = relations.iter().rposition(|known| Arc::ptr_eq(known, relation));
+        known.unwrap_or_else(|| {
+            relations.push(Arc::clone(relation));
+            relations.len() - 1
+        }) as u32
+    }
+}
+
+/// What an event says beside its rows.
+#[derive(Clone, Copy, Debug)]
+pub struct EventHead {
+    /// What happened.
+    pub operation: Operation,
+    /// Where the event stands in the stream.
+    pub position: Position,
+    /// When the transaction committed, in µs since 1970-01-01 UTC.
+    pub commit_time: i64,
+    /// The transaction's id.
+    pub xid: u32,
+}

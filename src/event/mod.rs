@@ -1,0 +1,9 @@
+//! What happened to a row: `Event`s in a `Batch`, the `Relation` they belong to, and the `Value`s of their columns.
+
+mod batch;
+mod relation;
+mod value;
+
+pub use batch::{Batch, BatchBuilder, Event, EventHead, Operation, Row};
+pub use relation::{Column, Relation, ReplicaIdentity};
+pub use value::{Cell, Kind, Place, Value};

@@ -1,0 +1,50 @@
+//! `Relation`: a table as it was at one point of the log.
+
+/// Schema, name and columns of a table, as of the point of the log at which the server described it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relation {
+    /// The table's OID in its database.
+    pub id: u32,
+    /// The schema's name, such as `public`.
+    pub schema: String,
+    /// The table's name.
+    pub table: String,
+    /// What the server sends of a row's old version.
+    pub replica_identity: ReplicaIdentity,
+    /// In the order in which values stand in a row.
+    pub columns: Vec<Column>,
+}
+
+/// A column of a [`Relation`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The column's name.
+    pub name: String,
+    /// Postgres' name of the type (`int8`, `text`, `vector`), or the OID as text where no name is known.
+    pub type_name: String,
+    /// OID of the type.
+    pub type_oid: u32,
+    /// `atttypmod`, such as the precision of a numeric; -1 for none.
+    pub type_modifier: i32,
+    /// Whether the column is part of the replica identity.
+    pub key: bool,
+}
+
+/// `REPLICA IDENTITY` of a table: which old values an UPDATE or DELETE carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaIdentity {
+    /// The primary key, if there is one.
+    Default,
+    /// Nothing.
+    Nothing,
+    /// Every column.
+    Full,
+    /// The columns of a chosen unique index.
+    Index,
+}
+
+impl std::fmt::Display for Relation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}

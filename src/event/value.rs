@@ -1,0 +1,89 @@
+//! `Value`, the closed set of column values, and `Cell`, the 16 bytes that stand for one inside a batch.
+
+/// The value of a column, borrowed from its batch. Mirrors `variant value` of the WIT one to one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// SQL NULL.
+    Null,
+    /// A TOASTed column that the server did not send because the UPDATE left it alone. Not null.
+    Unchanged,
+    /// `bool`
+    Bool(bool),
+    /// `int2`, `int4`, `int8`, `oid`
+    Int(i64),
+    /// `float4`, `float8`; NaN and the infinities as they are.
+    Float(f64),
+    /// `numeric` as exact decimal text, or `NaN`, `Infinity`, `-Infinity`.
+    Numeric(&'a str),
+    /// `text`, `varchar`, `bpchar`, `name`, `citext`, enums.
+    Text(&'a str),
+    /// `bytea`
+    Bytes(&'a [u8]),
+    /// `timestamp` and `timestamptz`, in µs since 1970-01-01 UTC; `infinity` is `i64::MAX`, `-infinity` is `i64::MIN`.
+    Timestamp(i64),
+    /// `date`, in days since 1970-01-01; `infinity` is `i32::MAX`, `-infinity` is `i32::MIN`.
+    Date(i32),
+    /// `time`, in µs since midnight; `24:00` is 86,400,000,000.
+    Time(i64),
+    /// `uuid`, hyphenated, lower case.
+    Uuid(&'a str),
+    /// `json`, `jsonb`; arrays as JSON arrays.
+    Json(&'a str),
+    /// pgvector's `vector` and `halfvec`.
+    Vector(&'a [f32]),
+    /// Postgres' own text for every other type.
+    Other(&'a str),
+}
+
+/// One column inside a [`Batch`](super::Batch): a number, or where its bytes lie. Resolved by the batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cell {
+    /// See [`Value::Null`].
+    Null,
+    /// See [`Value::Unchanged`].
+    Unchanged,
+    /// See [`Value::Bool`].
+    Bool(bool),
+    /// See [`Value::Int`].
+    Int(i64),
+    /// See [`Value::Float`].
+    Float(f64),
+    /// See [`Value::Timestamp`].
+    Timestamp(i64),
+    /// See [`Value::Date`].
+    Date(i32),
+    /// See [`Value::Time`].
+    Time(i64),
+    /// Bytes in the event's frame or among the batch's derived bytes. Every kind but `Bytes` is valid UTF-8.
+    Slice { kind: Kind, place: Place, start: u32, len: u32 },
+    /// Numbers among the batch's floats; start and length in numbers, not bytes.
+    Vector { start: u32, len: u32 },
+}
+
+/// Which [`Value`] the bytes of a [`Cell::Slice`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Value::Numeric`]
+    Numeric,
+    /// [`Value::Text`]
+    Text,
+    /// [`Value::Bytes`]
+    Bytes,
+    /// [`Value::Uuid`]
+    Uuid,
+    /// [`Value::Json`]
+    Json,
+    /// [`Value::Other`]
+    Other,
+}
+
+/// Where the bytes of a [`Cell::Slice`] lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the message that the server sent: no copy was made.
+    Frame,
+    /// In the batch's derived bytes: the text had to be made (a binary numeric, an array as JSON).
+    Derived,
+}
+
+const _: () = assert!(size_of::<Cell>() == 16, "a row of cells must stay cheap to scan");

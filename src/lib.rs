@@ -1,0 +1,29 @@
+//! `pgstream-host` keeps vector stores in step with Postgres.
+//!
+//! ```text
+//! Postgres ──WAL──> source ──Batch──> transform (WASM handler) ──Commands──> embedder ──> sinks
+//!     ^                                                                                    │
+//!     └────────────── confirm <── progress (durable prefix of the queue) <─────────────────┘
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod lsn;
+
+pub mod event;
+
+pub mod command;
+
+pub mod error;
+
+pub mod config;
+
+pub mod decode;
+
+pub mod source;
+
+pub mod transform;
+
+pub mod embedder;
+
+pub mod sink;

@@ -1,0 +1,77 @@
+//! The contract of a `Sink`: where commands become durable.
+
+use async_trait::async_trait;
+
+use crate::command::Command;
+use crate::error::Result;
+use crate::lsn::Position;
+
+/// Makes commands durable.
+///
+/// One task owns a sink and makes one call at a time, in stream order; so two commands for one id are never in
+/// flight together unless the sink itself sends them so, which it must not: inside a call it may send requests
+/// for different ids at once, after coalescing (`WriteSet`).
+#[async_trait]
+pub trait Sink: Send {
+    /// Up to which position the sink already holds everything that came from `origin`. Only sinks that store the
+    /// position in the same transaction as the points answer Some; the caller then skips what lies before.
+    /// Called once, before the first `write`.
+    async fn resume(&mut self, origin: &str) -> Result<Option<Position>>;
+
+    /// Writes everything that `delivery` holds. `Ok` promises that it would survive a crash of the sink's
+    /// server and of the host. After a `Transient` error the same delivery comes again, so a write must be repeatable:
+    /// the same delivery twice leaves the same state. After any other error the pipeline stops.
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()>;
+
+    /// The nearest points to a query, best first; for people at a prompt, not for serving.
+    async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>>;
+
+    /// Closes connections and files. Everything that was written is durable already.
+    async fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// What one write carries: commands or rejected events, never none of both.
+#[derive(Debug, Default)]
+pub struct Delivery<'a> {
+    /// In stream order.
+    pub commands: Vec<&'a Command>,
+    /// In stream order; only ever given to sinks of which `accepts_rejected` is true.
+    pub rejected: Vec<&'a DeadLetter>,
+    /// The position of the last event that the delivery covers.
+    pub through: Position,
+}
+
+/// An event that a handler refused, with all that is needed to look into it and to bring it back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// Where the event stands in the stream.
+    pub position: Position,
+    /// The transform that refused it.
+    pub transform: String,
+    /// Why, in the handler's words.
+    pub reason: String,
+    /// The event as a JSON object: `operation`, `schema`, `table`, `row`, `old_row`, `commit_time`, `xid`.
+    pub event: String,
+}
+
+/// A vector to look for, in the vector space named `vector` (`""` is the default one).
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// Name of the vector.
+    pub vector: &'a str,
+    /// What to look for.
+    pub values: &'a [f32],
+    /// How many points to answer.
+    pub limit: usize,
+}
+
+/// A point that a search found.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Hit {
+    /// The id that the handler gave the point.
+    pub id: String,
+    /// Similarity, higher is nearer, whatever the distance: cosine or dot product as they are, Euclidean negated.
+    pub score: f32,
+    /// The point's payload, without keys that a sink keeps for itself.
+    pub payload: serde_json::Map<String, serde_json::Value>,
+}

@@ -1,0 +1,44 @@
+//! The contract of a `Source`: where batches of events come from, and where confirmations go.
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::event::Batch;
+use crate::lsn::Lsn;
+
+/// A stream of committed changes that can be confirmed, and that resends what was not.
+///
+/// The connection's upkeep (status updates, replies to keepalives) goes on whether or not `next` is being
+/// polled: a pipeline that does not ask for batches is applying back-pressure, not going away. Transient
+/// failures are retried inside; an error from any method is final for the pipeline.
+#[async_trait]
+pub trait Source: Send {
+    /// What the positions belong to: they mean nothing for another server, database or slot. A sink stores
+    /// positions under this text.
+    fn origin(&self) -> &str;
+
+    /// The next batch in stream order; also a batch without events, when there is only progress to report.
+    /// None once `drain` was called and everything before it has been returned. Safe to cancel.
+    ///
+    /// After a reconnect nothing that was returned before is returned again.
+    async fn next(&mut self) -> Result<Option<Batch>>;
+
+    /// Everything up to `lsn` is durable in every sink. Only ever rises. Returns at once; the server hears of
+    /// it with the next status update.
+    fn confirm(&self, lsn: Lsn);
+
+    /// How far the source has come and how far the server is ahead, for progress lines.
+    fn lag(&self) -> Lag;
+
+    /// Tells the server what was confirmed last, ends the stream in order and closes the connection. Bounded in time.
+    async fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// How far behind the server the pipeline is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Bytes of log between what is confirmed and what the server has.
+    pub bytes: u64,
+    /// Age of the last event received when it arrived, in µs: commit on the server to receipt here.
+    pub micros: u64,
+}
