@@ -27,3 +27,5 @@ pub mod transform;
 pub mod embedder;
 
 pub mod sink;
+
+pub mod demo;

@@ -1,1 +1,4 @@
-fn main() {}
+//! The one integration binary: linking the engines once is what keeps it quick.
+
+mod cluster;
+mod support;

@@ -1,0 +1,467 @@
+//! `Cluster`: a private Postgres server that lives in a folder of its own and dies with this process.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Error, Fault, Result};
+
+/// The server's superuser.
+const USER: &str = "postgres";
+/// Tries to start: a port may be taken between the choice and the start, and after an immediate stop the
+/// old backends hold the shared memory for some moments.
+const ATTEMPTS: u32 = 20;
+/// Recovery after an immediate stop of a busy server takes seconds on a slow disk.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// A fast stop waits for the checkpoint and for walsenders whose clients are slow to read.
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Waits on a pipe that only this process holds. When it closes, because the cluster was dropped or because the
+/// process is gone, however it ended, the server stops and its folder goes. `$1` is `pg_ctl`, `$2` the folder.
+const WATCHDOG: &str = r#"
+cat >/dev/null
+[ -e "$2/data/postmaster.pid" ] && "$1" stop --silent --mode immediate --pgdata "$2/data"
+rm -rf "$2"
+"#;
+
+/// How a [`Cluster`] is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    fsync: bool,
+    settings: Vec<(String, String)>,
+}
+
+impl Options {
+    /// Nothing waits for the disk: for tests, which crash servers but not machines.
+    pub fn fast() -> Self {
+        Self::default()
+    }
+
+    /// As a server in production.
+    pub fn durable() -> Self {
+        Self { fsync: true, ..Self::default() }
+    }
+
+    /// Adds a line to `postgresql.conf`; a later one of the same name wins.
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// How a server is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Ends sessions, sends the rest of the log to replicas, writes a checkpoint.
+    Fast,
+    /// Drops everything, as a crash does; the next start recovers.
+    Immediate,
+}
+
+/// A running Postgres with `wal_level = logical` on a free port of 127.0.0.1. Works as root, too: the server then
+/// runs as `nobody`. TCP asks for a password that only [`url`](Cluster::url) knows; the socket lies in a private folder.
+///
+/// Dropping it stops the server and removes its folder; so does the end of the process, even by SIGKILL.
+pub struct Cluster {
+    bin: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    password: String,
+    owner: Option<Owner>,
+    server: Option<Child>,
+    watchdog: Option<Child>,
+}
+
+/// The unprivileged user that the server runs as when we are root.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Cluster {
+    /// Makes and starts a server from the binaries in the folder `bin`. Blocks until it answers, about two seconds.
+    pub fn start(bin: &Path, options: &Options) -> Result<Self> {
+        let owner = Owner::needed()?;
+        let folder = make_folder(owner)?;
+        let watchdog = match spawn_watchdog(bin, &folder, owner) {
+            Ok(child) => child,
+            Err(error) => {
+                let _ = fs::remove_dir(&folder);
+                return Err(error);
+            }
+        };
+        let mut cluster = Self {
+            bin: bin.to_owned(),
+            folder,
+            port: 0,
+            password: format!("{:032x}", rand::random::<u128>()),
+            owner,
+            server: None,
+            watchdog: Some(watchdog),
+        };
+        cluster.initdb()?;
+        cluster.configure(options)?;
+        cluster.launch()?;
+        Ok(cluster)
+    }
+
+    /// `postgres://` URL of a database, with user and password. The name must need no escaping.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The TCP port; stays the same over [`start_again`](Cluster::start_again).
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The superuser's password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The folder of the unix socket; connections through it need no password.
+    pub fn socket_folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Runs SQL in a database through `psql` and answers its output: rows as lines, columns parted by `|`.
+    /// Stops at the first error, whose text is the cause.
+    pub fn psql(&self, database: &str, sql: &str) -> Result<String> {
+        let mut psql = self.command("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"])
+            .arg(format!("--host={}", self.folder.display()))
+            .args([format!("--port={}", self.port), format!("--username={USER}"), format!("--dbname={database}")])
+            .args(["--file", "-"]);
+        let output = run(psql, Some(sql))?;
+        Ok(output.trim_end().to_owned())
+    }
+
+    /// Sets a parameter with `ALTER SYSTEM` and reloads. One that needs a restart takes effect with the next start.
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        self.psql(USER, &format!("ALTER SYSTEM SET {name} = '{}'", value.replace('\'', "''")))?;
+        self.reload()
+    }
+
+    /// Makes the server read its configuration files again.
+    pub fn reload(&self) -> Result<()> {
+        self.psql(USER, "SELECT pg_reload_conf()").map(drop)
+    }
+
+    /// Writes a file into the data folder, such as `pg_hba.conf` or `server.key`, so that the server accepts its owner and mode.
+    pub fn write(&self, name: &str, content: &str) -> Result<()> {
+        let path = self.data().join(name);
+        let written =
+            File::options().create(true).write(true).truncate(true).mode(0o600).open(&path).and_then(|mut file| {
+                file.write_all(content.as_bytes())?;
+                self.owner.map_or(Ok(()), |owner| chown(&path, Some(owner.uid), Some(owner.gid)))
+            });
+        written.map_err(|cause| environment(format!("could not write `{}`", path.display())).because(cause))
+    }
+
+    /// A file of the data folder.
+    pub fn read(&self, name: &str) -> Result<String> {
+        let path = self.data().join(name);
+        fs::read_to_string(&path)
+            .map_err(|cause| environment(format!("could not read `{}`", path.display())).because(cause))
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        fs::read(self.folder.join("log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+
+    /// Stops the server and waits until it is gone. Its folder stays. Stopped already: nothing.
+    pub fn stop(&mut self, how: Stop) -> Result<()> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let signal = match how {
+            Stop::Fast => Signal::INT,
+            Stop::Immediate => Signal::QUIT,
+        };
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        let mut signalled = kill_process(Pid::from_child(server), signal).map_err(std::io::Error::from);
+        while server.try_wait().is_ok_and(|exit| exit.is_none()) {
+            if Instant::now() > deadline {
+                signalled = kill_process(Pid::from_child(server), Signal::QUIT).map_err(std::io::Error::from);
+                let _ = server.wait();
+                return Err(environment("Postgres did not stop in time and was killed")
+                    .because(signalled.err().unwrap_or_else(|| std::io::Error::other(tail(&self.log())))));
+            }
+            sleep(POLL);
+        }
+        self.server = None;
+        signalled.map_err(|cause| environment("could not stop Postgres").because(cause))
+    }
+
+    /// Starts a stopped server on the same port and data. Blocks until it answers. Running already: nothing.
+    pub fn start_again(&mut self) -> Result<()> {
+        if self.server.is_some() { Ok(()) } else { self.launch() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn initdb(&self) -> Result<()> {
+        let password = self.folder.join("password");
+        let written = fs::write(&password, &self.password)
+            .and_then(|()| self.owner.map_or(Ok(()), |owner| chown(&password, Some(owner.uid), Some(owner.gid))));
+        written.map_err(|cause| environment(format!("could not write `{}`", password.display())).because(cause))?;
+        let mut initdb = self.command("initdb");
+        initdb
+            .args([
+                "--no-sync",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+            ])
+            .arg(format!("--username={USER}"))
+            .arg(format!("--pwfile={}", password.display()))
+            .arg(format!("--pgdata={}", self.data().display()));
+        run(initdb, None)?;
+        fs::remove_file(&password)
+            .map_err(|cause| environment(format!("could not remove `{}`", password.display())).because(cause))
+    }
+
+    fn configure(&self, options: &Options) -> Result<()> {
+        let fsync = if options.fsync { "on" } else { "off" };
+        let folder = self.folder.display().to_string();
+        let ours = [
+            ("listen_addresses", "127.0.0.1"),
+            ("unix_socket_directories", &folder),
+            ("wal_level", "logical"),
+            ("max_wal_senders", "100"), // many tests share a server, and each leaves a slot
+            ("max_replication_slots", "100"),
+            ("max_connections", "200"),
+            ("shared_buffers", "64MB"),
+            ("fsync", fsync),
+            ("full_page_writes", fsync),
+            ("timezone", "UTC"),
+            ("log_timezone", "UTC"),
+            ("lc_messages", "C"),
+        ];
+        let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut text = self.read("postgresql.conf")?;
+        for (name, value) in ours.into_iter().chain(given) {
+            text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
+        }
+        self.write("postgresql.conf", &text)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let fixed = self.port != 0;
+        let mut last = environment("Postgres did not start");
+        for _ in 0..ATTEMPTS {
+            if !fixed {
+                self.port = free_port()?;
+            }
+            match self.launch_once() {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+            let log = self.log();
+            if !["Address already in use", "could not bind", "is still in use", "still running"]
+                .iter()
+                .any(|passing| tail(&log).contains(passing))
+            {
+                break;
+            }
+            sleep(POLL * 20);
+        }
+        Err(last)
+    }
+
+    fn launch_once(&mut self) -> Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .map_err(|cause| environment("could not open Postgres' log").because(cause))?;
+        let mut postgres = self.command("postgres");
+        postgres
+            .arg("-D")
+            .arg(self.data())
+            .args(["-p", &self.port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let child = postgres.spawn().map_err(|cause| not_runnable(&self.bin.join("postgres"), cause))?;
+        let server = self.server.insert(child);
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            if let Ok(Some(exit)) = server.try_wait() {
+                self.server = None;
+                return Err(environment(format!("Postgres ended while starting ({exit})"))
+                    .because(std::io::Error::other(tail(&self.log()))));
+            }
+            if answers(self.port) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                self.stop(Stop::Immediate)?;
+                return Err(environment("Postgres does not accept connections")
+                    .because(std::io::Error::other(tail(&self.log()))));
+            }
+            sleep(POLL);
+        }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        command(self.bin.join(program), &self.folder, self.owner)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut watchdog) = self.watchdog.take() {
+            drop(watchdog.stdin.take());
+            let _ = watchdog.wait();
+        }
+        if let Some(mut server) = self.server.take() {
+            let _ = server.wait();
+        }
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("folder", &self.folder).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+impl Owner {
+    /// None unless we are root, whom Postgres refuses to serve. `initdb` looks its user up, so it must have a name.
+    fn needed() -> Result<Option<Self>> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let owner = accounts.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            if fields.next()? != "nobody" {
+                return None;
+            }
+            Some(Self { uid: fields.nth(1)?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+        });
+        let missing = || {
+            environment("Postgres refuses to run as root, and there is no user `nobody` to run it as")
+                .help("run the command as an ordinary user")
+        };
+        owner.map(Some).ok_or_else(missing)
+    }
+}
+
+/// A fresh folder that only the server's user can enter.
+fn make_folder(owner: Option<Owner>) -> Result<PathBuf> {
+    // Resolved, because a relative TMPDIR would mean another folder to the server.
+    let parent = std::env::temp_dir().canonicalize().unwrap_or_else(|_| PathBuf::from("/tmp"));
+    let folder = parent.join(format!("pgstream-{:016x}", rand::random::<u64>()));
+    let made = fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&folder)
+        .and_then(|()| owner.map_or(Ok(()), |owner| chown(&folder, Some(owner.uid), Some(owner.gid))));
+    made.map_err(|cause| {
+        environment(format!("could not make `{}`", folder.display()))
+            .because(cause)
+            .help("set TMPDIR to a folder that may be written")
+    })?;
+    Ok(folder)
+}
+
+fn spawn_watchdog(bin: &Path, folder: &Path, owner: Option<Owner>) -> Result<Child> {
+    let mut shell = command("sh".into(), Path::new("/"), owner);
+    shell.args(["-c", WATCHDOG, "sh"]).arg(bin.join("pg_ctl")).arg(folder);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.spawn().map_err(|cause| not_runnable(Path::new("sh"), cause))
+}
+
+/// In a process group of its own: Ctrl-C on the terminal is for us, the server must outlive our shutdown.
+fn command(program: PathBuf, folder: &Path, owner: Option<Owner>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).process_group(0);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"PG") {
+            command.env_remove(name); // PGDATA, PGHOST, PGOPTIONS would steer the tools elsewhere
+        }
+    }
+    command.env("LC_ALL", OsStr::new("C"));
+    if let Some(owner) = owner {
+        command.uid(owner.uid).gid(owner.gid);
+    }
+    command
+}
+
+/// Runs a program to its end and answers what it printed; what it complained about is the cause of the error.
+fn run(mut command: Command, input: Option<&str>) -> Result<String> {
+    let program = PathBuf::from(command.get_program());
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|cause| not_runnable(&program, cause))?;
+    let stdin = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        // A program that ends early closes the pipe; its exit code and complaint say more than our EPIPE.
+        scope.spawn(move || stdin.zip(input).map(|(mut stdin, input)| stdin.write_all(input.as_bytes())));
+        child.wait_with_output()
+    });
+    let output = output.map_err(|cause| not_runnable(&program, cause))?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(environment(format!("`{}` failed ({})", program.display(), output.status))
+            .because(std::io::Error::other(complaint)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Outside the range that the kernel hands to outgoing connections, so that nobody takes it while the server is down.
+fn free_port() -> Result<u16> {
+    (0..1000)
+        .map(|_| rand::random_range(10_000..32_000))
+        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .ok_or_else(|| environment("no free port on 127.0.0.1"))
+}
+
+/// Whether the server asks a new connection for its password; while it starts it answers with an error instead.
+fn answers(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let patience = Duration::from_secs(5);
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        let mut startup = BytesMut::new();
+        let parameters = [("user", USER), ("database", USER)];
+        postgres_protocol::message::frontend::startup_message(parameters, &mut startup)?;
+        stream.write_all(&startup)?;
+        let mut tag = [0];
+        stream.read_exact(&mut tag)?;
+        Ok(tag == *b"R")
+    };
+    ask().unwrap_or(false)
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join("; ")
+}
+
+fn environment(what: impl Into<String>) -> Error {
+    Error::new(Fault::Environment, what)
+}
+
+fn not_runnable(program: &Path, cause: std::io::Error) -> Error {
+    environment(format!("could not run `{}`", program.display()))
+        .because(cause)
+        .help("as root, Postgres' binaries must lie where the user `nobody` can read them: not under a home folder")
+}

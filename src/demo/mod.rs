@@ -1,0 +1,5 @@
+//! `pgstream-host demo`: the whole product on one machine, with a Postgres of its own.
+
+mod cluster;
+
+pub use cluster::{Cluster, Options, Stop};

@@ -1,0 +1,68 @@
+//! What many tests need: Postgres servers and databases of their own.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pgstream_host::demo::{Cluster, Options};
+use tokio_postgres::{Client, NoTls};
+
+/// The Postgres 18 that the tests of this process share. Never reconfigure or stop it: take a [`private_cluster`].
+pub(crate) fn postgres() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| private_cluster(18, &Options::fast()))
+}
+
+/// As [`postgres`], of version 16.
+pub(crate) fn postgres16() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| private_cluster(16, &Options::fast()))
+}
+
+/// A server for one test alone, to stop, restart and reconfigure. Blocks for some seconds.
+pub(crate) fn private_cluster(major: u32, options: &Options) -> Cluster {
+    Cluster::start(&postgres_bin(major), options).unwrap()
+}
+
+/// Folder of Postgres' binaries; fetches them on a fresh machine.
+pub(crate) fn postgres_bin(major: u32) -> PathBuf {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/get-postgres.sh");
+    let output = Command::new(script).arg(major.to_string()).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{script} {major} failed");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
+}
+
+/// A fresh, empty database of the shared Postgres 18.
+pub(crate) async fn fresh_database() -> Database {
+    Database::create(postgres()).await
+}
+
+/// A database for one test, and a connection to it. Nothing needs to be cleaned up: it goes with its server.
+pub(crate) struct Database {
+    /// Its name, unique in this process.
+    pub(crate) name: String,
+    /// With user and password.
+    pub(crate) url: String,
+    /// A superuser's connection.
+    pub(crate) client: Client,
+}
+
+impl Database {
+    /// Makes a database in `cluster`.
+    pub(crate) async fn create(cluster: &Cluster) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        connect(&cluster.url("postgres")).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let url = cluster.url(&name);
+        let client = connect(&url).await;
+        Self { name, url, client }
+    }
+}
+
+/// A connection whose driver runs on the current runtime.
+pub(crate) async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
