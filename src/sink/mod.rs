@@ -1,5 +1,10 @@
 //! The contract of a `Sink`: where commands become durable.
 
+mod coalesce;
+mod payload;
+
+pub use coalesce::{GroupDelete, Patch, PatchRun, Payload, Upsert, WriteSet};
+
 use async_trait::async_trait;
 
 use crate::command::Command;
