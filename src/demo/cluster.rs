@@ -1,11 +1,10 @@
 //! `Cluster`: a private Postgres server that lives in a folder of its own and dies with this process.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -14,7 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::error::{Error, Fault, Result};
+use super::process::{Owner, command, environment, make_folder, not_runnable, run, spawn_watchdog};
+use crate::error::Result;
 
 /// The server's superuser.
 const USER: &str = "postgres";
@@ -26,14 +26,6 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// A fast stop waits for the checkpoint and for walsenders whose clients are slow to read.
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
-
-/// Waits on a pipe that only this process holds. When it closes, because the cluster was dropped or because the
-/// process is gone, however it ended, the server stops and its folder goes. `$1` is `pg_ctl`, `$2` the folder.
-const WATCHDOG: &str = r#"
-cat >/dev/null
-[ -e "$2/data/postmaster.pid" ] && "$1" stop --silent --mode immediate --pgdata "$2/data"
-rm -rf "$2"
-"#;
 
 /// How a [`Cluster`] is made.
 #[derive(Clone, Debug, Default)]
@@ -81,13 +73,6 @@ pub struct Cluster {
     owner: Option<Owner>,
     server: Option<Child>,
     watchdog: Option<Child>,
-}
-
-/// The unprivileged user that the server runs as when we are root.
-#[derive(Clone, Copy, Debug)]
-struct Owner {
-    uid: u32,
-    gid: u32,
 }
 
 impl Cluster {
@@ -163,12 +148,7 @@ impl Cluster {
     /// Writes a file into the data folder, such as `pg_hba.conf` or `server.key`, so that the server accepts its owner and mode.
     pub fn write(&self, name: &str, content: &str) -> Result<()> {
         let path = self.data().join(name);
-        let written =
-            File::options().create(true).write(true).truncate(true).mode(0o600).open(&path).and_then(|mut file| {
-                file.write_all(content.as_bytes())?;
-                self.owner.map_or(Ok(()), |owner| chown(&path, Some(owner.uid), Some(owner.gid)))
-            });
-        written.map_err(|cause| environment(format!("could not write `{}`", path.display())).because(cause))
+        self.write_at(&path, content)
     }
 
     /// A file of the data folder.
@@ -216,9 +196,7 @@ impl Cluster {
 
     fn initdb(&self) -> Result<()> {
         let password = self.folder.join("password");
-        let written = fs::write(&password, &self.password)
-            .and_then(|()| self.owner.map_or(Ok(()), |owner| chown(&password, Some(owner.uid), Some(owner.gid))));
-        written.map_err(|cause| environment(format!("could not write `{}`", password.display())).because(cause))?;
+        self.write_at(&password, &self.password)?;
         let mut initdb = self.command("initdb");
         initdb
             .args([
@@ -307,7 +285,7 @@ impl Cluster {
                 return Err(environment(format!("Postgres ended while starting ({exit})"))
                     .because(std::io::Error::other(tail(&self.log()))));
             }
-            if answers(self.port) {
+            if answers(&self.folder.join(format!(".s.PGSQL.{}", self.port))) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -317,6 +295,13 @@ impl Cluster {
             }
             sleep(POLL);
         }
+    }
+
+    fn write_at(&self, path: &Path, content: &str) -> Result<()> {
+        let file = File::options().create(true).write(true).truncate(true).mode(0o600).open(path);
+        file.and_then(|mut file| file.write_all(content.as_bytes()))
+            .and_then(|()| Owner::take(self.owner, path))
+            .map_err(|cause| environment(format!("could not write `{}`", path.display())).because(cause))
     }
 
     fn command(&self, program: &str) -> Command {
@@ -342,89 +327,6 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-impl Owner {
-    /// None unless we are root, whom Postgres refuses to serve. `initdb` looks its user up, so it must have a name.
-    fn needed() -> Result<Option<Self>> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(None);
-        }
-        let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let owner = accounts.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            if fields.next()? != "nobody" {
-                return None;
-            }
-            Some(Self { uid: fields.nth(1)?.parse().ok()?, gid: fields.next()?.parse().ok()? })
-        });
-        let missing = || {
-            environment("Postgres refuses to run as root, and there is no user `nobody` to run it as")
-                .help("run the command as an ordinary user")
-        };
-        owner.map(Some).ok_or_else(missing)
-    }
-}
-
-/// A fresh folder that only the server's user can enter.
-fn make_folder(owner: Option<Owner>) -> Result<PathBuf> {
-    // Resolved, because a relative TMPDIR would mean another folder to the server.
-    let parent = std::env::temp_dir().canonicalize().unwrap_or_else(|_| PathBuf::from("/tmp"));
-    let folder = parent.join(format!("pgstream-{:016x}", rand::random::<u64>()));
-    let made = fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&folder)
-        .and_then(|()| owner.map_or(Ok(()), |owner| chown(&folder, Some(owner.uid), Some(owner.gid))));
-    made.map_err(|cause| {
-        environment(format!("could not make `{}`", folder.display()))
-            .because(cause)
-            .help("set TMPDIR to a folder that may be written")
-    })?;
-    Ok(folder)
-}
-
-fn spawn_watchdog(bin: &Path, folder: &Path, owner: Option<Owner>) -> Result<Child> {
-    let mut shell = command("sh".into(), Path::new("/"), owner);
-    shell.args(["-c", WATCHDOG, "sh"]).arg(bin.join("pg_ctl")).arg(folder);
-    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    shell.spawn().map_err(|cause| not_runnable(Path::new("sh"), cause))
-}
-
-/// In a process group of its own: Ctrl-C on the terminal is for us, the server must outlive our shutdown.
-fn command(program: PathBuf, folder: &Path, owner: Option<Owner>) -> Command {
-    let mut command = Command::new(program);
-    command.current_dir(folder).process_group(0);
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"PG") {
-            command.env_remove(name); // PGDATA, PGHOST, PGOPTIONS would steer the tools elsewhere
-        }
-    }
-    command.env("LC_ALL", OsStr::new("C"));
-    if let Some(owner) = owner {
-        command.uid(owner.uid).gid(owner.gid);
-    }
-    command
-}
-
-/// Runs a program to its end and answers what it printed; what it complained about is the cause of the error.
-fn run(mut command: Command, input: Option<&str>) -> Result<String> {
-    let program = PathBuf::from(command.get_program());
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|cause| not_runnable(&program, cause))?;
-    let stdin = child.stdin.take();
-    let output = std::thread::scope(|scope| {
-        // A program that ends early closes the pipe; its exit code and complaint say more than our EPIPE.
-        scope.spawn(move || stdin.zip(input).map(|(mut stdin, input)| stdin.write_all(input.as_bytes())));
-        child.wait_with_output()
-    });
-    let output = output.map_err(|cause| not_runnable(&program, cause))?;
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(environment(format!("`{}` failed ({})", program.display(), output.status))
-            .because(std::io::Error::other(complaint)));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// Outside the range that the kernel hands to outgoing connections, so that nobody takes it while the server is down.
 fn free_port() -> Result<u16> {
     (0..1000)
@@ -433,20 +335,19 @@ fn free_port() -> Result<u16> {
         .ok_or_else(|| environment("no free port on 127.0.0.1"))
 }
 
-/// Whether the server asks a new connection for its password; while it starts it answers with an error instead.
-fn answers(port: u16) -> bool {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let patience = Duration::from_secs(5);
+/// Whether a server takes connections on its socket; one that is starting or stopping says 57P03 instead.
+/// The socket, because another server may have taken the TCP port before ours could; TCP is bound before it.
+fn answers(socket: &Path) -> bool {
     let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, patience)?;
-        stream.set_read_timeout(Some(patience))?;
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let mut startup = BytesMut::new();
-        let parameters = [("user", USER), ("database", USER)];
-        postgres_protocol::message::frontend::startup_message(parameters, &mut startup)?;
+        postgres_protocol::message::frontend::startup_message([("user", USER), ("database", USER)], &mut startup)?;
         stream.write_all(&startup)?;
-        let mut tag = [0];
-        stream.read_exact(&mut tag)?;
-        Ok(tag == *b"R")
+        let mut reply = [0; 256];
+        let length = stream.read(&mut reply)?;
+        let reply = &reply[..length];
+        Ok(reply.starts_with(b"R") || reply.starts_with(b"E") && !reply.windows(5).any(|code| code == b"57P03"))
     };
     ask().unwrap_or(false)
 }
@@ -454,14 +355,4 @@ fn answers(port: u16) -> bool {
 fn tail(log: &str) -> String {
     let lines: Vec<_> = log.lines().collect();
     lines[lines.len().saturating_sub(8)..].join("; ")
-}
-
-fn environment(what: impl Into<String>) -> Error {
-    Error::new(Fault::Environment, what)
-}
-
-fn not_runnable(program: &Path, cause: std::io::Error) -> Error {
-    environment(format!("could not run `{}`", program.display()))
-        .because(cause)
-        .help("as root, Postgres' binaries must lie where the user `nobody` can read them: not under a home folder")
 }
