@@ -18,6 +18,8 @@ pub mod error;
 
 pub mod config;
 
+pub mod postgres;
+
 pub mod decode;
 
 pub mod source;

@@ -1,0 +1,146 @@
+//! `connect`: an ordinary SQL session, on the same sockets and with the same settings as replication.
+
+use std::fmt::Write as _;
+use std::future::{Ready, ready};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::config::{ChannelBinding as DriverBinding, SslMode as DriverSslMode, SslNegotiation};
+use tokio_postgres::tls::{ChannelBinding as Binding, TlsConnect, TlsStream};
+use tokio_postgres::{Client, Config};
+
+use super::error::failed;
+use super::socket::unreachable;
+use super::url::ChannelBinding;
+use super::{Encryption, SESSION, Socket, Url};
+use crate::error::{Error, Fault, Result};
+
+/// Opens a session and sets it up so that no setting of the role or the database changes its meaning. The
+/// connection is driven by a task of its own until the client is dropped. `application_name` is what
+/// `pg_stat_activity` shows, unless the URL has one of its own.
+///
+/// # Errors
+/// `Transient` if the server cannot be reached or is starting, `Environment` or `Config` if it refuses the login.
+pub async fn connect(url: &Url, application_name: &str) -> Result<Client> {
+    let connected = tokio::time::timeout(url.connect_timeout, climb(url, application_name)).await;
+    connected.unwrap_or_else(|_| Err(unreachable(url, io::ErrorKind::TimedOut.into())))
+}
+
+async fn climb(url: &Url, application_name: &str) -> Result<Client> {
+    let mut rungs = Encryption::ladder(url).iter().peekable();
+    loop {
+        let Some(rung) = rungs.next() else {
+            return Err(Error::new(Fault::Bug, "no way to connect is left"));
+        };
+        match log_in(url, *rung, application_name).await {
+            Err(error) if rungs.peek().is_some() && Encryption::may_matter(&error) => {}
+            result => return result,
+        }
+    }
+}
+
+async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Result<Client> {
+    let headline = || format!("cannot log in to `{}` at `{}`", url.database, url.address);
+    let socket = Socket::open(url, encryption).await?;
+    let mut config = Config::new();
+    config.user(&url.user).dbname(&url.database);
+    config.application_name(url.application_name.as_deref().unwrap_or(application_name));
+    if let Some(options) = &url.options {
+        config.options(options);
+    }
+    if let Some(password) = url.password().await? {
+        config.password(password.expose());
+    }
+    config.channel_binding(match url.channel_binding {
+        ChannelBinding::Disable => DriverBinding::Disable,
+        ChannelBinding::Prefer => DriverBinding::Prefer,
+        ChannelBinding::Require => DriverBinding::Require,
+    });
+    // The socket speaks TLS already, or is meant not to: the driver must not negotiate, only learn the binding.
+    config.ssl_mode(DriverSslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+    let (client, connection) = config.connect_raw(socket, Opened).await.map_err(|error| failed(headline(), error))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an SQL session ended");
+        }
+    });
+    let mut settings = String::new();
+    for (name, value) in SESSION {
+        // Writing to a string cannot fail.
+        let _ = write!(settings, "SET {name} = '{value}';");
+    }
+    client.batch_execute(&settings).await.map_err(|error| failed(headline(), error))?;
+    Ok(client)
+}
+
+/// Hands an open [`Socket`] to the driver as if TLS had just been started on it.
+struct Opened;
+
+impl TlsConnect<Socket> for Opened {
+    type Stream = Guarded;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Guarded>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        ready(Ok(Guarded { socket, seen: 0 }))
+    }
+}
+
+/// AuthenticationCleartextPassword: the message with which a server asks for the password itself.
+const CLEAR_TEXT: [u8; 9] = *b"R\0\0\0\x08\0\0\0\x03";
+
+/// Refuses to hear a server that asks for the password itself over a connection that others can read: the driver
+/// would send it. The request can only be the server's first message.
+struct Guarded {
+    socket: Socket,
+    /// How many of the first bytes were those of the request; `usize::MAX` once one was not.
+    seen: usize,
+}
+
+impl TlsStream for Guarded {
+    fn channel_binding(&self) -> Binding {
+        self.socket.binding().map_or_else(Binding::none, |hash| Binding::tls_server_end_point(hash.to_vec()))
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        for byte in buf.filled().get(before..).unwrap_or_default() {
+            match CLEAR_TEXT.get(self.seen) {
+                Some(expected) if expected == byte => self.seen += 1,
+                _ => {
+                    self.seen = usize::MAX;
+                    break;
+                }
+            }
+            if self.seen == CLEAR_TEXT.len() && !self.socket.is_private() {
+                return Poll::Ready(Err(io::Error::other(clear_text())));
+            }
+        }
+        polled
+    }
+}
+
+/// The refusal to send a password that others could read.
+pub(crate) fn clear_text() -> Error {
+    Error::new(Fault::Environment, "the server wants the password in clear text over an unencrypted connection")
+        .help("write `?sslmode=require` in `url`, or let the server use `scram-sha-256` in pg_hba.conf")
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
