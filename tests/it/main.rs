@@ -1,4 +1,5 @@
 //! The one integration binary: linking the engines once is what keeps it quick.
 
 mod cluster;
+mod sinks;
 mod support;
