@@ -3,6 +3,9 @@
 mod coalesce;
 mod payload;
 
+pub mod blackhole;
+pub mod lines;
+
 pub use coalesce::{GroupDelete, Patch, PatchRun, Payload, Upsert, WriteSet};
 
 use async_trait::async_trait;

@@ -1,0 +1,37 @@
+//! `Blackhole`: takes everything and keeps nothing but the count.
+
+use async_trait::async_trait;
+
+use super::{Delivery, Hit, Query, Sink};
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Position;
+
+/// A sink that costs nothing, to measure what lies before it.
+#[derive(Debug, Default)]
+pub struct Blackhole {
+    commands: u64,
+    rejected: u64,
+}
+
+#[async_trait]
+impl Sink for Blackhole {
+    async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
+        Ok(None)
+    }
+
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
+        self.commands += delivery.commands.len() as u64;
+        self.rejected += delivery.rejected.len() as u64;
+        Ok(())
+    }
+
+    async fn search(&mut self, _query: &Query<'_>) -> Result<Vec<Hit>> {
+        Err(Error::new(Fault::Config, "a `blackhole` sink keeps nothing that could be searched")
+            .help("search a sink of type `qdrant`, `qdrant-edge` or `pgvector`"))
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        tracing::info!(commands = self.commands, rejected = self.rejected, "blackhole closed");
+        Ok(())
+    }
+}

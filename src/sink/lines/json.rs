@@ -1,0 +1,173 @@
+//! Commands and rejected events as lines of JSON. Payloads are embedded as they stand: no number loses a digit.
+
+use serde::Serialize;
+
+use crate::command::{Action, Command, Embedding, Point};
+use crate::sink::DeadLetter;
+
+/// Appends the line of a command.
+pub(super) fn command(out: &mut Vec<u8>, command: &Command) {
+    let position = command.position.to_string();
+    let (action, head) = match &command.action {
+        Action::Upsert(_) => ("upsert", None),
+        Action::Patch { id, .. } => ("patch", Some(("id", id))),
+        Action::Replace { group, .. } => ("replace", Some(("group", group))),
+        Action::PatchGroup { group, .. } => ("patch_group", Some(("group", group))),
+        Action::Delete { id } => ("delete", Some(("id", id))),
+        Action::DeleteGroup { group } => ("delete_group", Some(("group", group))),
+        Action::Clear => ("clear", None),
+    };
+    out.extend(b"{\"position\":");
+    value(out, &position);
+    out.extend(b",\"action\":");
+    value(out, action);
+    if let Some((key, name)) = head {
+        out.push(b',');
+        value(out, key);
+        out.push(b':');
+        value(out, name);
+    }
+    match &command.action {
+        Action::Upsert(written) => {
+            out.push(b',');
+            members(out, written);
+        }
+        Action::Replace { points, .. } => {
+            out.extend(b",\"points\":[");
+            for (index, written) in points.iter().enumerate() {
+                out.extend(if index == 0 { &b"{"[..] } else { b",{" });
+                members(out, written);
+                out.push(b'}');
+            }
+            out.push(b']');
+        }
+        Action::Patch { payload, .. } | Action::PatchGroup { payload, .. } => {
+            out.extend(b",\"payload\":");
+            raw(out, payload);
+        }
+        Action::Delete { .. } | Action::DeleteGroup { .. } | Action::Clear => {}
+    }
+    out.extend(b"}\n");
+}
+
+/// Appends the line of a rejected event.
+pub(super) fn rejected(out: &mut Vec<u8>, letter: &DeadLetter) {
+    out.extend(b"{\"position\":");
+    value(out, &letter.position.to_string());
+    out.extend(b",\"transform\":");
+    value(out, &letter.transform);
+    out.extend(b",\"reason\":");
+    value(out, &letter.reason);
+    out.extend(b",\"event\":");
+    raw(out, &letter.event);
+    out.extend(b"}\n");
+}
+
+fn members(out: &mut Vec<u8>, point: &Point) {
+    out.extend(b"\"id\":");
+    value(out, &point.id);
+    out.extend(b",\"embeddings\":{");
+    for (index, (name, embedding)) in point.embeddings.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        value(out, name);
+        out.push(b':');
+        match embedding {
+            Embedding::Dense(values) => value(out, values),
+            Embedding::Sparse { indices, values } => {
+                out.extend(b"{\"indices\":");
+                value(out, indices);
+                out.extend(b",\"values\":");
+                value(out, values);
+                out.push(b'}');
+            }
+            Embedding::Text(text) => value(out, text),
+        }
+    }
+    out.extend(b"},\"payload\":");
+    raw(out, &point.payload);
+}
+
+/// JSON that is JSON already. Its line breaks, which can only stand between tokens, must not break the line.
+fn raw(out: &mut Vec<u8>, json: &str) {
+    out.extend(json.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
+}
+
+fn value<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    // Neither the types used here nor a vector of bytes can fail; a reader would see the null.
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.extend(b"null");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::{Lsn, Position};
+
+    fn line(action: Action) -> String {
+        let position = Position { lsn: Lsn(0x16B3748), ordinal: 3 };
+        let mut out = Vec::new();
+        command(&mut out, &Command { position, action });
+        String::from_utf8(out).unwrap()
+    }
+
+    fn point(id: &str) -> Point {
+        let sparse = Embedding::Sparse { indices: vec![1, 9], values: vec![0.25, 1e-7] };
+        Point {
+            id: id.into(),
+            embeddings: vec![(String::new(), Embedding::Dense(vec![0.1, -2.0])), ("words".into(), sparse)],
+            payload: "{\n  \"n\": 12345678901234567890.10,\r\n\t\"t\": \"a\\nb\"}".into(),
+        }
+    }
+
+    #[test]
+    fn every_action_is_one_line() {
+        let a = r#""id":"a\"\n☃","embeddings":{"":[0.1,-2.0],"words":{"indices":[1,9],"values":[0.25,1e-7]}},"payload":{   "n": 12345678901234567890.10,  	"t": "a\nb"}"#;
+        let b = a.replace(r#"a\"\n☃"#, "b");
+        let cases = [
+            (Action::Upsert(point("a\"\n☃")), format!(r#""action":"upsert",{a}"#)),
+            (
+                Action::Replace { group: "g".into(), points: vec![point("a\"\n☃"), point("b")] },
+                format!(r#""action":"replace","group":"g","points":[{{{a}}},{{{b}}}]"#),
+            ),
+            (
+                Action::Replace { group: "g".into(), points: vec![] },
+                r#""action":"replace","group":"g","points":[]"#.into(),
+            ),
+            (
+                Action::Patch { id: "a".into(), payload: "{\"x\":1}".into() },
+                r#""action":"patch","id":"a","payload":{"x":1}"#.into(),
+            ),
+            (
+                Action::PatchGroup { group: "g".into(), payload: "{}".into() },
+                r#""action":"patch_group","group":"g","payload":{}"#.into(),
+            ),
+            (Action::Delete { id: "a".into() }, r#""action":"delete","id":"a""#.into()),
+            (Action::DeleteGroup { group: "g".into() }, r#""action":"delete_group","group":"g""#.into()),
+            (Action::Clear, r#""action":"clear""#.into()),
+        ];
+        for (action, rest) in cases {
+            let line = line(action);
+            assert_eq!(line, format!("{{\"position\":\"0/16B3748#3\",{rest}}}\n"));
+            serde_json::from_str::<serde_json::Value>(&line).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_rejected_event_is_one_line() {
+        let letter = DeadLetter {
+            position: Position { lsn: Lsn(0x16B3748), ordinal: 0 },
+            transform: "embed".into(),
+            reason: "no\n\"text\"".into(),
+            event: "{\"table\":\n\"docs\"}".into(),
+        };
+        let mut out = Vec::new();
+        rejected(&mut out, &letter);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"position\":\"0/16B3748#0\",\"transform\":\"embed\",\"reason\":\"no\\n\\\"text\\\"\",\"event\":{\"table\": \"docs\"}}\n"
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! `Lines`: commands and rejected events as JSON lines, in a file or on standard output.
+//!
+//! Delivery is at least once: after a crash the file may repeat the lines of deliveries that were not confirmed.
+
+mod file;
+mod json;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::file::LineFile;
+use super::{Delivery, Hit, Query, Sink};
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Position;
+
+/// A sink that writes each command and each rejected event as one line.
+#[derive(Debug)]
+pub struct Lines {
+    to: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    File(Arc<LineFile>),
+    Stdout,
+}
+
+impl Lines {
+    /// Appends to the file at `path`, which is made if missing. What a crash left of a last line is cut off.
+    pub async fn file(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        let file = blocking(move || LineFile::open(&path)).await?;
+        Ok(Self { to: Target::File(Arc::new(file)) })
+    }
+
+    /// Prints to standard output.
+    pub fn stdout() -> Self {
+        Self { to: Target::Stdout }
+    }
+}
+
+#[async_trait]
+impl Sink for Lines {
+    async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
+        Ok(None)
+    }
+
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
+        let mut text = Vec::new();
+        delivery.commands.iter().for_each(|command| json::command(&mut text, command));
+        delivery.rejected.iter().for_each(|letter| json::rejected(&mut text, letter));
+        if text.is_empty() {
+            return Ok(());
+        }
+        match &self.to {
+            Target::File(file) => {
+                let file = Arc::clone(file);
+                blocking(move || file.append(&text)).await
+            }
+            Target::Stdout => blocking(move || print(&mut io::stdout().lock(), &text)).await,
+        }
+    }
+
+    async fn search(&mut self, _query: &Query<'_>) -> Result<Vec<Hit>> {
+        let kind = match self.to {
+            Target::File(_) => "file",
+            Target::Stdout => "stdout",
+        };
+        Err(Error::new(Fault::Config, format!("a `{kind}` sink cannot be searched"))
+            .help("search a sink of type `qdrant`, `qdrant-edge` or `pgvector`"))
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Files may be slow, and the threads that drive replication must not wait for them.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(Fault::Bug, "writing lines was cut short").because(error))?
+}
+
+fn print(out: &mut impl Write, text: &[u8]) -> Result<()> {
+    out.write_all(text).and_then(|()| out.flush()).map_err(|error| {
+        let what = if error.kind() == io::ErrorKind::BrokenPipe {
+            "standard output was closed by its reader"
+        } else {
+            "standard output cannot be written"
+        };
+        Error::new(Fault::Environment, what)
+            .because(error)
+            .help("keep the program that reads the pipe running, or use a sink of type `file`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_an_error_that_says_so() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        drop(reader);
+        let error = print(&mut writer, b"{}\n").unwrap_err();
+        assert_eq!(error.fault(), Fault::Environment);
+        assert_eq!(error.to_string(), "standard output was closed by its reader");
+    }
+
+    #[tokio::test]
+    async fn a_search_says_which_sinks_can() {
+        let query = Query { vector: "", values: &[], limit: 1 };
+        let error = Lines::stdout().search(&query).await.unwrap_err();
+        assert_eq!(
+            error.report(),
+            "error: a `stdout` sink cannot be searched\n  \
+             help: search a sink of type `qdrant`, `qdrant-edge` or `pgvector`\n"
+        );
+        assert_eq!(error.fault(), Fault::Config);
+    }
+}
