@@ -1,1 +1,319 @@
-//! pgoutput's messages into events: pure, zero-copy, without I/O.
+//! `Decoder`: messages of Postgres' `pgoutput` plugin into events of a batch. Pure: no I/O, no clock.
+
+mod array;
+mod binary;
+mod builtin;
+mod catalog;
+mod error;
+mod json;
+mod message;
+mod numeric;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+mod time;
+mod wire;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation};
+use crate::lsn::Position;
+use array::Scratch;
+use table::{Table, malformed};
+use wire::{Flaw, Reader};
+
+pub use catalog::{Catalog, Shape};
+pub use error::DecodeError;
+pub use message::{Begin, Commit, LogicalMessage};
+
+/// Decodes one connection's stream. The server describes each relation once per connection, so a new
+/// connection needs a new decoder.
+#[derive(Debug)]
+pub struct Decoder {
+    catalog: Catalog,
+    tables: HashMap<u32, Table>,
+    transaction: Option<Transaction>,
+    resume_after: Option<Position>,
+    scratch: Scratch,
+}
+
+/// What a message was.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoded {
+    /// A transaction started.
+    Begin(Begin),
+    /// The transaction is complete; the batch may be confirmed up to its end.
+    Commit(Commit),
+    /// A row changed or tables were emptied.
+    Rows {
+        /// How many events were added: two if a key changed, none if all had been seen before.
+        events: u32,
+        /// An UPDATE changed the key and left a TOASTed column alone that the server did not send with the old
+        /// row either. The last event is the insert of the new key, and the value of that column is
+        /// unchanged in it: it can only be read from the table. `REPLICA IDENTITY FULL` avoids it.
+        incomplete: bool,
+    },
+    /// The server described a table, which it repeats without need. The same table is the same `Arc`.
+    Relation(Arc<Relation>),
+    /// Somebody's message.
+    Message(LogicalMessage),
+    /// A message that is of no use here.
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    begin: Begin,
+    ordinal: u32,
+}
+
+impl Decoder {
+    /// A decoder for a new connection to the database that `catalog` describes.
+    pub fn new(catalog: Catalog) -> Self {
+        let (tables, scratch) = (HashMap::new(), Scratch::default());
+        Self { catalog, tables, transaction: None, resume_after: None, scratch }
+    }
+
+    /// Events up to and including `position` were seen before, on another connection: they are checked, but not
+    /// added again.
+    pub fn resume_after(mut self, position: Position) -> Self {
+        self.resume_after = Some(position);
+        self
+    }
+
+    /// Decodes one message, the content of an `XLogData`, and appends its events to `out`.
+    ///
+    /// Cells point into `payload`, which the batch keeps. An UPDATE that changes the key becomes a delete of the
+    /// old key and an insert of the new row, each with an ordinal of its own.
+    ///
+    /// # Errors
+    /// All errors are definite, and nothing of the message stays in `out`. The decoder must not be used after one.
+    pub fn decode(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let mark = out.mark();
+        let decoded = self.message(payload, out);
+        if matches!(decoded, Err(_) | Ok(Decoded::Rows { events: 0, .. })) {
+            out.rollback(mark);
+        }
+        decoded
+    }
+
+    fn message(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let Some(&tag) = payload.first() else {
+            return Err(malformed("empty", Flaw::Bad("it has no tag")));
+        };
+        match tag {
+            b'I' => self.insert(payload, out),
+            b'U' => self.update(payload, out),
+            b'D' => self.delete(payload, out),
+            b'T' => self.truncate(&payload, out),
+            b'B' => self.begin(&payload),
+            b'C' => self.commit(&payload, out),
+            b'R' => self.relation(&payload),
+            b'Y' => {
+                let (oid, name) = whole("Type", &payload, message::type_name)?;
+                self.catalog.learn(oid, name);
+                Ok(Decoded::Nothing)
+            }
+            b'O' => whole("Origin", &payload, message::origin).map(|()| Decoded::Nothing),
+            b'M' => self.logical_message(&payload),
+            tag => Err(DecodeError::UnknownTag(tag)),
+        }
+    }
+
+    fn begin(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {
+        let begin = whole("Begin", payload, message::begin)?;
+        if self.transaction.is_some() {
+            return Err(DecodeError::OutOfPlace { message: "Begin", place: "inside a transaction" });
+        }
+        self.transaction = Some(Transaction { begin, ordinal: 0 });
+        Ok(Decoded::Begin(begin))
+    }
+
+    fn commit(&mut self, payload: &Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let commit = whole("Commit", payload, message::commit)?;
+        match self.transaction.take() {
+            Some(transaction) if transaction.begin.final_lsn == commit.commit_lsn => {
+                out.end_at(commit.end_lsn);
+                Ok(Decoded::Commit(commit))
+            }
+            Some(_) => Err(DecodeError::OutOfPlace { message: "Commit", place: "of another transaction" }),
+            None => Err(DecodeError::OutOfPlace { message: "Commit", place: OUTSIDE }),
+        }
+    }
+
+    fn relation(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {
+        let relation = whole("Relation", payload, |reader| message::relation(reader, &self.catalog))?;
+        let known = self.tables.get(&relation.id).map(|table| &table.relation).filter(|known| ***known == relation);
+        let relation = known.map_or_else(|| Arc::new(relation), Arc::clone);
+        self.tables.insert(relation.id, Table::new(Arc::clone(&relation), &self.catalog));
+        Ok(Decoded::Relation(relation))
+    }
+
+    fn logical_message(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {
+        let message = whole("Message", payload, |reader| message::logical_message(reader, payload))?;
+        if message.transactional && self.transaction.is_none() {
+            return Err(DecodeError::OutOfPlace { message: "Message", place: OUTSIDE });
+        }
+        Ok(Decoded::Message(message))
+    }
+
+    fn insert(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let mut change = self.change("Insert", &payload)?;
+        change.expect(b"N")?;
+        let row = change.row(out)?;
+        change.end()?;
+        let Change { table, mut events, .. } = change;
+        out.push_frame(payload);
+        events.push(Operation::Insert, table, row, None, out)?;
+        Ok(events.decoded(false))
+    }
+
+    fn update(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let mut change = self.change("Update", &payload)?;
+        let old = match change.expect(b"NKO")? {
+            b'N' => None,
+            tag => {
+                let old = change.row(out)?;
+                change.expect(b"N")?;
+                Some((old, tag == b'O'))
+            }
+        };
+        let new = change.row(out)?;
+        change.end()?;
+        let Change { table, mut events, .. } = change;
+        out.push_frame(payload);
+        let Some((old, full)) = old else {
+            events.push(Operation::Update, table, new, None, out)?;
+            return Ok(events.decoded(false));
+        };
+        table.fill_unchanged(&old, &new, full, out);
+        if table.same_key(&old, &new, out) {
+            // An equal key is sent when it is TOASTed; it tells nothing that the new row does not.
+            events.push(Operation::Update, table, new, full.then_some(old), out)?;
+            return Ok(events.decoded(false));
+        }
+        let incomplete = out.cells_mut(new.clone()).contains(&Cell::Unchanged);
+        events.push(Operation::Delete, table, old, None, out)?;
+        events.push(Operation::Insert, table, new, None, out)?;
+        Ok(events.decoded(incomplete))
+    }
+
+    fn delete(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let mut change = self.change("Delete", &payload)?;
+        change.expect(b"KO")?;
+        let row = change.row(out)?;
+        change.end()?;
+        let Change { table, mut events, .. } = change;
+        out.push_frame(payload);
+        events.push(Operation::Delete, table, row, None, out)?;
+        Ok(events.decoded(false))
+    }
+
+    fn truncate(&mut self, payload: &Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let relations = whole("Truncate", payload, message::truncate)?;
+        let mut events = Events::of("Truncate", &mut self.transaction, self.resume_after)?;
+        for oid in relations {
+            let unknown = DecodeError::UnknownRelation { message: "Truncate", oid };
+            let table = self.tables.get(&oid).ok_or(unknown)?;
+            let nothing = out.row_start();
+            events.push(Operation::Truncate, table, nothing..nothing, None, out)?;
+        }
+        Ok(events.decoded(false))
+    }
+
+    /// The beginning that all changes of a row share.
+    fn change<'p>(&mut self, message: &'static str, payload: &'p [u8]) -> Result<Change<'_, 'p>, DecodeError> {
+        let mut reader = Reader::after_tag(payload);
+        let events = Events::of(message, &mut self.transaction, self.resume_after)?;
+        let oid = reader.u32().map_err(|flaw| malformed(message, flaw))?;
+        let table = self.tables.get(&oid).ok_or(DecodeError::UnknownRelation { message, oid })?;
+        Ok(Change { message, reader, table, scratch: &mut self.scratch, events })
+    }
+}
+
+const OUTSIDE: &str = "outside of a transaction";
+
+/// Reads all of a message that is not a row.
+fn whole<'a, T>(
+    message: &'static str,
+    payload: &'a [u8],
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, Flaw>,
+) -> Result<T, DecodeError> {
+    let mut reader = Reader::after_tag(payload);
+    let value = read(&mut reader).and_then(|value| reader.end().map(|()| value));
+    value.map_err(|flaw| malformed(message, flaw))
+}
+
+/// A message about a row while it is being read.
+struct Change<'d, 'p> {
+    message: &'static str,
+    reader: Reader<'p>,
+    table: &'d Table,
+    scratch: &'d mut Scratch,
+    events: Events<'d>,
+}
+
+impl Change<'_, '_> {
+    /// The next byte, which says what kind of row follows.
+    fn expect(&mut self, tags: &[u8]) -> Result<u8, DecodeError> {
+        let tag = self.reader.u8().map_err(|flaw| malformed(self.message, flaw))?;
+        let unknown = || malformed(self.message, Flaw::Bad("a row of an unknown kind"));
+        tags.contains(&tag).then_some(tag).ok_or_else(unknown)
+    }
+
+    fn row(&mut self, out: &mut BatchBuilder) -> Result<Range<u32>, DecodeError> {
+        self.table.row(self.message, &mut self.reader, out, self.scratch)
+    }
+
+    fn end(&self) -> Result<(), DecodeError> {
+        self.reader.end().map_err(|flaw| malformed(self.message, flaw))
+    }
+}
+
+/// Numbers the events of a transaction and adds those that are new.
+struct Events<'a> {
+    message: &'static str,
+    transaction: &'a mut Transaction,
+    resume_after: Option<Position>,
+    added: u32,
+}
+
+impl<'a> Events<'a> {
+    fn of(
+        message: &'static str,
+        transaction: &'a mut Option<Transaction>,
+        resume_after: Option<Position>,
+    ) -> Result<Self, DecodeError> {
+        let transaction = transaction.as_mut().ok_or(DecodeError::OutOfPlace { message, place: OUTSIDE })?;
+        Ok(Self { message, transaction, resume_after, added: 0 })
+    }
+
+    fn push(
+        &mut self,
+        operation: Operation,
+        table: &Table,
+        row: Range<u32>,
+        old_row: Option<Range<u32>>,
+        out: &mut BatchBuilder,
+    ) -> Result<(), DecodeError> {
+        let Transaction { begin, ordinal } = self.transaction;
+        let position = Position { lsn: begin.final_lsn, ordinal: *ordinal };
+        let too_many = || malformed(self.message, Flaw::Bad("too many events in a transaction"));
+        *ordinal = ordinal.checked_add(1).ok_or_else(too_many)?;
+        if self.resume_after.is_none_or(|seen| position > seen) {
+            let head = EventHead { operation, position, commit_time: begin.commit_time, xid: begin.xid };
+            out.push_event(&table.relation, head, row, old_row);
+            self.added += 1;
+        }
+        Ok(())
+    }
+
+    fn decoded(self, incomplete: bool) -> Decoded {
+        Decoded::Rows { events: self.added, incomplete: incomplete && self.added > 0 }
+    }
+}

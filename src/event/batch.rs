@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Cell, Kind, Place, Relation, Value};
+use super::{Cell, Relation, Value};
 use crate::lsn::{Lsn, Position};
 
 /// What happened to the row.
@@ -50,10 +50,18 @@ pub struct Batch {
     events: Vec<Event>,
     cells: Vec<Cell>,
     frames: Vec<Bytes>,
-    derived: Vec<u8>,
-    floats: Vec<f32>,
+    arena: Arena,
     frame_bytes: usize,
     ends_at: Option<Lsn>,
+}
+
+/// What had to be made from the server's bytes, one after the other; cells say where each piece lies.
+#[derive(Debug, Default)]
+pub struct Arena {
+    /// Texts and bytes that do not stand in a frame as they are: cells of [`Place::Derived`](super::Place::Derived).
+    pub derived: Vec<u8>,
+    /// The numbers of vectors.
+    pub floats: Vec<f32>,
 }
 
 impl Batch {
@@ -96,15 +104,15 @@ impl Batch {
     /// Roughly the memory that the batch keeps alive, in bytes.
     pub fn bytes(&self) -> usize {
         self.frame_bytes
-            + self.derived.len()
-            + size_of_val(self.floats.as_slice())
+            + self.arena.derived.len()
+            + size_of_val(self.arena.floats.as_slice())
             + size_of_val(self.cells.as_slice())
             + size_of_val(self.events.as_slice())
     }
 
     fn view(&self, event: &Event, range: &Range<u32>) -> Row<'_> {
         Row {
-            batch: self,
+            arena: &self.arena,
             frame: self.frames.get(event.frame as usize).map_or(&[], |frame| frame),
             cells: &self.cells[range.start as usize..range.end as usize],
         }
@@ -114,7 +122,7 @@ impl Batch {
 /// The values of one row, in the order of its relation's columns.
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
-    batch: &'a Batch,
+    arena: &'a Arena,
     frame: &'a [u8],
     cells: &'a [Cell],
 }
@@ -142,40 +150,8 @@ impl<'a> Row<'a> {
     }
 
     fn resolve(&self, cell: &Cell) -> Value<'a> {
-        match *cell {
-            Cell::Null => Value::Null,
-            Cell::Unchanged => Value::Unchanged,
-            Cell::Bool(value) => Value::Bool(value),
-            Cell::Int(value) => Value::Int(value),
-            Cell::Float(value) => Value::Float(value),
-            Cell::Timestamp(value) => Value::Timestamp(value),
-            Cell::Date(value) => Value::Date(value),
-            Cell::Time(value) => Value::Time(value),
-            Cell::Vector { start, len } => Value::Vector(self.batch.floats.get(span(start, len)).unwrap_or_default()),
-            Cell::Slice { kind, place, start, len } => {
-                let bytes = match place {
-                    Place::Frame => self.frame,
-                    Place::Derived => self.batch.derived.as_slice(),
-                };
-                let bytes = bytes.get(span(start, len)).unwrap_or_default();
-                // The builder's callers have checked UTF-8 already; checking again is cheaper than a refcount
-                // per column would be, and needs no `unsafe`.
-                let text = || std::str::from_utf8(bytes).unwrap_or_default();
-                match kind {
-                    Kind::Bytes => Value::Bytes(bytes),
-                    Kind::Text => Value::Text(text()),
-                    Kind::Numeric => Value::Numeric(text()),
-                    Kind::Uuid => Value::Uuid(text()),
-                    Kind::Json => Value::Json(text()),
-                    Kind::Other => Value::Other(text()),
-                }
-            }
-        }
+        cell.resolve(self.frame, self.arena)
     }
-}
-
-fn span(start: u32, len: u32) -> Range<usize> {
-    start as usize..start as usize + len as usize
 }
 
 /// Fills a [`Batch`]. One event is built at a time: `begin_row`, cells, `push_event`.
@@ -206,19 +182,59 @@ impl BatchBuilder {
         &mut self.batch.cells[range.start as usize..range.end as usize]
     }
 
-    /// Forgets the cells from `start` on, for instance of a message that turned out to be malformed.
+    /// Forgets the cells from `start` on.
     pub fn truncate_cells(&mut self, start: u32) {
         self.batch.cells.truncate(start as usize);
     }
 
+    /// The values of the cells `range`, in the frame pushed last.
+    pub fn row(&self, range: Range<u32>) -> Row<'_> {
+        Row {
+            arena: &self.batch.arena,
+            frame: self.batch.frames.last().map_or(&[], |frame| frame),
+            cells: &self.batch.cells[range.start as usize..range.end as usize],
+        }
+    }
+
+    /// Where made bytes and numbers of vectors go; a cell points to what is appended here.
+    pub fn arena(&mut self) -> &mut Arena {
+        &mut self.batch.arena
+    }
+
     /// Bytes that were made rather than received; a cell points to what is appended here.
     pub fn derived(&mut self) -> &mut Vec<u8> {
-        &mut self.batch.derived
+        &mut self.batch.arena.derived
     }
 
     /// Numbers of vectors.
     pub fn floats(&mut self) -> &mut Vec<f32> {
-        &mut self.batch.floats
+        &mut self.batch.arena.floats
+    }
+
+    /// How far the batch has grown, for [`rollback`](Self::rollback).
+    pub fn mark(&self) -> Mark {
+        Mark {
+            relations: self.batch.relations.len(),
+            events: self.batch.events.len(),
+            cells: self.batch.cells.len(),
+            frames: self.batch.frames.len(),
+            derived: self.batch.arena.derived.len(),
+            floats: self.batch.arena.floats.len(),
+            frame_bytes: self.batch.frame_bytes,
+            ends_at: self.batch.ends_at,
+        }
+    }
+
+    /// Forgets everything since `mark`, for instance of a message that turned out to be malformed.
+    pub fn rollback(&mut self, mark: Mark) {
+        self.batch.relations.truncate(mark.relations);
+        self.batch.events.truncate(mark.events);
+        self.batch.cells.truncate(mark.cells);
+        self.batch.frames.truncate(mark.frames);
+        self.batch.arena.derived.truncate(mark.derived);
+        self.batch.arena.floats.truncate(mark.floats);
+        self.batch.frame_bytes = mark.frame_bytes;
+        self.batch.ends_at = mark.ends_at;
     }
 
     /// Appends an event whose rows are the cells `row` and `old_row`, in the frame pushed last.
@@ -276,6 +292,19 @@ impl BatchBuilder {
             relations.len() - 1
         }) as u32
     }
+}
+
+/// A state of a [`BatchBuilder`] to return to. Means nothing after `take`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    relations: usize,
+    events: usize,
+    cells: usize,
+    frames: usize,
+    derived: usize,
+    floats: usize,
+    frame_bytes: usize,
+    ends_at: Option<Lsn>,
 }
 
 /// What an event says beside its rows.

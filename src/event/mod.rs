@@ -4,6 +4,6 @@ mod batch;
 mod relation;
 mod value;
 
-pub use batch::{Batch, BatchBuilder, Event, EventHead, Operation, Row};
+pub use batch::{Arena, Batch, BatchBuilder, Event, EventHead, Mark, Operation, Row};
 pub use relation::{Column, Relation, ReplicaIdentity};
 pub use value::{Cell, Kind, Place, Value};

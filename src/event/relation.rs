@@ -20,13 +20,15 @@ pub struct Relation {
 pub struct Column {
     /// The column's name.
     pub name: String,
-    /// Postgres' name of the type (`int8`, `text`, `vector`), or the OID as text where no name is known.
+    /// Postgres' name of the type (`int8`, `text`, `vector`), of a domain that of its base type, of an array the
+    /// element's with `[]`; the OID as text where no name is known.
     pub type_name: String,
     /// OID of the type.
     pub type_oid: u32,
     /// `atttypmod`, such as the precision of a numeric; -1 for none.
     pub type_modifier: i32,
-    /// Whether the column is part of the replica identity.
+    /// Whether the column identifies the row: it is part of the replica identity, or with `ReplicaIdentity::Full`
+    /// of the primary key. All columns are if that is not known.
     pub key: bool,
 }
 

@@ -1,5 +1,9 @@
 //! `Value`, the closed set of column values, and `Cell`, the 16 bytes that stand for one inside a batch.
 
+use std::ops::Range;
+
+use super::Arena;
+
 /// The value of a column, borrowed from its batch. Mirrors `variant value` of the WIT one to one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -15,11 +19,12 @@ pub enum Value<'a> {
     Float(f64),
     /// `numeric` as exact decimal text, or `NaN`, `Infinity`, `-Infinity`.
     Numeric(&'a str),
-    /// `text`, `varchar`, `bpchar`, `name`, `citext`, enums.
+    /// `text`, `varchar`, `bpchar`, `"char"`, `name`, `citext`, enums.
     Text(&'a str),
     /// `bytea`
     Bytes(&'a [u8]),
     /// `timestamp` and `timestamptz`, in µs since 1970-01-01 UTC; `infinity` is `i64::MAX`, `-infinity` is `i64::MIN`.
+    /// One that does not fit, after the year 294246, is `Other`.
     Timestamp(i64),
     /// `date`, in days since 1970-01-01; `infinity` is `i32::MAX`, `-infinity` is `i32::MIN`.
     Date(i32),
@@ -27,7 +32,10 @@ pub enum Value<'a> {
     Time(i64),
     /// `uuid`, hyphenated, lower case.
     Uuid(&'a str),
-    /// `json`, `jsonb`; arrays as JSON arrays.
+    /// `json`, `jsonb`; arrays as JSON arrays, in which an element is what its value would be alone: `Bool`, `Int`,
+    /// `Float`, `Timestamp`, `Date` and `Time` as JSON booleans and numbers, `Json` as it stands, `Vector` as an
+    /// array, `Bytes` as a string of `\\x` and hexadecimal, a float that is not finite by its name, all else, `Numeric`
+    /// too, as a string. SQL NULL is `null`, and so is an element `'null'::json`. Lower bounds are not shown.
     Json(&'a str),
     /// pgvector's `vector` and `halfvec`.
     Vector(&'a [f32]),
@@ -55,9 +63,62 @@ pub enum Cell {
     /// See [`Value::Time`].
     Time(i64),
     /// Bytes in the event's frame or among the batch's derived bytes. Every kind but `Bytes` is valid UTF-8.
-    Slice { kind: Kind, place: Place, start: u32, len: u32 },
+    Slice {
+        /// Which value they are.
+        kind: Kind,
+        /// What `start` counts in.
+        place: Place,
+        /// The first byte.
+        start: u32,
+        /// How many bytes.
+        len: u32,
+    },
     /// Numbers among the batch's floats; start and length in numbers, not bytes.
-    Vector { start: u32, len: u32 },
+    Vector {
+        /// The first number.
+        start: u32,
+        /// How many numbers.
+        len: u32,
+    },
+}
+
+impl Cell {
+    /// The value that the cell stands for. What lies outside of `frame` or `arena` is empty.
+    pub fn resolve<'a>(&self, frame: &'a [u8], arena: &'a Arena) -> Value<'a> {
+        match *self {
+            Cell::Null => Value::Null,
+            Cell::Unchanged => Value::Unchanged,
+            Cell::Bool(value) => Value::Bool(value),
+            Cell::Int(value) => Value::Int(value),
+            Cell::Float(value) => Value::Float(value),
+            Cell::Timestamp(value) => Value::Timestamp(value),
+            Cell::Date(value) => Value::Date(value),
+            Cell::Time(value) => Value::Time(value),
+            Cell::Vector { start, len } => Value::Vector(arena.floats.get(span(start, len)).unwrap_or_default()),
+            Cell::Slice { kind, place, start, len } => {
+                let bytes = match place {
+                    Place::Frame => frame,
+                    Place::Derived => arena.derived.as_slice(),
+                };
+                let bytes = bytes.get(span(start, len)).unwrap_or_default();
+                // The builder's callers have checked UTF-8 already; checking again is cheaper than a refcount
+                // per column would be, and needs no `unsafe`.
+                let text = || std::str::from_utf8(bytes).unwrap_or_default();
+                match kind {
+                    Kind::Bytes => Value::Bytes(bytes),
+                    Kind::Text => Value::Text(text()),
+                    Kind::Numeric => Value::Numeric(text()),
+                    Kind::Uuid => Value::Uuid(text()),
+                    Kind::Json => Value::Json(text()),
+                    Kind::Other => Value::Other(text()),
+                }
+            }
+        }
+    }
+}
+
+fn span(start: u32, len: u32) -> Range<usize> {
+    start as usize..start as usize + len as usize
 }
 
 /// Which [`Value`] the bytes of a [`Cell::Slice`] are.

@@ -1,0 +1,194 @@
+//! `Catalog`: what a decoder knows of types and keys beside what the stream says; from it, how to read each column.
+
+use std::collections::HashMap;
+
+use super::builtin;
+
+/// Types and primary keys of a database, as the source read them from its catalogue.
+///
+/// The stream names the types of columns only by OID. Core types are known by their fixed OIDs; for all others
+/// the catalogue says what they are. `Type` messages of the stream fill in names that it lacks.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    types: HashMap<u32, Type>,
+    primary_keys: HashMap<u32, Vec<String>>,
+}
+
+#[derive(Clone, Debug)]
+struct Type {
+    name: String,
+    shape: Shape,
+}
+
+/// What kind of type it is: `pg_type.typtype` and `typelem`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A type of its own, such as an extension's; read by its name.
+    Base,
+    /// A domain over the type of this OID.
+    Domain(u32),
+    /// An enum: its values are labels.
+    Enum,
+    /// An array of the type of this OID; `typdelim` of the element stands between elements.
+    Array {
+        /// OID of the elements' type.
+        element: u32,
+        /// What stands between elements in text.
+        delimiter: u8,
+    },
+}
+
+/// How to read the values of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Of the value, or of an array's elements.
+    pub(super) codec: Codec,
+    pub(super) array: Option<Elements>,
+}
+
+/// What stands in an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Elements {
+    pub(super) oid: u32,
+    pub(super) delimiter: u8,
+}
+
+/// How to read a value that is not an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Codec {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Oid,
+    Float4,
+    Float8,
+    Numeric,
+    Text,
+    Char,
+    Bytes,
+    Timestamp,
+    TimestampTz,
+    Date,
+    Time,
+    Uuid,
+    Json,
+    Jsonb,
+    Vector,
+    HalfVec,
+    /// Only Postgres' own text is of use.
+    Other,
+}
+
+impl Catalog {
+    /// Adds a type: its `pg_type.typname` and what it is.
+    pub fn add_type(&mut self, oid: u32, name: impl Into<String>, shape: Shape) {
+        self.types.insert(oid, Type { name: name.into(), shape });
+    }
+
+    /// Sets the columns of the primary key of the table with this OID.
+    ///
+    /// They matter under `REPLICA IDENTITY FULL`, where the stream marks every column as key.
+    pub fn set_primary_key(&mut self, relation: u32, columns: Vec<String>) {
+        self.primary_keys.insert(relation, columns);
+    }
+
+    /// Whether values of all these types can be read in binary format. The stream should be asked for in text
+    /// format otherwise: the first value of such a type would be an error.
+    pub fn binary_is_readable(&self, types: impl IntoIterator<Item = u32>) -> bool {
+        types.into_iter().all(|oid| self.plan(oid).codec != Codec::Other)
+    }
+
+    /// From a `Type` message: adds the name of a type that is not known yet.
+    pub(super) fn learn(&mut self, oid: u32, name: &str) {
+        self.types.entry(oid).or_insert_with(|| Type { name: name.to_owned(), shape: Shape::Base });
+    }
+
+    pub(super) fn primary_key(&self, relation: u32) -> Option<&[String]> {
+        self.primary_keys.get(&relation).map(Vec::as_slice).filter(|columns| !columns.is_empty())
+    }
+
+    /// How to read values of a type.
+    pub(super) fn plan(&self, oid: u32) -> Plan {
+        match self.base(oid) {
+            Base::Array(elements) => match self.base(elements.oid) {
+                Base::Scalar(codec) => Plan { codec, array: Some(elements) },
+                // An array of a domain over an array: its elements have braces of their own inside quotes.
+                Base::Array(_) => Plan { codec: Codec::Other, array: None },
+            },
+            Base::Scalar(codec) => Plan { codec, array: None },
+        }
+    }
+
+    /// The name handlers see: of a domain the type below it, of an array the element's with `[]`.
+    pub(super) fn type_name(&self, oid: u32) -> String {
+        let oid = self.below_domains(oid);
+        if let Some(builtin) = builtin::by_oid(oid) {
+            return builtin.name.to_owned();
+        }
+        if let Some(element) = builtin::by_array_oid(oid) {
+            return format!("{}[]", element.name);
+        }
+        match self.types.get(&oid) {
+            Some(Type { shape: Shape::Array { element, .. }, .. }) if *element != oid => {
+                let element = self.below_domains(*element);
+                let name = self.types.get(&element).map(|known| known.name.clone());
+                let name = name.or_else(|| builtin::by_oid(element).map(|known| known.name.to_owned()));
+                format!("{}[]", name.unwrap_or_else(|| element.to_string()))
+            }
+            Some(Type { name, .. }) => match name.strip_prefix('_').and_then(builtin::by_name) {
+                Some(element) => format!("{}[]", element.name),
+                None => name.clone(),
+            },
+            None => oid.to_string(),
+        }
+    }
+
+    fn base(&self, oid: u32) -> Base {
+        let oid = self.below_domains(oid);
+        if let Some(builtin) = builtin::by_oid(oid) {
+            return Base::Scalar(builtin.codec);
+        }
+        if let Some(element) = builtin::by_array_oid(oid) {
+            return Base::Array(element.elements());
+        }
+        match self.types.get(&oid) {
+            Some(Type { shape: Shape::Array { element, delimiter }, .. }) => {
+                Base::Array(Elements { oid: *element, delimiter: *delimiter })
+            }
+            Some(Type { shape: Shape::Enum, .. }) => Base::Scalar(Codec::Text),
+            Some(Type { name, .. }) => by_name(name),
+            None => Base::Scalar(Codec::Other),
+        }
+    }
+
+    fn below_domains(&self, mut oid: u32) -> u32 {
+        // Domains over domains are rare and shallow; a circle, which Postgres cannot have, must still end.
+        for _ in 0..32 {
+            match self.types.get(&oid) {
+                Some(Type { shape: Shape::Domain(base), .. }) => oid = *base,
+                _ => break,
+            }
+        }
+        oid
+    }
+}
+
+enum Base {
+    Scalar(Codec),
+    Array(Elements),
+}
+
+/// Extensions' types have another OID in each database. Of a domain, a `Type` message gives the base type's name.
+fn by_name(name: &str) -> Base {
+    match name {
+        "vector" => Base::Scalar(Codec::Vector),
+        "halfvec" => Base::Scalar(Codec::HalfVec),
+        "citext" => Base::Scalar(Codec::Text),
+        _ => match (builtin::by_name(name), name.strip_prefix('_').and_then(builtin::by_name)) {
+            (Some(builtin), _) => Base::Scalar(builtin.codec),
+            (None, Some(element)) => Base::Array(element.elements()),
+            (None, None) => Base::Scalar(Codec::Other),
+        },
+    }
+}

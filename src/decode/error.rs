@@ -1,0 +1,77 @@
+//! `DecodeError`: why a message of the server could not be turned into events. Names columns, never holds values.
+
+use crate::error::{Error, Fault};
+
+/// Why a message could not be decoded. Every one is definite: the same bytes fail again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The first byte names no message of protocol version 1.
+    #[error("unknown message tag 0x{0:02X}")]
+    UnknownTag(u8),
+    /// The message is not laid out as the protocol says.
+    #[error("malformed {message} message: {flaw}")]
+    Malformed {
+        /// Which message.
+        message: &'static str,
+        /// What is wrong with it.
+        flaw: &'static str,
+    },
+    /// The message stands where none of its kind may stand.
+    #[error("{message} message {place}")]
+    OutOfPlace {
+        /// Which message.
+        message: &'static str,
+        /// Where it stands.
+        place: &'static str,
+    },
+    /// A row of a table that the server did not describe before.
+    #[error("{message} message for relation {oid}, which was never described")]
+    UnknownRelation {
+        /// Which message.
+        message: &'static str,
+        /// The relation it names.
+        oid: u32,
+    },
+    /// A row has not as many values as its table has columns.
+    #[error("a row of `{relation}` with {found} values, the relation has {expected} columns")]
+    ColumnCount {
+        /// Schema and table.
+        relation: String,
+        /// How many columns the relation has.
+        expected: usize,
+        /// How many values the message announces.
+        found: i16,
+    },
+    /// The bytes of a value are not a value of the column's type.
+    #[error("column `{column}` of `{relation}`: not a valid `{type_name}`: {flaw}")]
+    Value {
+        /// Schema and table.
+        relation: String,
+        /// The column's name.
+        column: String,
+        /// The type's name.
+        type_name: String,
+        /// What is wrong with the bytes.
+        flaw: &'static str,
+    },
+    /// The type's binary form is not known here: the stream must be asked for in text format.
+    #[error("column `{column}` of `{relation}`: `{type_name}` cannot be read in binary format")]
+    BinaryOnly {
+        /// Schema and table.
+        relation: String,
+        /// The column's name.
+        column: String,
+        /// The type's name.
+        type_name: String,
+    },
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        let fault = match error {
+            DecodeError::Value { .. } | DecodeError::BinaryOnly { .. } => Fault::Data,
+            _ => Fault::Bug,
+        };
+        Error::new(fault, "a message of the server could not be decoded").because(error)
+    }
+}

@@ -1,0 +1,110 @@
+//! `Table`: a relation of the stream with the plan of its columns; reads rows into a batch.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::array::{self, Scratch};
+use super::catalog::{Catalog, Plan};
+use super::error::DecodeError;
+use super::wire::{Flaw, Reader};
+use super::{binary, text};
+use crate::event::{Arena, BatchBuilder, Cell, Relation, Value};
+
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) relation: Arc<Relation>,
+    plans: Box<[Plan]>,
+}
+
+impl Table {
+    pub(super) fn new(relation: Arc<Relation>, catalog: &Catalog) -> Self {
+        let plans = relation.columns.iter().map(|column| catalog.plan(column.type_oid)).collect();
+        Self { relation, plans }
+    }
+
+    /// Reads a row; returns where its cells lie.
+    pub(super) fn row(
+        &self,
+        message: &'static str,
+        reader: &mut Reader<'_>,
+        out: &mut BatchBuilder,
+        scratch: &mut Scratch,
+    ) -> Result<Range<u32>, DecodeError> {
+        let malformed = |flaw| malformed(message, flaw);
+        let count = reader.i16().map_err(malformed)?;
+        if usize::try_from(count) != Ok(self.plans.len()) {
+            let (relation, expected) = (self.relation.to_string(), self.plans.len());
+            return Err(DecodeError::ColumnCount { relation, expected, found: count });
+        }
+        let start = out.row_start();
+        for (index, plan) in self.plans.iter().enumerate() {
+            let cell = match reader.u8().map_err(malformed)? {
+                b'n' => Cell::Null,
+                b'u' => Cell::Unchanged,
+                format @ (b't' | b'b') => {
+                    let field = reader.sized().map_err(malformed)?;
+                    let arena: &mut Arena = out.arena();
+                    match (format, plan.array) {
+                        (b't', None) => text::cell(plan.codec, field, arena),
+                        (b't', Some(elements)) => array::text(plan.codec, elements, field, arena, scratch),
+                        (_, None) => binary::cell(plan.codec, field, arena),
+                        (_, Some(elements)) => array::binary(plan.codec, elements, field, arena, scratch),
+                    }
+                    .map_err(|flaw| self.explain(index, flaw))?
+                }
+                _ => return Err(malformed(Flaw::Bad("a column of an unknown format"))),
+            };
+            out.push_cell(cell);
+        }
+        u32::try_from(u64::from(start) + self.plans.len() as u64)
+            .map(|end| start..end)
+            .map_err(|_| malformed(Flaw::Bad("more cells than a batch can address")))
+    }
+
+    /// Puts what the old row knows into the new one's place where the server left a column out: all of a full
+    /// old row, the key's columns of a key.
+    pub(super) fn fill_unchanged(&self, old: &Range<u32>, new: &Range<u32>, full: bool, out: &mut BatchBuilder) {
+        let cells = out.cells_mut(old.start..new.end);
+        let Some((old, new)) = cells.split_at_mut_checked(self.plans.len()) else { return };
+        for ((old, new), column) in old.iter().zip(new).zip(&self.relation.columns) {
+            if *new == Cell::Unchanged && (full || column.key) {
+                *new = *old;
+            }
+        }
+    }
+
+    /// Whether two rows, in the frame pushed last, have the same key.
+    pub(super) fn same_key(&self, old: &Range<u32>, new: &Range<u32>, out: &BatchBuilder) -> bool {
+        let pairs = out.row(old.clone()).iter().zip(out.row(new.clone()).iter());
+        pairs.zip(&self.relation.columns).all(|((old, new), column)| !column.key || same(old, new))
+    }
+
+    #[cold]
+    fn explain(&self, index: usize, flaw: Flaw) -> DecodeError {
+        let relation = self.relation.to_string();
+        let column = self.relation.columns.get(index);
+        let (column, type_name) =
+            column.map(|column| (column.name.clone(), column.type_name.clone())).unwrap_or_default();
+        match flaw {
+            Flaw::Bad(flaw) => DecodeError::Value { relation, column, type_name, flaw },
+            Flaw::BinaryOnly => DecodeError::BinaryOnly { relation, column, type_name },
+        }
+    }
+}
+
+/// Equal as parts of a key: NaN is equal to itself, as it is in Postgres' indexes.
+fn same(old: Value<'_>, new: Value<'_>) -> bool {
+    match (old, new) {
+        (Value::Float(old), Value::Float(new)) => old == new || (old.is_nan() && new.is_nan()),
+        _ => old == new,
+    }
+}
+
+#[cold]
+pub(super) fn malformed(message: &'static str, flaw: Flaw) -> DecodeError {
+    let flaw = match flaw {
+        Flaw::Bad(flaw) => flaw,
+        Flaw::BinaryOnly => "a binary value",
+    };
+    DecodeError::Malformed { message, flaw }
+}
