@@ -34,7 +34,7 @@ pub enum Value<'a> {
     Uuid(&'a str),
     /// `json`, `jsonb`; arrays as JSON arrays, in which an element is what its value would be alone: `Bool`, `Int`,
     /// `Float`, `Timestamp`, `Date` and `Time` as JSON booleans and numbers, `Json` as it stands, `Vector` as an
-    /// array, `Bytes` as a string of `\\x` and hexadecimal, a float that is not finite by its name, all else, `Numeric`
+    /// array, `Bytes` as a string of `\x` and hexadecimal, a float that is not finite by its name, all else, `Numeric`
     /// too, as a string. SQL NULL is `null`, and so is an element `'null'::json`. Lower bounds are not shown.
     Json(&'a str),
     /// pgvector's `vector` and `halfvec`.
