@@ -1,0 +1,39 @@
+# What people type. `make` alone lists it.
+
+CARGO ?= cargo
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt docs bench fuzz deny handlers setup clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## watch a table and its vectors stay in step; KEEP=1 leaves it running to play with
+	@$(CARGO) run --quiet -- demo $(if $(KEEP),--keep)
+
+test: lint docs ## everything that CI runs: format, lints, docs and all tests; needs no service
+	$(CARGO) test --workspace
+
+lint: ## format check, and clippy without a single warning
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+
+fmt: ## format all Rust code
+	$(CARGO) fmt --all
+
+docs: ## the API's documentation, without a broken link
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps
+
+setup: ## fetch a private Postgres with pgvector for tests and demo; nothing is installed system-wide
+	@tests/support/get-postgres.sh 18
+
+handlers: ## build the example handlers into their checked-in components
+	$(CARGO) build --package documents-rust --profile guest --target wasm32-wasip2
+	cp target/wasm32-wasip2/guest/documents_rust.wasm plugins/documents-rust/documents.wasm
+
+deny: ## licences, advisories and bans of the dependencies; needs cargo-deny
+	$(CARGO) deny check
+
+clean: ## remove everything that was built or fetched into target/
+	$(CARGO) clean
