@@ -1,6 +1,33 @@
 //! A `Transform`: batches of events through a WebAssembly component, commands out.
 
+mod bindings;
+mod engine;
+mod imports;
+mod instance;
+mod lift;
+mod limits;
+mod load;
+mod lower;
+mod place;
+mod voice;
+mod wasi;
+mod words;
+mod worker;
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use indexmap::IndexMap;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
 use crate::command::Command;
+use crate::config::model::WasmTransform;
+use crate::embedder::Embedder;
+use crate::error::{Error, Fault, Result};
+use crate::event::Batch;
+
+pub use engine::Engine;
 
 /// What a handler made of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,4 +45,58 @@ pub struct Rejection {
     pub event: usize,
     /// Why, in the handler's words; without control characters, of bounded length.
     pub reason: String,
+}
+
+/// A loaded handler on its threads. They end when it is dropped.
+pub struct Transform {
+    name: Arc<str>,
+    jobs: Sender<worker::Job>,
+}
+
+impl Transform {
+    /// Reads, checks, compiles and starts the component of transform `name`. Blocks, for seconds if a large component is
+    /// not in the engine's cache yet.
+    ///
+    /// Fails with `Config` if the file is not a handler of our world or wants more than it is granted, and with `Handler`
+    /// if it fails while it starts. `embedders` are those of `settings.embedders`, by name.
+    pub fn load(
+        engine: &Engine,
+        name: &str,
+        settings: &WasmTransform,
+        embedders: IndexMap<String, Arc<dyn Embedder>>,
+    ) -> Result<Self> {
+        let bytes = |size: crate::config::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+        let limits = instance::Bounds { memory: bytes(settings.limits.memory), output: bytes(settings.limits.output) };
+        let component = load::load(engine, name, &settings.component, limits.memory)?;
+        let name: Arc<str> = name.into();
+        let shared = Arc::new(imports::Shared {
+            name: Arc::clone(&name),
+            config: settings.config.clone(),
+            embedders,
+            deadline: settings.limits.deadline.0,
+        });
+        let jobs = worker::start(instance::Maker { component, shared, limits }, settings.workers)?;
+        Ok(Self { name, jobs })
+    }
+
+    /// The transform's name in the pipeline file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the handler makes of `batch`. Must be called on a tokio runtime.
+    ///
+    /// Calls are independent of each other: up to `workers` run at once, the others wait for a thread, and they may end in
+    /// another order than they began. A dropped future ends its call within a tick. The caller bounds how many it has
+    /// under way.
+    ///
+    /// Fails with `Handler` if the handler trapped, went beyond a limit, broke the contract or says `stop`, and with
+    /// `Transient` if it says `retry`. An embedder's error that the handler passes on keeps its own fault.
+    pub async fn apply(&self, batch: Arc<Batch>) -> Result<Output> {
+        let (reply, answer) = oneshot::channel();
+        let job = worker::Job { batch, call: imports::Call { runtime: Handle::current(), reply } };
+        let gone = || Error::new(Fault::Bug, format!("the threads of handler `{}` are gone", self.name));
+        self.jobs.send(job).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
 }

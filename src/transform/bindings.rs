@@ -1,0 +1,10 @@
+//! What `bindgen!` makes of `wit/`, and nothing else.
+
+// `Borrowing`: a batch is lowered straight from its cells. Types that travel both ways exist twice, as `…Param`
+// (borrowed, into the guest) and as `…Result` (owned, out of it).
+wasmtime::component::bindgen!({
+    path: "wit",
+    world: "handler",
+    ownership: Borrowing { duplicate_if_necessary: true },
+    imports: { default: trappable },
+});

@@ -1,0 +1,147 @@
+//! `Engine`: one per process; compiles handlers, owns the pool of their memories and the ticker of their deadlines.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::limits::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
+use crate::error::{Error, Fault, Result};
+
+/// How often a running guest looks at its clock. Deadlines are overrun by this at most; a tenth of it would cost nothing
+/// measurable in the guest, but wakes an idle machine ten times as often.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// Stack of a guest: twice wasmtime's default, for JavaScript and Python, whose interpreters recurse.
+pub(super) const GUEST_STACK: usize = 1 << 20;
+
+/// Stack of a thread that runs guests: the guest's, and as much again and more for what the host does below it.
+pub(super) const THREAD_STACK: usize = 4 * GUEST_STACK;
+
+/// Instances in one process. Each reserves 4 GiB of addresses, which costs nothing but addresses: 1 of 128 TiB.
+const INSTANCES: u32 = 256;
+
+/// What all handlers of a process share. Cheap to clone; the ticker ends with the last clone.
+#[derive(Clone)]
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+}
+
+impl Engine {
+    /// Starts the engine. Compiled components are kept in `cache_dir`, which becomes readable by this user only:
+    /// whoever can write to it can make the host run anything.
+    ///
+    /// Fails with `Environment` if the folder cannot be made or is another user's.
+    pub fn new(cache_dir: Option<&Path>) -> Result<Self> {
+        let cache = cache_dir.map(open_cache).transpose()?;
+        let wasmtime = wasmtime::Engine::new(&config(cache)).map_err(|error| {
+            Error::new(Fault::Environment, "the WebAssembly engine did not start")
+                .because(error)
+                .help("it reserves 1 TiB of addresses, not of memory: allow that with `ulimit -v unlimited`")
+        })?;
+        start_ticker(&wasmtime)?;
+        Ok(Self { wasmtime })
+    }
+
+    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.wasmtime
+    }
+}
+
+fn config(cache: Option<Cache>) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(INSTANCES)
+        .total_core_instances(INSTANCES * CORE_INSTANCES)
+        .total_memories(INSTANCES) // a component with two takes the slot of another instance
+        .total_tables(INSTANCES * 4) // a Rust guest has two, a Python guest about forty
+        .total_stacks(1) // guests are called synchronously, on their threads' own stacks
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_memories_per_module(2) // an adapter's module imports one and has one
+        .max_tables_per_module(4)
+        .table_elements(TABLE_ELEMENTS)
+        .max_component_instance_size(1 << 20) // StarlingMonkey's is 60 KiB
+        .max_core_instance_size(4 << 20) // QuickJS' and Python's exceed the default of 1 MiB by little
+        .max_memory_size(4 << 30) // what a 32-bit memory can be; each instance's own limit lies below
+        .max_unused_warm_slots(16); // instances live long, few slots turn cold
+
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .cache(cache)
+        .epoch_interruption(true)
+        .concurrency_support(false) // our world is synchronous; what is not needed cannot be attacked
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(THREAD_STACK)
+        .wasm_relaxed_simd(false) // results differ between machines
+        .wasm_memory64(false)
+        .wasm_tail_call(false)
+        .wasm_multi_memory(true); // joins of a component with its adapter need it
+    config
+}
+
+/// A thread of its own: on a tokio thread a spinning guest could keep the tick from coming.
+fn start_ticker(engine: &wasmtime::Engine) -> Result<()> {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    };
+    let started = std::thread::Builder::new().name("handler-ticker".into()).spawn(tick);
+    started.map(drop).map_err(|error| Error::new(Fault::Environment, "no thread for the deadlines").because(error))
+}
+
+fn open_cache(folder: &Path) -> Result<Cache> {
+    let refused = |why: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(Fault::Environment, format!("the cache folder `{}` cannot be used", folder.display()))
+            .because(why)
+            .help("it holds compiled handlers: give it a folder that belongs to the user who runs the host")
+    };
+    let folder = private_folder(folder).map_err(|error| refused(error.into()))?;
+    let mut settings = CacheConfig::new();
+    settings.with_directory(folder);
+    Cache::new(settings).map_err(|error| refused(error.into()))
+}
+
+/// The folder, made or tightened so that nobody else can enter it.
+fn private_folder(folder: &Path) -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let folder = folder.canonicalize()?;
+    let found = folder.metadata()?;
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(std::io::Error::other("it belongs to another user"));
+    }
+    if found.mode() & 0o777 != 0o700 {
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_cache_folder_is_closed_to_others() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("a/cache");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Engine::new(Some(&folder)).unwrap();
+        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_cache_folder_that_is_a_file_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Engine::new(Some(file.path())).err().unwrap();
+        assert_eq!(error.fault(), Fault::Environment);
+    }
+}

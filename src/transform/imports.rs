@@ -1,0 +1,199 @@
+//! What a handler may call: `log`, `config` and `embeddings`, and the state of an instance that they work on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use indexmap::IndexMap;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::bindings::pgstream::host::{config, embeddings, log, types};
+use super::limits::Meter;
+use super::voice::{Level, Voice};
+use super::words::presentable;
+use super::{Output, wasi};
+use crate::embedder::Embedder;
+use crate::error::{Error, Fault, Result};
+
+/// Texts in one `embed`: the host holds all their vectors at once.
+const TEXTS: usize = 4096;
+
+/// Bytes of a name that a guest made up and that is repeated in an error.
+const NAME_BYTES: usize = 100;
+
+/// What all instances of a handler share.
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    pub(super) config: BTreeMap<String, String>,
+    pub(super) embedders: IndexMap<String, Arc<dyn Embedder>>,
+    pub(super) deadline: Duration,
+}
+
+/// The call that an instance is busy with.
+pub(super) struct Call {
+    /// Where the caller's runtime does the waiting.
+    pub(super) runtime: Handle,
+    /// Where the answer goes; closed when nobody waits for it any more.
+    pub(super) reply: oneshot::Sender<Result<Output>>,
+}
+
+/// The state of one instance.
+pub(super) struct State {
+    pub(super) shared: Arc<Shared>,
+    pub(super) voice: Voice,
+    pub(super) meter: Meter,
+    pub(super) call: Option<Call>,
+    /// The thread's CPU time at which the call began.
+    began: Duration,
+    /// What the guest was told in few words when an `embed` failed; it may well return just that.
+    embed_failure: Option<Error>,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+/// Why the host ended a call. Carried through the guest's frames as the cause of the trap.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("the call ran {ran:?}")]
+    Deadline { ran: Duration },
+    #[error("nobody waits for the answer any more")]
+    Abandoned,
+}
+
+impl State {
+    pub(super) fn new(shared: Arc<Shared>, voice: Voice, memory: usize) -> Self {
+        Self {
+            shared,
+            meter: Meter::new(memory),
+            call: None,
+            began: thread_time(),
+            embed_failure: None,
+            wasi: wasi::context(&voice),
+            table: ResourceTable::new(),
+            voice,
+        }
+    }
+
+    /// Starts the clock of a call.
+    pub(super) fn begin(&mut self, call: Call) {
+        self.call = Some(call);
+        self.began = thread_time();
+        self.embed_failure = None;
+        self.meter.take_refused();
+        self.voice.take_last_words();
+    }
+
+    /// Whether the guest may go on. Time is the thread's own: neither waiting for an embedder nor other guests count.
+    pub(super) fn check(&self) -> Result<(), Stop> {
+        if self.call.as_ref().is_some_and(|call| call.reply.is_closed()) {
+            return Err(Stop::Abandoned);
+        }
+        let ran = thread_time().saturating_sub(self.began);
+        if ran > self.shared.deadline { Err(Stop::Deadline { ran }) } else { Ok(()) }
+    }
+
+    /// The error of the last `embed` in full, if it is what the guest's `text` repeats.
+    pub(super) fn take_embed_failure(&mut self, text: &str) -> Option<Error> {
+        self.embed_failure.take_if(|error| text.contains(&error.to_string()))
+    }
+
+    /// Waits for the embedder on the caller's runtime, until the caller goes away.
+    fn wait(&mut self, embedder: &dyn Embedder, texts: &[&str]) -> wasmtime::Result<Result<crate::embedder::Vectors>> {
+        let Some(Call { runtime, reply }) = &mut self.call else {
+            return Ok(Err(Error::new(Fault::Handler, "`embed` cannot be called while the component starts")));
+        };
+        runtime.block_on(async {
+            match select(embedder.embed(texts), std::pin::pin!(reply.closed())).await {
+                Either::Left((vectors, _)) => Ok(vectors),
+                Either::Right(_) => Err(wasmtime::Error::new(Stop::Abandoned)),
+            }
+        })
+    }
+
+    fn refuse(&mut self, error: Error) -> types::Failure {
+        let text = error.to_string();
+        let failure = match error.fault() {
+            Fault::Transient => types::Failure::Retry(text),
+            _ => types::Failure::Stop(text),
+        };
+        self.embed_failure = Some(error);
+        failure
+    }
+}
+
+impl log::Host for State {
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Trace => Level::Trace,
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.voice.say(level, &message);
+        Ok(())
+    }
+}
+
+impl config::Host for State {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.shared.config.get(&key).cloned())
+    }
+}
+
+impl embeddings::Host for State {
+    fn embed(
+        &mut self,
+        embedder: String,
+        texts: Vec<String>,
+    ) -> wasmtime::Result<Result<embeddings::Vectors, types::Failure>> {
+        let shared = Arc::clone(&self.shared);
+        let Some(model) = shared.embedders.get(&embedder) else {
+            return Ok(Err(self.refuse(shared.no_such_embedder(&embedder))));
+        };
+        if texts.len() > TEXTS {
+            let error = Error::new(Fault::Handler, format!("at most {TEXTS} texts can be embedded at once"))
+                .help("split them, or answer with `embedding.text`, which the host batches by itself");
+            return Ok(Err(self.refuse(error)));
+        }
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        match self.wait(model.as_ref(), &texts)? {
+            Err(error) => Ok(Err(self.refuse(error))),
+            Ok(vectors) if vectors.dimension > 0 && vectors.rows().len() != texts.len() => {
+                let error =
+                    Error::new(Fault::Bug, format!("embedder `{embedder}` gave another number of vectors than texts"));
+                Ok(Err(self.refuse(error)))
+            }
+            Ok(vectors) => Ok(Ok(embeddings::Vectors { dimension: vectors.dimension as u32, data: vectors.data })),
+        }
+    }
+}
+
+impl types::Host for State {}
+
+impl Shared {
+    fn no_such_embedder(&self, asked: &str) -> Error {
+        let (name, asked) = (&self.name, presentable(asked, NAME_BYTES));
+        let known: Vec<String> = self.embedders.keys().map(|name| format!("`{name}`")).collect();
+        let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+        Error::new(Fault::Handler, format!("handler `{name}` has no embedder `{asked}`, {known}"))
+            .help(format!("add `{asked}` to `transforms.{name}.embedders`, or let the handler use one that is there"))
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// CPU time of the current thread.
+fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec.clamp(0, 999_999_999) as u32)
+}

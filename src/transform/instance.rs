@@ -1,0 +1,186 @@
+//! One instance of a handler: calls it, ends calls that go beyond a limit, and says in words why a call failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime_wasi::I32Exit;
+
+use super::bindings::{self, pgstream::host::types as wit};
+use super::engine::GUEST_STACK;
+use super::imports::{Call, Shared, State, Stop};
+use super::lift::lifted;
+use super::lower::lowered;
+use super::place::Place;
+use super::voice::Voice;
+use super::words::presentable;
+use crate::error::{Error, Fault, Result};
+use crate::event::Batch;
+
+/// Bytes of a sentence that a guest gives for a failure.
+const FAILURE_BYTES: usize = 1024;
+
+/// All that is needed to make instances of a handler.
+pub(super) struct Maker {
+    pub(super) component: bindings::HandlerPre<State>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: Bounds,
+}
+
+/// The limits of an instance, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) memory: usize,
+    pub(super) output: usize,
+}
+
+/// A handler that can be called. Useless after a trap.
+pub(super) struct Instance {
+    store: Store<State>,
+    handler: bindings::Handler,
+}
+
+impl Maker {
+    /// A new instance. Runs what the component does when it starts, under the limits of a call.
+    pub(super) fn make(&self, voice: &Voice) -> Result<Instance> {
+        let state = State::new(Arc::clone(&self.shared), voice.clone(), self.limits.memory);
+        let mut store = Store::new(self.component.engine(), state);
+        store.limiter(|state| &mut state.meter);
+        store.set_hostcall_fuel(self.limits.output);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            store.data().check().map_err(wasmtime::Error::new)?;
+            Ok(UpdateDeadline::Continue(1))
+        });
+        match self.component.instantiate(&mut store) {
+            Ok(handler) => Ok(Instance { store, handler }),
+            Err(error) => Err(self
+                .explain(error, store.data_mut())
+                .within(format!("handler `{}` did not start", self.shared.name))),
+        }
+    }
+
+    /// One call. None if the instance is to be dropped, which is after any trap. The answer goes to the caller.
+    pub(super) fn call(&self, mut instance: Instance, batch: &Batch, call: Call) -> Option<Instance> {
+        let Instance { store, handler } = &mut instance;
+        store.data_mut().begin(call);
+        store.set_epoch_deadline(1);
+        let answer = lowered(batch, |batch| handler.call_handle(&mut *store, batch));
+        let state = store.data_mut();
+        state.voice.finish();
+        let trapped = answer.is_err();
+        let result = match answer {
+            Ok(Ok(answer)) => lifted(answer, batch, &self.shared.name),
+            Ok(Err(failure)) => Err(self.failed(failure, state).at(Place::batch(batch))),
+            Err(error) => Err(self.explain(error, state).at(Place::batch(batch))),
+        };
+        if let Some(call) = state.call.take() {
+            let _ = call.reply.send(result); // the caller may be gone, which is its right
+        }
+        (!trapped).then_some(instance)
+    }
+
+    /// A handler's own decision.
+    fn failed(&self, failure: wit::Failure, state: &mut State) -> Error {
+        let name = &self.shared.name;
+        let (fault, headline, text) = match failure {
+            wit::Failure::Retry(text) => (Fault::Transient, format!("handler `{name}` asks for a retry"), text),
+            wit::Failure::Stop(text) => (Fault::Handler, format!("handler `{name}` stopped the pipeline"), text),
+        };
+        if let Some(error) = state.take_embed_failure(&text) {
+            return error.within(headline);
+        }
+        let said = presentable(&text, FAILURE_BYTES);
+        Error::new(fault, headline)
+            .because(std::io::Error::other(format!("it says: {said}")))
+            .help("nothing was confirmed; the batch is replayed once the cause that the handler names is gone")
+    }
+
+    /// A trap in words: which limit, or what the guest said before it crashed.
+    fn explain(&self, error: wasmtime::Error, state: &mut State) -> Error {
+        let name = &self.shared.name;
+        let said = state.voice.take_last_words();
+        let refused = state.meter.take_refused();
+        let limit = |key: &str| {
+            format!(
+                "nothing was confirmed; the batch is replayed after a fix. Raise `transforms.{name}.limits.{key}` or fix the handler"
+            )
+        };
+        let failed = |what: &str, why: String, help: String| {
+            let why = Error::new(Fault::Handler, why);
+            let why = match &said {
+                Some(words) => why.because(std::io::Error::other(format!("the handler said: {words}"))),
+                None => why,
+            };
+            Error::new(Fault::Handler, format!("handler `{name}` {what}")).because(why).help(help)
+        };
+        let fix = "nothing was confirmed; the batch is replayed after a fix of the handler";
+
+        if let Some(stop) = error.downcast_ref::<Stop>() {
+            return match stop {
+                Stop::Deadline { ran } => {
+                    let why = format!("the call ran {}, the limit is {}", time(*ran), time(self.shared.deadline));
+                    failed("exceeded its deadline", why, limit("deadline"))
+                }
+                Stop::Abandoned => failed("was interrupted", stop.to_string(), fix.to_owned()),
+            };
+        }
+        if let Some(exit) = error.downcast_ref::<I32Exit>() {
+            return failed(
+                "called `exit`",
+                format!("with status {}", exit.0),
+                format!("{fix}: return an error instead"),
+            );
+        }
+        if let Some(asked) = refused {
+            let why = format!("it asked for {}, the limit is {}", size(asked), size(self.limits.memory));
+            return failed("ran out of memory", why, limit("memory"));
+        }
+        let cause = error.root_cause().to_string();
+        if let Some(trap) = error.downcast_ref::<Trap>() {
+            if *trap == Trap::StackOverflow {
+                let why = format!("its calls need more than {} of stack", size(GUEST_STACK));
+                return failed("overflowed its stack", why, format!("{fix}: look for endless recursion"));
+            }
+            return failed("crashed", cause, fix.to_owned());
+        }
+        // The type of this error is private to wasmtime; its text is pinned by a test.
+        if cause.starts_with("too much data is being copied") {
+            let why = format!("what it hands over is larger than {}", size(self.limits.output));
+            return failed("answered too much", why, limit("output"));
+        }
+        failed("could not be called", presentable(&cause, FAILURE_BYTES), fix.to_owned())
+    }
+}
+
+/// "1.02 s", "250 ms".
+fn time(span: Duration) -> String {
+    if span < Duration::from_secs(1) {
+        return format!("{} ms", span.as_millis());
+    }
+    let text = format!("{:.2}", span.as_secs_f64());
+    format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// "64 MiB", "1.5 MiB", "600 KiB".
+pub(super) fn size(bytes: usize) -> String {
+    let (value, unit) =
+        if bytes >= 1 << 20 { (bytes as f64 / 1048576.0, "MiB") } else { (bytes as f64 / 1024.0, "KiB") };
+    let text = format!("{value:.1}");
+    format!("{} {unit}", text.trim_end_matches(".0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_read_well() {
+        assert_eq!(time(Duration::from_millis(1020)), "1.02 s");
+        assert_eq!(time(Duration::from_secs(1)), "1 s");
+        assert_eq!(time(Duration::from_millis(250)), "250 ms");
+        assert_eq!(size(64 << 20), "64 MiB");
+        assert_eq!(size(3 << 19), "1.5 MiB");
+        assert_eq!(size(600 << 10), "600 KiB");
+    }
+}

@@ -1,0 +1,180 @@
+//! From a file to a handler that can be instantiated: what is not a handler, or wants what it was not granted, is refused.
+
+use std::path::Path;
+
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use super::bindings;
+use super::engine::Engine;
+use super::imports::State;
+use super::instance::size;
+use super::wasi;
+use super::words::presentable;
+use crate::error::{Error, Fault, Result};
+
+/// Bytes of a component: three times the largest that any toolchain makes of a small handler. Bounds what compiling takes.
+const COMPONENT_BYTES: u64 = 128 << 20;
+
+/// The interfaces of ours that a handler may import.
+const INTERFACES: [&str; 4] = ["types", "log", "config", "embeddings"];
+
+/// The version of the world that this host speaks; additions only change the last number.
+const VERSION: &str = "0.1";
+
+/// Bytes of a name or a sentence that comes out of the file.
+const WORDS: usize = 300;
+
+/// Reads, checks and compiles the component of handler `name`, and links it to what it is granted.
+pub(super) fn load(engine: &Engine, name: &str, file: &Path, memory: usize) -> Result<bindings::HandlerPre<State>> {
+    let refused = |refusal: Refusal| refusal.of(name, file);
+    let bytes = read(file).map_err(refused)?;
+    recognize(&bytes).map_err(refused)?;
+    let engine = engine.wasmtime();
+    let component = Component::from_binary(engine, &bytes).map_err(|error| {
+        let why = presentable(&error.root_cause().to_string(), WORDS);
+        refused(Refusal::new(
+            format!("it does not compile: {why}"),
+            "build it again, for the target `wasm32-wasip2`; our world has no `async`",
+        ))
+    })?;
+    check_imports(&component, name).map_err(refused)?;
+    check_exports(&component).map_err(refused)?;
+    check_memory(&component, name, memory).map_err(refused)?;
+
+    let mut linker = Linker::new(engine);
+    let linked = wasi::link(&mut linker)
+        .and_then(|()| bindings::Handler::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state))
+        .and_then(|()| linker.instantiate_pre(&component))
+        .and_then(bindings::HandlerPre::new);
+    linked.map_err(|error| {
+        let why: Vec<String> = error.chain().map(|cause| presentable(&cause.to_string(), WORDS)).collect();
+        let help = format!("build it against `wit/` of this host, which speaks pgstream:host {VERSION}");
+        refused(Refusal::new(format!("it does not fit this host: {}", why.join(": ")), help))
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Refusal> {
+    let unreadable = |error: std::io::Error| {
+        let help = "build the handler first, or correct the path; it is relative to the pipeline file";
+        Refusal::new(error.to_string(), help)
+    };
+    let found = std::fs::metadata(file).map_err(unreadable)?;
+    if !found.is_file() {
+        return Err(Refusal::new("it is not a file", "name the `.wasm` file itself"));
+    }
+    if found.len() > COMPONENT_BYTES {
+        let what =
+            format!("it has {}, at most {} are loaded", size(found.len() as usize), size(COMPONENT_BYTES as usize));
+        return Err(Refusal::new(what, "strip it: `wasm-tools strip handler.wasm -o smaller.wasm`"));
+    }
+    std::fs::read(file).map_err(unreadable)
+}
+
+/// Tells a component by its first bytes from what people mistake for one.
+fn recognize(bytes: &[u8]) -> Result<(), Refusal> {
+    let refusal = match bytes {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => return Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Refusal::new(
+            "it is a core module, not a component",
+            "build it for the target `wasm32-wasip2`, or wrap it: `wasm-tools component new module.wasm -o handler.wasm`",
+        ),
+        [0, b'a', b's', b'm', ..] => {
+            Refusal::new("it is WebAssembly of a version that this host does not know", "build it with current tools")
+        }
+        [0x7f, b'E', b'L', b'F', ..] => Refusal::new(
+            "it is machine code, perhaps a precompiled `.cwasm`, which can do anything and is never loaded",
+            "name the `.wasm` file; the host compiles it and keeps the result in its own cache",
+        ),
+        _ => Refusal::new("it is not WebAssembly", "name the `.wasm` file that the build of the handler wrote"),
+    };
+    Err(refusal)
+}
+
+fn check_imports(component: &Component, name: &str) -> Result<(), Refusal> {
+    let kind = component.component_type();
+    for (import, _) in kind.imports(component.engine()) {
+        let (package, interface, version) = split(import);
+        let shown = presentable(import, WORDS);
+        if package == "pgstream:host" {
+            check_version(version, &shown)?;
+            if !INTERFACES.contains(&interface) {
+                let help = "build it against `wit/` of this host, or run it in a newer one";
+                return Err(Refusal::new(format!("it imports `{shown}`, which this host does not have"), help));
+            }
+        } else if !(wasi::PACKAGES.contains(&package) && version.starts_with("0.2.")) {
+            let what = format!("it imports `{shown}`, which transform `{name}` does not grant");
+            let help = if package == "wasi:http" {
+                "a handler reaches no network: let the host embed (`embedding.text`), and build without HTTP (JavaScript: \
+                 `--disable http --disable fetch-event`)"
+            } else {
+                "a handler may import `pgstream:host` and the plain parts of WASI 0.2, nothing else; remove what needs this"
+            };
+            return Err(Refusal::new(what, help));
+        }
+    }
+    Ok(())
+}
+
+fn check_exports(component: &Component) -> Result<(), Refusal> {
+    let kind = component.component_type();
+    if kind.get_export(component.engine(), "handle").is_some() {
+        return Ok(());
+    }
+    let exports: Vec<String> = kind
+        .exports(component.engine())
+        .take(5)
+        .map(|(export, _)| format!("`{}`", presentable(export, WORDS)))
+        .collect();
+    let has = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+    Err(Refusal::new(
+        format!("it exports no function `handle`, but {has}"),
+        "export the world `pgstream:host/handler`; in Rust `pgstream_handler::handler!(on_event)` in a crate of type `cdylib`",
+    ))
+}
+
+fn check_version(version: &str, import: &str) -> Result<(), Refusal> {
+    if version.strip_prefix(VERSION).is_some_and(|patch| patch.starts_with('.')) {
+        return Ok(());
+    }
+    let what = format!("it imports `{import}`, this host speaks pgstream:host {VERSION}");
+    Err(Refusal::new(what, "build it against `wit/` of this host, or run it in a host of its version"))
+}
+
+fn check_memory(component: &Component, name: &str, memory: usize) -> Result<(), Refusal> {
+    const PAGE: usize = 64 << 10;
+    let Some(pages) = component.resources_required().and_then(|required| required.max_initial_memory_size) else {
+        return Ok(());
+    };
+    let needed = usize::try_from(pages).unwrap_or(usize::MAX).saturating_mul(PAGE);
+    if needed <= memory {
+        return Ok(());
+    }
+    let what = format!("it starts with {} of memory, the limit is {}", size(needed), size(memory));
+    Err(Refusal::new(what, format!("raise `transforms.{name}.limits.memory`")))
+}
+
+/// `wasi:cli/exit@0.2.6` in its parts; what is missing is empty.
+fn split(import: &str) -> (&str, &str, &str) {
+    let (path, version) = import.split_once('@').unwrap_or((import, ""));
+    let (package, interface) = path.split_once('/').unwrap_or((path, ""));
+    (package, interface, version)
+}
+
+/// Why a file is not taken, and what its author should do.
+struct Refusal {
+    what: String,
+    help: String,
+}
+
+impl Refusal {
+    fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { what: what.into(), help: help.into() }
+    }
+
+    fn of(self, name: &str, file: &Path) -> Error {
+        Error::new(Fault::Config, format!("`{}` cannot be the component of transform `{name}`", file.display()))
+            .because(std::io::Error::other(self.what))
+            .at(format!("`transforms.{name}.component`"))
+            .help(self.help)
+    }
+}

@@ -1,0 +1,81 @@
+//! The threads that run a handler's instances: one instance each, kept from call to call, replaced after a trap.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::engine::THREAD_STACK;
+use super::imports::Call;
+use super::instance::{Instance, Maker};
+use super::voice::{Quota, Voice};
+use crate::error::{Error, Fault, Result};
+use crate::event::Batch;
+
+/// How long a worker without work waits before it accounts for dropped log lines.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// A batch, and who waits for what becomes of it.
+pub(super) struct Job {
+    pub(super) batch: Arc<Batch>,
+    pub(super) call: Call,
+}
+
+/// Starts `workers` threads, each with an instance. Returns when all instances stand or the first has failed. The threads
+/// end when the sender is dropped.
+pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
+    // Unbounded, because the pipeline bounds how many batches it has under way at once.
+    let (jobs, queue) = crossbeam_channel::unbounded();
+    let (ready, started) = crossbeam_channel::unbounded();
+    let (maker, quota) = (Arc::new(maker), Arc::new(Quota::default()));
+    for number in 0..workers.max(1) {
+        let name = Arc::clone(&maker.shared.name);
+        let voice = Voice::new(Arc::clone(&name), Arc::clone(&quota));
+        let (maker, queue, ready) = (Arc::clone(&maker), queue.clone(), ready.clone());
+        std::thread::Builder::new()
+            .name(format!("handler-{name}-{number}"))
+            .stack_size(THREAD_STACK)
+            .spawn(move || {
+                let first = maker.make(&voice);
+                let (report, instance) = match first {
+                    Ok(instance) => (Ok(()), Some(instance)),
+                    Err(error) => (Err(error), None),
+                };
+                let _ = ready.send(report); // a `start` that failed already no longer listens
+                drop(ready);
+                work(&maker, &voice, &queue, instance);
+            })
+            .map_err(|error| {
+                Error::new(Fault::Environment, format!("no thread for handler `{name}`")).because(error)
+            })?;
+    }
+    drop(ready);
+    started.iter().collect::<Result<()>>()?;
+    Ok(jobs)
+}
+
+fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Option<Instance>) {
+    loop {
+        let job = match queue.recv_timeout(SETTLE) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                voice.settle();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return voice.settle(),
+        };
+        if job.call.reply.is_closed() {
+            continue;
+        }
+        let ready = match instance.take() {
+            Some(ready) => Ok(ready),
+            None => maker.make(voice),
+        };
+        match ready {
+            Ok(ready) => instance = maker.call(ready, &job.batch, job.call),
+            Err(error) => {
+                let _ = job.call.reply.send(Err(error));
+            }
+        }
+    }
+}
