@@ -3,6 +3,8 @@
 mod coalesce;
 mod payload;
 
+pub mod pgvector;
+
 pub mod blackhole;
 pub mod lines;
 

@@ -1,0 +1,142 @@
+//! Makes what is missing: the extension, the table, its indexes.
+
+use tokio_postgres::{Client, Transaction};
+
+use super::columns::{Column, Kind, quoted};
+use super::table;
+use crate::config::model::Distance;
+use crate::error::{Error, Fault, Result};
+use crate::postgres::{failed, sqlstate};
+
+/// What HNSW can index of a `vector`, and of a `halfvec`.
+const MAX_INDEXED: usize = 2_000;
+const MAX_INDEXED_HALF: usize = 4_000;
+/// An arbitrary number that no other program is likely to lock: `IF NOT EXISTS` alone fails when two hosts start at once.
+const LOCK: i64 = 0x7067_7374_7265_616D;
+
+/// The schema of the extension `vector`, quoted. Makes the extension if `may_create`.
+pub(super) async fn extension(client: &Client, may_create: bool) -> Result<String> {
+    if let Some(schema) = extension_schema(client).await? {
+        return Ok(schema);
+    }
+    let missing = || {
+        Error::new(Fault::Environment, "the database does not have the extension `vector` (pgvector)")
+            .help("as a superuser, in this database: CREATE EXTENSION vector")
+    };
+    if !may_create {
+        return Err(missing());
+    }
+    let sql = format!("SELECT pg_advisory_xact_lock({LOCK}); CREATE EXTENSION IF NOT EXISTS vector");
+    client.batch_execute(&sql).await.map_err(|error| {
+        let error = failed("cannot create the extension `vector` (pgvector)", error);
+        match sqlstate(&error) {
+            Some("0A000" | "58P01") => Error::new(Fault::Environment, "the server does not have pgvector")
+                .because(error)
+                .help("install pgvector on the database server (Debian: apt-get install postgresql-18-pgvector)"),
+            Some("42501") => missing().because(error),
+            _ => error,
+        }
+    })?;
+    extension_schema(client).await?.ok_or_else(missing)
+}
+
+async fn extension_schema(client: &Client) -> Result<Option<String>> {
+    let sql = "SELECT n.nspname::text FROM pg_catalog.pg_extension e
+               JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'";
+    let row = client.query_opt(sql, &[]).await;
+    let row = row.map_err(|error| failed("cannot look for the extension `vector`", error))?;
+    Ok(row.map(|row| quoted(row.get(0))))
+}
+
+/// Makes the table with its indexes, in one transaction, unless somebody else just did. Answers its OID.
+pub(super) async fn table(client: &mut Client, sql: &str, columns: &[Column], extension: &str) -> Result<u32> {
+    let failed = |error| failed(format!("cannot create table {sql}"), error);
+    let transaction = client.transaction().await.map_err(failed)?;
+    lock(&transaction).await?;
+    if let Some(oid) = table::find(&transaction, sql).await? {
+        return Ok(oid);
+    }
+    if let Err(error) = transaction.batch_execute(&script(sql, columns, extension)).await {
+        let error = failed(error);
+        return Err(match sqlstate(&error) {
+            Some("42501") => error.help("let the user in `url` create tables: GRANT CREATE ON SCHEMA … TO …"),
+            Some("3F000") => error.help("create the schema first: CREATE SCHEMA …"),
+            _ => error,
+        });
+    }
+    let oid = table::find(&transaction, sql).await?;
+    transaction.commit().await.map_err(failed)?;
+    oid.ok_or_else(|| {
+        Error::new(Fault::Environment, format!("table {sql} is created in a schema that is not searched"))
+            .help("name the schema in `table`: `schema.table`")
+    })
+}
+
+/// Waits for other hosts that are setting something up in this database; until the end of the transaction.
+pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<()> {
+    let locked = transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await;
+    locked.map(drop).map_err(|error| failed("cannot wait for other hosts that set up the database", error))
+}
+
+fn script(sql: &str, columns: &[Column], extension: &str) -> String {
+    let mut table = format!("CREATE TABLE {sql} (id text PRIMARY KEY, group_id text");
+    let mut indexes = format!("CREATE INDEX ON {sql} (group_id);\n");
+    for column in columns {
+        let (name, dimension) = (quoted(&column.name), column.dimension.unwrap_or_default());
+        table.push_str(&format!(", {name} {extension}.{}({dimension})", column.kind.type_name()));
+        if let Some((expression, opclass)) = indexed(column, extension) {
+            indexes.push_str(&format!("CREATE INDEX ON {sql} USING hnsw ({expression} {extension}.{opclass});\n"));
+        }
+    }
+    format!("{table}, payload jsonb NOT NULL);\n{indexes}")
+}
+
+/// What an HNSW index on the column holds, and its operator class.
+fn indexed(column: &Column, extension: &str) -> Option<(String, String)> {
+    let suffix = match column.distance? {
+        Distance::Cosine => "cosine_ops",
+        Distance::Dot => "ip_ops",
+        Distance::Euclid => "l2_ops",
+    };
+    let (name, dimension) = (quoted(&column.name), column.dimension?);
+    match column.kind {
+        Kind::Vector if dimension <= MAX_INDEXED => Some((name, format!("vector_{suffix}"))),
+        Kind::Vector if dimension <= MAX_INDEXED_HALF => {
+            Some((format!("({name}::{extension}.halfvec({dimension}))"), format!("halfvec_{suffix}")))
+        }
+        Kind::Vector => {
+            let column = &column.name;
+            tracing::warn!(%column, dimension, "no index: pgvector indexes up to {MAX_INDEXED_HALF} numbers; searches scan the table");
+            None
+        }
+        Kind::Halfvec | Kind::Sparse => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Create, VectorSpec};
+    use crate::sink::pgvector::columns::wanted;
+
+    #[test]
+    fn the_script_gives_each_vector_its_column_and_its_index() {
+        let create = Create {
+            dimension: Some(2000),
+            distance: Distance::Cosine,
+            vectors: [("big", 4000, Distance::Dot), ("huge", 4001, Distance::Euclid), ("a\"b", 3, Distance::Euclid)]
+                .map(|(name, dimension, distance)| (name.to_owned(), VectorSpec { dimension, distance }))
+                .into(),
+            sparse: vec!["words".into()],
+        };
+        assert_eq!(
+            script("\"docs\"", &wanted(&create).unwrap(), "\"ext\""),
+            r#"CREATE TABLE "docs" (id text PRIMARY KEY, group_id text, "embedding" "ext".vector(2000), "a""b" "ext".vector(3), "big" "ext".vector(4000), "huge" "ext".vector(4001), "words" "ext".sparsevec(1000000000), payload jsonb NOT NULL);
+CREATE INDEX ON "docs" (group_id);
+CREATE INDEX ON "docs" USING hnsw ("embedding" "ext".vector_cosine_ops);
+CREATE INDEX ON "docs" USING hnsw ("a""b" "ext".vector_l2_ops);
+CREATE INDEX ON "docs" USING hnsw (("big"::"ext".halfvec(4000)) "ext".halfvec_ip_ops);
+"#
+        );
+    }
+}

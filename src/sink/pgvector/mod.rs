@@ -1,0 +1,157 @@
+//! The `pgvector` sink: points as rows of a Postgres table, with the position in the same transaction.
+
+mod columns;
+mod copy;
+mod create;
+mod position;
+mod search;
+mod session;
+mod statements;
+mod table;
+mod write;
+
+use async_trait::async_trait;
+
+use self::position::Lease;
+use self::session::{Session, Target};
+use super::{Delivery, Hit, Query, Sink, WriteSet};
+use crate::config::model;
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Position;
+use crate::postgres::Url;
+
+/// Writes points to a table:
+///
+/// | column | type | holds |
+/// |---|---|---|
+/// | `id` | `text`, primary key | the point's id |
+/// | `group_id` | `text`, indexed | the point's group, or null |
+/// | `embedding` | `vector(n)` | the default vector, or null |
+/// | *name* | `vector(n)` | the vector of that name, or null |
+/// | *name* | `sparsevec(1000000000)` | the sparse vector of that name, or null |
+/// | `payload` | `jsonb` | the payload |
+///
+/// That is what `create` makes, with an HNSW index on each dense vector: of `vector` up to 2,000 numbers, of
+/// `halfvec` up to 4,000, beyond that none. Sparse vectors get none: pgvector would then refuse more than 1,000
+/// elements. A table that is there already is never changed. It may differ: the default vector may stand in a column
+/// `vector` (as in tables of the Python library pgstream), vectors may be `halfvec`, `id` may be an integer or a
+/// `uuid`, `group_id` may be missing as long as no handler uses groups, and further columns may exist if they may be
+/// null or have a default.
+///
+/// Each delivery is one transaction: rows arrive through COPY in a temporary table and are merged from there, and the
+/// position moves on in `pgstream.positions`. So a delivery is there as a whole or not at all, and what was written
+/// is not written again. The table may lie in the source's own database.
+pub struct PgvectorSink {
+    pipeline: String,
+    name: String,
+    target: Target,
+    /// The table that the sink was opened on; a reconnect must find the same one.
+    oid: u32,
+    session: Option<Session>,
+    lease: Option<Lease>,
+}
+
+impl PgvectorSink {
+    /// Connects, makes what `create` asks for and is missing, and checks the table. `pipeline` and `name` say under
+    /// which name the position is stored.
+    ///
+    /// # Errors
+    /// `Config` if settings and table contradict each other, `Environment` if something is missing or forbidden,
+    /// `Transient` if the server cannot be reached.
+    pub async fn open(pipeline: &str, name: &str, settings: &model::PgvectorSink) -> Result<Self> {
+        let url = Url::parse(&settings.url, settings.password_file.clone())?;
+        let wanted = settings.create.as_ref().map(columns::wanted).transpose()?;
+        let target = Target { url, table: table::parse_name(&settings.table)?, wanted };
+        let session = Session::open(&target).await?;
+        let oid = session.table.oid;
+        Ok(Self {
+            pipeline: pipeline.to_owned(),
+            name: name.to_owned(),
+            target,
+            oid,
+            session: Some(session),
+            lease: None,
+        })
+    }
+
+    /// The open connection, or a new one in place of one that broke. The caller puts it back while it is good.
+    async fn session(&mut self) -> Result<Session> {
+        match self.session.take() {
+            Some(session) if !session.client.is_closed() => Ok(session),
+            _ => Session::reopen(&self.target, self.oid).await,
+        }
+    }
+
+    /// Says which event it was that the server did not take, on a connection of its own: the one at hand is in no
+    /// known state.
+    async fn place(&mut self, error: Error, set: &WriteSet<'_>, through: Position) -> Error {
+        if error.fault() != Fault::Data {
+            return error;
+        }
+        let culprit = match self.session().await {
+            Ok(session) => write::culprit(&session.client, set).await,
+            Err(_) => None,
+        };
+        match culprit {
+            Some(position) => error
+                .at(format!("event {position}"))
+                .help("the payload is JSON that Postgres cannot hold, such as `\\u0000` in a text: make the handler leave it out"),
+            None => error.at(format!("delivery up to event {through}")),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for PgvectorSink {
+    async fn resume(&mut self, origin: &str) -> Result<Option<Position>> {
+        let mut session = self.session().await?;
+        let (lease, position) = Lease::take(&mut session.client, &self.pipeline, &self.name, origin, self.oid).await?;
+        self.session = Some(session);
+        self.lease = Some(lease);
+        Ok(position)
+    }
+
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
+        if !delivery.rejected.is_empty() {
+            return Err(Error::new(Fault::Bug, "rejected events reached a sink for points"));
+        }
+        let lease = self.lease.clone();
+        let lease = lease.ok_or_else(|| Error::new(Fault::Bug, "a sink was written to before it resumed"))?;
+        let set = WriteSet::coalesce(&delivery.commands);
+        let mut session = self.session().await?;
+        let written = match write::admit(&session.table, &set, delivery.through) {
+            Ok(()) => write::write(&mut session, &lease, &set, delivery.through).await,
+            refused => {
+                self.session = Some(session);
+                return refused;
+            }
+        };
+        match written {
+            Ok(()) => {
+                self.session = Some(session);
+                Ok(())
+            }
+            Err(error) => {
+                drop(session);
+                Err(self.place(error, &set, delivery.through).await)
+            }
+        }
+    }
+
+    async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>> {
+        let mut session = self.session().await?;
+        let hits = search::search(&mut session.client, &session.table, query).await;
+        self.session = Some(session);
+        hits
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for PgvectorSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgvectorSink").field("name", &self.name).field("target", &self.target).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! `Session`: a connection with its settings, its temporary table and its prepared statements.
+
+use tokio_postgres::{Client, Statement};
+
+use super::columns::Column;
+use super::create;
+use super::statements::Statements;
+use super::table::{self, Table};
+use crate::error::{Error, Fault, Result};
+use crate::postgres::{self, Url, failed};
+
+/// `Ok` from a write promises that it survives a crash, which `synchronous_commit = off` would not; what is stricter
+/// or replicated stays as the server has it. The time limits end a transaction whose host was frozen or cut off:
+/// it would make the host that takes over wait.
+const SETTINGS: &str = "
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+    SET idle_in_transaction_session_timeout = '60s';
+    SET tcp_keepalives_idle = 10;
+    SET tcp_keepalives_interval = 10;
+    SET tcp_keepalives_count = 3;
+    SET lock_timeout = '120s';
+    SET jit = off";
+
+/// An open connection to the table's database.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) table: Table,
+    pub(super) statements: Statements,
+    /// Prepared with the first write: its table may not be there before a stream is resumed.
+    pub(super) advance: Option<Statement>,
+}
+
+/// Which table to open, and what to make of it if it is missing.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) url: Url,
+    /// Schema and name as SQL.
+    pub(super) table: String,
+    /// From `create`.
+    pub(super) wanted: Option<Vec<Column>>,
+}
+
+impl Session {
+    /// Connects, makes what is missing and may be made, and checks the table.
+    pub(super) async fn open(target: &Target) -> Result<Self> {
+        let mut client = connect(target).await?;
+        let extension = create::extension(&client, target.wanted.is_some()).await?;
+        let oid = match (table::find(&client, &target.table).await?, &target.wanted) {
+            (Some(oid), _) => oid,
+            (None, Some(wanted)) => create::table(&mut client, &target.table, wanted, &extension).await?,
+            (None, None) => {
+                return Err(Error::new(Fault::Environment, format!("table {} does not exist", target.table)).help(
+                    "add `create: { dimension: 384, distance: cosine }` to the sink, with your model's dimension, or correct `table`",
+                ));
+            }
+        };
+        Self::on(client, target, oid, &extension).await
+    }
+
+    /// Connects again to a table that was open before, which must still be the same one: an empty table in its
+    /// place would lack all that was written before.
+    pub(super) async fn reopen(target: &Target, oid: u32) -> Result<Self> {
+        let client = connect(target).await?;
+        let extension = create::extension(&client, false).await?;
+        if table::find(&client, &target.table).await? != Some(oid) {
+            return Err(Error::new(
+                Fault::Environment,
+                format!("table {} was dropped or replaced while the sink was using it", target.table),
+            )
+            .help("start the pipeline again; rows from before need to be brought over anew"));
+        }
+        Self::on(client, target, oid, &extension).await
+    }
+
+    async fn on(client: Client, target: &Target, oid: u32, extension: &str) -> Result<Self> {
+        let mut table = table::read(&client, oid, extension).await?;
+        if let Some(wanted) = &target.wanted {
+            table::check(&mut table, wanted)?;
+        }
+        let statements = Statements::prepare(&client, &table).await?;
+        Ok(Self { client, table, statements, advance: None })
+    }
+}
+
+async fn connect(target: &Target) -> Result<Client> {
+    let client = postgres::connect(&target.url, "pgstream-host sink").await?;
+    client.batch_execute(SETTINGS).await.map_err(|error| failed("cannot set up the session", error))?;
+    Ok(client)
+}

@@ -1,0 +1,162 @@
+//! One delivery as one transaction: rows through COPY into a temporary table, one merge, and the position.
+
+use bytes::Bytes;
+use futures::{SinkExt, pin_mut};
+use tokio_postgres::{Client, CopyInSink, Statement, Transaction};
+
+use super::columns;
+use super::copy::CopyWriter;
+use super::position::Lease;
+use super::session::Session;
+use super::table::{IdType, Table};
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Position;
+use crate::postgres::failed;
+use crate::sink::{PatchRun, Payload, WriteSet};
+
+/// Enough that a message costs little beside its content, and little memory.
+const PIECE_BYTES: usize = 256 << 10;
+/// A key of a B-tree must fit into a third of a page (2704 bytes) with its header.
+const MAX_KEY_BYTES: usize = 2_600;
+
+/// Refuses what the table cannot hold, before anything is sent.
+pub(super) fn admit(table: &Table, set: &WriteSet<'_>, through: Position) -> Result<()> {
+    for upsert in &set.upserts {
+        check_key(table, table.id, &upsert.point.id, upsert.position)?;
+        columns::admit(&table.columns, &table.name, upsert.point, upsert.position)?;
+    }
+    for id in &set.delete_ids {
+        check_key(table, table.id, id, through)?;
+    }
+    let upserts = set.upserts.iter().filter_map(|upsert| upsert.group.map(|group| (group, upsert.position)));
+    let deletes = set.delete_groups.iter().map(|delete| (delete.group, through));
+    let mut patched = Vec::new();
+    for run in &set.patches {
+        match run {
+            PatchRun::Ids(patches) => {
+                for patch in patches {
+                    check_key(table, table.id, patch.target, patch.position)?;
+                }
+            }
+            PatchRun::Groups(patches) => patched.extend(patches.iter().map(|patch| (patch.target, patch.position))),
+        }
+    }
+    for (group, position) in upserts.chain(deletes).chain(patched) {
+        if !table.grouped {
+            let name = &table.name;
+            return Err(Error::new(
+                Fault::Environment,
+                format!("table `{name}` has no column for groups, and the handler uses them"),
+            )
+            .at(format!("event {position}"))
+            .help(format!("ALTER TABLE {name} ADD COLUMN group_id text; CREATE INDEX ON {name} (group_id)")));
+        }
+        check_key(table, IdType::Text, group, position)?;
+    }
+    Ok(())
+}
+
+fn check_key(table: &Table, kind: IdType, key: &str, position: Position) -> Result<()> {
+    let (fault, what, help) = if key.len() > MAX_KEY_BYTES {
+        let what =
+            format!("the handler gave an id or a group of {} bytes, Postgres can index {MAX_KEY_BYTES}", key.len());
+        (Fault::Data, what, "make the handler shorten it, for instance to a hash".to_owned())
+    } else if !kind.holds(key) {
+        let (kind, name) = (kind.name(), &table.name);
+        let what =
+            format!("the handler gave an id that is not written as column `id` writes its values, of type `{kind}`");
+        let help = format!(
+            "make the handler answer ids like `{}`, or let the table hold any text: ALTER TABLE {name} ALTER COLUMN id TYPE text",
+            if kind == "uuid" { "0b6f1c2e-5a0d-4d5c-9f5e-2f6a7b8c9d0e" } else { "42" }
+        );
+        (Fault::Handler, what, help)
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(fault, what).at(format!("event {position}")).at(format!("table `{}`", table.name)).help(help))
+}
+
+/// Carries out `set` and stores `through`, all or nothing. After an error the session is in no known state.
+pub(super) async fn write(session: &mut Session, lease: &Lease, set: &WriteSet<'_>, through: Position) -> Result<()> {
+    let Session { client, table, statements, advance } = session;
+    let failed = |error| failed(format!("cannot write to table `{}`", table.name), error);
+    let transaction = client.transaction().await.map_err(failed)?;
+    if !set.upserts.is_empty() {
+        stage(&transaction, &statements.stage, set, table).await?;
+    }
+    // The lock that this takes makes a host that takes over wait for us, so all that depends on our side is done before.
+    lease.advance(&transaction, advance, through).await?;
+    if set.clear {
+        transaction.execute(&statements.clear, &[]).await.map_err(failed)?;
+    }
+    if let Some(groups) = &statements.groups
+        && !set.delete_groups.is_empty()
+    {
+        let names: Vec<&str> = set.delete_groups.iter().map(|delete| delete.group).collect();
+        transaction.execute(&groups.delete, &[&names]).await.map_err(failed)?;
+    }
+    if !set.delete_ids.is_empty() {
+        transaction.execute(&statements.delete_ids, &[&set.delete_ids]).await.map_err(failed)?;
+    }
+    if !set.upserts.is_empty() {
+        transaction.execute(&statements.merge, &[]).await.map_err(failed)?;
+    }
+    for run in &set.patches {
+        let (statement, patches) = match (run, &statements.groups) {
+            (PatchRun::Ids(patches), _) => (&statements.patch_ids, patches),
+            (PatchRun::Groups(patches), Some(groups)) => (&groups.patch, patches),
+            // `admit` has refused it.
+            (PatchRun::Groups(_), None) => continue,
+        };
+        let targets: Vec<&str> = patches.iter().map(|patch| patch.target).collect();
+        let texts = patches.iter().map(|patch| patch.payload.text()).collect::<Result<Vec<_>>>()?;
+        transaction.execute(statement, &[&targets, &texts]).await.map_err(failed)?;
+    }
+    transaction.commit().await.map_err(failed)
+}
+
+async fn stage(transaction: &Transaction<'_>, copy: &Statement, set: &WriteSet<'_>, table: &Table) -> Result<()> {
+    let failed = |error| failed(format!("cannot send rows for table `{}`", table.name), error);
+    let sink: CopyInSink<Bytes> = transaction.copy_in(copy).await.map_err(failed)?;
+    pin_mut!(sink);
+    let mut rows = CopyWriter::new();
+    for upsert in &set.upserts {
+        rows.row(upsert, &table.columns)?;
+        if rows.len() >= PIECE_BYTES {
+            sink.send(rows.take()).await.map_err(failed)?;
+        }
+    }
+    sink.send(rows.finish()).await.map_err(failed)?;
+    sink.finish().await.map(drop).map_err(failed)
+}
+
+/// The event whose payload the server does not take as jsonb, such as one with `\u0000`; it reports no row itself.
+pub(super) async fn culprit(client: &Client, set: &WriteSet<'_>) -> Option<Position> {
+    let upserts = set.upserts.iter().map(|upsert| (upsert.position, &upsert.payload));
+    let patches = set.patches.iter().flat_map(|run| match run {
+        PatchRun::Ids(patches) | PatchRun::Groups(patches) => {
+            patches.iter().map(|patch| (patch.position, &patch.payload))
+        }
+    });
+    let payloads: Vec<(Position, &Payload<'_>)> = upserts.chain(patches).collect();
+    let mut suspects = payloads.as_slice();
+    if !refused(client, suspects).await? {
+        return None;
+    }
+    while suspects.len() > 1 {
+        let (left, right) = suspects.split_at(suspects.len() / 2);
+        suspects = if refused(client, left).await? { left } else { right };
+    }
+    suspects.first().map(|(position, _)| *position)
+}
+
+/// Whether the server refuses one of the payloads; None if it cannot be asked.
+async fn refused(client: &Client, payloads: &[(Position, &Payload<'_>)]) -> Option<bool> {
+    let texts = payloads.iter().map(|(_, payload)| payload.text()).collect::<Result<Vec<_>>>().ok()?;
+    let sql = "SELECT count(payload::jsonb) FROM unnest($1::text[]) AS given(payload)";
+    match client.execute(sql, &[&texts]).await {
+        Ok(_) => Some(false),
+        Err(error) if error.as_db_error().is_some() => Some(true),
+        Err(_) => None,
+    }
+}
