@@ -32,6 +32,10 @@ handlers: ## build the example handlers into their checked-in components
 	$(CARGO) build --package documents-rust --profile guest --target wasm32-wasip2
 	cp target/wasm32-wasip2/guest/documents_rust.wasm plugins/documents-rust/documents.wasm
 
+fuzz: ## mutate streams against the decoder for FUZZ_SECONDS; needs a C++ compiler, no nightly
+	@mkdir -p tests/fuzz/target/corpus
+	cd tests/fuzz && $(CARGO) run --release --bin decode -- -max_total_time=$(FUZZ_SECONDS) target/corpus corpus/decode
+
 deny: ## licences, advisories and bans of the dependencies; needs cargo-deny
 	$(CARGO) deny check
 
