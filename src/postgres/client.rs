@@ -12,9 +12,8 @@ use tokio_postgres::tls::{ChannelBinding as Binding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config};
 
 use super::error::failed;
-use super::socket::unreachable;
 use super::url::ChannelBinding;
-use super::{Encryption, SESSION, Socket, Url};
+use super::{Encryption, Ladder, SESSION, Socket, Url, in_time};
 use crate::error::{Error, Fault, Result};
 
 /// Opens a session and sets it up so that no setting of the role or the database changes its meaning. The
@@ -24,21 +23,16 @@ use crate::error::{Error, Fault, Result};
 /// # Errors
 /// `Transient` if the server cannot be reached or is starting, `Environment` or `Config` if it refuses the login.
 pub async fn connect(url: &Url, application_name: &str) -> Result<Client> {
-    let connected = tokio::time::timeout(url.connect_timeout, climb(url, application_name)).await;
-    connected.unwrap_or_else(|_| Err(unreachable(url, io::ErrorKind::TimedOut.into())))
-}
-
-async fn climb(url: &Url, application_name: &str) -> Result<Client> {
-    let mut rungs = Encryption::ladder(url).iter().peekable();
-    loop {
-        let Some(rung) = rungs.next() else {
-            return Err(Error::new(Fault::Bug, "no way to connect is left"));
-        };
-        match log_in(url, *rung, application_name).await {
-            Err(error) if rungs.peek().is_some() && Encryption::may_matter(&error) => {}
-            result => return result,
+    let login = async {
+        let mut ladder = Ladder::new(url);
+        loop {
+            match log_in(url, ladder.rung(), application_name).await {
+                Err(error) if ladder.climb(&error) => {}
+                result => return result,
+            }
         }
-    }
+    };
+    in_time(url, login).await
 }
 
 async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Result<Client> {

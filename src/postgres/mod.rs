@@ -6,10 +6,12 @@ mod socket;
 mod tls;
 mod url;
 
+pub(crate) use client::clear_text;
 pub use client::connect;
+pub(crate) use error::{NO_PASSWORD, lost};
 pub use error::{ServerError, failed, sqlstate};
-pub(crate) use socket::{Encryption, Socket};
-pub use url::{Address, SslMode, Url};
+pub(crate) use socket::{Encryption, Ladder, Socket, in_time};
+pub use url::{Address, ChannelBinding, Root, Ssl, SslMode, Url};
 
 /// Settings on which the text of values and the life of a session depend; a role's or a database's own settings
 /// (`ALTER ROLE … SET`) would otherwise change them under us.

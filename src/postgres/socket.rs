@@ -35,24 +35,43 @@ pub(crate) enum Encryption {
     Required,
 }
 
-impl Encryption {
-    /// What to try, in this order. A later rung is for a server that refuses the login of the one before because
-    /// of its encryption.
-    pub(crate) fn ladder(url: &Url) -> &'static [Encryption] {
-        match url.ssl.mode {
+/// The rungs that a URL's `sslmode` allows, from the first to try.
+pub(crate) struct Ladder(&'static [Encryption]);
+
+impl Ladder {
+    pub(crate) fn new(url: &Url) -> Self {
+        Self(match url.ssl.mode {
             // libpq does not encrypt what never leaves the machine.
             _ if matches!(url.address, Address::Unix(..)) => &[Encryption::Plain],
             SslMode::Disable => &[Encryption::Plain],
             SslMode::Allow => &[Encryption::Plain, Encryption::Required],
             SslMode::Prefer => &[Encryption::Offered, Encryption::Plain],
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[Encryption::Required],
-        }
+        })
     }
 
-    /// Whether the refusal may depend on encryption: the server has rules (pg_hba.conf) for one and not the other.
-    pub(crate) fn may_matter(error: &Error) -> bool {
-        sqlstate(error) == Some("28000")
+    /// What to try now.
+    pub(crate) fn rung(&self) -> Encryption {
+        self.0.first().copied().unwrap_or(Encryption::Required)
     }
+
+    /// Whether to try the next rung after this failure: the server refused the login by a rule (pg_hba.conf), which
+    /// it may have for encrypted connections and not for others, or the other way round.
+    pub(crate) fn climb(&mut self, error: &Error) -> bool {
+        match self.0 {
+            [_, rest @ ..] if !rest.is_empty() && sqlstate(error) == Some("28000") => {
+                self.0 = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Gives a login the time that the URL allows.
+pub(crate) async fn in_time<T>(url: &Url, login: impl Future<Output = Result<T>>) -> Result<T> {
+    let result = tokio::time::timeout(url.connect_timeout, login).await;
+    result.unwrap_or_else(|_| Err(unreachable(url, io::ErrorKind::TimedOut.into())))
 }
 
 /// A byte stream to the server. Over TLS it knows what SCRAM may be bound to.
@@ -138,7 +157,7 @@ fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn unreachable(url: &Url, error: io::Error) -> Error {
+fn unreachable(url: &Url, error: io::Error) -> Error {
     lost(format!("cannot reach the database server at `{}`", url.address), error)
         .help("check host and port in `url`, and that the server runs and listens there")
 }

@@ -1,5 +1,7 @@
 //! The contract of a `Source`: where batches of events come from, and where confirmations go.
 
+pub mod postgres;
+
 use async_trait::async_trait;
 
 use crate::error::Result;

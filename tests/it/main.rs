@@ -3,5 +3,6 @@
 mod cluster;
 mod decode;
 mod sinks;
+mod source;
 mod support;
 mod tidy;

@@ -1,0 +1,182 @@
+//! `Connection`: a replication session from its first byte to START_REPLICATION, which no driver offers.
+
+use std::io;
+
+use bytes::{BufMut, BytesMut};
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::{ErrorFields, Message};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::auth;
+use super::frames::{Frame, Frames};
+use super::settings::{Settings, literal, quoted};
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Lsn;
+use crate::postgres::{Encryption, Ladder, SESSION, ServerError, Socket, in_time, lost};
+
+/// A session that has logged in and streams nothing yet.
+pub(super) struct Connection {
+    frames: Frames<Socket>,
+}
+
+/// The two directions of a streaming session.
+pub(super) type Streaming = (Frames<ReadHalf<Socket>>, WriteHalf<Socket>);
+
+impl Connection {
+    /// Connects and logs in.
+    pub(super) async fn open(settings: &Settings) -> Result<Self> {
+        let login = async {
+            let mut ladder = Ladder::new(&settings.url);
+            loop {
+                match Self::log_in(settings, ladder.rung()).await {
+                    Err(error) if ladder.climb(&error) => {}
+                    result => return result,
+                }
+            }
+        };
+        in_time(&settings.url, login).await
+    }
+
+    async fn log_in(settings: &Settings, encryption: Encryption) -> Result<Self> {
+        let url = &settings.url;
+        let headline = format!("cannot open a replication session at `{}`", url.address);
+        let socket = Socket::open(url, encryption).await?;
+        let mut connection = Self { frames: Frames::new(socket) };
+        let name = url.application_name.as_ref().unwrap_or(&settings.application_name);
+        let mut parameters = vec![
+            ("user", url.user.as_str()),
+            ("database", &url.database),
+            ("replication", "database"),
+            ("application_name", name),
+        ];
+        parameters.extend(url.options.as_deref().map(|options| ("options", options)));
+        parameters.extend(SESSION);
+        let mut startup = BytesMut::new();
+        let result = async {
+            frontend::startup_message(parameters, &mut startup).map_err(|error| lost("startup", error))?;
+            connection.send(&startup).await?;
+            auth::log_in(&mut connection, url).await?;
+            // ParameterStatus and BackendKeyData, until the server is ready for a query.
+            while connection.receive().await?.tag != b'Z' {}
+            Ok(())
+        };
+        result.await.map_err(|error: Error| error.within(headline))?;
+        Ok(connection)
+    }
+
+    /// Begins to stream the changes of `publication` that the slot holds after `from`.
+    pub(super) async fn start(mut self, settings: &Settings, from: Lsn, binary: bool) -> Result<Streaming> {
+        let mut command = format!(
+            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true'",
+            quoted(&settings.slot),
+            literal(&quoted(&settings.publication)),
+        );
+        command.push_str(if binary { ", binary 'true')" } else { ")" });
+        tracing::debug!(%command, "streaming");
+        let mut query = BytesMut::new();
+        let result = async {
+            frontend::query(&command, &mut query).map_err(|error| lost("query", error))?;
+            self.send(&query).await?;
+            // CopyBothResponse is unknown to the protocol crate, and its content says nothing.
+            match self.receive().await?.tag {
+                b'W' => Ok(()),
+                tag => Err(unexpected(tag)),
+            }
+        };
+        if let Err(error) = result.await {
+            return Err(not_started(settings, error));
+        }
+        let mut write = None;
+        let frames = self.frames.map(|socket| {
+            let (read, half) = tokio::io::split(socket);
+            write = Some(half);
+            read
+        });
+        write.map(|write| (frames, write)).ok_or_else(|| Error::new(Fault::Bug, "the socket was not split"))
+    }
+
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        let socket = self.frames.input();
+        let sent = async {
+            socket.write_all(bytes).await?;
+            socket.flush().await
+        };
+        sent.await.map_err(|error| lost("the connection broke", error))
+    }
+
+    /// The next message that is not a notice; an error of the server as an error.
+    pub(super) async fn receive(&mut self) -> Result<Frame> {
+        loop {
+            let frame = self.frames.next().await.map_err(|error| lost("the connection broke", error))?;
+            match frame.tag {
+                b'E' => return Err(server_error(frame)?.into()),
+                b'N' => {}
+                _ => return Ok(frame),
+            }
+        }
+    }
+
+    pub(super) fn socket(&mut self) -> &Socket {
+        self.frames.input()
+    }
+}
+
+fn not_started(settings: &Settings, error: Error) -> Error {
+    // A pooler that swallowed the `replication` parameter has opened an ordinary session.
+    if crate::postgres::sqlstate(&error) == Some("42601") {
+        return Error::new(Fault::Environment, "the database URL leads to a pooler")
+            .because("the session does not understand START_REPLICATION")
+            .help("a pooler (PgBouncer or alike) stands in between: use the direct endpoint of the database server in `url`");
+    }
+    error.within(format!("cannot stream from slot `{}`", settings.slot))
+}
+
+pub(super) fn unexpected(tag: u8) -> Error {
+    Error::new(Fault::Environment, format!("the server sent an unexpected message with the tag 0x{tag:02X}"))
+        .help("check that `url` leads to a Postgres server")
+}
+
+/// Lets the protocol crate read a message that it knows.
+pub(super) fn parse(frame: Frame) -> Result<Message> {
+    let mut bytes = BytesMut::with_capacity(frame.body.len() + 5);
+    bytes.put_u8(frame.tag);
+    bytes.put_u32(frame.body.len() as u32 + 4);
+    bytes.put_slice(&frame.body);
+    let parsed = Message::parse(&mut bytes);
+    parsed.map_err(garbled)?.ok_or_else(|| garbled(io::ErrorKind::InvalidData.into()))
+}
+
+pub(super) fn garbled(error: io::Error) -> Error {
+    Error::new(Fault::Environment, "the server sent a message that cannot be read").because(error)
+}
+
+/// Reads an ErrorResponse.
+pub(super) fn server_error(frame: Frame) -> Result<ServerError> {
+    match parse(frame)? {
+        Message::ErrorResponse(body) => fields(body.fields()),
+        _ => Err(unexpected(b'E')),
+    }
+}
+
+/// Reads a NoticeResponse.
+pub(super) fn notice(frame: Frame) -> Result<ServerError> {
+    match parse(frame)? {
+        Message::NoticeResponse(body) => fields(body.fields()),
+        _ => Err(unexpected(b'N')),
+    }
+}
+
+fn fields(mut fields: ErrorFields<'_>) -> Result<ServerError> {
+    let (mut code, mut message, mut hint) = (String::new(), String::new(), None);
+    while let Some(field) = fields.next().map_err(garbled)? {
+        let text = String::from_utf8_lossy(field.value_bytes());
+        match field.type_() {
+            b'C' => code = text.into_owned(),
+            b'M' => message = text.into_owned(),
+            b'H' => hint = Some(text.into_owned()),
+            _ => {}
+        }
+    }
+    Ok(ServerError::new(&code, &message, hint.as_deref()))
+}

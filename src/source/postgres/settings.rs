@@ -1,0 +1,145 @@
+//! `Settings`: what the pipeline file says of the source, checked as far as that needs no server.
+
+use std::time::Duration;
+
+use crate::config::model;
+use crate::error::{Error, Fault, Result};
+use crate::postgres::Url;
+
+/// Names, tables, login and limits of one source.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) url: Url,
+    /// What `pg_stat_activity` and `pg_stat_replication` show.
+    pub(super) application_name: String,
+    pub(super) pipeline: String,
+    pub(super) slot: String,
+    pub(super) publication: String,
+    pub(super) tables: Vec<Pattern>,
+    pub(super) limits: Limits,
+}
+
+/// When a batch closes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+    pub(super) linger: Duration,
+}
+
+/// `schema.table`, where `*` in the table's name stands for any characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pattern {
+    pub(super) schema: String,
+    pub(super) table: String,
+}
+
+impl Settings {
+    pub(super) fn new(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
+        let derived = format!("pgstream_{}", pipeline.replace('-', "_"));
+        let slot = config.slot.clone().unwrap_or_else(|| derived.clone());
+        let publication = config.publication.clone().unwrap_or(derived);
+        if !is_slot_name(&slot) {
+            return Err(wrong(format!("`{slot}` cannot be the name of a replication slot"))
+                .help("a slot's name has 1 to 63 of the characters a-z, 0-9 and `_`: set `slot` in the source"));
+        }
+        if publication.is_empty() || publication.len() > 63 || publication.contains('\0') {
+            return Err(wrong("the publication's name must have 1 to 63 bytes").help("set `publication` in the source"));
+        }
+        if config.tables.is_empty() {
+            return Err(wrong("the source names no tables").help("write `tables: [public.documents]`"));
+        }
+        Ok(Self {
+            url: Url::parse(&config.url, config.password_file.clone())?,
+            application_name: format!("pgstream-host {pipeline}"),
+            pipeline: pipeline.to_owned(),
+            slot,
+            publication,
+            tables: config.tables.iter().map(|text| Pattern::parse(text)).collect::<Result<_>>()?,
+            limits: Limits {
+                events: config.batch.max_events.max(1),
+                bytes: usize::try_from(config.batch.max_bytes.0).unwrap_or(usize::MAX),
+                linger: config.batch.linger.0,
+            },
+        })
+    }
+}
+
+fn is_slot_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=63).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Self> {
+        let (schema, table) = text.split_once('.').unwrap_or(("public", text));
+        if schema.is_empty() || table.is_empty() || table.contains('.') || schema.contains('*') {
+            return Err(wrong(format!("`{text}` does not name tables"))
+                .help("write `schema.table`, or `schema.prefix_*` for all tables whose name begins so"));
+        }
+        Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
+    }
+
+    /// Whether it names one table.
+    pub(super) fn is_exact(&self) -> bool {
+        !self.table.contains('*')
+    }
+
+    /// The table part for SQL's LIKE, in which `_` and `%` have a meaning that they do not have here.
+    pub(super) fn like(&self) -> String {
+        let mut like = String::with_capacity(self.table.len() + 8);
+        for character in self.table.chars() {
+            match character {
+                '*' => like.push('%'),
+                '\\' | '%' | '_' => like.extend(['\\', character]),
+                other => like.push(other),
+            }
+        }
+        like
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+fn wrong(what: impl Into<String>) -> Error {
+    Error::new(Fault::Config, what)
+}
+
+/// `name` as an SQL identifier.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `text` as an SQL string, whatever `standard_conforming_strings` says.
+pub(super) fn literal(text: &str) -> String {
+    let escaped = text.replace('\'', "''");
+    if escaped.contains('\\') { format!("E'{}'", escaped.replace('\\', "\\\\")) } else { format!("'{escaped}'") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_mean_what_they_say() {
+        let pattern = |text| Pattern::parse(text).unwrap();
+        assert_eq!(pattern("docs").to_string(), "public.docs");
+        assert_eq!(pattern("app.chunk_*").like(), "chunk\\_%");
+        assert_eq!(pattern("app.50%\\").like(), "50\\%\\\\");
+        assert!(pattern("a.b").is_exact() && !pattern("a.*").is_exact());
+        for text in ["", ".", "a.", ".b", "a.b.c", "*.b", "p*.b"] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_for_sql() {
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(literal("a'b"), "'a''b'");
+        assert_eq!(literal("a\\b"), "E'a\\\\b'");
+    }
+}

@@ -1,0 +1,175 @@
+//! `setup`, `teardown` and `check`: what must hold on the server before anything can be streamed.
+
+use tokio_postgres::Client;
+
+use super::publication::{self, Publication};
+use super::settings::{Settings, quoted};
+use super::slot::{self, Slot};
+use super::tables::{self, Table};
+use crate::error::{Error, Fault, Result};
+use crate::postgres::{connect, failed};
+
+/// Postgres 14 brought binary pgoutput and logical messages.
+const OLDEST: i32 = 140_000;
+
+/// Makes publication and slot as far as they are missing, in this order: a slot decodes with the publications
+/// of its time. Says what it did. Answers the tables.
+pub(super) async fn setup(client: &Client, settings: &Settings) -> Result<(Vec<Table>, Vec<String>)> {
+    let (tables, found) = preflight(client, settings).await?;
+    let mut done = vec![publication::ensure(client, settings, &tables).await?];
+    done.push(match found {
+        Some(_) => format!("slot `{}` is there", settings.slot),
+        None => slot::create(client, settings).await?,
+    });
+    publication::note_slot(client, settings).await?;
+    Ok((tables, done))
+}
+
+/// Drops slot and publication, as far as they are ours. Says what it did.
+pub(super) async fn teardown(client: &Client, settings: &Settings) -> Result<Vec<String>> {
+    Ok(vec![slot::drop(client, &settings.slot).await?, publication::drop(client, &settings.publication).await?])
+}
+
+/// Everything that can be known before the first byte is streamed. Changes nothing.
+pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<(Vec<Table>, Option<Slot>)> {
+    let server = Server::ask(client).await?;
+    server.check(settings)?;
+    let tables = tables::find(client, settings).await?;
+    let slot = Slot::find(client, &settings.slot).await?;
+    let publication = Publication::find(client, &settings.publication).await?;
+    match &slot {
+        Some(slot) => {
+            slot.check(settings)?;
+            if publication.is_none() {
+                return Err(publication::gone(settings));
+            }
+        }
+        None if publication.as_ref().is_some_and(|found| found.had_slot(&settings.slot)) => {
+            return Err(slot::gone(settings));
+        }
+        None => server.check_room_for_slot(settings)?,
+    }
+    if !slot.as_ref().is_some_and(Slot::is_active) {
+        server.check_room_for_sender()?;
+    }
+    publication::check(publication.as_ref(), server.may_create, settings, &tables)?;
+    Ok((tables, slot))
+}
+
+/// Opens an SQL session for the source.
+pub(super) async fn session(settings: &Settings) -> Result<Client> {
+    connect(&settings.url, &settings.application_name).await
+}
+
+/// What the server says of itself and of us.
+struct Server {
+    version: i32,
+    version_text: String,
+    wal_level: String,
+    is_standby: bool,
+    may_replicate: bool,
+    has_rds_role: bool,
+    may_create: bool,
+    slots: (i64, i64),
+    senders: (i64, i64),
+    /// `output_plugin_libraries`, where the server has it: only these plugins may be used.
+    plugins: Option<String>,
+}
+
+impl Server {
+    async fn ask(client: &Client) -> Result<Self> {
+        let row = client
+            .query_one(
+                "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                        current_setting('wal_level'), pg_is_in_recovery(),
+                        (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user),
+                        coalesce((SELECT pg_has_role(current_user, oid, 'USAGE') FROM pg_roles WHERE rolname = 'rds_replication'), false),
+                        EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication'),
+                        has_database_privilege(current_database(), 'CREATE'),
+                        (SELECT count(*) FROM pg_replication_slots), current_setting('max_replication_slots')::bigint,
+                        (SELECT count(*) FROM pg_stat_replication), current_setting('max_wal_senders')::bigint,
+                        current_setting('output_plugin_libraries', true)",
+                &[],
+            )
+            .await
+            .map_err(|error| failed("cannot ask the server for its settings", error))?;
+        Ok(Self {
+            version: row.get(0),
+            version_text: row.get(1),
+            wal_level: row.get(2),
+            is_standby: row.get(3),
+            may_replicate: row.get::<_, bool>(4) || row.get::<_, bool>(5),
+            has_rds_role: row.get(6),
+            may_create: row.get(7),
+            slots: (row.get(8), row.get(9)),
+            senders: (row.get(10), row.get(11)),
+            plugins: row.get(12),
+        })
+    }
+
+    fn check(&self, settings: &Settings) -> Result<()> {
+        if self.version < OLDEST {
+            return Err(wrong(format!("the server is Postgres {}", self.version_text))
+                .help("pgstream-host needs Postgres 14 or later: upgrade the server"));
+        }
+        if self.is_standby {
+            return Err(wrong("the server is a standby, which publishes nothing").help("name the primary in `url`"));
+        }
+        // Postgres 19 raises the level by itself once there is a logical slot.
+        if self.version < 190_000 && self.wal_level != "logical" {
+            return Err(wrong(format!("`wal_level` of the server is `{}`, not `logical`", self.wal_level)).help(
+                "ALTER SYSTEM SET wal_level = logical; then restart the server (Amazon RDS: `rds.logical_replication = 1`, Cloud SQL: `cloudsql.logical_decoding = on`)",
+            ));
+        }
+        if !self.may_replicate {
+            let user = &settings.url.user;
+            let name = quoted(user);
+            let sql = if self.has_rds_role {
+                format!("GRANT rds_replication TO {name};")
+            } else {
+                format!("ALTER ROLE {name} REPLICATION;")
+            };
+            return Err(wrong(format!("user `{user}` lacks the privilege REPLICATION")).help(sql));
+        }
+        if let Some(plugins) = &self.plugins
+            && !plugins.split(',').any(|plugin| plugin.trim().trim_matches('"') == "pgoutput")
+        {
+            return Err(wrong("the server does not allow the plugin `pgoutput`")
+                .because(format!("output_plugin_libraries = '{plugins}'"))
+                .help(format!(
+                    "ALTER SYSTEM SET output_plugin_libraries = {}; SELECT pg_reload_conf();",
+                    with_pgoutput(plugins)
+                )));
+        }
+        Ok(())
+    }
+
+    fn check_room_for_slot(&self, settings: &Settings) -> Result<()> {
+        let (used, limit) = self.slots;
+        if used < limit {
+            return Ok(());
+        }
+        Err(wrong(format!("the server has no room for slot `{}`", settings.slot))
+            .because(format!("all {limit} replication slots are taken"))
+            .help("drop one that nobody needs (SELECT slot_name, active FROM pg_replication_slots), or raise `max_replication_slots` and restart the server"))
+    }
+
+    fn check_room_for_sender(&self) -> Result<()> {
+        let (used, limit) = self.senders;
+        if used < limit {
+            return Ok(());
+        }
+        Err(wrong("the server has no room for another replication connection")
+            .because(format!("all {limit} WAL senders are taken"))
+            .help("end one (SELECT pid, application_name FROM pg_stat_replication), or raise `max_wal_senders` and restart the server"))
+    }
+}
+
+fn with_pgoutput(plugins: &str) -> String {
+    let named = plugins.split(',').map(str::trim).filter(|plugin| !plugin.is_empty());
+    ["pgoutput"].into_iter().chain(named).collect::<Vec<_>>().join(", ")
+}
+
+fn wrong(what: impl Into<String>) -> Error {
+    Error::new(Fault::Environment, what)
+}

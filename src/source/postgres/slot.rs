@@ -1,0 +1,153 @@
+//! The replication slot: from where the server still has the changes, and whether we are who may read them.
+
+use tokio_postgres::Client;
+
+use super::publication::LOST;
+use super::settings::Settings;
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Lsn;
+use crate::postgres::failed;
+
+/// A slot as it stands on the server.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    plugin: Option<String>,
+    kind: String,
+    database: Option<String>,
+    temporary: bool,
+    active_pid: Option<i32>,
+    wal_status: Option<String>,
+    reason: Option<String>,
+    /// Up to where the server was told that everything is durable.
+    pub(super) confirmed: Lsn,
+}
+
+impl Slot {
+    pub(super) async fn find(client: &Client, name: &str) -> Result<Option<Self>> {
+        // Through JSON, because `invalidation_reason` came with Postgres 17.
+        let row = client
+            .query_opt(
+                "SELECT plugin::text, slot_type, database::text, temporary, active_pid, wal_status,
+                        to_jsonb(s) ->> 'invalidation_reason', coalesce(confirmed_flush_lsn, '0/0')::text
+                 FROM pg_replication_slots s WHERE slot_name = $1",
+                &[&name],
+            )
+            .await
+            .map_err(|error| failed("cannot read the replication slots", error))?;
+        let Some(row) = row else { return Ok(None) };
+        let confirmed: &str = row.get(7);
+        Ok(Some(Self {
+            plugin: row.get(0),
+            kind: row.get(1),
+            database: row.get(2),
+            temporary: row.get(3),
+            active_pid: row.get(4),
+            wal_status: row.get(5),
+            reason: row.get(6),
+            confirmed: confirmed
+                .parse()
+                .map_err(|error| Error::new(Fault::Bug, "the slot's position").because(error))?,
+        }))
+    }
+
+    /// Whether the pipeline can go on from it. A slot in use is not refused: its user may be about to end.
+    pub(super) fn check(&self, settings: &Settings) -> Result<()> {
+        let (name, database) = (&settings.slot, &settings.url.database);
+        let other = |what: String| {
+            Err(Error::new(Fault::Config, format!("slot `{name}` {what}"))
+                .help("name another `slot` in the source; if nobody needs this one: ".to_owned() + &drop_sql(name)))
+        };
+        if self.kind != "logical" {
+            return other("is a physical slot, not a logical one".into());
+        }
+        if self.plugin.as_deref() != Some("pgoutput") {
+            return other(format!("is of the plugin `{}`, not `pgoutput`", self.plugin.as_deref().unwrap_or_default()));
+        }
+        if self.database.as_ref() != Some(database) {
+            return other(format!(
+                "belongs to database `{}`, not `{database}`",
+                self.database.as_deref().unwrap_or_default()
+            ));
+        }
+        if self.temporary {
+            return other("is temporary".into());
+        }
+        if self.wal_status.as_deref() == Some("lost") || self.reason.is_some() {
+            let why = self.reason.as_deref().unwrap_or("wal_removed");
+            return Err(Error::new(Fault::Environment, format!("slot `{name}` was invalidated by the server"))
+                .because(format!("invalidation reason: {why}"))
+                .help(format!(
+                    "{LOST}. Then raise `max_slot_wal_keep_size` or `idle_replication_slot_timeout`, whichever it was"
+                )));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.active_pid.is_some()
+    }
+}
+
+/// The slot is gone although it was made.
+pub(super) fn gone(settings: &Settings) -> Error {
+    Error::new(Fault::Environment, format!("slot `{}` is gone", settings.slot)).help(LOST)
+}
+
+/// Makes the slot. Waits for transactions that are running, for as long as they run.
+pub(super) async fn create(client: &Client, settings: &Settings) -> Result<String> {
+    let name = &settings.slot;
+    client
+        .execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[name])
+        .await
+        .map_err(|error| failed(format!("cannot create slot `{name}`"), error))?;
+    Ok(format!("created slot `{name}`"))
+}
+
+/// Drops the slot. Says what it did.
+pub(super) async fn drop(client: &Client, name: &str) -> Result<String> {
+    let Some(slot) = Slot::find(client, name).await? else {
+        return Ok(format!("slot `{name}` is not there"));
+    };
+    if slot.kind != "logical" || slot.plugin.as_deref() != Some("pgoutput") {
+        return Ok(format!("left slot `{name}`, which pgstream-host did not make"));
+    }
+    match client.execute("SELECT pg_drop_replication_slot($1)", &[&name]).await {
+        Ok(_) => Ok(format!("dropped slot `{name}`")),
+        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) => {
+            Err(in_use(client, name).await.help("stop the pipeline that uses it first"))
+        }
+        Err(error) => Err(failed(format!("cannot drop slot `{name}`"), error)),
+    }
+}
+
+/// The slot is being read by somebody else: who.
+pub(super) async fn in_use(client: &Client, name: &str) -> Error {
+    let who = client
+        .query_opt(
+            "SELECT a.pid, a.application_name FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid
+             WHERE slot_name = $1",
+            &[&name],
+        )
+        .await;
+    let who = match who {
+        Ok(Some(row)) => {
+            format!("process {} of the server serves it to `{}`", row.get::<_, i32>(0), row.get::<_, &str>(1))
+        }
+        _ => "it was in use a moment ago".to_owned(),
+    };
+    Error::new(Fault::Transient, format!("slot `{name}` is in use")).because(InUse(who))
+}
+
+/// Who reads the slot.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct InUse(String);
+
+fn drop_sql(name: &str) -> String {
+    format!("SELECT pg_drop_replication_slot('{name}')")
+}
+
+/// Whether an error says that the slot is in use.
+pub(super) fn is_in_use(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<InUse>())
+}

@@ -1,0 +1,250 @@
+//! `Stream`: one streaming session, from the server's messages to batches.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::Instant;
+
+use super::connection::{Streaming, notice, server_error, unexpected};
+use super::feedback::{EPOCH, Feedback, Progress};
+use super::frames::{Frame, Frames};
+use super::settings::Limits;
+use crate::decode::{DecodeError, Decoded, Decoder};
+use crate::error::{Error, Fault, Result};
+use crate::event::{Batch, BatchBuilder};
+use crate::lsn::Lsn;
+use crate::postgres::{Socket, lost};
+
+/// How long the server may take to end its side; after that the connection is cut.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A streaming session. What it has not returned yet is lost with it, and comes again on the next one.
+pub(super) struct Stream {
+    frames: Frames<ReadHalf<Socket>>,
+    feedback: Feedback<WriteHalf<Socket>>,
+    progress: Arc<Progress>,
+    decoder: Decoder,
+    limits: Limits,
+    batch: BatchBuilder,
+    /// When the batch under construction must close.
+    closes: Option<Instant>,
+    in_transaction: bool,
+    /// The end of the last keepalive or commit that a batch was given.
+    ended: Lsn,
+    /// Since when we have been waiting for a byte.
+    waiting_since: Option<Instant>,
+    /// How long the server may be silent although it was asked.
+    patience: Duration,
+}
+
+/// Why a session ended.
+pub(super) enum Broken {
+    /// A type of the tables cannot be read in binary: the session must be opened in text format.
+    NeedsText,
+    Failed(Error),
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Broken::Failed(error)
+    }
+}
+
+impl Stream {
+    /// Takes over a session that streams after `from`.
+    pub(super) fn new(
+        (frames, write): Streaming,
+        decoder: Decoder,
+        progress: Arc<Progress>,
+        limits: Limits,
+        from: Lsn,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            frames,
+            feedback: Feedback::spawn(write, Arc::clone(&progress)),
+            progress,
+            decoder,
+            limits,
+            batch: BatchBuilder::default(),
+            closes: None,
+            in_transaction: false,
+            ended: from,
+            waiting_since: None,
+            patience,
+        }
+    }
+
+    /// The next batch. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Result<Batch, Broken> {
+        loop {
+            if self.drain()? {
+                return Ok(self.close_batch());
+            }
+            match self.batch.len() {
+                0 if self.batch.is_empty() => {
+                    self.fill().await?;
+                    continue;
+                }
+                0 => return Ok(self.close_batch()), // only progress
+                _ => {}
+            }
+            let closes = *self.closes.get_or_insert_with(|| Instant::now() + self.limits.linger);
+            if !self.in_transaction && Instant::now() >= closes {
+                return Ok(self.close_batch());
+            }
+            tokio::select! {
+                biased;
+                // 1. What is there already may complete a transaction.
+                filled = self.fill() => filled?,
+                // 2. Nothing more for now.
+                () = tokio::time::sleep_until(closes) => return Ok(self.close_batch()),
+            }
+        }
+    }
+
+    fn close_batch(&mut self) -> Batch {
+        self.closes = None;
+        self.batch.take()
+    }
+
+    /// Handles the messages that have been read; true if the batch is full before all are handled.
+    fn drain(&mut self) -> Result<bool, Broken> {
+        while self.batch.len() < self.limits.events && self.batch.bytes() < self.limits.bytes {
+            let Some(frame) = self.frames.take().map_err(|error| lost(BROKE, error))? else {
+                return Ok(false);
+            };
+            self.handle(frame)?;
+        }
+        Ok(true)
+    }
+
+    fn handle(&mut self, frame: Frame) -> Result<(), Broken> {
+        match frame.tag {
+            b'd' => self.copy_data(frame.body),
+            b'E' => Err(Error::from(server_error(frame)?).within("the server ended the stream").into()),
+            b'N' => self.notice(frame),
+            // ParameterStatus: somebody reloaded the server's configuration.
+            b'S' => Ok(()),
+            // CopyDone, CommandComplete: the server shuts down.
+            b'c' | b'C' => Err(Error::new(Fault::Transient, "the server ended the stream").into()),
+            tag => Err(unexpected(tag).into()),
+        }
+    }
+
+    fn copy_data(&mut self, mut body: Bytes) -> Result<(), Broken> {
+        match body.try_get_u8() {
+            Ok(b'w') if body.len() >= 24 => {
+                // The LSNs of the header are those of single records, zero for some: not positions.
+                body.advance(16);
+                let sent = body.get_i64().saturating_add(EPOCH);
+                self.data(body, sent)
+            }
+            Ok(b'k') if body.len() == 17 => {
+                let end = Lsn(body.get_u64());
+                body.advance(8);
+                self.keepalive(end, body.get_u8() != 0);
+                Ok(())
+            }
+            _ => Err(unexpected(b'd').into()),
+        }
+    }
+
+    fn data(&mut self, payload: Bytes, sent: i64) -> Result<(), Broken> {
+        match self.decoder.decode(payload, &mut self.batch) {
+            Ok(Decoded::Begin(begin)) => {
+                self.in_transaction = true;
+                self.progress.see(begin.final_lsn);
+                self.progress.set_age(sent.saturating_sub(begin.commit_time).max(0) as u64);
+            }
+            Ok(Decoded::Commit(commit)) => {
+                self.in_transaction = false;
+                self.ended = self.ended.max(commit.end_lsn);
+                self.progress.receive(commit.end_lsn);
+            }
+            Ok(Decoded::Rows { incomplete: true, .. }) => {
+                tracing::warn!(
+                    "an update changed a key and left a large column alone, whose value the server does not send: \
+                     it reaches the handler as `unchanged`; ALTER TABLE … REPLICA IDENTITY FULL avoids it"
+                );
+            }
+            Ok(_) => {}
+            Err(DecodeError::BinaryOnly { .. }) => return Err(Broken::NeedsText),
+            Err(error) => return Err(Error::from(error).into()),
+        }
+        Ok(())
+    }
+
+    /// The server has nothing for us before `end`. Inside a transaction that says nothing yet.
+    fn keepalive(&mut self, end: Lsn, answer: bool) {
+        if !self.in_transaction {
+            self.progress.receive(end);
+            if end > self.ended {
+                self.ended = end;
+                self.batch.end_at(end);
+            }
+        }
+        if answer {
+            self.progress.answer();
+        }
+    }
+
+    fn notice(&mut self, frame: Frame) -> Result<(), Broken> {
+        let notice = notice(frame)?;
+        // Postgres 18 goes on without the publication, and so without its changes.
+        if notice.message.contains("skipped loading publication") {
+            let error = Error::new(Fault::Environment, "the publication was dropped while its changes were streamed");
+            return Err(error.because(notice).help(super::publication::LOST).into());
+        }
+        tracing::info!(notice = %notice, "the server says");
+        Ok(())
+    }
+
+    /// Reads some bytes. Safe to cancel: the wait is counted over several calls.
+    async fn fill(&mut self) -> Result<(), Broken> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        tokio::select! {
+            biased;
+            // 1. What has arrived while nobody asked counts.
+            filled = self.frames.fill() => filled.map_err(|error| lost(BROKE, error))?,
+            // 2. The server was asked by a status update meanwhile, and is dead or cut off.
+            () = tokio::time::sleep_until(since + self.patience) => {
+                let silent = format!("the server was silent for {} s", self.patience.as_secs());
+                return Err(Error::new(Fault::Transient, BROKE).because(silent).into());
+            }
+        }
+        self.waiting_since = None;
+        self.progress.hear();
+        Ok(())
+    }
+
+    /// Ends the session in order, or cuts it after some seconds.
+    pub(super) async fn close(self) -> Result<()> {
+        let Self { mut frames, feedback, .. } = self;
+        let farewell = async {
+            let mut write = feedback.finish().await?;
+            // The server may still be sending a transaction; then it ends with its own CopyDone and is ready again.
+            while frames.next().await?.tag != b'Z' {}
+            let mut terminate = bytes::BytesMut::new();
+            frontend::terminate(&mut terminate);
+            write.write_all(&terminate).await?;
+            write.shutdown().await
+        };
+        match tokio::time::timeout(FAREWELL, farewell).await {
+            Ok(Ok(())) => {}
+            // A server that is gone cannot be told; it sends again from what it was told last.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return Err(lost(BROKE, error)),
+            Ok(Err(error)) => tracing::warn!(%error, "the stream did not end in order"),
+            Err(_) => {
+                tracing::warn!("the server did not end the stream in {} s; the connection was cut", FAREWELL.as_secs())
+            }
+        }
+        Ok(())
+    }
+}
+
+const BROKE: &str = "the replication connection broke";

@@ -1,0 +1,182 @@
+//! The tables that the source names, as the server has them: found by pattern, and fit to be streamed or refused.
+
+use tokio_postgres::Client;
+
+use super::settings::{Pattern, Settings, quoted};
+use crate::decode::{Catalog, Shape};
+use crate::error::{Error, Fault, Result};
+use crate::postgres::failed;
+
+/// A table to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// Whether the user may put it into a publication.
+    pub(super) owned: bool,
+}
+
+impl Table {
+    /// As SQL.
+    pub(super) fn quoted(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// Whatever a pattern may match, with what decides over its fitness.
+const FIND: &str = "
+    SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relreplident::text,
+           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate),
+           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident),
+           pg_has_role(current_user, c.relowner, 'USAGE'),
+           ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a WHERE a.relid <> c.oid)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname LIKE $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    ORDER BY 2, 3";
+
+/// All tables that the patterns mean, each once, in the order of their names.
+pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Table>> {
+    let mut tables: Vec<(Table, Vec<u32>)> = Vec::new();
+    for pattern in &settings.tables {
+        let rows = client.query(FIND, &[&pattern.schema, &pattern.like()]).await;
+        let mut found = false;
+        for row in rows.map_err(|error| failed("cannot read the catalogue", error))? {
+            let table = Table { oid: row.get(0), schema: row.get(1), name: row.get(2), owned: row.get(8) };
+            let (kind, persistence): (&str, &str) = (row.get(3), row.get(4));
+            if !matches!(kind, "r" | "p") || persistence != "p" {
+                if pattern.is_exact() {
+                    return Err(unfit(&table, kind, persistence));
+                }
+                continue;
+            }
+            found = true;
+            check_identity(&table, row.get(5), row.get(6), row.get(7))?;
+            if !tables.iter().any(|(known, _)| known.oid == table.oid) {
+                tables.push((table, row.get(9)));
+            }
+        }
+        if !found {
+            return Err(missing(client, pattern).await);
+        }
+    }
+    // A partition's changes are published as its root's.
+    let oids: Vec<u32> = tables.iter().map(|(table, _)| table.oid).collect();
+    tables.retain(|(_, ancestors)| !ancestors.iter().any(|ancestor| oids.contains(ancestor)));
+    let mut tables: Vec<Table> = tables.into_iter().map(|(table, _)| table).collect();
+    tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    Ok(tables)
+}
+
+fn unfit(table: &Table, kind: &str, persistence: &str) -> Error {
+    let what = match (kind, persistence) {
+        ("v", _) => "a view",
+        ("m", _) => "a materialized view",
+        ("f", _) => "a foreign table",
+        ("S", _) => "a sequence",
+        (_, "u") => "an unlogged table",
+        _ => "a temporary table",
+    };
+    Error::new(Fault::Config, format!("`{table}` is {what}, whose changes Postgres does not publish"))
+        .help("name ordinary tables in `tables`")
+}
+
+fn check_identity(table: &Table, identity: &str, primary_key: bool, index: bool) -> Result<()> {
+    let usable = match identity {
+        "d" => primary_key,
+        "i" => index,
+        "f" => true,
+        _ => false,
+    };
+    if usable {
+        return Ok(());
+    }
+    let (what, sql) = if primary_key {
+        ("publishes no key of changed rows (its replica identity)", "REPLICA IDENTITY DEFAULT")
+    } else {
+        ("has no primary key", "ADD PRIMARY KEY (id)")
+    };
+    let table_sql = table.quoted();
+    let full = if primary_key {
+        String::new()
+    } else {
+        format!("\nor, for small tables: ALTER TABLE {table_sql} REPLICA IDENTITY FULL;")
+    };
+    Err(Error::new(Fault::Environment, format!("table `{table}` {what}, so updates and deletes cannot be followed"))
+        .help(format!("ALTER TABLE {table_sql} {sql};{full}")))
+}
+
+async fn missing(client: &Client, pattern: &Pattern) -> Error {
+    let what = if pattern.is_exact() {
+        format!("table `{pattern}` does not exist")
+    } else {
+        format!("no table matches `{pattern}`")
+    };
+    let error = Error::new(Fault::Environment, what);
+    let names = client.query(
+        "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'",
+        &[],
+    );
+    let wanted = pattern.to_string();
+    let names: Vec<String> = names.await.unwrap_or_default().iter().map(|row| row.get(0)).collect();
+    let near = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, &wanted));
+    match near.filter(|name| {
+        strsim::damerau_levenshtein(name, &wanted) <= 3 || name.ends_with(&format!(".{}", pattern.table))
+    }) {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error.help("correct `tables` in the source, or create the table first"),
+    }
+}
+
+/// What the decoder must know of types and keys, and the types of the tables' columns.
+pub(super) async fn catalog(client: &Client, tables: &[Table]) -> Result<(Catalog, Vec<u32>)> {
+    let unreadable = |error| failed("cannot read the catalogue", error);
+    let mut catalog = Catalog::default();
+    let types = client
+        .query(
+            "SELECT t.oid, t.typname::text, t.typtype::text, t.typbasetype, e.oid, coalesce(e.typdelim, ',')::text
+             FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typlen = -1
+             WHERE t.typtype IN ('b', 'd', 'e', 'r', 'm') AND (e.oid IS NULL OR e.typtype <> 'c')",
+            &[],
+        )
+        .await
+        .map_err(unreadable)?;
+    for row in &types {
+        let (kind, element, delimiter): (&str, Option<u32>, &str) = (row.get(2), row.get(4), row.get(5));
+        let shape = match (kind, element) {
+            ("d", _) => Shape::Domain(row.get(3)),
+            ("e", _) => Shape::Enum,
+            (_, Some(element)) => Shape::Array { element, delimiter: delimiter.bytes().next().unwrap_or(b',') },
+            _ => Shape::Base,
+        };
+        catalog.add_type(row.get(0), row.get::<_, &str>(1), shape);
+    }
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let keys = client
+        .query(
+            "SELECT i.indrelid, array_agg(a.attname::text ORDER BY a.attnum)
+             FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+             WHERE i.indisprimary AND i.indrelid = ANY ($1) GROUP BY 1",
+            &[&oids],
+        )
+        .await
+        .map_err(unreadable)?;
+    for row in &keys {
+        catalog.set_primary_key(row.get(0), row.get(1));
+    }
+    let columns = client
+        .query(
+            "SELECT DISTINCT atttypid FROM pg_attribute WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped",
+            &[&oids],
+        )
+        .await
+        .map_err(unreadable)?;
+    Ok((catalog, columns.iter().map(|row| row.get(0)).collect()))
+}
