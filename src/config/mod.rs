@@ -1,8 +1,182 @@
 //! The pipeline file: parsed, checked and turned into the `model` that the rest of the host works with.
+//!
+//! Text becomes nodes that know their place (`yaml`), references to the environment are resolved in them (`env`),
+//! nodes become structs (`file`, `read`), and what the types cannot say is checked (`wiring`, `check`). Each step
+//! gathers problems and goes on, so that all of them are reported at once (`diagnostic`).
 
 pub mod model;
+
 mod secret;
 mod units;
 
+mod check;
+mod diagnostic;
+mod env;
+mod excerpt;
+mod file;
+mod read;
+mod schema;
+mod wiring;
+mod yaml;
+
+pub use diagnostic::{Diagnostics, Place, Problem};
+pub use schema::schema;
 pub use secret::Secret;
-pub use units::{Size, Span};
+pub use units::{Size, Span, UnitError};
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::io::Read;
+use std::path::Path;
+
+use check::Check;
+use diagnostic::Findings;
+use file::{File, components};
+use model::Pipeline;
+use yaml::{Id, Kind, Node, SyntaxError};
+
+/// A larger file is no pipeline but something else by mistake.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads and checks the pipeline file at `path`, with references resolved from the process's environment.
+///
+/// # Errors
+/// All the problems that were found, never only the first.
+pub fn load(path: &Path) -> Result<Pipeline, Diagnostics> {
+    let name = path.to_string_lossy();
+    let unreadable = |message: String| {
+        let mut findings = Findings::new(&name, "");
+        findings.at_spot(None, message, "");
+        findings.finish()
+    };
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| unreadable(format!("cannot read the pipeline file: {}", reason(&error))))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(unreadable("the pipeline file is larger than 1 MiB".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("the pipeline file is not UTF-8 text".to_owned()))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    parse(&name, &text, folder, &|variable| std::env::var(variable).ok())
+}
+
+/// Checks `text` as the pipeline file `name`, whose relative paths start at `folder`, with the environment
+/// that `lookup` gives. Looks at the file system for the component's file, and at nothing else.
+///
+/// # Errors
+/// All the problems that were found, never only the first.
+pub fn parse(
+    name: &str,
+    text: &str,
+    folder: &Path,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Pipeline, Diagnostics> {
+    let mut findings = Findings::new(name, text);
+    match nodes(text, &mut findings) {
+        Some(mut root) => {
+            env::resolve(&mut root, lookup, &mut findings);
+            let pipeline = pipeline(&root, folder, &mut findings);
+            pipeline.filter(|_| findings.is_empty()).ok_or_else(|| findings.finish())
+        }
+        None => Err(findings.finish()),
+    }
+}
+
+fn nodes(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
+    let mut root = match yaml::parse(text) {
+        Ok(Some(root)) => root,
+        Ok(None) => {
+            findings.at_spot(None, "the file is empty", "start with `version: 1`, or copy a file from `pipelines/`");
+            return None;
+        }
+        Err(error) => {
+            let line = error.spot.map_or("", |spot| findings.line(spot.line));
+            findings.at_spot(error.spot, &error.message, syntax_help(line, &error));
+            return None;
+        }
+    };
+    if !root.is_map() {
+        findings.at(root.id, "expected a map with `version`, `name`, `sources`, `transforms` and `sinks`", "");
+        return None;
+    }
+    drop_duplicate_keys(&mut root, findings);
+    Some(root)
+}
+
+fn pipeline(root: &Node, folder: &Path, findings: &mut Findings<'_>) -> Option<Pipeline> {
+    let file = File::read(root, findings);
+    let sources = components(root, findings);
+    let embedders = components(root, findings);
+    let mut transforms = components(root, findings);
+    let sinks = components(root, findings);
+    wiring::check(root, findings);
+
+    let mut check = Check { root, findings };
+    check.bounds();
+    file.iter().for_each(|file| check.file(file));
+    sources.iter().for_each(|(name, source)| check.source(name, source));
+    embedders.iter().for_each(|(name, embedder)| check.embedder(name, embedder));
+    transforms.iter_mut().for_each(|(name, transform)| check.transform(name, transform, folder));
+    sinks.iter().for_each(|(name, sink)| check.sink(name, sink));
+
+    let File { name, tenant, .. } = file?;
+    Some(Pipeline { name, tenant, source: sources.into_iter().next()?, embedders, transforms, sinks })
+}
+
+/// Reports keys that stand twice, and goes on with the first of them.
+fn drop_duplicate_keys(node: &mut Node, findings: &mut Findings<'_>) {
+    match &mut node.kind {
+        Kind::Map(entries) => {
+            let mut first: HashMap<String, Id> = HashMap::new();
+            entries.retain(|entry| match first.entry(entry.key.clone()) {
+                Occupied(other) => {
+                    let line = findings.line_of(*other.get());
+                    let help = format!("remove one of the two, the other is on line {line}");
+                    findings.at(entry.id, format!("`{}` stands twice in one map", entry.key), help);
+                    false
+                }
+                Vacant(place) => {
+                    place.insert(entry.id);
+                    true
+                }
+            });
+            entries.iter_mut().for_each(|entry| drop_duplicate_keys(&mut entry.value, findings));
+        }
+        Kind::List(items) => items.iter_mut().for_each(|item| drop_duplicate_keys(item, findings)),
+        Kind::Null | Kind::Scalar(_) | Kind::Hole => {}
+    }
+}
+
+fn syntax_help(line: &str, error: &SyntaxError) -> String {
+    let began = error.began.map_or(String::new(), |spot| format!(" on line {}", spot.line));
+    let help = match error.message.as_str() {
+        _ if line.contains('\t') => "indent with spaces: YAML does not allow tabs",
+        message if message.contains("expected ',' or") && line.contains("${") => {
+            "inside `{ }` and `[ ]` a reference needs quotes: `\"${VAR}\"`"
+        }
+        message if message.contains("expected ',' or ']'") => return format!("close the `[`{began} with a `]`"),
+        message if message.contains("expected ',' or '}'") => return format!("close the `{{`{began} with a `}}`"),
+        message if message.contains("unexpected end of stream") => return format!("close the quote{began}"),
+        message if message.contains("mapping values") => {
+            "a value that holds `: ` needs quotes; or the line is indented too far"
+        }
+        message if message.contains("expected ':'") => "write `key: value`",
+        message if message.contains("expected key") || message.contains("block") => {
+            "keys of one map start in the same column"
+        }
+        message if message.contains("cannot start any token") => {
+            "a value that starts with `@`, `` ` `` or `%` needs quotes"
+        }
+        _ => "",
+    };
+    help.to_owned()
+}
+
+fn reason(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file",
+        std::io::ErrorKind::PermissionDenied => "permission denied",
+        std::io::ErrorKind::IsADirectory => "it is a folder",
+        _ => "the operating system refused",
+    }
+}

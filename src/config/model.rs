@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Secret, Size, Span};
 
@@ -27,6 +27,16 @@ pub struct Pipeline {
     pub sinks: IndexMap<String, Sink>,
 }
 
+impl Pipeline {
+    /// What the default names of slot and publication begin with.
+    pub const SLOT_PREFIX: &str = "pgstream_";
+
+    /// The default name of slot and publication: the pipeline's with `-` as `_`, after the prefix.
+    pub fn default_slot(&self) -> String {
+        format!("{}{}", Self::SLOT_PREFIX, self.name.replace('-', "_"))
+    }
+}
+
 /// A source by its `type`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
@@ -44,6 +54,7 @@ pub struct PostgresSource {
     #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// Tables as `schema.table`; `*` in the table's name stands for any characters.
+    #[schemars(length(min = 1))]
     pub tables: Vec<String>,
     /// Which existing rows to bring over before streaming. `never`: only changes from now on.
     #[serde(default)]
@@ -60,7 +71,7 @@ pub struct PostgresSource {
 }
 
 /// Which existing rows to bring over before streaming.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Snapshot {
     /// None: only changes made from now on.
@@ -69,14 +80,17 @@ pub enum Snapshot {
 }
 
 /// When a batch of events closes: at whichever limit comes first.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceBatch {
     /// Events in a batch.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_events: usize,
     /// Bytes of a batch.
+    #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     pub max_bytes: Size,
     /// How long an unfilled batch waits for more events.
+    #[schemars(extend("x-maximum" = "1m"))]
     pub linger: Span,
 }
 
@@ -104,6 +118,7 @@ pub enum Embedder {
 #[serde(deny_unknown_fields)]
 pub struct HashEmbedder {
     /// Length of the vectors.
+    #[schemars(range(min = 1, max = 65_535))]
     pub dimension: usize,
 }
 
@@ -114,20 +129,25 @@ pub struct OpenAiEmbedder {
     /// Base URL up to and without `/embeddings`, such as `https://api.openai.com/v1`.
     pub url: String,
     /// The model's name.
+    #[schemars(length(min = 1))]
     pub model: String,
     /// Sent as bearer token; leave out for servers without one.
     #[serde(default)]
     pub api_key: Option<Secret>,
     /// Asks the model for vectors of this length (`dimensions`); leave out for the model's own.
+    #[schemars(range(min = 1, max = 65_535))]
     #[serde(default)]
     pub dimension: Option<usize>,
     /// Texts in one request.
+    #[schemars(range(min = 1, max = 2048))]
     #[serde(default = "OpenAiEmbedder::default_max_texts")]
     pub max_texts: usize,
     /// Requests in flight at once.
+    #[schemars(range(min = 1, max = 256))]
     #[serde(default = "OpenAiEmbedder::default_concurrency")]
     pub concurrency: usize,
     /// How long one request may take.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
     #[serde(default = "OpenAiEmbedder::default_timeout")]
     pub timeout: Span,
 }
@@ -156,16 +176,19 @@ pub enum Transform {
 #[serde(deny_unknown_fields)]
 pub struct WasmTransform {
     /// Sources whose events it gets.
+    #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
     /// The component's file, relative to the pipeline file.
     pub component: PathBuf,
     /// What the handler reads through `config.get`.
+    #[schemars(extend("additionalProperties" = { "type": ["string", "number", "boolean"] }))]
     #[serde(default)]
     pub config: BTreeMap<String, String>,
     /// Embedders that the handler may use. The first embeds texts of vectors that no embedder is named after.
     #[serde(default)]
     pub embedders: Vec<String>,
     /// Batches handled at once, each on a thread and an instance of its own.
+    #[schemars(range(min = 1, max = 64))]
     #[serde(default = "WasmTransform::default_workers")]
     pub workers: usize,
     /// What one call may use up.
@@ -180,14 +203,17 @@ impl WasmTransform {
 }
 
 /// What one call of a handler may use up; beyond it the call ends, not the host.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Linear memory of an instance.
+    #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "4GiB"))]
     pub memory: Size,
     /// Time that a call may compute; waiting for an embedder does not count.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
     pub deadline: Span,
     /// Bytes that a call may answer.
+    #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     pub output: Size,
 }
 
@@ -243,6 +269,7 @@ impl Sink {
 #[serde(deny_unknown_fields)]
 pub struct PgvectorSink {
     /// Transforms whose commands it writes.
+    #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
     /// `postgres://user:password@host:port/database?sslmode=…`; may be the source's own database.
     pub url: Secret,
@@ -250,6 +277,7 @@ pub struct PgvectorSink {
     #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// `schema.table` or `table`.
+    #[schemars(length(min = 1))]
     pub table: String,
     /// Creates the table if it is missing; without it a missing table is an error.
     #[serde(default)]
@@ -264,6 +292,7 @@ pub struct PgvectorSink {
 #[serde(deny_unknown_fields)]
 pub struct QdrantSink {
     /// Transforms whose commands it writes.
+    #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
     /// The server's gRPC address, such as `http://localhost:6334`; `https` for TLS.
     pub url: String,
@@ -271,11 +300,13 @@ pub struct QdrantSink {
     #[serde(default)]
     pub api_key: Option<Secret>,
     /// The collection's name.
+    #[schemars(length(min = 1))]
     pub collection: String,
     /// Creates the collection if it is missing; without it a missing collection is an error.
     #[serde(default)]
     pub create: Option<Create>,
     /// How long one request may take.
+    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
     #[serde(default = "QdrantSink::default_timeout")]
     pub timeout: Span,
     /// When a write closes.
@@ -294,6 +325,7 @@ impl QdrantSink {
 #[serde(deny_unknown_fields)]
 pub struct QdrantEdgeSink {
     /// Transforms whose commands it writes.
+    #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
     /// The folder, relative to the working directory; made if missing.
     pub path: PathBuf,
@@ -309,6 +341,7 @@ pub struct QdrantEdgeSink {
 #[serde(deny_unknown_fields)]
 pub struct FileSink {
     /// Transforms whose commands it writes, or `<transform>.rejected`.
+    #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
     /// The file, relative to the working directory; made if missing.
     pub path: PathBuf,
@@ -319,6 +352,7 @@ pub struct FileSink {
 #[serde(deny_unknown_fields)]
 pub struct StdoutSink {
     /// Transforms whose commands it prints, or `<transform>.rejected`.
+    #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
 }
 
@@ -327,6 +361,7 @@ pub struct StdoutSink {
 #[serde(deny_unknown_fields)]
 pub struct BlackholeSink {
     /// Transforms whose commands it takes, or `<transform>.rejected`.
+    #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
 }
 
@@ -335,6 +370,7 @@ pub struct BlackholeSink {
 #[serde(deny_unknown_fields)]
 pub struct Create {
     /// Length of the default, unnamed vector.
+    #[schemars(range(min = 1, max = 65_535))]
     #[serde(default)]
     pub dimension: Option<usize>,
     /// How the default vector is compared.
@@ -353,6 +389,7 @@ pub struct Create {
 #[serde(deny_unknown_fields)]
 pub struct VectorSpec {
     /// Length of the vector.
+    #[schemars(range(min = 1, max = 65_535))]
     pub dimension: usize,
     /// How it is compared.
     #[serde(default)]
@@ -360,7 +397,7 @@ pub struct VectorSpec {
 }
 
 /// How vectors are compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Distance {
     /// By angle.
@@ -373,14 +410,17 @@ pub enum Distance {
 }
 
 /// When a write to a sink closes: at whichever limit comes first.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SinkBatch {
     /// Commands in a write.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_points: usize,
     /// Bytes of a write.
+    #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     pub max_bytes: Size,
     /// How long an unfilled write waits for more commands. Zero: what has arrived is written at once.
+    #[schemars(extend("x-maximum" = "1m"))]
     pub linger: Span,
 }
 

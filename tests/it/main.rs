@@ -1,6 +1,7 @@
 //! The one integration binary: linking the engines once is what keeps it quick.
 
 mod cluster;
+mod config;
 mod decode;
 mod sinks;
 mod source;

@@ -1,0 +1,306 @@
+//! What values must fulfil beyond their type: ranges, names, patterns, URLs, files that exist.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::diagnostic::Findings;
+use super::file::{Component, File, VERSION};
+use super::model::{Create, Embedder, Pipeline, Sink, Source, Transform};
+use super::schema;
+use super::units::{Size, Span};
+use super::yaml::{Kind, Node};
+
+/// Postgres cuts longer names off without a word (`NAMEDATALEN` - 1).
+const MAX_IDENTIFIER: usize = 63;
+
+/// Checks the values of the file, and puts the component's path beside the pipeline file's.
+pub(super) struct Check<'a, 't> {
+    pub(super) root: &'a Node,
+    pub(super) findings: &'a mut Findings<'t>,
+}
+
+impl Check<'_, '_> {
+    /// What stands outside the sections.
+    pub(super) fn file(&mut self, file: &File) {
+        if file.version != VERSION {
+            let message = format!("version {} of the file format is not known to this build", file.version);
+            self.report(&["version"], message, format!("write `version: {VERSION}`"));
+        }
+        let longest = MAX_IDENTIFIER - Pipeline::SLOT_PREFIX.len();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+        for (key, name) in [("name", Some(&file.name)), ("tenant", file.tenant.as_ref())] {
+            let Some(name) = name else { continue };
+            if name.is_empty() || !name.chars().all(plain) {
+                let message = format!("`{key}` may only hold lower-case letters, digits, `-` and `_`");
+                self.report(&[key], message, format!("write `{key}: {}`", example_name(name)));
+            } else if name.len() > longest {
+                let message = format!("`{key}` has {} characters, more than {longest}", name.len());
+                self.report(&[key], message, "the replication slot is named after it, and Postgres allows 63 in all");
+            }
+        }
+    }
+
+    /// Numbers, sizes, times, texts and lists against the bounds that the schema states.
+    pub(super) fn bounds(&mut self) {
+        self.section_bounds::<Source>();
+        self.section_bounds::<Embedder>();
+        self.section_bounds::<Transform>();
+        self.section_bounds::<Sink>();
+    }
+
+    fn section_bounds<C: Component>(&mut self) {
+        for entry in self.root.get(C::SECTION).map_or(&[][..], Node::entries) {
+            let kind = entry.value.get("type").and_then(Node::text).unwrap_or_default();
+            if let Some(schema) = C::kinds().iter().find(|variant| variant.kind == kind).map(schema::of) {
+                bounds(&entry.key, &entry.value, &schema, entry.id, self.findings);
+            }
+        }
+    }
+
+    pub(super) fn source(&mut self, name: &str, source: &Source) {
+        let Source::Postgres(source) = source;
+        self.postgres_url(&["sources", name, "url"], source.url.expose());
+        for (index, table) in source.tables.iter().enumerate() {
+            let path = ["sources", name, "tables", &index.to_string()];
+            if let Some((message, help)) = table_problem(table, true) {
+                self.report(&path, message, help);
+            } else if source.tables[..index].contains(table) {
+                self.report(&path, format!("`{table}` stands twice in `tables`"), "remove one of the two");
+            }
+        }
+        let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if let Some(slot) = source.slot.as_ref().filter(|slot| !fits(slot) || !slot.chars().all(lower)) {
+            let message = "Postgres does not allow this name of a replication slot";
+            let help = format!(
+                "use lower-case letters, digits and `_`, at most {MAX_IDENTIFIER}; such as `{}`",
+                slot_like(slot)
+            );
+            self.report(&["sources", name, "slot"], message, help);
+        }
+        if source.publication.as_ref().is_some_and(|name| !fits(name)) {
+            let message = format!("a publication's name has 1 to {MAX_IDENTIFIER} characters");
+            self.report(&["sources", name, "publication"], message, "");
+        }
+    }
+
+    pub(super) fn embedder(&mut self, name: &str, embedder: &Embedder) {
+        match embedder {
+            Embedder::Hash(_) => {}
+            Embedder::OpenAi(settings) => {
+                let path = ["embedders", name, "url"];
+                self.http_url(&path, &settings.url, "https://api.openai.com/v1");
+                if settings.url.trim_end_matches('/').ends_with("/embeddings") {
+                    self.report(
+                        &path,
+                        "`url` is the base, without `/embeddings`",
+                        "the host adds `/embeddings` itself",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Also makes the component's path one that can be opened from the working directory.
+    pub(super) fn transform(&mut self, name: &str, transform: &mut Transform, folder: &Path) {
+        let Transform::Wasm(transform) = transform;
+        let resolved = folder.join(&transform.component);
+        if !resolved.is_file() {
+            let found = if resolved.is_dir() { "a folder" } else { "no file" };
+            let message = format!("there is {found} at `{}`", resolved.display());
+            let help = "`component` is relative to the pipeline file; build the handler first, or correct the path";
+            self.report(&["transforms", name, "component"], message, help);
+        }
+        transform.component = resolved;
+    }
+
+    pub(super) fn sink(&mut self, name: &str, sink: &Sink) {
+        match sink {
+            Sink::Pgvector(sink) => {
+                self.postgres_url(&["sinks", name, "url"], sink.url.expose());
+                if let Some((message, help)) = table_problem(&sink.table, false) {
+                    self.report(&["sinks", name, "table"], message, help);
+                }
+                self.create(name, sink.create.as_ref());
+            }
+            Sink::Qdrant(sink) => {
+                self.http_url(&["sinks", name, "url"], &sink.url, "http://localhost:6334");
+                self.create(name, sink.create.as_ref());
+            }
+            Sink::QdrantEdge(sink) => self.create(name, Some(&sink.create)),
+            Sink::File(_) | Sink::Stdout(_) | Sink::Blackhole(_) => {}
+        }
+    }
+
+    fn create(&mut self, sink: &str, create: Option<&Create>) {
+        let Some(create) = create else { return };
+        if create.dimension.is_none() && create.vectors.is_empty() && create.sparse.is_empty() {
+            let help = "write `create: { dimension: 384 }`, with the length of your embedder's vectors";
+            self.report(&["sinks", sink, "create"], "`create` names no vector", help);
+        }
+        let good = |name: &str| fits(name) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+        let help = format!(
+            "use letters, digits, `_` and `-`, at most {MAX_IDENTIFIER}; the unnamed vector is `create.dimension`"
+        );
+        for name in create.vectors.keys().filter(|name| !good(name)) {
+            self.report(&["sinks", sink, "create", "vectors", name], format!("`{name}` cannot name a vector"), &help);
+        }
+        for (index, name) in create.sparse.iter().enumerate() {
+            let path = ["sinks", sink, "create", "sparse", &index.to_string()];
+            if !good(name) {
+                self.report(&path, format!("`{name}` cannot name a vector"), &help);
+            } else if create.vectors.contains_key(name) || create.sparse[..index].contains(name) {
+                self.report(&path, format!("two vectors have the name `{name}`"), "rename one of the two");
+            }
+        }
+    }
+
+    fn postgres_url(&mut self, path: &[&str], url: &str) {
+        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+        if rest.is_none_or(str::is_empty) {
+            let message = "expected a URL that starts with `postgres://`";
+            self.report(path, message, "such as `postgres://user@localhost:5432/database`");
+        }
+    }
+
+    fn http_url(&mut self, path: &[&str], url: &str, example: &str) {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
+            let message = "expected a URL that starts with `http://` or `https://`";
+            self.report(path, message, format!("such as `{example}`"));
+        }
+    }
+
+    /// A problem with what stands at `path`, or as far along it as the file goes.
+    fn report(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        let mut node = self.root;
+        let mut at = node.id;
+        for step in path {
+            let next = match &node.kind {
+                Kind::List(items) => {
+                    step.parse().ok().and_then(|index: usize| items.get(index)).map(|item| (item.id, item))
+                }
+                _ => node.entry(step).map(|entry| (entry.id, &entry.value)),
+            };
+            let Some((id, value)) = next else { break };
+            (at, node) = (id, value);
+        }
+        let at = if node.text().is_some() { node.id } else { at };
+        self.findings.at(at, message, help);
+    }
+}
+
+/// Whether Postgres keeps the whole of an identifier.
+fn fits(name: &str) -> bool {
+    (1..=MAX_IDENTIFIER).contains(&name.len())
+}
+
+fn example_name(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let plain: String =
+        lower.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let trimmed = plain.trim_matches('-');
+    if trimmed.is_empty() { "documents".to_owned() } else { trimmed.to_owned() }
+}
+
+fn slot_like(name: &str) -> String {
+    example_name(name).replace('-', "_").chars().take(MAX_IDENTIFIER).collect()
+}
+
+/// What is wrong with the name of a table, or with a pattern of names.
+fn table_problem(table: &str, pattern: bool) -> Option<(String, String)> {
+    let parts: Vec<&str> = table.split('.').collect();
+    let (schema, name) = match parts[..] {
+        [schema, name] => (Some(schema), name),
+        [name] if !pattern => (None, name),
+        [name] => return Some((format!("`{table}` has no schema"), format!("write `public.{name}`"))),
+        _ => {
+            return Some((
+                format!("`{table}` is not of the form `schema.table`"),
+                "a pipeline reads one database, that of `url`".into(),
+            ));
+        }
+    };
+    let odd = |part: &str| part.is_empty() || part.chars().any(|c| c.is_control() || c == '"' || c.is_whitespace());
+    if schema.is_some_and(odd) || odd(name) {
+        let help = "write names as they are in the catalogue, without SQL quotes".to_owned();
+        return Some((format!("`{table}` is not of the form `schema.table`"), help));
+    }
+    if schema.is_some_and(|schema| schema.contains('*')) {
+        let help = "list each schema: `[one.*, two.*]`".to_owned();
+        return Some((format!("`{table}` has a `*` in its schema, it may only stand in the table's name"), help));
+    }
+    if !pattern && name.contains('*') {
+        return Some((format!("`{table}` is a pattern, a sink writes to one table"), "name the table".to_owned()));
+    }
+    let long = schema.is_some_and(|schema| !fits(schema)) || !fits(name);
+    long.then(|| (format!("`{table}` is longer than Postgres' {MAX_IDENTIFIER} characters for a name"), String::new()))
+}
+
+/// Compares a value under `key` with the bounds in its schema, and so on inside it.
+fn bounds(key: &str, node: &Node, schema: &Value, id: usize, findings: &mut Findings<'_>) {
+    for choice in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+        bounds(key, node, choice, id, findings);
+    }
+    match &node.kind {
+        Kind::Map(entries) => {
+            for entry in entries {
+                let own = schema.get("properties").and_then(|fields| fields.get(&entry.key));
+                let other = schema.get("additionalProperties");
+                if let Some(schema) = own.or(other) {
+                    bounds(&entry.key, &entry.value, schema, entry.id, findings);
+                }
+            }
+        }
+        Kind::List(items) => {
+            if items.is_empty() && schema.get("minItems").is_some() {
+                findings.at(id, format!("`{key}` is empty"), format!("write `{key}: […]` with at least one"));
+            }
+            for item in items {
+                schema.get("items").into_iter().for_each(|schema| bounds(key, item, schema, item.id, findings));
+            }
+        }
+        Kind::Scalar(scalar) => {
+            if scalar.text.is_empty() && schema.get("minLength").is_some() {
+                findings.at(id, format!("`{key}` is empty"), "");
+            }
+            // JSON Schema has no bounds for text, so those of sizes and times stand under names of our own.
+            let stated = |name: &str| schema.get(name).or_else(|| schema.get(format!("x-{name}")));
+            let bound = |name: &str| stated(name).and_then(|bound| Bound::new(bound, &scalar.text));
+            let (low, high) = (bound("minimum"), bound("maximum"));
+            let shown = |name: &str| stated(name).map(|bound| bound.to_string().replace('"', ""));
+            let beyond =
+                low.is_some_and(|low| low.value < low.bound) || high.is_some_and(|high| high.value > high.bound);
+            if beyond {
+                let allowed = match (shown("minimum"), shown("maximum")) {
+                    (Some(low), Some(high)) => format!("from {low} to {high}"),
+                    (Some(low), None) => format!("at least {low}"),
+                    (None, high) => format!("at most {}", high.unwrap_or_default()),
+                };
+                findings.at(node.id, format!("`{key}` is out of range"), format!("write a value {allowed}"));
+            }
+        }
+        Kind::Null | Kind::Hole => {}
+    }
+}
+
+/// A value beside a bound for it, both in the unit of the bound.
+#[derive(Clone, Copy)]
+struct Bound {
+    value: u128,
+    bound: u128,
+}
+
+impl Bound {
+    fn new(bound: &Value, text: &str) -> Option<Self> {
+        if let Some(bound) = bound.as_u64() {
+            return Some(Self { value: text.parse().ok()?, bound: bound.into() });
+        }
+        let bound = bound.as_str()?;
+        match (bound.parse::<Size>(), bound.parse::<Span>()) {
+            (Ok(size), _) => Some(Self { value: text.parse::<Size>().ok()?.0.into(), bound: size.0.into() }),
+            (_, Ok(span)) => Some(Self { value: text.parse::<Span>().ok()?.0.as_nanos(), bound: span.0.as_nanos() }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The shape of a pipeline file: its sections, and the kinds of component by their `type`.
+
+use std::marker::PhantomData;
+
+use indexmap::IndexMap;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
+
+use super::diagnostic::Findings;
+use super::model::{Embedder, Sink, Source, Transform};
+use super::read::{nearest, one_of, read};
+use super::yaml::{Entry, Id, Kind, Node};
+
+/// A pipeline: one source, its transforms, and the sinks that they feed.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the sections are read by `components`; here they name the keys, for reader and schema")]
+pub(super) struct File {
+    /// Version of the file's format.
+    #[schemars(extend("const" = VERSION))]
+    pub(super) version: u64,
+    /// Slot, publication, metrics and dead letters are named after it. Lower-case letters, digits, `-` and `_`.
+    pub(super) name: String,
+    /// Who owns the pipeline; limits come from the host file.
+    #[serde(default)]
+    pub(super) tenant: Option<String>,
+    /// Where events come from: exactly one.
+    pub(super) sources: Section<Source>,
+    /// Embedding models that the host calls for the handlers.
+    #[serde(default)]
+    pub(super) embedders: Section<Embedder>,
+    /// Handlers: they turn events into commands.
+    pub(super) transforms: Section<Transform>,
+    /// Where the commands go.
+    pub(super) sinks: Section<Sink>,
+}
+
+impl File {
+    /// Reads what stands outside the sections.
+    pub(super) fn read(root: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+        let mut outside = root.clone();
+        if let Kind::Map(entries) = &mut outside.kind {
+            entries.retain(|entry| !entry.key.starts_with("x-"));
+            let sections = [Source::SECTION, Embedder::SECTION, Transform::SECTION, Sink::SECTION];
+            let within = entries.iter_mut().filter(|entry| sections.contains(&entry.key.as_str()));
+            within.for_each(|entry| entry.value.kind = Kind::Null);
+        }
+        read(&outside, root.id, findings)
+    }
+}
+
+/// The format that this build reads.
+pub(super) const VERSION: u64 = 1;
+
+/// Components by name. Read one by one through [`components`], so that a mistake in one does not hide the others.
+pub(super) struct Section<C>(PhantomData<C>);
+
+impl<C> Default for Section<C> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<'de, C> Deserialize<'de> for Section<C> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Self::default())
+    }
+}
+
+/// A component that is told by its `type`.
+pub(super) trait Component: Sized + 'static {
+    /// Key of the section in the file.
+    const SECTION: &'static str;
+    /// What one of them is called.
+    const NOUN: &'static str;
+
+    /// Every kind there is.
+    fn kinds() -> Vec<Variant<Self>>;
+}
+
+impl Component for Source {
+    const SECTION: &'static str = "sources";
+    const NOUN: &'static str = "source";
+
+    fn kinds() -> Vec<Variant<Self>> {
+        vec![variant("postgres", Source::Postgres)]
+    }
+}
+
+impl Component for Embedder {
+    const SECTION: &'static str = "embedders";
+    const NOUN: &'static str = "embedder";
+
+    fn kinds() -> Vec<Variant<Self>> {
+        vec![variant("hash", Embedder::Hash), variant("openai", Embedder::OpenAi)]
+    }
+}
+
+impl Component for Transform {
+    const SECTION: &'static str = "transforms";
+    const NOUN: &'static str = "transform";
+
+    fn kinds() -> Vec<Variant<Self>> {
+        vec![variant("wasm", Transform::Wasm)]
+    }
+}
+
+impl Component for Sink {
+    const SECTION: &'static str = "sinks";
+    const NOUN: &'static str = "sink";
+
+    fn kinds() -> Vec<Variant<Self>> {
+        vec![
+            variant("pgvector", Sink::Pgvector),
+            variant("qdrant", Sink::Qdrant),
+            variant("qdrant-edge", Sink::QdrantEdge),
+            variant("file", Sink::File),
+            variant("stdout", Sink::Stdout),
+            variant("blackhole", Sink::Blackhole),
+        ]
+    }
+}
+
+/// One kind of component: its `type`, how it is read, and its schema.
+pub(super) struct Variant<C> {
+    pub(super) kind: &'static str,
+    read: Box<ReadFn<C>>,
+    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+type ReadFn<C> = dyn Fn(&Node, Id, &mut Findings<'_>) -> Option<C>;
+
+fn variant<T, C>(kind: &'static str, wrap: fn(T) -> C) -> Variant<C>
+where
+    T: DeserializeOwned + JsonSchema + 'static,
+    C: 'static,
+{
+    Variant {
+        kind,
+        read: Box::new(move |node, key, findings| read(node, key, findings).map(wrap)),
+        schema: SchemaGenerator::subschema_for::<T>,
+    }
+}
+
+/// Reads every component of a section. Those with a problem are missing from the answer, the problem is reported.
+pub(super) fn components<C: Component>(root: &Node, findings: &mut Findings<'_>) -> IndexMap<String, C> {
+    let Some(section) = root.entry(C::SECTION) else { return IndexMap::new() };
+    if !section.value.is_map() && section.value.kind != Kind::Null && !section.value.is_hole() {
+        let noun = C::NOUN;
+        findings.at(
+            section.id,
+            format!("expected a map of {noun}s by name"),
+            format!("write `{}: {{ my_{noun}: {{ type: … }} }}`", C::SECTION),
+        );
+    }
+    let entries = section.value.entries().iter();
+    entries.filter_map(|entry| Some((entry.key.clone(), component(entry, findings)?))).collect()
+}
+
+fn component<C: Component>(entry: &Entry, findings: &mut Findings<'_>) -> Option<C> {
+    let kinds = C::kinds();
+    let names: Vec<_> = kinds.iter().map(|variant| variant.kind).collect();
+    let example = names.first().copied().unwrap_or_default();
+    if entry.value.is_hole() {
+        return None;
+    }
+    if !entry.value.is_map() {
+        let message = format!("expected the settings of {} `{}` as a map", C::NOUN, entry.key);
+        findings.at(entry.id, message, format!("write `{}: {{ type: {example}, … }}`", entry.key));
+        return None;
+    }
+    let Some(kind) = entry.value.get("type") else {
+        let message = format!("{} `{}` has no `type`, {}", C::NOUN, entry.key, one_of(&names));
+        findings.at(entry.id, message, format!("add `type: {example}`"));
+        return None;
+    };
+    let Some(text) = kind.text() else {
+        if !kind.is_hole() {
+            findings.at(kind.id, format!("the type of a {} is text, {}", C::NOUN, one_of(&names)), "");
+        }
+        return None;
+    };
+    let Some(variant) = kinds.iter().find(|variant| variant.kind == text) else {
+        let message = match kind.is_hidden() {
+            true => format!("an environment variable holds an unknown type of {}", C::NOUN),
+            false => format!("unknown type `{text}` of {}", C::NOUN),
+        };
+        let help = nearest(text, names.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`?"));
+        let help = if kind.is_hidden() { String::new() } else { help };
+        findings.at(kind.id, format!("{message}, {}", one_of(&names)), help);
+        return None;
+    };
+    (variant.read)(&entry.value.without("type"), entry.id, findings)
+}

@@ -1,0 +1,93 @@
+//! The JSON Schema of a pipeline file, for editors: made from the structs that read it.
+
+use std::borrow::Cow;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::file::{Component, File, Section, Variant};
+
+/// The schema of a whole pipeline file.
+pub fn schema() -> Value {
+    let mut schema = generator().into_root_schema_for::<File>().to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".into(), "pgstream-host pipeline".into());
+        object.insert("patternProperties".into(), json!({ "^x-": true }));
+    }
+    allow_references(&mut schema);
+    schema
+}
+
+/// The schema of one kind of component, without the `type` that tells it, and without references to elsewhere.
+pub(super) fn of<C>(variant: &Variant<C>) -> Value {
+    (variant.schema)(&mut generator()).to_value()
+}
+
+/// Every struct in its place: the reader of the schema, man or program, has no `$ref` to follow.
+fn generator() -> SchemaGenerator {
+    SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator()
+}
+
+impl<C: Component> JsonSchema for Section<C> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        C::SECTION.into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let kinds: Vec<Schema> = C::kinds().iter().map(|variant| kind(variant, generator)).collect();
+        json_schema!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[a-z0-9_-]{1,63}$" },
+            "additionalProperties": { "type": "object", "required": ["type"], "oneOf": kinds },
+        })
+    }
+}
+
+fn kind<C>(variant: &Variant<C>, generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = (variant.schema)(generator);
+    let mut properties = Map::new();
+    properties.insert("type".into(), json!({ "const": variant.kind }));
+    if let Some(Value::Object(own)) = schema.remove("properties") {
+        properties.extend(own);
+    }
+    schema.insert("properties".into(), properties.into());
+    schema
+}
+
+/// `dimension: ${DIM:-384}` is text to an editor. Plain text may hold references anyway.
+fn allow_references(schema: &mut Value) {
+    const NARROWING: [&str; 7] = ["type", "format", "pattern", "enum", "oneOf", "minimum", "maximum"];
+    match schema {
+        Value::Object(object) if is_narrow_scalar(object) => {
+            let mut narrow = Map::new();
+            for key in NARROWING {
+                narrow.extend(object.remove(key).map(|value| (key.to_owned(), value)));
+            }
+            let reference = json!({ "type": "string", "pattern": r"\$\{" });
+            object.insert("anyOf".into(), json!([narrow, reference]));
+        }
+        Value::Object(object) => object.values_mut().for_each(allow_references),
+        Value::Array(items) => items.iter_mut().for_each(allow_references),
+        _ => {}
+    }
+}
+
+fn is_narrow_scalar(object: &Map<String, Value>) -> bool {
+    let types = match object.get("type") {
+        Some(Value::String(only)) => vec![only.as_str()],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let number = types.iter().any(|name| matches!(*name, "integer" | "number" | "boolean"));
+    let narrow_text = types.contains(&"string") && (object.contains_key("pattern") || object.contains_key("enum"));
+    // An enum whose values are documented one by one is a choice of constants.
+    let choices = object.get("oneOf").and_then(Value::as_array);
+    let constants = choices.is_some_and(|all| all.iter().all(|one| one.get("const").is_some()));
+    // `version` and `type` say how to read the rest, so they are given plainly.
+    (number || narrow_text || constants) && !object.contains_key("const")
+}

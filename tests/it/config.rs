@@ -1,0 +1,166 @@
+//! The pipeline file: what is accepted, and the exact text of what is said about everything else.
+
+use std::path::{Path, PathBuf};
+
+use pgstream_host::config::{self, Diagnostics, model};
+use proptest::prelude::*;
+
+/// Set to anything to write the expected texts anew.
+const BLESS: &str = "BLESS";
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
+}
+
+fn files(name: &str, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    files.sort();
+    files
+}
+
+/// The environment that the files of `tests/config` are read with.
+fn variable(name: &str) -> Option<String> {
+    match name {
+        "DATABASE_URL" => Some("postgres://app:env-secret@localhost/shop".to_owned()),
+        "NOT_A_NUMBER" => Some("env-secret".to_owned()),
+        "YAML" => Some("{ type: hash }".to_owned()),
+        _ => None,
+    }
+}
+
+/// Reads a file as it would be named on the command line from inside `tests/config`.
+fn parse(path: &Path) -> Result<model::Pipeline, Diagnostics> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let named = path.strip_prefix(folder("")).unwrap().to_str().unwrap();
+    config::parse(named, &text, path.parent().unwrap(), &variable)
+}
+
+/// Compares with the text at `path`, or writes it there if the person at the keyboard said so.
+fn expect(path: &Path, actual: &str) {
+    if std::env::var_os(BLESS).is_some() {
+        std::fs::write(path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(actual, expected, "{} differs; look at it, then run again with {BLESS}=1", path.display());
+}
+
+#[test]
+fn broken_files_are_answered_word_for_word() {
+    let files = files("bad", "yaml");
+    assert!(files.len() >= 30, "only {} broken files", files.len());
+    for path in files {
+        let diagnostics = parse(&path).expect_err(&path.display().to_string());
+        let text = diagnostics.render(false).replace(&format!("{}/", folder("bad").display()), "bad/");
+        expect(&path.with_extension("err"), &text);
+        assert!(!text.contains("env-secret") && !text.contains("file-secret"), "{} shows a secret", path.display());
+        assert_eq!(pgstream_host::error::Error::from(diagnostics).fault().exit_code(), 2);
+    }
+}
+
+#[test]
+fn good_files_are_read() {
+    for path in files("ok", "yaml") {
+        if let Err(diagnostics) = parse(&path) {
+            panic!("{}", diagnostics.render(false));
+        }
+    }
+}
+
+#[test]
+fn a_good_file_says_what_it_says() {
+    let pipeline = parse(&folder("ok").join("full.yaml")).unwrap();
+    assert_eq!((pipeline.name.as_str(), pipeline.tenant.as_deref()), ("documents-2", Some("acme")));
+    assert_eq!(pipeline.default_slot(), "pgstream_documents_2");
+
+    let (name, model::Source::Postgres(source)) = &pipeline.source;
+    assert_eq!((name.as_str(), source.url.expose()), ("shop", "postgres://app:env-secret@localhost/shop"));
+    assert_eq!(source.tables, ["public.documents", "public.chunk_*"]);
+    assert_eq!((source.batch.max_events, source.batch.max_bytes.0), (1000, 4 << 20));
+
+    let Some(model::Embedder::OpenAi(small)) = pipeline.embedders.get("small") else { panic!("no embedder") };
+    assert_eq!((&small.api_key, small.dimension), (&None, Some(384)));
+
+    let model::Transform::Wasm(embed) = &pipeline.transforms["embed"];
+    assert_eq!(embed.component, folder("ok").join("../handler.wasm"));
+    let config: Vec<_> = embed.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let expected = [("chunk", "800"), ("flag", "true"), ("price", "costs $5 or $5"), ("text_column", "content")];
+    assert_eq!(config[..4], expected);
+    assert_eq!(config[4], ("version", "1.10"), "numbers reach the handler as they are written");
+
+    let sinks: Vec<_> = pipeline.sinks.keys().map(String::as_str).collect();
+    assert_eq!(sinks, ["table", "search", "folder", "parked", "screen", "nothing"], "in the order of the file");
+    let (table, search) = (pipeline.sinks["table"].batch(), pipeline.sinks["search"].batch());
+    assert_eq!((table.max_points, search.max_points, search.max_bytes.0), (500, 100, 8 << 20));
+
+    let shown = format!("{pipeline:?}");
+    assert!(!shown.contains("secret\"") && !shown.contains("hunter2") && !shown.contains("env-secret"), "{shown}");
+}
+
+#[test]
+fn defaults_are_those_of_the_model() {
+    let pipeline = parse(&folder("ok").join("least.yaml")).unwrap();
+    let (_, model::Source::Postgres(source)) = &pipeline.source;
+    assert_eq!(source.batch, model::SourceBatch::default());
+    let model::Transform::Wasm(embed) = &pipeline.transforms["embed"];
+    assert_eq!((embed.workers, &embed.limits), (1, &model::Limits::default()));
+}
+
+#[test]
+fn diagnostics_are_also_json_and_colours_are_on_request() {
+    let diagnostics = parse(&folder("bad").join("unknown-field.yaml")).unwrap_err();
+    let json = serde_json::to_value(&diagnostics).unwrap();
+    assert_eq!(json["file"], "bad/unknown-field.yaml");
+    assert_eq!(json["problems"][0]["line"], 7);
+    assert_eq!(json["problems"][0]["column"], 5);
+    assert_eq!(json["problems"][0]["help"], "did you mean `tables`?");
+    assert!(diagnostics.render(true).contains("\x1b[1;31merror\x1b[0m"));
+    assert!(!diagnostics.render(false).contains('\x1b'));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_problem_too() {
+    for (path, expected) in [
+        (folder("missing.yaml"), "there is no such file"),
+        (folder("bad"), "it is a folder"),
+        (folder("ok/least.yaml"), ""),
+    ] {
+        let message = config::load(&path).err().map_or(String::new(), |error| error.to_string());
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(message.is_empty(), expected.is_empty(), "{message}");
+    }
+}
+
+/// Any answer will do, so long as there is one, and it does not show what the environment holds.
+fn survives(text: &str) {
+    let lookup = |name: &str| Some(format!("env-secret-{name}"));
+    if let Err(diagnostics) = config::parse("any.yaml", text, Path::new("."), &lookup) {
+        assert!(!diagnostics.problems().is_empty());
+        assert!(!diagnostics.render(true).contains("env-secret"), "{diagnostics}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_gets_an_answer(text in "(?s).{0,400}") {
+        survives(&text);
+    }
+
+    #[test]
+    fn any_yaml_like_text_gets_an_answer(text in "([a-z&*$\\{}\\[\\]:,|>?!%@'\"#~ \n\t-]|sources|type: |inputs|\\$\\{A\\}|<<: |\n  ){0,60}") {
+        survives(&text);
+    }
+
+    #[test]
+    fn a_mutilated_file_gets_an_answer(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0usize..20, "[a-z0-9&*${}\\[\\]:,|>!'\" \n\t-]{0,6}"), 1..6),
+    ) {
+        let mut chars: Vec<char> = std::fs::read_to_string(folder("ok/full.yaml")).unwrap().chars().collect();
+        for (at, removed, inserted) in cuts {
+            let at = at.index(chars.len());
+            let end = (at + removed).min(chars.len());
+            chars.splice(at..end, inserted.chars());
+        }
+        survives(&chars.into_iter().collect::<String>());
+    }
+}
