@@ -184,3 +184,27 @@ const SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
 const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
 const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_hashed_with_the_digest_of_its_signature() {
+        let hashed = |name: &str| {
+            let path = format!("{}/tests/it/tls/{name}.crt", env!("CARGO_MANIFEST_DIR"));
+            let certificate = CertificateDer::from_pem_file(path).unwrap();
+            (end_point(&certificate), certificate)
+        };
+        for name in ["localhost", "rsa"] {
+            let (hash, certificate) = hashed(name);
+            assert_eq!(hash, Some(Sha256::digest(&certificate).to_vec()), "{name}");
+        }
+        let (hash, certificate) = hashed("sha384");
+        assert_eq!(hash, Some(Sha384::digest(&certificate).to_vec()));
+        let (hash, certificate) = hashed("rsa-pss");
+        assert_eq!(hash, Some(Sha512::digest(&certificate).to_vec()));
+        assert_eq!(hashed("ed25519").0, None, "has no digest of its own");
+        assert_eq!(end_point(&CertificateDer::from(&b"noise"[..])), None);
+    }
+}

@@ -5,5 +5,7 @@ mod config;
 mod decode;
 mod sinks;
 mod source;
+mod source_login;
+mod source_refusals;
 mod support;
 mod tidy;

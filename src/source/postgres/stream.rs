@@ -12,12 +12,13 @@ use tokio::time::Instant;
 use super::connection::{Streaming, notice, server_error, unexpected};
 use super::feedback::{EPOCH, Feedback, Progress};
 use super::frames::{Frame, Frames};
+use super::publication::LOST;
 use super::settings::Limits;
 use crate::decode::{DecodeError, Decoded, Decoder};
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, BatchBuilder};
 use crate::lsn::Lsn;
-use crate::postgres::{Socket, lost};
+use crate::postgres::{ServerError, Socket, lost};
 
 /// How long the server may take to end its side; after that the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -126,7 +127,7 @@ impl Stream {
     fn handle(&mut self, frame: Frame) -> Result<(), Broken> {
         match frame.tag {
             b'd' => self.copy_data(frame.body),
-            b'E' => Err(Error::from(server_error(frame)?).within("the server ended the stream").into()),
+            b'E' => Err(ended(server_error(frame)?).into()),
             b'N' => self.notice(frame),
             // ParameterStatus: somebody reloaded the server's configuration.
             b'S' => Ok(()),
@@ -198,7 +199,7 @@ impl Stream {
         // Postgres 18 goes on without the publication, and so without its changes.
         if notice.message.contains("skipped loading publication") {
             let error = Error::new(Fault::Environment, "the publication was dropped while its changes were streamed");
-            return Err(error.because(notice).help(super::publication::LOST).into());
+            return Err(error.because(notice).help(LOST).into());
         }
         tracing::info!(notice = %notice, "the server says");
         Ok(())
@@ -245,6 +246,13 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+fn ended(error: ServerError) -> Error {
+    // Before Postgres 18 a missing publication ends the stream.
+    let unpublished = error.code == "42704" && error.message.contains("publication");
+    let error = Error::from(error).within("the server ended the stream");
+    if unpublished { error.help(LOST) } else { error }
 }
 
 const BROKE: &str = "the replication connection broke";
