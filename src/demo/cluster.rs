@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::process::{Owner, command, environment, make_folder, not_runnable, run, spawn_watchdog};
+use super::folder::Folder;
+use super::process::{Owner, command, environment, not_runnable, run};
 use crate::error::Result;
 
 /// The server's superuser.
@@ -67,34 +68,24 @@ pub enum Stop {
 /// Dropping it stops the server and removes its folder; so does the end of the process, even by SIGKILL.
 pub struct Cluster {
     bin: PathBuf,
-    folder: PathBuf,
+    folder: Folder,
     port: u16,
     password: String,
     owner: Option<Owner>,
     server: Option<Child>,
-    watchdog: Option<Child>,
 }
 
 impl Cluster {
     /// Makes and starts a server from the binaries in the folder `bin`. Blocks until it answers, about two seconds.
     pub fn start(bin: &Path, options: &Options) -> Result<Self> {
         let owner = Owner::needed()?;
-        let folder = make_folder(owner)?;
-        let watchdog = match spawn_watchdog(bin, &folder, owner) {
-            Ok(child) => child,
-            Err(error) => {
-                let _ = fs::remove_dir(&folder);
-                return Err(error);
-            }
-        };
         let mut cluster = Self {
             bin: bin.to_owned(),
-            folder,
+            folder: Folder::make(bin, owner)?,
             port: 0,
             password: format!("{:032x}", rand::random::<u128>()),
             owner,
             server: None,
-            watchdog: Some(watchdog),
         };
         cluster.initdb()?;
         cluster.configure(options)?;
@@ -119,7 +110,7 @@ impl Cluster {
 
     /// The folder of the unix socket; connections through it need no password.
     pub fn socket_folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// Runs SQL in a database through `psql` and answers its output: rows as lines, columns parted by `|`.
@@ -127,7 +118,7 @@ impl Cluster {
     pub fn psql(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = self.command("psql");
         psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"])
-            .arg(format!("--host={}", self.folder.display()))
+            .arg(format!("--host={}", self.folder.path().display()))
             .args([format!("--port={}", self.port), format!("--username={USER}"), format!("--dbname={database}")])
             .args(["--file", "-"]);
         let output = run(psql, Some(sql))?;
@@ -160,7 +151,9 @@ impl Cluster {
 
     /// What the server has logged.
     pub fn log(&self) -> String {
-        fs::read(self.folder.join("log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+        fs::read(self.folder.path().join("log"))
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
     }
 
     /// Stops the server and waits until it is gone. Its folder stays. Stopped already: nothing.
@@ -191,11 +184,11 @@ impl Cluster {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.folder.path().join("data")
     }
 
     fn initdb(&self) -> Result<()> {
-        let password = self.folder.join("password");
+        let password = self.folder.path().join("password");
         self.write_at(&password, &self.password)?;
         let mut initdb = self.command("initdb");
         initdb
@@ -216,7 +209,7 @@ impl Cluster {
 
     fn configure(&self, options: &Options) -> Result<()> {
         let fsync = if options.fsync { "on" } else { "off" };
-        let folder = self.folder.display().to_string();
+        let folder = self.folder.path().display().to_string();
         let ours = [
             ("listen_addresses", "127.0.0.1"),
             ("unix_socket_directories", &folder),
@@ -266,7 +259,7 @@ impl Cluster {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(self.folder.join("log"))
+            .open(self.folder.path().join("log"))
             .map_err(|cause| environment("could not open Postgres' log").because(cause))?;
         let mut postgres = self.command("postgres");
         postgres
@@ -285,7 +278,7 @@ impl Cluster {
                 return Err(environment(format!("Postgres ended while starting ({exit})"))
                     .because(std::io::Error::other(tail(&self.log()))));
             }
-            if answers(&self.folder.join(format!(".s.PGSQL.{}", self.port))) {
+            if answers(&self.folder.path().join(format!(".s.PGSQL.{}", self.port))) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -305,17 +298,15 @@ impl Cluster {
     }
 
     fn command(&self, program: &str) -> Command {
-        command(self.bin.join(program), &self.folder, self.owner)
+        command(self.bin.join(program), self.folder.path(), self.owner)
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(mut watchdog) = self.watchdog.take() {
-            drop(watchdog.stdin.take());
-            let _ = watchdog.wait();
-        }
-        if let Some(mut server) = self.server.take() {
+        let stopped = self.stop(Stop::Immediate);
+        if let Some(mut server) = self.server.take().filter(|_| stopped.is_err()) {
+            let _ = server.kill();
             let _ = server.wait();
         }
     }
@@ -323,7 +314,7 @@ impl Drop for Cluster {
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("folder", &self.folder).field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("Cluster").field("folder", &self.folder.path()).field("port", &self.port).finish_non_exhaustive()
     }
 }
 

@@ -1,11 +1,11 @@
-//! Programs of the private Postgres: which user they run as, and who stops the server when this process is gone.
+//! The programs of a private Postgres: as which user they run, and what their failures mean.
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::error::{Error, Fault, Result};
 
@@ -41,35 +41,6 @@ impl Owner {
     pub(super) fn take(owner: Option<Self>, path: &Path) -> std::io::Result<()> {
         owner.map_or(Ok(()), |owner| chown(path, Some(owner.uid), Some(owner.gid)))
     }
-}
-
-/// A fresh folder that only the server's user can enter.
-pub(super) fn make_folder(owner: Option<Owner>) -> Result<PathBuf> {
-    // Resolved, because a relative TMPDIR would mean another folder to the server.
-    let parent = std::env::temp_dir().canonicalize().unwrap_or_else(|_| PathBuf::from("/tmp"));
-    let folder = parent.join(format!("pgstream-{:016x}", rand::random::<u64>()));
-    let made = fs::DirBuilder::new().mode(0o700).create(&folder).and_then(|()| Owner::take(owner, &folder));
-    made.map_err(|cause| {
-        environment(format!("could not make `{}`", folder.display()))
-            .because(cause)
-            .help("set TMPDIR to a folder that may be written")
-    })?;
-    Ok(folder)
-}
-
-/// Waits on a pipe that only this process holds. When it closes, because the cluster was dropped or because the
-/// process is gone, however it ended, the server stops and its folder goes. `$1` is `pg_ctl`, `$2` the folder.
-const WATCHDOG: &str = r#"
-cat >/dev/null
-[ -e "$2/data/postmaster.pid" ] && "$1" stop --silent --mode immediate --pgdata "$2/data"
-rm -rf "$2"
-"#;
-
-pub(super) fn spawn_watchdog(bin: &Path, folder: &Path, owner: Option<Owner>) -> Result<Child> {
-    let mut shell = command("sh".into(), Path::new("/"), owner);
-    shell.args(["-c", WATCHDOG, "sh"]).arg(bin.join("pg_ctl")).arg(folder);
-    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    shell.spawn().map_err(|cause| not_runnable(Path::new("sh"), cause))
 }
 
 /// In a process group of its own: Ctrl-C on the terminal is for us, the server must outlive our shutdown.
