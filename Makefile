@@ -4,7 +4,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs bench fuzz deny handlers setup clean
+.PHONY: help demo test lint fmt docs fuzz deny handlers setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ docs: ## the API's documentation, without a broken link
 
 setup: ## fetch a private Postgres with pgvector for tests and demo; nothing is installed system-wide
 	@tests/support/get-postgres.sh 18
+
+fuzz: ## feed the decoder nonsense for FUZZ_SECONDS (60); needs nightly Rust and cargo-fuzz
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz decode -- -max_total_time=$(FUZZ_SECONDS)
 
 handlers: ## build the example handlers into their checked-in components
 	$(CARGO) build --package documents-rust --profile guest --target wasm32-wasip2
