@@ -6,88 +6,93 @@ use super::{numeric, time};
 use crate::event::{Arena, Cell, Kind};
 
 /// Reads a value that is not an array.
-pub(super) fn cell(codec: Codec, field: Field<'_>, arena: &mut Arena) -> Result<Cell, Flaw> {
+pub(super) fn cell(codec: Codec, field: Field<'_>, arena: &mut Arena, cell: &mut Cell) -> Result<(), Flaw> {
     let mut reader = field.reader();
-    let cell = match codec {
-        Codec::Text => return field.text(Kind::Text),
-        Codec::Json => return field.text(Kind::Json),
-        Codec::Bytes => return Ok(field.slice(Kind::Bytes, 0)),
-        Codec::Jsonb => return jsonb(field),
+    match codec {
+        Codec::Text => return field.text(Kind::Text, cell),
+        Codec::Json => return field.text(Kind::Json, cell),
+        Codec::Bytes => return field.slice(Kind::Bytes, 0, cell),
+        Codec::Jsonb => return jsonb(field, cell),
         Codec::Numeric => {
             let start = arena.derived.len();
             numeric::write(field.bytes, &mut arena.derived)?;
-            return derived(Kind::Numeric, start, arena);
+            return derived(Kind::Numeric, start, arena, cell);
         }
         Codec::Other => return Err(Flaw::BinaryOnly),
-        Codec::Int4 => Cell::Int(reader.i32()?.into()),
-        Codec::Int8 => Cell::Int(reader.i64()?),
-        Codec::Int2 => Cell::Int(reader.i16()?.into()),
-        Codec::Oid => Cell::Int(reader.u32()?.into()),
-        Codec::Bool => Cell::Bool(reader.u8()? != 0),
-        Codec::Float4 => Cell::Float(reader.fixed().map(f32::from_be_bytes)?.into()),
-        Codec::Float8 => Cell::Float(reader.fixed().map(f64::from_be_bytes)?),
-        Codec::Char => char(reader.u8()?, field, arena)?,
-        Codec::Timestamp | Codec::TimestampTz => timestamp(reader.i64()?, codec == Codec::TimestampTz, arena)?,
-        Codec::Date => Cell::Date(time::from_postgres_days(reader.i32()?).ok_or(Flaw::Bad("out of range"))?),
-        Codec::Time => {
-            let micros = reader.i64()?;
-            Some(Cell::Time(micros)).filter(|_| time::is_time(micros)).ok_or(Flaw::Bad("out of range"))?
+        Codec::Int4 => *cell = Cell::Int(reader.i32()?.into()),
+        Codec::Int8 => *cell = Cell::Int(reader.i64()?),
+        Codec::Int2 => *cell = Cell::Int(reader.i16()?.into()),
+        Codec::Oid => *cell = Cell::Int(reader.u32()?.into()),
+        Codec::Bool => *cell = Cell::Bool(reader.u8()? != 0),
+        Codec::Float4 => *cell = Cell::Float(reader.fixed().map(f32::from_be_bytes)?.into()),
+        Codec::Float8 => *cell = Cell::Float(reader.fixed().map(f64::from_be_bytes)?),
+        Codec::Char => char(reader.u8()?, field, arena, cell)?,
+        Codec::Timestamp | Codec::TimestampTz => timestamp(reader.i64()?, codec == Codec::TimestampTz, arena, cell)?,
+        Codec::Date => {
+            let days = time::from_postgres_days(reader.i32()?);
+            *cell = Cell::Date(days.ok_or(Flaw::Bad("out of range"))?);
         }
-        Codec::Uuid => uuid(reader.fixed()?, arena)?,
+        Codec::Time => {
+            let micros = Some(reader.i64()?).filter(|&micros| time::is_time(micros));
+            *cell = Cell::Time(micros.ok_or(Flaw::Bad("out of range"))?);
+        }
+        Codec::Uuid => uuid(reader.fixed()?, arena, cell)?,
         Codec::Vector => {
             let start = dimensions(&mut reader, 4, arena)?;
             while reader.left() > 0 {
                 push(reader.fixed().map(f32::from_be_bytes)?, arena)?;
             }
-            vector(start, arena)?
+            vector(start, arena, cell)?;
         }
         Codec::HalfVec => {
             let start = dimensions(&mut reader, 2, arena)?;
             while reader.left() > 0 {
                 push(half(reader.u16()?), arena)?;
             }
-            vector(start, arena)?
+            vector(start, arena, cell)?;
         }
-    };
-    reader.end()?;
-    Ok(cell)
+    }
+    reader.end()
 }
 
-fn jsonb(field: Field<'_>) -> Result<Cell, Flaw> {
+fn jsonb(field: Field<'_>, cell: &mut Cell) -> Result<(), Flaw> {
     match field.bytes.split_first() {
         Some((1, text)) => {
             utf8(text)?;
-            Ok(field.slice(Kind::Json, 1))
+            field.slice(Kind::Json, 1, cell)
         }
         _ => Err(Flaw::Bad("an unknown version")),
     }
 }
 
 /// `"char"`: one byte. As text a zero is nothing, and what is not ASCII is an octal escape.
-fn char(byte: u8, field: Field<'_>, arena: &mut Arena) -> Result<Cell, Flaw> {
+fn char(byte: u8, field: Field<'_>, arena: &mut Arena, cell: &mut Cell) -> Result<(), Flaw> {
     match byte {
-        0 => Ok(field.slice(Kind::Text, 1)),
-        1..=127 => Ok(field.slice(Kind::Text, 0)),
+        0 => field.slice(Kind::Text, 1, cell),
+        1..=127 => field.slice(Kind::Text, 0, cell),
         128.. => {
             let start = arena.derived.len();
             arena.derived.extend([b'\\', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]);
-            derived(Kind::Text, start, arena)
+            derived(Kind::Text, start, arena, cell)
         }
     }
 }
 
-fn timestamp(micros: i64, zone: bool, arena: &mut Arena) -> Result<Cell, Flaw> {
+fn timestamp(micros: i64, zone: bool, arena: &mut Arena, cell: &mut Cell) -> Result<(), Flaw> {
     match time::from_postgres_micros(micros) {
-        time::Micros::At(micros) => Ok(Cell::Timestamp(micros)),
+        time::Micros::At(micros) => {
+            *cell = Cell::Timestamp(micros);
+            Ok(())
+        }
         time::Micros::Beyond => {
             let start = arena.derived.len();
             time::write_timestamp(micros, zone, &mut arena.derived);
-            derived(Kind::Other, start, arena)
+            derived(Kind::Other, start, arena, cell)
         }
     }
 }
 
-fn uuid(bytes: [u8; 16], arena: &mut Arena) -> Result<Cell, Flaw> {
+fn uuid(bytes: [u8; 16], arena: &mut Arena, cell: &mut Cell) -> Result<(), Flaw> {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let start = arena.derived.len();
     for (index, byte) in bytes.into_iter().enumerate() {
@@ -96,7 +101,7 @@ fn uuid(bytes: [u8; 16], arena: &mut Arena) -> Result<Cell, Flaw> {
         }
         arena.derived.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
-    derived(Kind::Uuid, start, arena)
+    derived(Kind::Uuid, start, arena, cell)
 }
 
 /// Reads the header of a vector, checks that as many numbers of `width` bytes follow, and says where they will go.

@@ -8,7 +8,7 @@ use super::catalog::{Catalog, Plan};
 use super::error::DecodeError;
 use super::wire::{Flaw, Reader};
 use super::{binary, text};
-use crate::event::{Arena, BatchBuilder, Cell, Relation, Value};
+use crate::event::{BatchBuilder, Cell, Relation, Value};
 
 #[derive(Debug)]
 pub(super) struct Table {
@@ -38,23 +38,22 @@ impl Table {
         }
         let start = out.row_start();
         for (index, plan) in self.plans.iter().enumerate() {
-            let cell = match reader.u8().map_err(malformed)? {
-                b'n' => Cell::Null,
-                b'u' => Cell::Unchanged,
+            let (cell, arena) = out.next_cell();
+            match reader.u8().map_err(malformed)? {
+                b'n' => {}
+                b'u' => *cell = Cell::Unchanged,
                 format @ (b't' | b'b') => {
                     let field = reader.sized().map_err(malformed)?;
-                    let arena: &mut Arena = out.arena();
                     match (format, plan.array) {
-                        (b't', None) => text::cell(plan.codec, field, arena),
-                        (b't', Some(elements)) => array::text(plan.codec, elements, field, arena, scratch),
-                        (_, None) => binary::cell(plan.codec, field, arena),
-                        (_, Some(elements)) => array::binary(plan.codec, elements, field, arena, scratch),
+                        (b't', None) => text::cell(plan.codec, field, arena, cell),
+                        (b't', Some(elements)) => array::text(plan.codec, elements, field, arena, scratch, cell),
+                        (_, None) => binary::cell(plan.codec, field, arena, cell),
+                        (_, Some(elements)) => array::binary(plan.codec, elements, field, arena, scratch, cell),
                     }
                     .map_err(|flaw| self.explain(index, flaw))?
                 }
                 _ => return Err(malformed(Flaw::Bad("a column of an unknown format"))),
-            };
-            out.push_cell(cell);
+            }
         }
         u32::try_from(u64::from(start) + self.plans.len() as u64)
             .map(|end| start..end)

@@ -106,15 +106,16 @@ pub(super) struct Field<'a> {
 
 impl<'a> Field<'a> {
     /// The bytes as they stand, without the first `skip`.
-    pub(super) fn slice(self, kind: Kind, skip: u32) -> Cell {
+    pub(super) fn slice(self, kind: Kind, skip: u32, cell: &mut Cell) -> Result<(), Flaw> {
         let len = (self.bytes.len() as u32).saturating_sub(skip);
-        Cell::Slice { kind, place: Place::Frame, start: self.at.saturating_add(skip), len }
+        *cell = Cell::Slice { kind, place: Place::Frame, start: self.at.saturating_add(skip), len };
+        Ok(())
     }
 
     /// The bytes as text, as they stand.
-    pub(super) fn text(self, kind: Kind) -> Result<Cell, Flaw> {
+    pub(super) fn text(self, kind: Kind, cell: &mut Cell) -> Result<(), Flaw> {
         utf8(self.bytes)?;
-        Ok(self.slice(kind, 0))
+        self.slice(kind, 0, cell)
     }
 
     pub(super) fn reader(self) -> Reader<'a> {
@@ -123,15 +124,17 @@ impl<'a> Field<'a> {
 }
 
 /// What was appended to `arena.derived` from `start` on.
-pub(super) fn derived(kind: Kind, start: usize, arena: &Arena) -> Result<Cell, Flaw> {
+pub(super) fn derived(kind: Kind, start: usize, arena: &Arena, cell: &mut Cell) -> Result<(), Flaw> {
     let (start, len) = extent(start, arena.derived.len())?;
-    Ok(Cell::Slice { kind, place: Place::Derived, start, len })
+    *cell = Cell::Slice { kind, place: Place::Derived, start, len };
+    Ok(())
 }
 
 /// What was appended to `arena.floats` from `start` on.
-pub(super) fn vector(start: usize, arena: &Arena) -> Result<Cell, Flaw> {
+pub(super) fn vector(start: usize, arena: &Arena, cell: &mut Cell) -> Result<(), Flaw> {
     let (start, len) = extent(start, arena.floats.len())?;
-    Ok(Cell::Vector { start, len })
+    *cell = Cell::Vector { start, len };
+    Ok(())
 }
 
 fn extent(start: usize, end: usize) -> Result<(u32, u32), Flaw> {

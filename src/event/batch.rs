@@ -177,6 +177,11 @@ impl BatchBuilder {
         self.batch.cells.push(cell);
     }
 
+    /// Appends a null to the row under construction, to be written in place, and says where what it needs may go.
+    pub fn next_cell(&mut self) -> (&mut Cell, &mut Arena) {
+        (self.batch.cells.push_mut(Cell::Null), &mut self.batch.arena)
+    }
+
     /// The cells from `start` on, to merge an old row into a new one.
     pub fn cells_mut(&mut self, range: Range<u32>) -> &mut [Cell] {
         &mut self.batch.cells[range.start as usize..range.end as usize]
@@ -318,4 +323,86 @@ pub struct EventHead {
     pub commit_time: i64,
     /// The transaction's id.
     pub xid: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kind, Place, ReplicaIdentity};
+    use super::*;
+
+    fn relation(id: u32) -> Arc<Relation> {
+        let replica_identity = ReplicaIdentity::Default;
+        Arc::new(Relation { id, schema: "public".into(), table: "t".into(), replica_identity, columns: Vec::new() })
+    }
+
+    fn head(ordinal: u32) -> EventHead {
+        let position = Position { lsn: Lsn(1), ordinal };
+        EventHead { operation: Operation::Insert, position, commit_time: 0, xid: 1 }
+    }
+
+    fn slice(place: Place, start: u32, len: u32) -> Cell {
+        Cell::Slice { kind: Kind::Text, place, start, len }
+    }
+
+    /// A message, a row of `cells` and its event.
+    fn add(out: &mut BatchBuilder, relation: &Arc<Relation>, frame: &'static [u8], cells: &[Cell]) {
+        let start = out.row_start();
+        cells.iter().for_each(|cell| out.push_cell(*cell));
+        out.push_frame(Bytes::from_static(frame));
+        out.push_event(relation, head(0), start..out.row_start(), None);
+    }
+
+    #[test]
+    fn cells_point_into_their_own_event_s_frame_and_into_the_arena() {
+        let (mut out, relation) = (BatchBuilder::default(), relation(1));
+        out.derived().extend_from_slice(b"made");
+        out.floats().extend_from_slice(&[1.0, 2.0, 3.0]);
+        add(&mut out, &relation, b"first", &[slice(Place::Frame, 0, 3), slice(Place::Derived, 1, 3)]);
+        add(&mut out, &relation, b"second", &[slice(Place::Frame, 0, 3), Cell::Vector { start: 1, len: 2 }]);
+        let batch = out.take();
+        let rows: Vec<Vec<_>> = batch.events().iter().map(|event| batch.row(event).iter().collect()).collect();
+        assert_eq!(rows[0], [Value::Text("fir"), Value::Text("ade")]);
+        assert_eq!(rows[1], [Value::Text("sec"), Value::Vector(&[2.0, 3.0])]);
+        assert!(out.is_empty(), "the builder starts anew");
+    }
+
+    #[test]
+    fn a_cell_that_points_nowhere_is_empty() {
+        let (mut out, relation) = (BatchBuilder::default(), relation(1));
+        let nowhere =
+            [slice(Place::Frame, 3, 9), slice(Place::Derived, 0, 1), Cell::Vector { start: 0, len: u32::MAX }];
+        add(&mut out, &relation, b"short", &nowhere);
+        let batch = out.take();
+        let row: Vec<_> = batch.row(&batch.events()[0]).iter().collect();
+        assert_eq!(row, [Value::Text(""), Value::Text(""), Value::Vector(&[])]);
+    }
+
+    #[test]
+    fn a_rollback_leaves_what_was_there_before() {
+        let (mut out, relation) = (BatchBuilder::default(), relation(1));
+        add(&mut out, &relation, b"kept", &[slice(Place::Frame, 0, 4)]);
+        let (mark, bytes) = (out.mark(), out.bytes());
+        add(&mut out, &self::relation(2), b"forgotten", &[Cell::Null]);
+        out.derived().extend_from_slice(b"forgotten");
+        out.floats().push(1.0);
+        out.end_at(Lsn(9));
+        out.rollback(mark);
+        assert_eq!((out.len(), out.bytes()), (1, bytes));
+        let batch = out.take();
+        assert_eq!((batch.relations().len(), batch.ends_at()), (1, None));
+        assert_eq!(batch.row(&batch.events()[0]).get(0), Some(Value::Text("kept")));
+    }
+
+    #[test]
+    fn a_relation_is_listed_once_and_a_marker_has_only_its_end() {
+        let (mut out, one, two) = (BatchBuilder::default(), relation(1), relation(2));
+        for relation in [&one, &two, &one, &two] {
+            add(&mut out, relation, b"", &[]);
+        }
+        let batch = out.take();
+        assert_eq!(batch.relations().len(), 2);
+        assert_eq!(batch.relation(&batch.events()[2]).id, 1);
+        let marker = Batch::marker(Lsn(7));
+        assert_eq!((marker.events().len(), marker.ends_at(), marker.bytes()), (0, Some(Lsn(7)), 0));
+    }
 }

@@ -1,7 +1,7 @@
 //! Any bytes as a stream of pgoutput messages: each is events or an error, never a panic, never much memory.
 
 #![no_main]
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -59,7 +59,9 @@ fn messages(mut input: &[u8]) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || {
         let (message, rest) = match input {
             [] => return None,
-            [high, low, rest @ ..] => rest.split_at_checked((*high as usize) << 8 | *low as usize).unwrap_or((rest, &[])),
+            [high, low, rest @ ..] => {
+                rest.split_at_checked((*high as usize) << 8 | *low as usize).unwrap_or((rest, &[]))
+            }
             [_] => (input, &[][..]),
         };
         input = rest;
