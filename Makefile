@@ -28,9 +28,6 @@ docs: ## the API's documentation, without a broken link
 setup: ## fetch a private Postgres with pgvector for tests and demo; nothing is installed system-wide
 	@tests/support/get-postgres.sh 18
 
-fuzz: ## feed the decoder nonsense for FUZZ_SECONDS (60); needs nightly Rust and cargo-fuzz
-	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz decode -- -max_total_time=$(FUZZ_SECONDS)
-
 handlers: ## build the example handlers into their checked-in components
 	$(CARGO) build --package documents-rust --profile guest --target wasm32-wasip2
 	cp target/wasm32-wasip2/guest/documents_rust.wasm plugins/documents-rust/documents.wasm
