@@ -89,6 +89,17 @@ impl Error {
         self.0.help.as_deref()
     }
 
+    /// The error and its causes on one line, for a log.
+    pub fn chain(&self) -> String {
+        let mut text = self.0.what.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {}", one_line(&error.to_string()));
+            cause = error.source();
+        }
+        text
+    }
+
     /// The whole error over several lines, as the command line prints it.
     pub fn report(&self) -> String {
         let mut text = format!("error: {}\n", self.0.what);
@@ -171,5 +182,9 @@ mod tests {
              help: raise `transforms.embed.limits.deadline`\n"
         );
         assert_eq!(error.fault().exit_code(), 1);
+        assert!(
+            error.chain().starts_with("pipeline `documents` stopped: handler `embed` exceeded its deadline: the call")
+        );
+        assert_eq!(error.chain().lines().count(), 1);
     }
 }

@@ -1,14 +1,25 @@
 //! The contract of an `Embedder`: text in, vectors out.
 
+mod resolve;
+
+mod hash;
+
+mod openai;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
+use crate::config::model;
 use crate::error::Result;
+
+pub use resolve::resolve;
 
 /// An embedding model. The same text gives the same vector, as far as the model does so.
 #[async_trait]
 pub trait Embedder: Send + Sync {
     /// One vector per text, in the order of the texts. Splits what is too much for one request, and retries what
-    /// is worth retrying until `Transient` errors have gone on for minutes.
+    /// is worth retrying for some minutes; a `Transient` error after that says that the provider is still away.
     async fn embed(&self, texts: &[&str]) -> Result<Vectors>;
 }
 
@@ -26,4 +37,12 @@ impl Vectors {
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.data.chunks_exact(self.dimension.max(1))
     }
+}
+
+/// Makes the embedder that the pipeline file calls `name`. Asks nothing of the provider yet.
+pub fn open(name: &str, settings: &model::Embedder) -> Result<Arc<dyn Embedder>> {
+    Ok(match settings {
+        model::Embedder::Hash(settings) => Arc::new(hash::Hash::new(settings)),
+        model::Embedder::OpenAi(settings) => Arc::new(openai::OpenAi::new(name, settings)?),
+    })
 }

@@ -2,7 +2,10 @@
 
 mod cluster;
 mod config;
+
 mod decode;
+mod embedder;
+
 mod sinks;
 mod source;
 mod source_login;

@@ -1,0 +1,155 @@
+//! `hash`: feature hashing of words and character n-grams. Offline and deterministic; finds shared words, not meaning.
+
+use async_trait::async_trait;
+
+use super::{Embedder, Vectors};
+use crate::config::model::HashEmbedder;
+use crate::error::Result;
+
+/// The hashing trick with a sign from the hash, so that collisions cancel out on average.
+///
+/// Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009. The vectors are stored
+/// by users: they must never change between versions or machines, which a test pins.
+pub(super) struct Hash {
+    dimension: usize,
+}
+
+/// A word says more than its parts.
+const WORD: f32 = 1.0;
+/// Parts of words, with their ends marked, make `tents` near `tent`.
+const PART: f32 = 0.25;
+/// Words that stand in every English text say next to nothing.
+const STOP_WORD: f32 = 0.05;
+/// Lengths of the parts, in characters.
+const PARTS: std::ops::RangeInclusive<usize> = 3..=5;
+
+const STOP_WORDS: [&str; 40] = [
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "can", "do", "does", "for", "from", "how", "i", "if", "in",
+    "is", "it", "my", "not", "of", "on", "or", "so", "that", "the", "their", "then", "there", "this", "to", "was",
+    "we", "what", "when", "which", "with", "you",
+];
+
+impl Hash {
+    pub(super) fn new(settings: &HashEmbedder) -> Self {
+        Self { dimension: settings.dimension.max(1) }
+    }
+
+    /// Adds the text's vector, of length one, to `data`. A text without a letter or digit gets the first axis,
+    /// because a vector of zeros has no direction that cosine could compare.
+    fn embed_one(&self, text: &str, word: &mut Vec<char>, data: &mut Vec<f32>) {
+        let start = data.len();
+        data.resize(start + self.dimension, 0.0);
+        let Some(row) = data.get_mut(start..) else { return };
+        for token in text.split(|c: char| !c.is_alphanumeric()).filter(|token| !token.is_empty()) {
+            word.clear();
+            word.push('<');
+            word.extend(token.chars().flat_map(char::to_lowercase));
+            word.push('>');
+            if is_stop_word(word) {
+                add(row, word, STOP_WORD);
+                continue;
+            }
+            add(row, word, WORD);
+            for length in PARTS {
+                word.windows(length).for_each(|part| add(row, part, PART));
+            }
+        }
+        // The root dampens repetition, as sublinear term frequency does, without a table of counts.
+        row.iter_mut().for_each(|x| *x = x.abs().sqrt().copysign(*x));
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if norm > 0.0 {
+            row.iter_mut().for_each(|x| *x /= norm);
+        } else if let Some(first) = row.first_mut() {
+            *first = 1.0;
+        }
+    }
+}
+
+#[async_trait]
+impl Embedder for Hash {
+    async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
+        let mut data = Vec::with_capacity(texts.len() * self.dimension);
+        let mut word = Vec::new();
+        for text in texts {
+            self.embed_one(text, &mut word, &mut data);
+        }
+        Ok(Vectors { dimension: self.dimension, data })
+    }
+}
+
+fn add(row: &mut [f32], feature: &[char], weight: f32) {
+    let hash = fnv1a(feature);
+    // The sign comes from a bit that the bucket does not depend on.
+    let sign = if hash >> 63 == 0 { 1.0 } else { -1.0 };
+    let bucket = (hash & (u64::MAX >> 1)) % row.len().max(1) as u64;
+    if let Some(x) = row.get_mut(bucket as usize) {
+        *x += sign * weight;
+    }
+}
+
+/// FNV-1a, 64 bits, over the characters' little-endian bytes, with a final mix (MurmurHash3's) because FNV's high
+/// bits, which the sign is taken from, are weak for short input.
+fn fnv1a(feature: &[char]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in feature.iter().flat_map(|c| u32::from(*c).to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ hash >> 33
+}
+
+/// Whether `word`, between its marks, is one of the stop words.
+fn is_stop_word(word: &[char]) -> bool {
+    let letters = word.get(1..word.len().saturating_sub(1)).unwrap_or_default();
+    STOP_WORDS.iter().any(|stop| stop.len() == letters.len() && stop.chars().eq(letters.iter().copied()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn embed(dimension: usize, texts: &[&str]) -> Vec<Vec<f32>> {
+        let hash = Hash::new(&HashEmbedder { dimension });
+        let vectors = hash.embed(texts).now_or_never().unwrap().unwrap();
+        vectors.rows().map(<[f32]>::to_vec).collect()
+    }
+
+    fn similarity(a: &[f32], b: &[f32]) -> f32 {
+        a.iter().zip(b).map(|(a, b)| a * b).sum()
+    }
+
+    #[test]
+    fn shared_words_are_near_and_inflections_nearer_than_strangers() {
+        let texts = ["How do I dry a wet tent?", "Drying tents after rain", "Invoices are sent by e-mail"];
+        let vectors = embed(384, &texts);
+        assert!(similarity(&vectors[0], &vectors[1]) > similarity(&vectors[0], &vectors[2]) + 0.1);
+    }
+
+    #[test]
+    fn stored_vectors_stay_valid_from_version_to_version() {
+        let vectors = embed(8, &["Postgres"]);
+        let rounded: Vec<i32> = vectors[0].iter().map(|x| (x * 1000.0).round() as i32).collect();
+        assert_eq!(rounded, PINNED);
+    }
+    const PINNED: [i32; 8] = [-302, 302, 0, 522, 522, 302, -302, -302];
+
+    #[test]
+    fn case_and_punctuation_do_not_count() {
+        let vectors = embed(64, &["Hello, World!", "hello world"]);
+        assert_eq!(vectors[0], vectors[1]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_becomes_a_vector_of_length_one(text in ".{0,200}", dimension in 1..400usize) {
+            let vectors = embed(dimension, &[&text]);
+            prop_assert_eq!(vectors[0].len(), dimension);
+            let norm = similarity(&vectors[0], &vectors[0]);
+            prop_assert!((norm - 1.0).abs() < 1e-3, "{}", norm);
+        }
+    }
+}
