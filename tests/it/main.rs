@@ -2,10 +2,8 @@
 
 mod cluster;
 mod config;
-
 mod decode;
 mod embedder;
-
 mod sinks;
 mod source;
 mod source_login;
