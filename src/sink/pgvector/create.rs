@@ -1,12 +1,13 @@
 //! Makes what is missing: the extension, the table, its indexes.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::columns::{Column, Kind, quoted};
 use super::table;
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, sqlstate};
+use crate::postgres::{ServerError, failed, sqlstate};
 
 /// What HNSW can index of a `vector`, and of a `halfvec`.
 const MAX_INDEXED: usize = 2_000;
@@ -28,7 +29,7 @@ pub(super) async fn extension(client: &Client, may_create: bool) -> Result<Strin
     }
     let sql = format!("SELECT pg_advisory_xact_lock({LOCK}); CREATE EXTENSION IF NOT EXISTS vector");
     client.batch_execute(&sql).await.map_err(|error| {
-        let error = failed("cannot create the extension `vector` (pgvector)", error);
+        let error = failed("cannot create the extension `vector`", error);
         match sqlstate(&error) {
             Some("0A000" | "58P01") => Error::new(Fault::Environment, "the server does not have pgvector")
                 .because(error)
@@ -49,21 +50,24 @@ async fn extension_schema(client: &Client) -> Result<Option<String>> {
 }
 
 /// Makes the table with its indexes, in one transaction, unless somebody else just did. Answers its OID.
-pub(super) async fn table(client: &mut Client, sql: &str, columns: &[Column], extension: &str) -> Result<u32> {
+pub(super) async fn table(
+    client: &mut Client,
+    sql: &str,
+    columns: &[Column],
+    extension: &str,
+    user: &str,
+) -> Result<u32> {
     let failed = |error| failed(format!("cannot create table {sql}"), error);
     let transaction = client.transaction().await.map_err(failed)?;
     lock(&transaction).await?;
     if let Some(oid) = table::find(&transaction, sql).await? {
         return Ok(oid);
     }
-    if let Err(error) = transaction.batch_execute(&script(sql, columns, extension)).await {
-        let error = failed(error);
-        return Err(match sqlstate(&error) {
-            Some("42501") => error.help("let the user in `url` create tables: GRANT CREATE ON SCHEMA … TO …"),
-            Some("3F000") => error.help("create the schema first: CREATE SCHEMA …"),
-            _ => error,
-        });
-    }
+    transaction.batch_execute(&script(sql, columns, extension)).await.map_err(|error| {
+        let help =
+            format!("let {} create tables in the schema: GRANT CREATE ON SCHEMA … TO {}", quoted(user), quoted(user));
+        denied(format!("cannot create table {sql}"), error, help)
+    })?;
     let oid = table::find(&transaction, sql).await?;
     transaction.commit().await.map_err(failed)?;
     oid.ok_or_else(|| {
@@ -76,6 +80,17 @@ pub(super) async fn table(client: &mut Client, sql: &str, columns: &[Column], ex
 pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<()> {
     let locked = transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await;
     locked.map(drop).map_err(|error| failed("cannot wait for other hosts that set up the database", error))
+}
+
+/// As [`failed`], with `help` in place of the general advice where a privilege is missing.
+pub(super) fn denied(what: impl Into<String>, error: tokio_postgres::Error, help: String) -> Error {
+    match error.as_db_error() {
+        Some(server) if *server.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
+            let server = ServerError::new(server.code().code(), server.message(), server.hint());
+            Error::new(Fault::Environment, what).because(server).help(help)
+        }
+        _ => failed(what, error),
+    }
 }
 
 fn script(sql: &str, columns: &[Column], extension: &str) -> String {

@@ -105,7 +105,9 @@ impl PgvectorSink {
 impl Sink for PgvectorSink {
     async fn resume(&mut self, origin: &str) -> Result<Option<Position>> {
         let mut session = self.session().await?;
-        let (lease, position) = Lease::take(&mut session.client, &self.pipeline, &self.name, origin, self.oid).await?;
+        let (lease, position) =
+            Lease::take(&mut session.client, &self.pipeline, &self.name, origin, self.oid, &self.target.url.user)
+                .await?;
         self.session = Some(session);
         self.lease = Some(lease);
         Ok(position)

@@ -6,14 +6,14 @@
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Statement, Transaction};
 
+use super::columns::quoted;
 use super::create;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
-use crate::postgres::{failed, sqlstate};
+use crate::postgres::failed;
 
 /// Never published: the source's publication names its tables one by one.
 const CREATE: &str = "
-    CREATE SCHEMA IF NOT EXISTS pgstream;
     CREATE TABLE IF NOT EXISTS pgstream.positions (
         pipeline text NOT NULL,
         sink text NOT NULL,
@@ -54,15 +54,12 @@ impl Lease {
         sink: &str,
         origin: &str,
         relation: u32,
+        user: &str,
     ) -> Result<(Self, Option<Position>)> {
-        ensure_table(client).await?;
-        let what = || format!("cannot read the stored position of sink `{sink}`");
+        ensure_table(client, user).await?;
         let row = client.query_one(TAKE_OVER, &[&pipeline, &sink, &origin, &relation]).await.map_err(|error| {
-            let error = failed(what(), error);
-            match sqlstate(&error) {
-                Some("42501") => error.help("GRANT SELECT, INSERT, UPDATE ON pgstream.positions TO …"),
-                _ => error,
-            }
+            let help = format!("GRANT SELECT, INSERT, UPDATE ON pgstream.positions TO {}", quoted(user));
+            create::denied(format!("cannot take over the stored position of sink `{sink}`"), error, help)
         })?;
         let (lsn, ordinal): (Option<PgLsn>, Option<i64>) = (row.get("lsn"), row.get("ordinal"));
         let ordinal = ordinal.and_then(|ordinal| u32::try_from(ordinal).ok());
@@ -108,7 +105,7 @@ impl Lease {
     }
 }
 
-async fn ensure_table(client: &mut Client) -> Result<()> {
+async fn ensure_table(client: &mut Client, user: &str) -> Result<()> {
     let failed = |error| failed("cannot create table `pgstream.positions`", error);
     let present = client.query_one("SELECT to_regclass('pgstream.positions') IS NOT NULL", &[]).await;
     if present.map_err(failed)?.get(0) {
@@ -116,14 +113,12 @@ async fn ensure_table(client: &mut Client) -> Result<()> {
     }
     let transaction = client.transaction().await.map_err(failed)?;
     create::lock(&transaction).await?;
-    if let Err(error) = transaction.batch_execute(CREATE).await {
-        let error = failed(error);
-        return Err(match sqlstate(&error) {
-            Some("42501") => {
-                error.help("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION <the user in `url`>")
-            }
-            _ => error,
-        });
-    }
+    // `IF NOT EXISTS` asks for the privilege even where the schema is there.
+    let schema = transaction.query_opt("SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgstream'", &[]).await;
+    let schema = if schema.map_err(failed)?.is_some() { "" } else { "CREATE SCHEMA pgstream;" };
+    transaction.batch_execute(&format!("{schema} {CREATE}")).await.map_err(|error| {
+        let help = format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION {}", quoted(user));
+        create::denied("cannot create table `pgstream.positions`", error, help)
+    })?;
     transaction.commit().await.map_err(failed)
 }

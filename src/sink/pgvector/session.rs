@@ -47,7 +47,9 @@ impl Session {
         let extension = create::extension(&client, target.wanted.is_some()).await?;
         let oid = match (table::find(&client, &target.table).await?, &target.wanted) {
             (Some(oid), _) => oid,
-            (None, Some(wanted)) => create::table(&mut client, &target.table, wanted, &extension).await?,
+            (None, Some(wanted)) => {
+                create::table(&mut client, &target.table, wanted, &extension, &target.url.user).await?
+            }
             (None, None) => {
                 return Err(Error::new(Fault::Environment, format!("table {} does not exist", target.table)).help(
                     "add `create: { dimension: 384, distance: cosine }` to the sink, with your model's dimension, or correct `table`",

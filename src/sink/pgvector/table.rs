@@ -85,8 +85,10 @@ pub(super) fn parse_name(table: &str) -> Result<String> {
 
 /// The OID of a table, if there is one.
 pub(super) async fn find(client: &impl GenericClient, sql: &str) -> Result<Option<u32>> {
-    let row = client.query_one("SELECT to_regclass($1)::oid", &[&sql]).await;
-    Ok(row.map_err(|error| failed(format!("cannot look up table {sql}"), error))?.get(0))
+    // By way of `pg_class`: alone, `to_regclass` would miss what another session made while this transaction waited.
+    let row = client.query_opt("SELECT oid FROM pg_catalog.pg_class WHERE oid = to_regclass($1)", &[&sql]).await;
+    let row = row.map_err(|error| failed(format!("cannot look up table {sql}"), error))?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// Reads a table's columns, and says what is missing and how to add it.

@@ -1,17 +1,22 @@
 //! The `pgvector` sink against a real Postgres 18: the contract, then what only this sink promises.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use async_trait::async_trait;
-use pgstream_host::command::Embedding;
+use pgstream_host::command::{Action, Embedding, Point};
 use pgstream_host::config::Secret;
-use pgstream_host::config::model::{self, Create, SinkBatch};
-use pgstream_host::error::Result;
-use pgstream_host::sink::Sink;
+use pgstream_host::config::model::{self, Create, Distance, SinkBatch, VectorSpec};
+use pgstream_host::error::{Error, Fault, Result};
+use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::sink::pgvector::PgvectorSink;
+use pgstream_host::sink::{Query, Sink};
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
 
-use super::contract::{Points, Store, Stored, contract};
-use crate::support::{Database, fresh_database};
+use super::contract::{ORIGIN, Points, Store, Stored, contract, write};
+use crate::support::{Database, connect, fresh_database, postgres16};
 
 contract!(Table);
 
@@ -76,4 +81,639 @@ fn sparse(text: &str) -> Embedding {
         .map(|(index, value)| (index.parse::<u32>().unwrap() - 1, value.parse::<f32>().unwrap()))
         .unzip();
     Embedding::Sparse { indices, values }
+}
+
+/// Vectors of two numbers, compared by dot product.
+fn small() -> Option<Create> {
+    Some(Create { dimension: Some(2), distance: Distance::Dot, vectors: BTreeMap::new(), sparse: Vec::new() })
+}
+
+fn upsert(id: &str, payload: &str) -> Action {
+    let embeddings = vec![(String::new(), Embedding::Dense(vec![1.0, 2.0]))];
+    Action::Upsert(Point { id: id.into(), embeddings, payload: payload.into() })
+}
+
+fn replace(group: &str, ids: &[&str]) -> Action {
+    let points =
+        ids.iter().map(|id| Point { id: (*id).into(), embeddings: Vec::new(), payload: "{}".into() }).collect();
+    Action::Replace { group: group.into(), points }
+}
+
+async fn open(database: &Database, create: Option<Create>) -> Result<PgvectorSink> {
+    PgvectorSink::open("documents", "search", &settings(database, create)).await
+}
+
+/// A sink that has resumed and may write.
+async fn ready(database: &Database, create: Option<Create>) -> PgvectorSink {
+    let mut sink = open(database, create).await.unwrap();
+    sink.resume(ORIGIN).await.unwrap();
+    sink
+}
+
+/// Writes a delivery again for as long as the error says that it will pass.
+async fn insist(sink: &mut PgvectorSink, delivery: u64, actions: &[Action]) {
+    for _ in 0..10_000 {
+        match write(sink, delivery, actions.to_vec()).await {
+            Ok(()) => return,
+            Err(error) => assert_eq!(error.fault(), Fault::Transient, "{error:?}"),
+        }
+    }
+    panic!("delivery {delivery} never arrived");
+}
+
+async fn text(client: &Client, sql: &str) -> String {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+async fn terminate(client: &Client) -> u64 {
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'pgstream-host sink'";
+    client.execute(sql, &[]).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_and_position_are_one_transaction_whenever_the_connection_dies() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    write(&mut sink, 1, delivery(1)).await.unwrap();
+
+    let killer = connect(&database.url).await;
+    let killer = tokio::spawn(async move {
+        let reached = "SELECT max(lsn)::text FROM pgstream.positions";
+        let (mut kills, mut last) = (0, String::new());
+        while !DONE.load(Ordering::Relaxed) {
+            // One kill for each delivery, or a slow machine would never get one through.
+            let now = text(&killer, reached).await;
+            if now == last {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            last = now;
+            tokio::time::sleep(Duration::from_micros(rand::random_range(0..40_000))).await;
+            kills += terminate(&killer).await;
+        }
+        kills
+    });
+    let observer = connect(&database.url).await;
+    let observer = tokio::spawn(async move {
+        let sql = "SELECT (SELECT lsn - '0/0' FROM pgstream.positions)::text,
+                          (SELECT string_agg(DISTINCT payload->>'n', ',') FROM points),
+                          (SELECT count(*) FROM points)";
+        while !DONE.load(Ordering::Relaxed) {
+            let row = observer.query_one(sql, &[]).await.unwrap();
+            let (position, seen, count): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
+            assert_eq!((position, count), (seen, 50));
+        }
+    });
+    for n in 2..=100 {
+        insist(&mut sink, n, &delivery(n)).await;
+    }
+    DONE.store(true, Ordering::Relaxed);
+    assert!(killer.await.unwrap() > 10, "the test met no danger");
+    observer.await.unwrap();
+    assert_eq!(
+        text(&database.client, "SELECT (min(payload->>'n'), max(payload->>'n'))::text FROM points").await,
+        "(100,100)"
+    );
+    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(Position { lsn: Lsn(100), ordinal: 50 }));
+}
+
+/// Fifty points that are all rewritten, by way of being deleted.
+fn delivery(n: u64) -> Vec<Action> {
+    let group = Action::DeleteGroup { group: "g".into() };
+    [group].into_iter().chain((0..50).map(|id| upsert(&id.to_string(), &format!(r#"{{"n":{n}}}"#)))).collect()
+}
+
+#[tokio::test]
+async fn a_payload_that_postgres_cannot_hold_is_named_and_nothing_is_written() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+    let bad = r#"{"secret":"swordfish\u0000"}"#;
+    let report = "error: cannot send rows for table `public.points`\n  \
+                  caused by: a value does not fit its type (SQLSTATE 22P05)\n  \
+                  where: event 0/2#700\n  \
+                  help: the payload is JSON that Postgres cannot hold, such as `\\u0000` in a text: make the handler leave it out\n";
+    let good = || (0..1000).map(|n| upsert(&n.to_string(), "{}"));
+    let error = write(&mut sink, 2, good().take(700).chain([upsert("bad", bad)]).chain(good())).await.unwrap_err();
+    assert_eq!((error.fault(), error.report().as_str()), (Fault::Data, report));
+    let patch = Action::Patch { id: "a".into(), payload: bad.into() };
+    let error = write(&mut sink, 2, good().take(700).chain([patch])).await.unwrap_err();
+    assert_eq!((error.fault(), error.report()), (Fault::Data, report.replace("send rows for", "write to")));
+    assert_eq!(text(&database.client, "SELECT string_agg(id, ',') FROM points").await, "a");
+    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(Position { lsn: Lsn(1), ordinal: 0 }));
+    write(&mut sink, 2, good()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_constraint_of_the_users_stops_the_delivery_without_its_values() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    database.client.batch_execute("ALTER TABLE points ADD CHECK (id <> 'swordfish')").await.unwrap();
+    let error = write(&mut sink, 2, [upsert("a", "{}"), upsert("swordfish", "{}")]).await.unwrap_err();
+    assert_eq!(
+        (error.fault(), error.report().as_str()),
+        (
+            Fault::Data,
+            "error: cannot write to table `public.points`\n  \
+             caused by: a constraint of the table is violated (SQLSTATE 23514)\n  \
+             where: delivery up to event 0/2#1\n"
+        )
+    );
+    assert_eq!(text(&database.client, "SELECT count(*)::text FROM points").await, "0");
+}
+
+#[tokio::test]
+async fn a_host_that_was_replaced_can_write_no_more() {
+    let database = fresh_database().await;
+    let mut old = ready(&database, small()).await;
+    write(&mut old, 1, [upsert("a", r#"{"by":"old"}"#)]).await.unwrap();
+    let mut new = open(&database, small()).await.unwrap();
+    assert_eq!(new.resume(ORIGIN).await.unwrap(), Some(Position { lsn: Lsn(1), ordinal: 0 }));
+    write(&mut new, 2, [upsert("a", r#"{"by":"new"}"#)]).await.unwrap();
+    for _ in 0..2 {
+        let error = write(&mut old, 2, [upsert("a", r#"{"by":"zombie"}"#)]).await.unwrap_err();
+        assert_eq!(
+            (error.fault(), error.report().as_str()),
+            (
+                Fault::Environment,
+                "error: another host has taken over sink `search` of pipeline `documents`\n  \
+                 where: epoch 1 in table `pgstream.positions`\n  \
+                 help: run a pipeline on one host at a time; what this host had not written, the other one writes\n"
+            )
+        );
+    }
+    assert_eq!(text(&database.client, "SELECT payload->>'by' FROM points").await, "new");
+    write(&mut new, 3, [upsert("b", "{}")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_over_waits_for_a_transaction_under_way_and_sees_what_it_did() {
+    let database = fresh_database().await;
+    let mut old = ready(&database, small()).await;
+    write(&mut old, 1, [upsert("a", "{}")]).await.unwrap();
+    let mut new = open(&database, None).await.unwrap();
+    // Holds the old host's merge up after it has stored its position.
+    let blocker = connect(&database.url).await;
+    blocker.batch_execute("BEGIN; LOCK TABLE points IN EXCLUSIVE MODE").await.unwrap();
+    let writing = tokio::spawn(async move { write(&mut old, 2, [upsert("b", "{}")]).await });
+    wait_for_locks(&database, 1).await;
+    let resuming = tokio::spawn(async move { new.resume(ORIGIN).await });
+    wait_for_locks(&database, 2).await;
+    blocker.batch_execute("COMMIT").await.unwrap();
+    writing.await.unwrap().unwrap();
+    assert_eq!(resuming.await.unwrap().unwrap(), Some(Position { lsn: Lsn(2), ordinal: 0 }));
+}
+
+async fn wait_for_locks(database: &Database, waiting: usize) {
+    let sql =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    for _ in 0..6_000 {
+        if text(&database.client, sql).await == waiting.to_string() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{waiting} sessions never waited");
+}
+
+#[tokio::test]
+async fn positions_belong_to_an_origin_and_to_the_very_table() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    write(&mut sink, 7, [upsert("a", "{}")]).await.unwrap();
+    assert_eq!(sink.resume("another server").await.unwrap(), None);
+    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(Position { lsn: Lsn(7), ordinal: 0 }));
+    database.client.batch_execute("DROP TABLE points").await.unwrap();
+    assert_eq!(open(&database, small()).await.unwrap().resume(ORIGIN).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_table_that_was_replaced_under_way_is_not_filled_with_half_the_rows() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+    database.client.batch_execute("CREATE TABLE copy (LIKE points INCLUDING ALL); DROP TABLE points").await.unwrap();
+    database.client.batch_execute("ALTER TABLE copy RENAME TO points").await.unwrap();
+    terminate(&database.client).await;
+    let mut error = write(&mut sink, 2, [upsert("b", "{}")]).await.unwrap_err();
+    if error.fault() == Fault::Transient {
+        error = write(&mut sink, 2, [upsert("b", "{}")]).await.unwrap_err();
+    }
+    assert_eq!(
+        (error.fault(), error.report().as_str()),
+        (
+            Fault::Environment,
+            "error: table \"points\" was dropped or replaced while the sink was using it\n  \
+             help: start the pipeline again; rows from before need to be brought over anew\n"
+        )
+    );
+}
+
+#[tokio::test]
+async fn what_does_not_change_is_not_written_again() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    let versions = "SELECT string_agg(id || ' ' || ctid, ', ' ORDER BY id) FROM points";
+    let full = || [upsert("a", r#"{"x":1}"#), upsert("b", r#"{"x":1}"#), replace("g", &["c", "d"])];
+    write(&mut sink, 1, full()).await.unwrap();
+    let before = text(&database.client, versions).await;
+    write(&mut sink, 1, full()).await.unwrap();
+    assert_eq!(text(&database.client, versions).await, before);
+    write(&mut sink, 2, [upsert("a", r#"{"x":2}"#), replace("g", &["c"]), upsert("d", "{}")]).await.unwrap();
+    let after = text(&database.client, versions).await;
+    let unchanged =
+        |id: &str| before.split(", ").any(|row| row.starts_with(id) && after.split(", ").any(|new| new == row));
+    assert_eq!(["a", "b", "c"].map(unchanged), [false, true, true], "{before} and {after}");
+}
+
+#[tokio::test]
+async fn a_lax_server_is_told_to_make_commits_durable() {
+    let database = fresh_database().await;
+    drop(open(&database, small()).await.unwrap());
+    let script = format!(
+        "ALTER DATABASE {} SET synchronous_commit = off;
+         CREATE TABLE seen (setting text);
+         CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;
+         CREATE TRIGGER look BEFORE INSERT ON points FOR EACH ROW EXECUTE FUNCTION look()",
+        database.name
+    );
+    database.client.batch_execute(&script).await.unwrap();
+    let mut sink = ready(&database, None).await;
+    write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+    assert_eq!(text(&database.client, "SELECT setting FROM seen").await, "on");
+}
+
+#[tokio::test]
+async fn create_makes_an_index_for_each_distance_and_size() {
+    for (distance, opclass) in [(Distance::Cosine, "cosine"), (Distance::Dot, "ip"), (Distance::Euclid, "l2")] {
+        let database = fresh_database().await;
+        let vectors = [("half", 2001), ("none", 4001)]
+            .map(|(name, dimension)| (name.to_owned(), VectorSpec { dimension, distance }));
+        let create = Create { dimension: Some(2000), distance, vectors: vectors.into(), sparse: vec!["words".into()] };
+        let mut sink = ready(&database, Some(create.clone())).await;
+        let indexes = "SELECT string_agg(split_part(indexdef, 'points ', 2), '; ' ORDER BY indexdef) FROM pg_indexes WHERE tablename = 'points'";
+        assert_eq!(
+            text(&database.client, indexes).await,
+            format!(
+                "USING hnsw (embedding vector_{opclass}_ops); USING btree (group_id); \
+                 USING hnsw (((half)::halfvec(2001)) halfvec_{opclass}_ops); USING btree (id)"
+            )
+        );
+        for (name, dimension) in [("", 2000), ("half", 2001), ("none", 4001)] {
+            let far: Vec<f32> = (0..dimension).map(|n| if n == 0 { 1.0 } else { 0.0 }).collect();
+            let near = vec![1.0; dimension];
+            let points = [("far", far), ("near", near.clone())].map(|(id, vector)| {
+                let embeddings = vec![(name.to_owned(), Embedding::Dense(vector))];
+                Action::Upsert(Point { id: format!("{name} {id}"), embeddings, payload: "{}".into() })
+            });
+            write(&mut sink, 1, points).await.unwrap();
+            let hits = sink.search(&Query { vector: name, values: &near, limit: 5 }).await.unwrap();
+            let ids: Vec<&str> = hits.iter().map(|hit| hit.id.trim()).collect();
+            assert_eq!(ids, [format!("{name} near").trim(), format!("{name} far").trim()], "{distance:?}");
+        }
+        drop(open(&database, Some(create)).await.unwrap());
+        // Without `create` the distance is that of the index.
+        let mut sink = open(&database, None).await.unwrap();
+        let hits = sink.search(&Query { vector: "half", values: &[1.0; 2001], limit: 1 }).await.unwrap();
+        let score = match distance {
+            Distance::Cosine => 1.0,
+            Distance::Dot => 2001.0,
+            Distance::Euclid => 0.0,
+        };
+        assert!((hits[0].score - score).abs() < 1e-3, "{distance:?}: {hits:?}");
+    }
+}
+
+#[tokio::test]
+async fn searches_use_the_index() {
+    let database = fresh_database().await;
+    let vectors = BTreeMap::from([("half".to_owned(), VectorSpec { dimension: 2001, distance: Distance::Dot })]);
+    let mut sink = ready(&database, Some(Create { vectors, ..small().unwrap() })).await;
+    write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+    let script = format!(
+        "ALTER DATABASE {} SET enable_seqscan = off; ALTER DATABASE {} SET enable_sort = off;",
+        database.name, database.name
+    );
+    database.client.batch_execute(&script).await.unwrap();
+    let mut sink = open(&database, None).await.unwrap();
+    sink.search(&Query { vector: "", values: &[1.0; 2], limit: 5 }).await.unwrap();
+    sink.search(&Query { vector: "half", values: &[1.0; 2001], limit: 5 }).await.unwrap();
+    let scans =
+        "SELECT string_agg(indexrelname || ' ' || idx_scan, ', ' ORDER BY indexrelname) FROM pg_stat_user_indexes
+                 WHERE indexrelname IN ('points_embedding_idx', 'points_half_idx')";
+    terminate(&database.client).await; // a session that ends reports its counts
+    for _ in 0..6_000 {
+        if text(&database.client, scans).await == "points_embedding_idx 1, points_half_idx 1" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{}", text(&database.client, scans).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_hosts_may_create_at_once() {
+    let database = std::sync::Arc::new(fresh_database().await);
+    let hosts: Vec<_> = (0..8)
+        .map(|n| {
+            let database = std::sync::Arc::clone(&database);
+            tokio::spawn(async move {
+                let mut sink = open(&database, small()).await?;
+                sink.resume(&format!("host {n}")).await?;
+                write(&mut sink, 1, [upsert(&n.to_string(), "{}")]).await
+            })
+        })
+        .collect();
+    for host in hosts {
+        host.await.unwrap().unwrap();
+    }
+    assert_eq!(text(&database.client, "SELECT count(*)::text FROM points").await, "8");
+}
+
+#[tokio::test]
+async fn the_python_librarys_table_is_taken_as_it_is() {
+    let database = fresh_database().await;
+    let script = "CREATE EXTENSION vector; CREATE TABLE points (id TEXT PRIMARY KEY, vector VECTOR(2), payload JSONB);
+                  INSERT INTO points VALUES ('old', '[3,4]', NULL)";
+    database.client.batch_execute(script).await.unwrap();
+    let mut sink = ready(&database, None).await;
+    let patch = Action::Patch { id: "old".into(), payload: r#"{"x":1}"#.into() };
+    write(&mut sink, 1, [upsert("new", "{}"), patch]).await.unwrap();
+    let rows = "SELECT string_agg(id || vector || payload, ' ' ORDER BY id) FROM points";
+    assert_eq!(text(&database.client, rows).await, r#"new[1,2]{} old[3,4]{"x": 1}"#);
+
+    let error = write(&mut sink, 2, [replace("g", &["a"])]).await.unwrap_err();
+    assert_eq!(
+        (error.fault(), error.report().as_str()),
+        (
+            Fault::Environment,
+            "error: table `public.points` has no column for groups, and the handler uses them\n  \
+             where: event 0/2#0\n  \
+             help: ALTER TABLE public.points ADD COLUMN group_id text; CREATE INDEX ON public.points (group_id)\n"
+        )
+    );
+    database.client.batch_execute(error.advice().unwrap()).await.unwrap();
+    let mut sink = ready(&database, None).await;
+    write(&mut sink, 2, [replace("g", &["a"]), Action::Delete { id: "old".into() }]).await.unwrap();
+    assert_eq!(
+        text(&database.client, "SELECT string_agg(id || coalesce(group_id, '-'), ' ' ORDER BY id) FROM points").await,
+        "ag new-"
+    );
+}
+
+#[tokio::test]
+async fn ids_may_be_integers_and_uuids_in_one_spelling() {
+    let uuid = "0b6f1c2e-5a0d-4d5c-9f5e-2f6a7b8c9d0e";
+    for (kind, good, bad) in
+        [("bigint", "42", "042"), ("smallint", "-1", "40000"), ("uuid", uuid, "0B6F1C2E-5A0D-4D5C-9F5E-2F6A7B8C9D0E")]
+    {
+        let database = fresh_database().await;
+        let script = format!(
+            "CREATE EXTENSION vector;
+             CREATE TABLE points (id {kind} PRIMARY KEY, embedding halfvec(2), group_id text, payload jsonb, note text DEFAULT '')"
+        );
+        database.client.batch_execute(&script).await.unwrap();
+        let mut sink = ready(&database, small()).await;
+        write(&mut sink, 1, [replace("g", &[good]), upsert(good, "{}")]).await.unwrap();
+        write(&mut sink, 2, [Action::Patch { id: good.into(), payload: r#"{"x":1}"#.into() }]).await.unwrap();
+        assert_eq!(sink.search(&Query { vector: "", values: &[1.0, 0.0], limit: 5 }).await.unwrap()[0].id, good);
+        for action in [
+            upsert(bad, "{}"),
+            Action::Delete { id: bad.into() },
+            Action::Patch { id: bad.into(), payload: "{}".into() },
+        ] {
+            let error = write(&mut sink, 3, [action]).await.unwrap_err();
+            assert_eq!(error.fault(), Fault::Handler);
+            assert!(
+                error.to_string().ends_with(&format!("of type `{kind}`")) && !error.report().contains(bad),
+                "{error:?}"
+            );
+        }
+        write(&mut sink, 3, [replace("g", &[good]), replace("g", &[])]).await.unwrap();
+        assert_eq!(text(&database.client, "SELECT count(*)::text FROM points").await, "0");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_indexed_or_halved_is_refused_before_it_is_sent() {
+    let database = fresh_database().await;
+    let script = "CREATE EXTENSION vector; CREATE TABLE points (id text PRIMARY KEY, embedding halfvec(2), words sparsevec(10), payload jsonb)";
+    database.client.batch_execute(script).await.unwrap();
+    let mut sink = ready(&database, None).await;
+    let with = |vector: &str, embedding: Embedding| {
+        Action::Upsert(Point { id: "a".into(), embeddings: vec![(vector.into(), embedding)], payload: "{}".into() })
+    };
+    for (action, what) in [
+        (upsert(&"x".repeat(2601), "{}"), "the handler gave an id or a group of 2601 bytes, Postgres can index 2600"),
+        (
+            with("", Embedding::Dense(vec![1.0, 65520.0])),
+            "the handler gave a number for the default vector that a `halfvec` cannot hold",
+        ),
+        (
+            with("", Embedding::Dense(vec![1.0])),
+            "the handler gave 1 numbers for the default vector, column `embedding` takes 2",
+        ),
+        (
+            with("words", Embedding::Sparse { indices: vec![10], values: vec![1.0] }),
+            "the handler gave index 10 for vector `words`, column `words` ends at 9",
+        ),
+    ] {
+        assert_eq!(write(&mut sink, 1, [action]).await.unwrap_err().to_string(), what);
+    }
+    let long: String = (0..2600).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
+    let largest = with("words", Embedding::Sparse { indices: vec![9], values: vec![1.0] });
+    write(&mut sink, 1, [upsert(&long, "{}"), largest]).await.unwrap();
+}
+
+/// What `open` says of a table made by `sql`, with `create`.
+async fn refusal(sql: &str, create: Option<Create>) -> Error {
+    let database = fresh_database().await;
+    database.client.batch_execute(sql).await.unwrap();
+    open(&database, create).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_fit_is_refused_with_the_line_to_type() {
+    let with = |columns: &str| format!("CREATE EXTENSION vector; CREATE TABLE points ({columns})");
+    let fine = "id text PRIMARY KEY, embedding vector(768), payload jsonb";
+    let cosine =
+        Some(Create { dimension: Some(768), distance: Distance::Cosine, vectors: BTreeMap::new(), sparse: Vec::new() });
+    let titled = Create {
+        vectors: BTreeMap::from([("title".to_owned(), VectorSpec { dimension: 8, distance: Distance::Dot })]),
+        ..cosine.clone().unwrap()
+    };
+    let indexed = "; CREATE INDEX ON points USING hnsw (embedding vector_ip_ops)";
+    let cases = [
+        (
+            String::new(),
+            None,
+            "error: the database does not have the extension `vector` (pgvector)\n  \
+             help: as a superuser, in this database: CREATE EXTENSION vector\n",
+        ),
+        (
+            "CREATE EXTENSION vector".to_owned(),
+            None,
+            "error: table \"points\" does not exist\n  \
+             help: add `create: { dimension: 384, distance: cosine }` to the sink, with your model's dimension, or correct `table`\n",
+        ),
+        (
+            with(fine),
+            small(),
+            "error: column `embedding` of table `public.points` holds 768 numbers, `create` asks for 2\n  \
+             help: set `create.dimension` to 768, or empty the table and run: ALTER TABLE public.points ALTER COLUMN \"embedding\" TYPE vector(2)\n",
+        ),
+        (
+            with(fine) + indexed,
+            cosine.clone(),
+            "error: column `embedding` of table `public.points` is indexed for distance `dot`, `create` asks for `cosine`\n  \
+             help: set `create.distance` to `dot`, or drop the index and build another\n",
+        ),
+        (
+            with(fine),
+            Some(titled),
+            "error: table `public.points` has no column for vector `title`, `create` asks for it\n  \
+             help: ALTER TABLE public.points ADD COLUMN \"title\" vector(8), or remove it from `create`: the table has the default vector (vector of 768)\n",
+        ),
+        (
+            with("embedding vector(2), payload jsonb"),
+            None,
+            "error: table `public.points` has no column `id`\n  \
+             help: ALTER TABLE public.points ADD COLUMN id text PRIMARY KEY\n",
+        ),
+        (
+            with("id text, embedding vector(2), payload jsonb"),
+            None,
+            "error: column `id` of table `public.points` is not unique\n  \
+             help: ALTER TABLE public.points ADD PRIMARY KEY (id)\n",
+        ),
+        (
+            with("id date PRIMARY KEY, embedding vector(2), payload jsonb"),
+            None,
+            "error: column `id` of table `public.points` is of type `date`, expected `text`, an integer or `uuid`\n  \
+             help: ALTER TABLE public.points ALTER COLUMN id TYPE text\n",
+        ),
+        (
+            with("id text PRIMARY KEY, embedding vector(2)"),
+            None,
+            "error: table `public.points` has no column `payload`\n  \
+             help: ALTER TABLE public.points ADD COLUMN payload jsonb NOT NULL DEFAULT '{}'\n",
+        ),
+        (
+            with("id text PRIMARY KEY, embedding vector(2), payload json"),
+            None,
+            "error: column `payload` of table `public.points` is of type `json`, expected `jsonb`\n  \
+             help: ALTER TABLE public.points ALTER COLUMN payload TYPE jsonb USING payload::jsonb\n",
+        ),
+        (
+            with("id text PRIMARY KEY, payload jsonb"),
+            None,
+            "error: table `public.points` has no column `embedding`\n  \
+             help: ALTER TABLE public.points ADD COLUMN embedding vector(384)\n",
+        ),
+        (
+            with("id text PRIMARY KEY, embedding vector(2), payload jsonb, \"Owner\" text NOT NULL"),
+            None,
+            "error: column `Owner` of table `public.points` must not be null, and no point has it\n  \
+             help: ALTER TABLE public.points ALTER COLUMN \"Owner\" DROP NOT NULL\n",
+        ),
+        (
+            with("id text PRIMARY KEY, embedding vector(2), payload jsonb, group_id int"),
+            None,
+            "error: column `group_id` of table `public.points` is of type `integer`, expected `text`\n  \
+             help: ALTER TABLE public.points ALTER COLUMN group_id TYPE text\n",
+        ),
+        (
+            "CREATE EXTENSION vector; CREATE VIEW points AS SELECT 1 AS id".to_owned(),
+            None,
+            "error: `public.points` is not a table\n  help: name a table in `table`, not a view\n",
+        ),
+    ];
+    for (sql, create, report) in cases {
+        assert_eq!(refusal(&sql, create).await.report(), report, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_without_rights_is_told_which() {
+    let database = fresh_database().await;
+    let name = &database.name;
+    let script = format!("CREATE ROLE {name}_app LOGIN PASSWORD 'app'; REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    database.client.batch_execute(&script).await.unwrap();
+    let (login, rest) = database.url.split_once('@').unwrap();
+    let scheme = login.split_once("://").unwrap().0;
+    let app = Database {
+        name: name.clone(),
+        url: format!("{scheme}://{name}_app:app@{rest}"),
+        client: connect(&database.url).await,
+    };
+
+    let refused = async |create: Option<Create>| open(&app, create).await.unwrap_err();
+    let error = refused(small()).await;
+    assert_eq!(error.to_string(), "the database does not have the extension `vector` (pgvector)");
+    database.client.batch_execute("CREATE EXTENSION vector").await.unwrap();
+    let error = refused(small()).await;
+    assert_eq!(error.to_string(), "cannot create table \"points\"");
+    drop(open(&database, small()).await.unwrap());
+    let error = refused(None).await;
+    assert_eq!(
+        error.report(),
+        format!(
+            "error: user `{name}_app` may not write to table `public.points`\n  \
+             help: GRANT SELECT, INSERT, UPDATE, DELETE ON public.points TO \"{name}_app\"\n"
+        )
+    );
+    database.client.batch_execute(error.advice().unwrap()).await.unwrap();
+    let error = open(&app, None).await.unwrap().resume(ORIGIN).await.unwrap_err();
+    assert_eq!(
+        error.report(),
+        format!(
+            "error: cannot create table `pgstream.positions`\n  \
+             caused by: permission denied for database {name} (SQLSTATE 42501)\n  \
+             help: as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION \"{name}_app\"\n"
+        )
+    );
+    let sql = error.advice().unwrap().split_once(": ").unwrap().1;
+    database.client.batch_execute(sql).await.unwrap();
+    let mut sink = ready(&app, None).await;
+    write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn schemas_and_names_that_need_quotes_work_and_the_extension_may_lie_anywhere() {
+    let database = fresh_database().await;
+    database
+        .client
+        .batch_execute("CREATE SCHEMA ext; CREATE EXTENSION vector SCHEMA ext; CREATE SCHEMA \"My Schema\"")
+        .await
+        .unwrap();
+    let vectors = BTreeMap::from([("Ti\"tle".to_owned(), VectorSpec { dimension: 2001, distance: Distance::Euclid })]);
+    let create = Create { vectors, sparse: vec!["select".into()], ..small().unwrap() };
+    let settings = model::PgvectorSink { table: "My Schema.Po\"ints".into(), ..settings(&database, Some(create)) };
+    for delivery in 1..3 {
+        let mut sink = PgvectorSink::open("documents", "search", &settings).await.unwrap();
+        sink.resume(ORIGIN).await.unwrap();
+        let embeddings = vec![
+            ("Ti\"tle".to_owned(), Embedding::Dense(vec![1.0; 2001])),
+            ("select".to_owned(), Embedding::Sparse { indices: vec![1], values: vec![0.0] }),
+        ];
+        let point = Point { id: "a".into(), embeddings, payload: "{}".into() };
+        let group = Action::PatchGroup { group: "g".into(), payload: format!(r#"{{"n":{delivery}}}"#) };
+        write(&mut sink, delivery, [Action::Replace { group: "g".into(), points: vec![point] }, group.clone()])
+            .await
+            .unwrap();
+        write(&mut sink, delivery, [group, Action::Delete { id: "b".into() }]).await.unwrap();
+        let hits = sink.search(&Query { vector: "Ti\"tle", values: &[1.0; 2001], limit: 1 }).await.unwrap();
+        assert_eq!((hits[0].score, &hits[0].payload["n"]), (0.0, &Value::from(delivery)));
+    }
+}
+
+#[tokio::test]
+async fn postgres_16_will_do() {
+    let database = Database::create(postgres16()).await;
+    let mut sink = ready(&database, small()).await;
+    write(&mut sink, 1, [upsert("a", "{}"), replace("g", &["b"])]).await.unwrap();
+    assert_eq!(text(&database.client, "SELECT count(*)::text FROM points").await, "2");
 }
