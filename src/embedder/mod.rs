@@ -1,29 +1,15 @@
 //! The contract of an `Embedder`: text in, vectors out.
 
-<<<<<<< HEAD
 mod resolve;
 
 mod hash;
 
 mod openai;
-=======
-mod cached;
-mod hash;
-mod openai;
-mod reply;
-mod resolve;
-mod retry;
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-<<<<<<< HEAD
-=======
-pub use resolve::resolve;
-
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
 use crate::config::model;
 use crate::error::Result;
 
@@ -35,17 +21,6 @@ pub trait Embedder: Send + Sync {
     /// One vector per text, in the order of the texts. Splits what is too much for one request, and retries what
     /// is worth retrying for some minutes; a `Transient` error after that says that the provider is still away.
     async fn embed(&self, texts: &[&str]) -> Result<Vectors>;
-}
-
-/// The embedder `name` of a pipeline. Sends nothing yet.
-///
-/// # Errors
-/// `Config` or `Environment` for settings that no request could be made with.
-pub fn open(name: &str, settings: &model::Embedder) -> Result<Arc<dyn Embedder>> {
-    Ok(match settings {
-        model::Embedder::Hash(settings) => Arc::new(hash::Hash::new(settings.dimension)),
-        model::Embedder::OpenAi(settings) => Arc::new(cached::Cached::new(openai::OpenAi::open(name, settings)?)),
-    })
 }
 
 /// Rows of equal length, one after the other.

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! `openai`: any endpoint that speaks OpenAI's `/embeddings`: OpenAI, Ollama, vLLM, TEI.
 
 use std::time::{Duration, SystemTime};
@@ -11,31 +10,11 @@ use reqwest::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-=======
-//! The embedder `openai`: any endpoint that speaks OpenAI's `/embeddings` (OpenAI, Ollama, vLLM, TEI).
-
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use async_trait::async_trait;
-use futures::stream::{self, StreamExt, TryStreamExt};
-use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
-use serde::Serialize;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
-
-use super::reply::{Refusal, Unusable, vectors};
-use super::retry::{PATIENCE, pause, retry_after};
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
 use super::{Embedder, Vectors};
 use crate::config::Secret;
 use crate::config::model::OpenAiEmbedder;
 use crate::error::{Error, Fault, Result};
 
-<<<<<<< HEAD
 /// Bytes of text in one request; providers refuse bodies of some megabytes.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// Tries of one request before the caller is told: minutes, with the waits in between.
@@ -49,27 +28,11 @@ const NOTHING: &str = " ";
 /// How much of a provider's message is shown.
 const MAX_MESSAGE: usize = 300;
 
-=======
-/// Bytes of text in one request. Providers bound tokens; this keeps English below 300,000 of them.
-const MAX_REQUEST_BYTES: usize = 1 << 20;
-
-/// Bytes of an answer: 2048 vectors of 4096 numbers, generously written. A larger one is not read to its end.
-const MAX_ANSWER_BYTES: usize = 256 << 20;
-
-/// An answer that was cut off is asked for again, but a server that keeps answering nonsense will not mend itself.
-const MAX_NONSENSE: u32 = 3;
-
-/// Providers refuse an empty text, but its point needs a vector nonetheless.
-const EMPTY: &str = ".";
-
-/// Client of one model.
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
 pub(super) struct OpenAi {
     name: String,
     endpoint: String,
     model: String,
     key: Option<Secret>,
-<<<<<<< HEAD
     dimension: Option<usize>,
     max_texts: usize,
     requests: Semaphore,
@@ -81,27 +44,11 @@ pub(super) struct OpenAi {
 struct Question<'a> {
     model: &'a str,
     input: Vec<&'a str>,
-=======
-    asked: Option<usize>,
-    max_texts: usize,
-    client: Client,
-    permits: Semaphore,
-    concurrency: usize,
-    /// Length of the vectors so far; zero before the first answer.
-    dimension: AtomicUsize,
-}
-
-#[derive(Serialize)]
-struct Request<'a> {
-    model: &'a str,
-    input: &'a [&'a str],
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
     encoding_format: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<usize>,
 }
 
-<<<<<<< HEAD
 #[derive(Deserialize)]
 struct Answer {
     data: Vec<Row>,
@@ -127,31 +74,11 @@ impl OpenAi {
         let client = reqwest::Client::builder().timeout(settings.timeout.0).build().map_err(|error| {
             Error::new(Fault::Environment, format!("embedder `{name}` cannot set up HTTP")).because(error)
         })?;
-=======
-impl OpenAi {
-    pub(super) fn open(name: &str, settings: &OpenAiEmbedder) -> Result<Self> {
-        // Fails if there is a provider already, which then serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &settings.api_key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
-                Error::new(Fault::Config, "the API key holds characters that no HTTP header may hold")
-                    .at(format!("embedder `{name}`"))
-                    .help("look for a line break or quotes in the variable that `api_key` refers to")
-            })?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-        // A redirect would carry rows to a server that nobody named.
-        let client = Client::builder().default_headers(headers).redirect(Policy::none()).timeout(settings.timeout.0);
-        let client = client.user_agent(concat!("pgstream-host/", env!("CARGO_PKG_VERSION"))).build();
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
         Ok(Self {
             name: name.to_owned(),
             endpoint: format!("{}/embeddings", settings.url.trim_end_matches('/')),
             model: settings.model.clone(),
             key: settings.api_key.clone(),
-<<<<<<< HEAD
             dimension: settings.dimension,
             max_texts: settings.max_texts.max(1),
             requests: Semaphore::new(settings.concurrency.max(1)),
@@ -271,158 +198,12 @@ impl OpenAi {
             return Err(nonsense("a number that is not finite".into()));
         }
         Ok(Vectors { dimension, data })
-=======
-            asked: settings.dimension,
-            max_texts: settings.max_texts.max(1),
-            client: client.map_err(|error| {
-                Error::new(Fault::Environment, "cannot set up TLS").because(error).at(format!("embedder `{name}`"))
-            })?,
-            permits: Semaphore::new(settings.concurrency.max(1)),
-            concurrency: settings.concurrency.max(1),
-            dimension: AtomicUsize::new(0),
-        })
-    }
-
-    /// One request, again and again until it is answered, refused for good, or patience is at its end.
-    async fn request(&self, texts: &[&str]) -> Result<Vectors> {
-        let began = Instant::now();
-        let mut failures = 0;
-        let mut nonsense = 0;
-        loop {
-            let failure = {
-                let _permit =
-                    self.permits.acquire().await.map_err(|error| self.error(Fault::Bug, "closed").because(error))?;
-                match self.attempt(texts).await {
-                    Ok(vectors) => return self.checked(vectors),
-                    Err(failure) => failure,
-                }
-            };
-            failures += 1;
-            nonsense += u32::from(failure.nonsense);
-            if nonsense >= MAX_NONSENSE {
-                return Err(failure
-                    .error
-                    .help("is `url` the base of an OpenAI-compatible API, such as `http://host:port/v1`?"));
-            }
-            if !failure.passes {
-                return Err(failure.error);
-            }
-            let pause = pause(failures, failure.asked, rand::random());
-            if began.elapsed().saturating_add(pause) > PATIENCE {
-                return Err(failure.error);
-            }
-            tracing::warn!(embedder = self.name, error = %failure.error, failures, ?pause, "request failed, trying again");
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    async fn attempt(&self, texts: &[&str]) -> Result<Vectors, Failure> {
-        let request = Request { model: &self.model, input: texts, encoding_format: "float", dimensions: self.asked };
-        let sent = self.client.post(&self.endpoint).json(&request).send().await;
-        let response = sent.map_err(|error| self.unreachable(error))?;
-        let status = response.status();
-        let asked = response.headers().get(RETRY_AFTER).and_then(|header| header.to_str().ok());
-        let asked = asked.and_then(|header| retry_after(header, Timestamp::now()));
-        let body = self.body(response).await?;
-        if !status.is_success() {
-            return Err(self.refused(
-                status,
-                asked,
-                &Refusal::read(&body, self.key.as_ref().map(Secret::expose), texts),
-            ));
-        }
-        vectors(&body, texts.len()).map_err(|unusable| self.unusable(unusable))
-    }
-
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                let error = self.error(Fault::Environment, "the answer is larger than any that was asked for");
-                return Err(Failure::definite(error));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
-    }
-
-    /// All answers of a model have one length, and that which was asked for.
-    fn checked(&self, vectors: Vectors) -> Result<Vectors> {
-        let found = vectors.dimension;
-        if let Some(asked) = self.asked.filter(|asked| *asked != found) {
-            let what = format!("model `{}` gives vectors of {found} numbers, {asked} were asked for", self.model);
-            let help = format!("write `dimension: {found}`, or take a model that can give {asked}");
-            return Err(self.error(Fault::Config, what).help(help));
-        }
-        match self.dimension.compare_exchange(0, found, Ordering::Relaxed, Ordering::Relaxed) {
-            Err(before) if before != found => {
-                let what =
-                    format!("model `{}` gave vectors of {before} numbers before, and of {found} now", self.model);
-                let help =
-                    "the server changed its model: vectors of two models cannot be compared, so embed all rows anew";
-                Err(self.error(Fault::Environment, what).help(help))
-            }
-            _ => Ok(vectors),
-        }
-    }
-
-    fn unreachable(&self, error: reqwest::Error) -> Failure {
-        // The URL may hold a token, and stands in the configuration anyway.
-        let error = error.without_url();
-        let what =
-            if error.is_timeout() { "the server did not answer in time" } else { "the server cannot be reached" };
-        Failure::transient(self.error(Fault::Transient, what).because(error), None)
-    }
-
-    fn unusable(&self, unusable: Unusable) -> Failure {
-        let nonsense = unusable == Unusable::NotJson;
-        let error = self.error(Fault::Environment, "the server's answer cannot be used").because(unusable);
-        Failure { error, passes: nonsense, asked: None, nonsense }
-    }
-
-    fn refused(&self, status: StatusCode, asked: Option<Duration>, refusal: &Refusal) -> Failure {
-        let because = |error: Error| match &refusal.reason {
-            Some(reason) => error.because(reason.clone()),
-            None => error,
-        };
-        let answer = format!("the server answered {status}");
-        let quota = refusal.code.as_deref() == Some("insufficient_quota");
-        let passes = matches!(status.as_u16(), 408 | 409 | 425 | 429 | 500..=599) && !quota;
-        if passes {
-            return Failure::transient(because(self.error(Fault::Transient, answer)), asked);
-        }
-        let (fault, help) = match status.as_u16() {
-            _ if quota => (Fault::Environment, "the account has used up its quota: see to its billing".to_owned()),
-            401 | 403 if self.key.is_none() => {
-                (Fault::Config, "add `api_key: ${OPENAI_API_KEY}` to the embedder".to_owned())
-            }
-            401 | 403 => {
-                (Fault::Config, "check the variable that `api_key` refers to, and what the key may do".to_owned())
-            }
-            404 => (Fault::Config, format!("check `url` and whether the server has the model `{}`", self.model)),
-            300..=399 => (Fault::Config, "`url` redirects: write the address that it leads to".to_owned()),
-            400 | 413 | 422 => (
-                Fault::Config,
-                format!(
-                    "check `model: {}`, `dimension` and `max_texts`; is a text longer than the model takes?",
-                    self.model
-                ),
-            ),
-            _ => (Fault::Environment, "see the server's own log".to_owned()),
-        };
-        Failure::definite(because(self.error(fault, answer)).help(help))
-    }
-
-    fn error(&self, fault: Fault, what: impl Into<String>) -> Error {
-        Error::new(fault, what).at(format!("embedder `{}`", self.name))
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
     }
 }
 
 #[async_trait]
 impl Embedder for OpenAi {
     async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
-<<<<<<< HEAD
         let requests: Vec<_> = requests(texts, self.max_texts).into_iter().map(|texts| self.ask(texts)).collect();
         let answers: Vec<Vectors> = stream::iter(requests).buffered(self.concurrency).try_collect().await?;
         let mut all = Vectors::default();
@@ -472,58 +253,11 @@ fn message(body: &str) -> Option<String> {
     Some(said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE).collect())
 }
 
-=======
-        let texts: Vec<&str> = texts.iter().map(|text| if text.trim().is_empty() { EMPTY } else { text }).collect();
-        let requests = split(&texts, self.max_texts, MAX_REQUEST_BYTES);
-        let requests: Vec<_> = requests.into_iter().map(|texts| self.request(texts)).collect();
-        let answers: Vec<Vectors> = stream::iter(requests).buffered(self.concurrency).try_collect().await?;
-        let dimension = answers.first().map_or(0, |answer| answer.dimension);
-        Ok(Vectors { dimension, data: answers.into_iter().flat_map(|answer| answer.data).collect() })
-    }
-}
-
-/// Why an attempt failed, and whether another one is worth it.
-struct Failure {
-    error: Error,
-    passes: bool,
-    asked: Option<Duration>,
-    nonsense: bool,
-}
-
-impl Failure {
-    fn transient(error: Error, asked: Option<Duration>) -> Self {
-        Self { error, passes: true, asked, nonsense: false }
-    }
-
-    fn definite(error: Error) -> Self {
-        Self { error, passes: false, asked: None, nonsense: false }
-    }
-}
-
-/// Cuts `texts` into requests. A text larger than a request goes alone: whether it fits is for the server to say.
-fn split<'s, 't>(texts: &'s [&'t str], max_texts: usize, max_bytes: usize) -> Vec<&'s [&'t str]> {
-    let mut requests = Vec::new();
-    let mut rest = texts;
-    while !rest.is_empty() {
-        let mut bytes = 0usize;
-        let fitting = rest.iter().take(max_texts).take_while(|text| {
-            bytes = bytes.saturating_add(text.len());
-            bytes <= max_bytes
-        });
-        let (request, after) = rest.split_at(fitting.count().max(1));
-        requests.push(request);
-        rest = after;
-    }
-    requests
-}
-
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-<<<<<<< HEAD
     fn requests_are_bounded_in_texts_and_bytes_and_lose_nothing() {
         let long = "x".repeat(MAX_REQUEST_BYTES);
         let texts = ["a", "b", "c", &long, "d", &long, &long];
@@ -544,12 +278,5 @@ mod tests {
     fn only_the_provider_s_message_is_shown() {
         assert_eq!(message(r#"{"error":{"message":"bad\nmodel","input":"secret"}}"#).as_deref(), Some("bad model"));
         assert_eq!(message("<html>secret</html>"), None);
-=======
-    fn requests_are_bounded_by_texts_and_by_bytes() {
-        let texts = ["aa", "bb", "cccccccccc", "d", "e", "f"];
-        assert_eq!(split(&texts, 2, 100), [&texts[..2], &texts[2..4], &texts[4..]]);
-        assert_eq!(split(&texts, 100, 5), [&texts[..2], &texts[2..3], &texts[3..]]);
-        assert!(split(&[], 2, 100).is_empty());
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
     }
 }

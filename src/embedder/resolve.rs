@@ -1,22 +1,13 @@
-<<<<<<< HEAD
 //! `resolve`: the texts that a handler left to the host become vectors.
 
 use std::sync::Arc;
 
-=======
-//! Replaces every text in a handler's commands by the vector that an embedder makes of it.
-
-use std::sync::Arc;
-
-use futures::future::try_join_all;
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
 use indexmap::{IndexMap, IndexSet};
 
 use super::{Embedder, Vectors};
 use crate::command::{Command, Embedding};
 use crate::error::{Error, Fault, Result};
 
-<<<<<<< HEAD
 /// Replaces every text among the embeddings by its vector. After an error the commands are spent.
 ///
 /// The embedder is the one that is named as the vector is, or else the first. Each embedder is called once, with
@@ -139,61 +130,4 @@ mod tests {
         let mut commands = vec![upsert(&[("", Embedding::Dense(vec![1.0]))])];
         resolve(&mut commands, &IndexMap::new()).await.unwrap();
     }
-=======
-/// Embeds every `Embedding::Text` of `commands`, with the embedder that is named as the vector, else with the first.
-/// Equal texts are embedded once, and each embedder is called once. After an error the commands are as they were.
-///
-/// # Errors
-/// `Config` if there is no embedder at all; else what an embedder answers.
-pub async fn resolve(commands: &mut [Command], embedders: &IndexMap<String, Arc<dyn Embedder>>) -> Result<()> {
-    let mut texts: Vec<IndexSet<&str>> = vec![IndexSet::new(); embedders.len()];
-    let mut places = Vec::new();
-    for (name, embedding) in embeddings(commands) {
-        let Embedding::Text(text) = embedding else { continue };
-        let embedder = embedders.get_index_of(name).unwrap_or(0);
-        let Some(texts) = texts.get_mut(embedder) else { return Err(no_embedder(name)) };
-        places.push((embedder, texts.insert_full(text).0));
-    }
-    if places.is_empty() {
-        return Ok(());
-    }
-    let calls = texts.iter().zip(embedders).map(|(texts, (name, embedder))| embed(name, embedder.as_ref(), texts));
-    let answers: Vec<Vectors> = try_join_all(calls).await?;
-    let rows: Vec<Vec<&[f32]>> = answers.iter().map(|answer| answer.rows().collect()).collect();
-
-    let mut places = places.into_iter();
-    let points = commands.iter_mut().flat_map(Command::points_mut);
-    for (_, embedding) in points.flat_map(|point| &mut point.embeddings) {
-        if let Embedding::Text(_) = embedding {
-            let row = places.next().and_then(|(embedder, row)| rows.get(embedder)?.get(row));
-            let row = row.ok_or_else(|| Error::new(Fault::Bug, "a text has lost its vector"))?;
-            *embedding = Embedding::Dense(row.to_vec());
-        }
-    }
-    Ok(())
-}
-
-async fn embed(name: &str, embedder: &dyn Embedder, texts: &IndexSet<&str>) -> Result<Vectors> {
-    if texts.is_empty() {
-        return Ok(Vectors::default());
-    }
-    let texts: Vec<&str> = texts.iter().copied().collect();
-    let vectors = embedder.embed(&texts).await?;
-    let (sent, found) = (texts.len(), vectors.rows().len());
-    if sent == found && vectors.dimension > 0 {
-        return Ok(vectors);
-    }
-    Err(Error::new(Fault::Bug, format!("embedder `{name}` made {found} vectors of {sent} texts")))
-}
-
-fn embeddings(commands: &[Command]) -> impl Iterator<Item = (&str, &Embedding)> {
-    let points = commands.iter().flat_map(Command::points);
-    points.flat_map(|point| point.embeddings.iter().map(|(name, embedding)| (name.as_str(), embedding)))
-}
-
-fn no_embedder(vector: &str) -> Error {
-    let which = if vector.is_empty() { "the default vector".to_owned() } else { format!("vector `{vector}`") };
-    Error::new(Fault::Config, format!("the handler answered text for {which}, and its transform has no embedder"))
-        .help("name one in the pipeline file:\nembedders:\n  offline: { type: hash, dimension: 384 }\nand in the transform: `embedders: [offline]`")
->>>>>>> 898c128 (Embed texts: feature hashing offline, or any OpenAI-compatible server)
 }
