@@ -216,6 +216,10 @@ async fn each_kind_of_password_opens_and_a_wrong_one_is_one_definite_error() {
             error.report()
         );
     }
+    // By each of the two kinds of session: `log_in` stops at the first.
+    let plain = Url::parse(&Secret::new(url("plain", "hunter2")), None).unwrap();
+    let Err(error) = connect(&plain, "test").await else { panic!("the driver sent the password") };
+    assert!(error.report().contains("the server wants the password in clear text"), "{}", error.report());
     let error = log_in(&database, &url("plain", "hunter2")).await.unwrap_err();
     assert!(
         error.report().contains("the server wants the password in clear text over an unencrypted connection"),

@@ -1,5 +1,7 @@
 //! The replication slot: from where the server still has the changes, and whether we are who may read them.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 
 use super::publication::LOST;
@@ -93,15 +95,27 @@ pub(super) fn gone(settings: &Settings) -> Error {
     Error::new(Fault::Environment, format!("slot `{}` is gone", settings.slot)).help(LOST)
 }
 
-/// Makes the slot. Waits for transactions that are running, for as long as they run.
+/// Makes the slot. Waits for transactions that are running, for as long as they run, and says so.
 pub(super) async fn create(client: &Client, settings: &Settings) -> Result<String> {
     let name = &settings.slot;
-    client
-        .execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[name])
-        .await
-        .map_err(|error| failed(format!("cannot create slot `{name}`"), error))?;
+    let created = async { client.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[name]).await };
+    tokio::pin!(created);
+    let created = loop {
+        match tokio::time::timeout(SLOW, &mut created).await {
+            Ok(created) => break created,
+            Err(_) => tracing::warn!(
+                slot = name,
+                "the server makes the slot only after all running transactions have ended; to see them: \
+                 SELECT pid, xact_start, application_name FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
+            ),
+        }
+    };
+    created.map_err(|error| failed(format!("cannot create slot `{name}`"), error))?;
     Ok(format!("created slot `{name}`"))
 }
+
+/// On a server without long transactions a slot takes less.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// Drops the slot. Says what it did.
 pub(super) async fn drop(client: &Client, name: &str) -> Result<String> {
