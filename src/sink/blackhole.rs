@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 
+use super::lines::Lines;
 use super::{Delivery, Hit, Query, Sink};
-use crate::error::{Error, Fault, Result};
+use crate::error::Result;
 use crate::lsn::Position;
 
 /// A sink that costs nothing, to measure what lies before it.
@@ -26,8 +27,7 @@ impl Sink for Blackhole {
     }
 
     async fn search(&mut self, _query: &Query<'_>) -> Result<Vec<Hit>> {
-        Err(Error::new(Fault::Config, "a `blackhole` sink keeps nothing that could be searched")
-            .help("search a sink of type `qdrant`, `qdrant-edge` or `pgvector`"))
+        Err(Lines::unsearchable("blackhole"))
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

@@ -1,19 +1,33 @@
 //! The contract of a `Sink`: where commands become durable.
 
+mod open;
+
 mod coalesce;
 mod payload;
 
 pub mod pgvector;
 
-pub mod blackhole;
+mod point_id;
+mod spaces;
+mod stored;
+
+pub mod qdrant;
+
+mod blocking;
+
+pub mod qdrant_edge;
+
 pub mod lines;
 
+pub mod blackhole;
+
 pub use coalesce::{GroupDelete, Patch, PatchRun, Payload, Upsert, WriteSet};
+pub use open::{open, search};
 
 use async_trait::async_trait;
 
 use crate::command::Command;
-use crate::error::Result;
+use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
 
 /// Makes commands durable.
@@ -49,6 +63,16 @@ pub struct Delivery<'a> {
     pub rejected: Vec<&'a DeadLetter>,
     /// The position of the last event that the delivery covers.
     pub through: Position,
+}
+
+impl Delivery<'_> {
+    /// For sinks that have no place for rejected events.
+    fn only_commands(&self) -> Result<()> {
+        if self.rejected.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(Fault::Bug, "rejected events were given to a sink that only takes commands"))
+    }
 }
 
 /// An event that a handler refused, with all that is needed to look into it and to bring it back.

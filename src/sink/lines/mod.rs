@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::file::LineFile;
-use super::{Delivery, Hit, Query, Sink};
+use super::{Delivery, Hit, Query, Sink, blocking};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
 
@@ -32,13 +32,19 @@ impl Lines {
     /// Appends to the file at `path`, which is made if missing. What a crash left of a last line is cut off.
     pub async fn file(path: &Path) -> Result<Self> {
         let path = path.to_owned();
-        let file = blocking(move || LineFile::open(&path)).await?;
+        let file = blocking::run(move || LineFile::open(&path)).await?;
         Ok(Self { to: Target::File(Arc::new(file)) })
     }
 
     /// Prints to standard output.
     pub fn stdout() -> Self {
         Self { to: Target::Stdout }
+    }
+
+    /// The answer to a search.
+    pub(super) fn unsearchable(kind: &str) -> Error {
+        Error::new(Fault::Config, format!("a `{kind}` sink cannot be searched"))
+            .help("search a sink of type `qdrant`, `qdrant-edge` or `pgvector`")
     }
 }
 
@@ -58,9 +64,9 @@ impl Sink for Lines {
         match &self.to {
             Target::File(file) => {
                 let file = Arc::clone(file);
-                blocking(move || file.append(&text)).await
+                blocking::run(move || file.append(&text)).await
             }
-            Target::Stdout => blocking(move || print(&mut io::stdout().lock(), &text)).await,
+            Target::Stdout => blocking::run(move || print(&mut io::stdout().lock(), &text)).await,
         }
     }
 
@@ -69,20 +75,12 @@ impl Sink for Lines {
             Target::File(_) => "file",
             Target::Stdout => "stdout",
         };
-        Err(Error::new(Fault::Config, format!("a `{kind}` sink cannot be searched"))
-            .help("search a sink of type `qdrant`, `qdrant-edge` or `pgvector`"))
+        Err(Self::unsearchable(kind))
     }
 
     async fn close(self: Box<Self>) -> Result<()> {
         Ok(())
     }
-}
-
-/// Files may be slow, and the threads that drive replication must not wait for them.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::new(Fault::Bug, "writing lines was cut short").because(error))?
 }
 
 fn print(out: &mut impl Write, text: &[u8]) -> Result<()> {

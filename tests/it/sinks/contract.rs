@@ -435,7 +435,7 @@ impl<S: Store> Run<S> {
 }
 
 /// The meaning of the commands, one after the other. Points are told apart by [`Store::same_point`].
-fn obey<S: Store>(points: &mut Points, action: &Action) {
+pub(crate) fn obey<S: Store>(points: &mut Points, action: &Action) {
     let same = S::same_point;
     let object = |payload: &str| serde_json::from_str::<Map<String, Value>>(payload).unwrap();
     let write = |points: &mut Points, point: &Point, group: Option<&String>| {

@@ -2,3 +2,4 @@
 
 mod contract;
 mod pgvector;
+mod qdrant_edge;

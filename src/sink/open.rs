@@ -1,0 +1,49 @@
+//! Opens the sink that a pipeline file describes: the one place that knows every kind.
+
+use super::blackhole::Blackhole;
+use super::lines::Lines;
+use super::pgvector::PgvectorSink;
+use super::qdrant::QdrantSink;
+use super::qdrant_edge::{self, QdrantEdge};
+use super::{Hit, Query, Sink};
+use crate::config::model;
+use crate::error::Result;
+
+/// Opens the sink `name` of `pipeline`: connects, and makes or checks the table, collection, folder or file.
+///
+/// # Errors
+/// `Config` or `Environment` if it cannot work until somebody acts, `Transient` if its server cannot be reached now.
+pub async fn open(pipeline: &str, name: &str, config: &model::Sink) -> Result<Box<dyn Sink>> {
+    Ok(match config {
+        model::Sink::Pgvector(config) => Box::new(PgvectorSink::open(pipeline, name, config).await?),
+        model::Sink::Qdrant(config) => Box::new(QdrantSink::open(config).await?),
+        model::Sink::QdrantEdge(config) => Box::new(QdrantEdge::open(config).await?),
+        model::Sink::File(config) => Box::new(Lines::file(&config.path).await?),
+        model::Sink::Stdout(_) => Box::new(Lines::stdout()),
+        model::Sink::Blackhole(_) => Box::new(Blackhole::default()),
+    })
+}
+
+/// Asks the sink `name` of `pipeline` for the nearest points. Works beside a running pipeline, and makes nothing.
+///
+/// # Errors
+/// As [`open`]; and `Config` if this kind of sink cannot be searched, or not by this vector.
+pub async fn search(pipeline: &str, name: &str, config: &model::Sink, query: &Query<'_>) -> Result<Vec<Hit>> {
+    let mut sink: Box<dyn Sink> = match config {
+        model::Sink::QdrantEdge(config) => return qdrant_edge::search(&config.path, query).await,
+        model::Sink::Pgvector(config) => {
+            let config = model::PgvectorSink { create: None, ..config.clone() };
+            Box::new(PgvectorSink::open(pipeline, name, &config).await?)
+        }
+        model::Sink::Qdrant(config) => {
+            let config = model::QdrantSink { create: None, ..config.clone() };
+            Box::new(QdrantSink::open(&config).await?)
+        }
+        // To open the file would claim it.
+        model::Sink::File(_) => return Err(Lines::unsearchable("file")),
+        model::Sink::Stdout(_) | model::Sink::Blackhole(_) => open(pipeline, name, config).await?,
+    };
+    let hits = sink.search(query).await?;
+    sink.close().await?;
+    Ok(hits)
+}

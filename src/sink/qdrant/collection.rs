@@ -1,0 +1,135 @@
+//! Makes the collection or checks the one that is there, and indexes the key by which groups are found.
+
+use qdrant_client::qdrant::vectors_config::Config;
+use qdrant_client::qdrant::{
+    CollectionInfo, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance as Metric, FieldType,
+    SparseVectorParams, SparseVectorsConfigBuilder, VectorParams, VectorParamsBuilder, VectorParamsMap, VectorsConfig,
+};
+use qdrant_client::{Qdrant, QdrantError};
+use tonic::Code;
+
+use super::fault::Peer;
+use crate::config::model::Distance;
+use crate::error::{Error, Fault, Result};
+use crate::sink::point_id::GROUP_KEY;
+use crate::sink::spaces::{Space, Spaces};
+
+/// The vectors of the collection, which exists from now on.
+pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<Spaces> {
+    let info = match (find(client, peer).await?, &wanted) {
+        (Some(info), _) => info,
+        (None, None) => return Err(peer.no_collection()),
+        (None, Some(wanted)) => {
+            let made = client.create_collection(request(peer.collection(), wanted)).await;
+            match (find(client, peer).await?, made) {
+                (Some(info), _) => info, // whoever made it
+                (None, Err(error)) => return Err(peer.error(error)),
+                (None, Ok(_)) => return Err(peer.no_collection()),
+            }
+        }
+    };
+    let spaces = spaces(&info);
+    if let Some(wanted) = &wanted {
+        let there = format!("collection `{}`", peer.collection());
+        let mend = format!("write to a new collection: `collection: {}-2`", peer.collection());
+        spaces.check(wanted, &there, &mend)?;
+    }
+    match info.payload_schema.get(GROUP_KEY).map(|schema| schema.data_type()) {
+        None => {
+            let index = CreateFieldIndexCollectionBuilder::new(peer.collection(), GROUP_KEY, FieldType::Keyword);
+            client.create_field_index(index.wait(true)).await.map_err(|error| peer.error(error))?;
+        }
+        Some(qdrant_client::qdrant::PayloadSchemaType::Keyword) => {}
+        Some(other) => {
+            let what = format!("collection `{}` indexes `{GROUP_KEY}` as {}", peer.collection(), other.as_str_name());
+            return Err(Error::new(Fault::Environment, what)
+                .help(format!("the sink needs a keyword index: delete the index of `{GROUP_KEY}`, it is made anew")));
+        }
+    }
+    Ok(spaces)
+}
+
+async fn find(client: &Qdrant, peer: &Peer) -> Result<Option<CollectionInfo>> {
+    match client.collection_info(peer.collection()).await {
+        Ok(response) => Ok(response.result),
+        Err(QdrantError::ResponseError { status }) if status.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(peer.error(error)),
+    }
+}
+
+fn request(collection: &str, wanted: &Spaces) -> CreateCollectionBuilder {
+    let mut request = CreateCollectionBuilder::new(collection);
+    let mut dense = VectorParamsMap::default();
+    let mut sparse = SparseVectorsConfigBuilder::default();
+    let mut some_sparse = false;
+    for (name, space) in &wanted.0 {
+        match space {
+            Space::Dense { dimension, distance } => {
+                let params = VectorParamsBuilder::new(*dimension as u64, metric(*distance)).build();
+                dense.map.insert(name.clone(), params);
+            }
+            Space::Sparse => {
+                sparse.add_named_vector_params(name.as_str(), SparseVectorParams::default());
+                some_sparse = true;
+            }
+            Space::Other(_) => {}
+        }
+    }
+    if some_sparse {
+        request = request.sparse_vectors_config(sparse);
+    }
+    // A single default vector has a form of its own, which older clients understand too.
+    let config = match dense.map.remove("") {
+        Some(params) if dense.map.is_empty() => Some(Config::Params(params)),
+        Some(params) => {
+            dense.map.insert(String::new(), params);
+            Some(Config::ParamsMap(dense))
+        }
+        None if dense.map.is_empty() => None,
+        None => Some(Config::ParamsMap(dense)),
+    };
+    match config {
+        Some(config) => request.vectors_config(VectorsConfig { config: Some(config) }),
+        None => request,
+    }
+}
+
+fn spaces(info: &CollectionInfo) -> Spaces {
+    let Some(params) = info.config.as_ref().and_then(|config| config.params.as_ref()) else {
+        return Spaces::default();
+    };
+    let mut spaces = Spaces::default();
+    match params.vectors_config.as_ref().and_then(|vectors| vectors.config.as_ref()) {
+        Some(Config::Params(params)) => drop(spaces.0.insert(String::new(), space(params))),
+        Some(Config::ParamsMap(named)) => {
+            spaces.0.extend(named.map.iter().map(|(name, params)| (name.clone(), space(params))));
+        }
+        None => {}
+    }
+    let sparse = params.sparse_vectors_config.iter().flat_map(|config| config.map.keys());
+    spaces.0.extend(sparse.map(|name| (name.clone(), Space::Sparse)));
+    spaces
+}
+
+fn space(params: &VectorParams) -> Space {
+    let distance = match params.distance() {
+        Metric::Cosine => Distance::Cosine,
+        Metric::Dot => Distance::Dot,
+        Metric::Euclid => Distance::Euclid,
+        other @ (Metric::Manhattan | Metric::UnknownDistance) => {
+            return Space::Other(format!("compared by {}", other.as_str_name()));
+        }
+    };
+    if params.multivector_config.is_some() {
+        return Space::Other("a multivector".to_owned());
+    }
+    Space::Dense { dimension: usize::try_from(params.size).unwrap_or(usize::MAX), distance }
+}
+
+fn metric(distance: Distance) -> Metric {
+    match distance {
+        Distance::Cosine => Metric::Cosine,
+        Distance::Dot => Metric::Dot,
+        Distance::Euclid => Metric::Euclid,
+    }
+}

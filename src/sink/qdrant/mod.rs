@@ -1,0 +1,145 @@
+//! `QdrantSink`: points into a collection of a Qdrant server, over gRPC.
+//!
+//! Qdrant has no transactions, so delivery is at least once; all writes are repeatable and wait until the server has
+//! applied them.
+
+mod collection;
+mod fault;
+mod request;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use qdrant_client::qdrant::{PointId, QueryPointsBuilder, ScrollPointsBuilder, UpdateBatchPointsBuilder, UpdateStatus};
+use qdrant_client::{Payload, Qdrant};
+
+use self::fault::Peer;
+use self::request::{Merge, Operations, Phase, Request};
+use super::spaces::Spaces;
+use super::{Delivery, Hit, Query, Sink, WriteSet, stored};
+use crate::config::model::{self, Distance};
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Position;
+
+/// Requests in flight at once. Qdrant applies the writes of a shard one after the other, so more would only queue.
+const CONCURRENCY: usize = 4;
+
+/// Points read at once to merge payloads.
+const PAGE: u32 = 256;
+
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A sink on one collection.
+pub struct QdrantSink {
+    client: Qdrant,
+    peer: Peer,
+    spaces: Spaces,
+}
+
+impl QdrantSink {
+    /// Connects, and makes or checks the collection.
+    pub async fn open(config: &model::QdrantSink) -> Result<Self> {
+        let wanted = config.create.as_ref().map(Spaces::wanted).transpose()?;
+        let peer = Peer::new(&config.url, &config.collection)?;
+        let client = Qdrant::from_url(&config.url)
+            .timeout(config.timeout.0)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .api_key(config.api_key.as_ref().map(|key| key.expose().to_owned()))
+            .skip_compatibility_check() // it prints to standard output, which may be a sink
+            .build()
+            .map_err(|error| peer.error(error))?;
+        let spaces = collection::ensure(&client, &peer, wanted).await?;
+        Ok(Self { client, peer, spaces })
+    }
+
+    /// Sends the requests of one phase, and waits for all of them even if one fails: what is sent again later must
+    /// not meet a straggler.
+    async fn run(&self, phase: Phase) -> Result<()> {
+        let results: Vec<Result<()>> =
+            stream::iter(phase).map(|request| self.send(request)).buffer_unordered(CONCURRENCY).collect().await;
+        results.into_iter().collect()
+    }
+
+    async fn send(&self, request: Request) -> Result<()> {
+        match request {
+            Request::Update(operations) => self.update(operations).await,
+            Request::Merge(merge) => self.merge(merge).await,
+        }
+    }
+
+    async fn merge(&self, merge: Merge) -> Result<()> {
+        let mut offset = None;
+        loop {
+            let mut request = ScrollPointsBuilder::new(self.peer.collection())
+                .filter(merge.filter.clone())
+                .limit(PAGE)
+                .with_payload(true)
+                .with_vectors(false);
+            if let Some(offset) = offset {
+                request = request.offset::<PointId>(offset);
+            }
+            let page = self.client.scroll(request).await.map_err(|error| self.peer.error(error))?;
+            let operations = merge.operations(page.result);
+            if !operations.is_empty() {
+                self.update(operations).await?;
+            }
+            offset = page.next_page_offset;
+            if offset.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn update(&self, operations: Operations) -> Result<()> {
+        let request = UpdateBatchPointsBuilder::new(self.peer.collection(), operations).wait(true);
+        let response = self.client.update_points_batch(request).await.map_err(|error| self.peer.error(error))?;
+        for result in response.result {
+            // Acknowledged is in the server's log, and so as durable and as ordered as Completed.
+            if !matches!(result.status(), UpdateStatus::Completed | UpdateStatus::Acknowledged) {
+                return Err(Error::new(Fault::Transient, format!("{} did not finish a write in time", self.peer)));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sink for QdrantSink {
+    async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
+        Ok(None)
+    }
+
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
+        delivery.only_commands()?;
+        // All of it is checked before any of it is sent.
+        let phases = request::phases(&WriteSet::coalesce(&delivery.commands), &self.spaces)?;
+        for phase in phases {
+            self.run(phase).await?;
+        }
+        Ok(())
+    }
+
+    async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>> {
+        let distance = self.spaces.searchable(query)?;
+        let mut request = QueryPointsBuilder::new(self.peer.collection())
+            .query(query.values.to_vec())
+            .limit(query.limit as u64)
+            .with_payload(true);
+        if !query.vector.is_empty() {
+            request = request.using(query.vector);
+        }
+        let found = self.client.query(request).await.map_err(|error| self.peer.error(error))?.result;
+        let hits = found.into_iter().filter_map(|point| {
+            let id = request::host_id(point.id?)?;
+            let score = if distance == Distance::Euclid { -point.score } else { point.score };
+            Some(stored::hit(id, score, Payload::from(point.payload).into()))
+        });
+        Ok(hits.collect())
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! `QdrantEdge`: points in a folder, with Qdrant's engine inside the host.
+
+mod engine;
+mod lock;
+mod operation;
+mod serve;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use self::engine::Engine;
+use self::lock::{Lock, Role};
+use self::serve::Server;
+use super::spaces::Spaces;
+use super::{Delivery, Hit, Query, Sink, WriteSet, blocking};
+use crate::config::model;
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Position;
+
+/// How long writes must pause before the optimizer takes its turn; they wait for it while it runs.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Commands after which the optimizer takes its turn without a pause: what is not indexed yet is searched one by one.
+const MAX_UNOPTIMIZED: usize = 50_000;
+
+/// How long `close` waits for the optimizer. After that it goes on by itself, and holds the folder until it is done.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a search waits for a folder that another search has, or a pipeline that is starting.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A sink that holds its folder, and answers searches of other processes for as long as it is open.
+pub struct QdrantEdge {
+    engine: Arc<Engine>,
+    server: Server,
+    optimizer: Optimizer,
+}
+
+impl QdrantEdge {
+    /// Opens the folder, or makes it. Refused while another pipeline has it open.
+    pub async fn open(config: &model::QdrantEdgeSink) -> Result<Self> {
+        let wanted = Spaces::wanted(&config.create)?;
+        let path = config.path.clone();
+        let open = move || {
+            fs::create_dir_all(&path).map_err(|error| {
+                Error::new(Fault::Environment, format!("folder `{}` cannot be made", path.display()))
+                    .because(error)
+                    .help("its parent must be writable for the host; or change the sink's `path`")
+            })?;
+            Engine::start(&path, Lock::take(&path)?, Some(&wanted)).map(Arc::new)
+        };
+        let engine = blocking::run(open).await?;
+        let server = Server::start(&config.path, Arc::clone(&engine))?;
+        let optimizer = Optimizer::start(Arc::clone(&engine))?;
+        Ok(Self { engine, server, optimizer })
+    }
+}
+
+#[async_trait]
+impl Sink for QdrantEdge {
+    async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
+        Ok(None)
+    }
+
+    async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
+        delivery.only_commands()?;
+        let steps = operation::steps(&WriteSet::coalesce(&delivery.commands), self.engine.spaces())?;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let engine = Arc::clone(&self.engine);
+        blocking::run(move || engine.write(steps)).await?;
+        self.optimizer.wrote(delivery.commands.len());
+        Ok(())
+    }
+
+    async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>> {
+        search_in(Arc::clone(&self.engine), query).await
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        let Self { engine, server, optimizer } = *self;
+        drop(server);
+        blocking::run(move || {
+            if optimizer.stop() {
+                engine.close();
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The nearest points in a folder: from the pipeline that holds it, or from its files if none does.
+pub async fn search(path: &Path, query: &Query<'_>) -> Result<Vec<Hit>> {
+    if !Engine::exists(path) {
+        return Err(Error::new(Fault::Environment, format!("there are no points in folder `{}`", path.display()))
+            .help("start the pipeline first, and search from the same working directory: `pgstream-host run <file>`"));
+    }
+    let start = Instant::now();
+    while start.elapsed() < SEARCH_PATIENCE {
+        if let Some(hits) = serve::ask(path, query).await? {
+            return Ok(hits);
+        }
+        let folder = path.to_owned();
+        let open = move || {
+            let lock = Lock::try_take(&folder, Role::Search)?;
+            lock.map(|lock| Engine::start(&folder, lock, None)).transpose()
+        };
+        if let Some(engine) = blocking::run(open).await? {
+            return search_in(Arc::new(engine), query).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(Error::new(Fault::Environment, format!("folder `{}` is in use, and nobody there answers", path.display()))
+        .help("try again; if it stays so, restart the pipeline that writes the folder"))
+}
+
+async fn search_in(engine: Arc<Engine>, query: &Query<'_>) -> Result<Vec<Hit>> {
+    let (vector, values, limit) = (query.vector.to_owned(), query.values.to_vec(), query.limit);
+    blocking::run(move || engine.search(&Query { vector: &vector, values: &values, limit })).await
+}
+
+/// The thread that builds the engine's graphs between writes.
+struct Optimizer {
+    /// Commands written since its last turn.
+    pending: Arc<AtomicUsize>,
+    news: mpsc::SyncSender<()>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Optimizer {
+    fn start(engine: Arc<Engine>) -> Result<Self> {
+        let pending = Arc::new(AtomicUsize::new(0));
+        let (news, heard) = mpsc::sync_channel(1);
+        let (end, ended) = mpsc::sync_channel(1);
+        let count = Arc::clone(&pending);
+        let run = move || {
+            optimize(&engine, &count, &heard);
+            drop(engine);
+            let _ = end.send(()); // nobody waits any more
+        };
+        std::thread::Builder::new().name("edge-optimizer".to_owned()).spawn(run).map_err(|error| {
+            Error::new(Fault::Environment, "no thread for the optimizer of a `qdrant-edge` sink can be started")
+                .because(error)
+        })?;
+        Ok(Self { pending, news, ended })
+    }
+
+    fn wrote(&self, commands: usize) {
+        self.pending.fetch_add(commands, Ordering::Relaxed);
+        let _ = self.news.try_send(()); // full: it will hear; gone: it has said why
+    }
+
+    /// Whether it has stopped.
+    fn stop(self) -> bool {
+        drop(self.news);
+        let working = self.ended.recv_timeout(CLOSE_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+        if working {
+            tracing::info!("the optimizer still works; it can be killed at any time");
+        }
+        !working
+    }
+}
+
+fn optimize(engine: &Engine, pending: &AtomicUsize, news: &mpsc::Receiver<()>) {
+    while news.recv().is_ok() {
+        while pending.load(Ordering::Relaxed) < MAX_UNOPTIMIZED {
+            match news.recv_timeout(QUIET) {
+                Ok(()) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => break,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        pending.store(0, Ordering::Relaxed);
+        if let Err(error) = engine.optimize() {
+            // Searches stay right, only slower.
+            tracing::warn!(error = error.report(), "the optimizer of a `qdrant-edge` sink failed");
+            return;
+        }
+    }
+}
