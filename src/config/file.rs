@@ -7,8 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 
 use super::diagnostic::Findings;
+use super::mistake::{nearest, one_of};
 use super::model::{Embedder, Sink, Source, Transform};
-use super::read::{nearest, one_of, read};
+use super::read::read;
 use super::yaml::{Entry, Id, Kind, Node};
 
 /// A pipeline: one source, its transforms, and the sinks that they feed.

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor,
-};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
 use super::diagnostic::Findings;
-use super::yaml::{Entry, Id, Kind, Node, Scalar};
+use super::mistake::{Flaw, Mistake, nearest};
+use super::repair::{collect_holes, dig_hole, insert_hole, remove_entry, remove_value};
+use super::yaml::{Entry, Id, Kind, Node};
 
 /// Reads `node`, which stands under the key numbered `key`. None if there is a problem in it, now or before; then
 /// every problem that could be found has been reported.
@@ -51,127 +51,6 @@ pub(super) fn read<T: DeserializeOwned>(node: &Node, key: Id, findings: &mut Fin
             }
         }
         collect_holes(&node, &mut holes);
-    }
-}
-
-/// The name among `names` that was probably meant.
-pub(super) fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let wrong = wrong.to_lowercase();
-    let measured = names.into_iter().map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name));
-    let (distance, name) = measured.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 2.max(name.len() / 3) && distance < name.len()).then_some(name)
-}
-
-/// `a`, `b`, `c`
-pub(super) fn quoted<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
-    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// "expected `a`" or "expected one of `a`, `b`"
-pub(super) fn one_of(names: &[&str]) -> String {
-    match names {
-        [] => "expected nothing here".to_owned(),
-        [name] => format!("expected `{name}`"),
-        _ => format!("expected one of {}", quoted(names.iter().copied())),
-    }
-}
-
-/// What is wrong with a node, in serde's terms.
-#[derive(Debug)]
-struct Mistake {
-    at: Option<Id>,
-    flaw: Flaw,
-}
-
-#[derive(Debug)]
-enum Flaw {
-    UnknownField { name: String, expected: &'static [&'static str] },
-    UnknownVariant { expected: &'static [&'static str] },
-    MissingField(&'static str),
-    Other { message: String, help: String },
-}
-
-impl Mistake {
-    fn other(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { at: None, flaw: Flaw::Other { message: message.into(), help: help.into() } }
-    }
-
-    /// The innermost node that is told of counts.
-    fn at(mut self, id: Id) -> Self {
-        self.at.get_or_insert(id);
-        self
-    }
-
-    fn report(&self, at: Id, root: &Node, findings: &mut Findings<'_>) {
-        let did_you_mean = |name: &str, expected: &'static [&'static str]| {
-            nearest(name, expected.iter().copied()).map_or(String::new(), |name| format!("did you mean `{name}`?"))
-        };
-        match &self.flaw {
-            Flaw::UnknownField { name, expected } => {
-                let message = format!("unknown field `{name}`, {}", one_of(expected));
-                findings.at(at, message, did_you_mean(name, expected));
-            }
-            Flaw::UnknownVariant { expected } => {
-                let scalar = find(root, at).and_then(scalar_of).filter(|scalar| !scalar.hidden);
-                let help = scalar.map_or(String::new(), |scalar| did_you_mean(&scalar.text, expected));
-                let found = scalar.map_or(String::new(), |scalar| format!("unknown value `{}`, ", scalar.text));
-                findings.at(at, found + &one_of(expected), help);
-            }
-            Flaw::MissingField(name) => {
-                // A block's first key says less about where the field belongs than the key that the block is under.
-                let at = key_of(root, at).unwrap_or(at);
-                let example = if *name == "version" { "1" } else { "…" };
-                findings.at(at, format!("missing field `{name}`"), format!("add `{name}: {example}`"));
-            }
-            Flaw::Other { message, help } => {
-                let bare = find(root, at).and_then(scalar_of).filter(|scalar| !scalar.textual && !scalar.hidden);
-                let help = match bare.map(|scalar| &scalar.text) {
-                    Some(number) if message.starts_with("expected a size") => {
-                        format!("write `{number}MiB` or `{number}B`")
-                    }
-                    Some(number) if message.starts_with("expected a time") => {
-                        format!("write `{number}ms` or `{number}s`")
-                    }
-                    _ => help.clone(),
-                };
-                findings.at(at, message.clone(), help);
-            }
-        }
-    }
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.flaw)
-    }
-}
-
-impl std::error::Error for Mistake {}
-
-impl de::Error for Mistake {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::other(message.to_string(), "")
-    }
-
-    /// Without what was found, which may come from an environment variable.
-    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::other(format!("expected {expected}"), "")
-    }
-
-    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::other(format!("expected {expected}"), "")
-    }
-
-    fn unknown_field(name: &str, expected: &'static [&'static str]) -> Self {
-        Self { at: None, flaw: Flaw::UnknownField { name: name.to_owned(), expected } }
-    }
-
-    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self { at: None, flaw: Flaw::UnknownVariant { expected } }
-    }
-
-    fn missing_field(name: &'static str) -> Self {
-        Self { at: None, flaw: Flaw::MissingField(name) }
     }
 }
 
@@ -415,86 +294,4 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
             None => Err(Mistake::other("a value was read before its key", "")),
         }
     }
-}
-
-fn find(node: &Node, id: Id) -> Option<&Node> {
-    if node.id == id {
-        return Some(node);
-    }
-    let mut children = node.items().iter().chain(node.entries().iter().map(|entry| &entry.value));
-    children.find_map(|child| find(child, id))
-}
-
-fn find_mut(node: &mut Node, id: Id) -> Option<&mut Node> {
-    if node.id == id {
-        return Some(node);
-    }
-    match &mut node.kind {
-        Kind::List(items) => items.iter_mut().find_map(|item| find_mut(item, id)),
-        Kind::Map(entries) => entries.iter_mut().find_map(|entry| find_mut(&mut entry.value, id)),
-        _ => None,
-    }
-}
-
-fn key_of(node: &Node, value: Id) -> Option<Id> {
-    let own = node.entries().iter().find(|entry| entry.value.id == value).map(|entry| entry.id);
-    let mut children = node.items().iter().chain(node.entries().iter().map(|entry| &entry.value));
-    own.or_else(|| children.find_map(|child| key_of(child, value)))
-}
-
-fn scalar_of(node: &Node) -> Option<&Scalar> {
-    match &node.kind {
-        Kind::Scalar(scalar) => Some(scalar),
-        _ => None,
-    }
-}
-
-fn remove_entry(node: &mut Node, key: Id) {
-    match &mut node.kind {
-        Kind::Map(entries) => {
-            entries.retain(|entry| entry.id != key);
-            entries.iter_mut().for_each(|entry| remove_entry(&mut entry.value, key));
-        }
-        Kind::List(items) => items.iter_mut().for_each(|item| remove_entry(item, key)),
-        _ => {}
-    }
-}
-
-/// Removes the entry with this value and answers its key.
-fn remove_value(node: &mut Node, value: Id) -> Option<String> {
-    match &mut node.kind {
-        Kind::Map(entries) => match entries.iter().position(|entry| entry.value.id == value) {
-            Some(index) => Some(entries.remove(index).key),
-            None => entries.iter_mut().find_map(|entry| remove_value(&mut entry.value, value)),
-        },
-        Kind::List(items) => items.iter_mut().find_map(|item| remove_value(item, value)),
-        _ => None,
-    }
-}
-
-fn insert_hole(node: &mut Node, map: Id, name: &str) {
-    // No key of the text has this number, so that the hole's own mistakes are told apart from all others.
-    const NOWHERE: Id = Id::MAX;
-    match find_mut(node, map) {
-        Some(Node { kind: Kind::Map(entries), .. }) => {
-            let hole = Node { id: NOWHERE, kind: Kind::Hole };
-            entries.push(Entry { id: NOWHERE, key: name.to_owned(), value: hole });
-        }
-        _ => dig_hole(node, map),
-    }
-}
-
-fn dig_hole(node: &mut Node, at: Id) {
-    match find_mut(node, at) {
-        Some(found) => found.kind = Kind::Hole,
-        None => node.kind = Kind::Hole,
-    }
-}
-
-fn collect_holes(node: &Node, holes: &mut HashSet<Id>) {
-    if node.is_hole() {
-        holes.insert(node.id);
-    }
-    node.items().iter().for_each(|item| collect_holes(item, holes));
-    node.entries().iter().for_each(|entry| collect_holes(&entry.value, holes));
 }

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::diagnostic::Findings;
 use super::file::Component;
+use super::mistake::nearest;
 use super::model::{Embedder, Sink, Source, Transform};
-use super::read::nearest;
 use super::yaml::{Entry, Id, Kind, Node};
 
 /// The output of a transform that carries the events which its handler refused.

@@ -5,6 +5,10 @@ mod resolve;
 mod hash;
 
 mod openai;
+mod reply;
+mod retry;
+
+mod cached;
 
 use std::sync::Arc;
 
@@ -43,6 +47,6 @@ impl Vectors {
 pub fn open(name: &str, settings: &model::Embedder) -> Result<Arc<dyn Embedder>> {
     Ok(match settings {
         model::Embedder::Hash(settings) => Arc::new(hash::Hash::new(settings)),
-        model::Embedder::OpenAi(settings) => Arc::new(openai::OpenAi::new(name, settings)?),
+        model::Embedder::OpenAi(settings) => Arc::new(cached::Cached::new(openai::OpenAi::open(name, settings)?)),
     })
 }

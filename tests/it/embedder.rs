@@ -1,175 +1,371 @@
-//! The embedder `openai` against a real HTTP server that answers what the test says.
+//! Embedders over real HTTP, against a server that behaves as badly as a test asks it to.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pgstream_host::config::model::{Embedder as Settings, OpenAiEmbedder};
+use async_trait::async_trait;
+use indexmap::IndexMap;
+use pgstream_host::command::{Action, Command, Embedding, Point};
+use pgstream_host::config::model::{self, HashEmbedder, OpenAiEmbedder};
 use pgstream_host::config::{Secret, Span};
 use pgstream_host::embedder::{self, Embedder, Vectors};
-use pgstream_host::error::Fault;
-use serde_json::{Value as Json, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use pgstream_host::error::{Error, Fault, Result};
+use pgstream_host::lsn::Position;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-#[tokio::test]
-async fn one_request_carries_many_texts_and_the_key() {
-    let provider = Provider::start([]).await;
-    let vectors = provider.embedder(10, None).embed(&["a", "bb", ""]).await.unwrap();
-    assert_eq!(vectors, Vectors { dimension: 2, data: vec![1.0, 0.5, 2.0, 0.5, 1.0, 0.5] });
-    let [(head, body)] = provider.requests().try_into().unwrap();
-    assert!(head.starts_with("POST /v1/embeddings HTTP/1.1"), "{head}");
-    assert!(head.to_lowercase().contains("authorization: bearer sk-secret"), "{head}");
-    assert_eq!(body, json!({ "model": "m", "input": ["a", "bb", " "], "encoding_format": "float" }));
+const KEY: &str = "sk-test-0123456789";
+
+/// How a request is answered.
+#[derive(Clone)]
+enum Answer {
+    /// As it should be: each vector is the text's length, then its first byte, then 1.
+    Good,
+    /// A status, further headers, and a body.
+    Raw(&'static str, &'static str, String),
+    /// The connection is closed in the middle of a good answer.
+    CutOff,
+    /// Nothing comes back until the client gives up.
+    Never,
 }
 
-#[tokio::test]
-async fn many_requests_keep_the_order_of_the_texts() {
-    let provider = Provider::start([]).await;
-    let texts: Vec<String> = (1..=25).map(|n| "x".repeat(n)).collect();
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let vectors = provider.embedder(2, None).embed(&texts).await.unwrap();
-    let lengths: Vec<f32> = vectors.rows().map(|row| row[0]).collect();
-    assert_eq!(lengths, (1..=25).map(|n| n as f32).collect::<Vec<_>>());
-    assert_eq!(provider.requests().len(), 13);
-}
-
-#[tokio::test]
-async fn rows_that_come_in_another_order_are_sorted_and_an_index_may_be_missing() {
-    let shuffled = json!({ "data": [{ "index": 1, "embedding": [2.0] }, { "index": 0, "embedding": [1.0] }] });
-    let plain = json!({ "data": [{ "embedding": [3.0] }, { "embedding": [4.0] }] });
-    let provider = Provider::start([ok(&shuffled), ok(&plain)]).await;
-    let embedder = provider.embedder(10, None);
-    assert_eq!(embedder.embed(&["a", "b"]).await.unwrap().data, [1.0, 2.0]);
-    assert_eq!(embedder.embed(&["a", "b"]).await.unwrap().data, [3.0, 4.0]);
-}
-
-#[tokio::test]
-async fn what_may_pass_is_asked_again() {
-    let short = json!({ "data": [] });
-    let provider = Provider::start([
-        "HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n".into(),
-        "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n".into(),
-        ok(&short),
-        "HTTP/1.1 200 OK\r\ncontent-length: 50\r\nconnection: close\r\n\r\n{\"data\": [".into(),
-        ok(&json!({ "data": [{ "index": 0, "embedding": ["not a number"] }] })),
-    ])
-    .await;
-    let vectors = provider.embedder(10, None).embed(&["abc"]).await.unwrap();
-    assert_eq!(vectors.data, [3.0, 0.5]);
-    assert_eq!(provider.requests().len(), 6);
-}
-
-#[tokio::test]
-async fn what_will_not_pass_is_said_at_once_without_key_or_text() {
-    let refusals = [
-        (401, Fault::Config, "api_key"),
-        (404, Fault::Config, "has the model `m`"),
-        (400, Fault::Data, "smaller chunks"),
-    ];
-    for (status, fault, help) in refusals {
-        let body = json!({ "error": { "message": "no such thing" } }).to_string();
-        let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        let provider = Provider::start([answer]).await;
-        let error = provider.embedder(10, None).embed(&["private text"]).await.unwrap_err();
-        let report = error.report();
-        assert_eq!(error.fault(), fault, "{report}");
-        assert!(report.contains("embedder `small` refused") && report.contains("caused by: no such thing"), "{report}");
-        assert!(report.contains(help), "{report}");
-        assert!(!report.contains("sk-secret") && !report.contains("private text"), "{report}");
-        assert_eq!(provider.requests().len(), 1);
-    }
-}
-
-#[tokio::test]
-async fn a_model_that_ignores_the_dimension_is_found_out() {
-    let provider = Provider::start([]).await;
-    let error = provider.embedder(10, Some(384)).embed(&["a"]).await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Config);
-    assert_eq!(error.to_string(), "embedder `small` answered vectors of length 2, not 384");
-    assert!(error.advice().unwrap().contains("`dimension: 2`"));
-}
-
-/// A full HTTP answer with `body`.
-fn ok(body: &Json) -> String {
-    let body = body.to_string();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-}
-
-/// An embeddings server on a loopback port. It gives the answers that it was told to give, then proper ones: for
-/// each text its length and one half.
-struct Provider {
+/// A server that answers with its script, then well.
+struct Server {
     url: String,
-    state: Arc<Mutex<State>>,
+    seen: Arc<Mutex<Vec<Request>>>,
+    most_at_once: Arc<AtomicUsize>,
 }
 
-#[derive(Default)]
-struct State {
-    answers: VecDeque<String>,
-    requests: Vec<(String, Json)>,
+#[derive(Clone, Debug)]
+struct Request {
+    head: String,
+    body: Value,
 }
 
-impl Provider {
-    async fn start(answers: impl IntoIterator<Item = String>) -> Self {
+impl Server {
+    async fn start(script: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/", listener.local_addr().unwrap());
-        let state = Arc::new(Mutex::new(State { answers: answers.into_iter().collect(), requests: Vec::new() }));
-        let shared = Arc::clone(&state);
+        let script = Arc::new(Mutex::new(VecDeque::from(script)));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (now, most_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let server = Self { url, seen: Arc::clone(&seen), most_at_once: Arc::clone(&most_at_once) };
         tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, Arc::clone(&shared)));
+            while let Ok((stream, _)) = listener.accept().await {
+                let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
+                let (now, most) = (Arc::clone(&now), Arc::clone(&most_at_once));
+                tokio::spawn(async move { serve(stream, &script, &seen, (&now, &most)).await });
             }
         });
-        Self { url, state }
+        server
     }
 
-    fn embedder(&self, max_texts: usize, dimension: Option<usize>) -> Arc<dyn Embedder> {
-        let settings = OpenAiEmbedder {
+    fn seen(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn settings(&self) -> OpenAiEmbedder {
+        OpenAiEmbedder {
             url: self.url.clone(),
-            model: "m".into(),
-            api_key: Some(Secret::new("sk-secret")),
-            dimension,
-            max_texts,
-            concurrency: 3,
-            timeout: Span(Duration::from_secs(30)),
-        };
-        embedder::open("small", &Settings::OpenAi(settings)).unwrap()
+            model: "test-model".to_owned(),
+            api_key: Some(Secret::new(KEY)),
+            dimension: None,
+            max_texts: 128,
+            concurrency: 4,
+            timeout: Span(Duration::from_secs(60)),
+        }
     }
 
-    fn requests(&self) -> Vec<(String, Json)> {
-        self.state.lock().unwrap().requests.clone()
+    fn embedder(&self) -> Arc<dyn Embedder> {
+        open(self.settings())
     }
 }
 
-async fn serve(socket: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
-    let mut socket = BufReader::new(socket);
-    loop {
-        let (mut head, mut length) = (String::new(), 0);
-        loop {
-            let start = head.len();
-            socket.read_line(&mut head).await.ok().filter(|read| *read > 0)?;
-            let line = head[start..].trim().to_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
+fn open(settings: OpenAiEmbedder) -> Arc<dyn Embedder> {
+    embedder::open("small", &model::Embedder::OpenAi(settings)).unwrap()
+}
+
+/// One request per connection, which is all that HTTP asks of a server.
+async fn serve(
+    mut stream: TcpStream,
+    script: &Mutex<VecDeque<Answer>>,
+    seen: &Mutex<Vec<Request>>,
+    (now, most_at_once): (&AtomicUsize, &AtomicUsize),
+) {
+    let Some(request) = read(&mut stream).await else { return };
+    most_at_once.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    tokio::task::yield_now().await; // lets another request in, if the client sends one
+    now.fetch_sub(1, Ordering::SeqCst);
+    seen.lock().unwrap().push(request.clone());
+    let answer = script.lock().unwrap().pop_front().unwrap_or(Answer::Good);
+    let good = good(&request.body).to_string();
+    let (status, headers, body) = match answer {
+        Answer::Good => ("200 OK", "", good),
+        Answer::Raw(status, headers, body) => (status, headers, body),
+        Answer::CutOff => {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", good.len());
+            let _ = stream.write_all((head + &good[..good.len() / 2]).as_bytes()).await;
+            return;
         }
-        let mut body = vec![0; length];
-        socket.read_exact(&mut body).await.ok()?;
-        let body: Json = serde_json::from_slice(&body).unwrap();
-        let answer = {
-            let mut state = state.lock().unwrap();
-            let texts = body["input"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().len());
-            let rows = texts.enumerate().map(|(index, length)| json!({ "index": index, "embedding": [length, 0.5] }));
-            let proper = ok(&json!({ "data": rows.collect::<Vec<_>>() }));
-            state.requests.push((head, body));
-            state.answers.pop_front().unwrap_or(proper)
-        };
-        socket.write_all(answer.as_bytes()).await.ok()?;
-        if answer.contains("connection: close") {
+        Answer::Never => {
+            let _ = stream.read(&mut [0; 1]).await;
+            return;
+        }
+    };
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n");
+    let _ = stream.write_all((head + &body).as_bytes()).await;
+}
+
+async fn read(stream: &mut TcpStream) -> Option<Request> {
+    let mut bytes = Vec::new();
+    loop {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
         }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let head = head.to_lowercase();
+        let length: usize = head.split("content-length: ").nth(1)?.lines().next()?.parse().ok()?;
+        if body.len() >= length {
+            return Some(Request { head, body: serde_json::from_str(body).ok()? });
+        }
     }
+}
+
+fn vector(text: &str) -> Vec<f32> {
+    vec![text.len() as f32, f32::from(text.bytes().next().unwrap_or_default()), 1.0]
+}
+
+/// In reverse, as the protocol allows.
+fn good(request: &Value) -> Value {
+    let texts = request["input"].as_array().unwrap().iter().map(|text| text.as_str().unwrap());
+    let data = texts.enumerate().map(|(index, text)| json!({ "index": index, "embedding": vector(text) }));
+    json!({ "data": data.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>() })
+}
+
+fn raw(status: &'static str, body: Value) -> Answer {
+    Answer::Raw(status, "", body.to_string())
+}
+
+fn refusal(message: &str) -> Value {
+    json!({ "error": { "message": message } })
+}
+
+async fn fails(script: Vec<Answer>, texts: &[&str]) -> Error {
+    let server = Server::start(script).await;
+    let error = server.embedder().embed(texts).await.unwrap_err();
+    let report = format!("{error:?}");
+    assert!(report.contains("embedder `small`"), "{report}");
+    assert!(!report.contains(KEY) && !report.contains("a row's value"), "{report}");
+    error
+}
+
+#[tokio::test]
+async fn many_texts_are_one_request_and_come_back_in_order() {
+    let server = Server::start(vec![]).await;
+    let vectors = server.embedder().embed(&["b", "aaa", "cc"]).await.unwrap();
+    assert_eq!(vectors.rows().collect::<Vec<_>>(), [&vector("b")[..], &vector("aaa"), &vector("cc")]);
+    let seen = server.seen();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].head.starts_with("post /v1/embeddings "), "{}", seen[0].head);
+    assert!(seen[0].head.contains(&format!("authorization: bearer {KEY}")));
+    assert_eq!(seen[0].body, json!({ "model": "test-model", "input": ["b", "aaa", "cc"], "encoding_format": "float" }));
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_request_becomes_several_at_once_but_not_too_many() {
+    let server = Server::start(vec![]).await;
+    let embedder = open(OpenAiEmbedder { max_texts: 3, concurrency: 2, ..server.settings() });
+    let texts: Vec<String> = (0..50).map(|number| format!("{}{number}", "x".repeat(number))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let vectors = embedder.embed(&texts).await.unwrap();
+    assert!(vectors.rows().zip(&texts).all(|(row, text)| row == vector(text)));
+    assert_eq!(server.seen().len(), 17);
+    assert!(server.seen().iter().all(|request| request.body["input"].as_array().unwrap().len() <= 3));
+    assert!(server.most_at_once.load(Ordering::SeqCst) <= 2);
+}
+
+#[tokio::test]
+async fn what_passes_is_tried_again() {
+    let script = vec![
+        Answer::Raw("429 Too Many Requests", "retry-after: 0\r\n", refusal("slow down").to_string()),
+        raw("500 Internal Server Error", refusal("oops")),
+        raw("503 Service Unavailable", Value::Null),
+        Answer::CutOff,
+        Answer::Raw("200 OK", "", "{\"data\": [".to_owned()),
+    ];
+    let server = Server::start(script).await;
+    let vectors = server.embedder().embed(&["text"]).await.unwrap();
+    assert_eq!(vectors.data, vector("text"));
+    assert_eq!(server.seen().len(), 6);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_asked_again() {
+    let server = Server::start(vec![Answer::Never]).await;
+    let embedder = open(OpenAiEmbedder { timeout: Span(Duration::from_millis(500)), ..server.settings() });
+    assert_eq!(embedder.embed(&["text"]).await.unwrap().data, vector("text"));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_more_than_patience_is_left_to_the_pipeline() {
+    for header in ["retry-after: 3600\r\n", "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n"] {
+        let script =
+            vec![Answer::Raw("429 Too Many Requests", header, refusal("a row's value is too much").to_string())];
+        let error = fails(script, &["a row's value"]).await;
+        assert_eq!(error.fault(), Fault::Transient, "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_pass_stops_at_once_and_says_what_to_do() {
+    for (status, fault, help) in [
+        ("400 Bad Request", Fault::Data, "smaller chunks"),
+        ("401 Unauthorized", Fault::Config, "`api_key`"),
+        ("403 Forbidden", Fault::Config, "`api_key`"),
+        ("404 Not Found", Fault::Config, "`test-model`"),
+        ("307 Temporary Redirect", Fault::Config, "`url` redirects"),
+    ] {
+        let body = refusal(&format!("no: {KEY} \u{1b}[31m"));
+        let error = fails(vec![raw(status, body)], &["text"]).await;
+        assert_eq!(error.fault(), fault, "{error:?}");
+        assert!(error.advice().unwrap().contains(help), "{error:?}");
+        assert!(error.report().contains("caused by: no: … [31m"), "{error:?}");
+    }
+    let quota = json!({ "error": { "message": "pay", "code": "insufficient_quota" } });
+    let error = fails(vec![raw("429 Too Many Requests", quota)], &["text"]).await;
+    assert_eq!(error.fault(), Fault::Environment, "{error:?}");
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_right_are_refused() {
+    let answer = |data: Value| vec![raw("200 OK", json!({ "data": data }))];
+    for (script, cause) in [
+        (answer(json!([{ "embedding": [1] }])), "2 texts were sent and 1 vectors came back"),
+        (answer(json!([{ "embedding": [1] }, { "embedding": [1, 2] }])), "vectors of 1 and of 2 numbers"),
+        (answer(json!([{ "embedding": [1] }, { "embedding": [null] }])), "not finite"),
+        (vec![Answer::Raw("200 OK", "", "<html>".to_owned()); 3], "not the JSON of embeddings"),
+    ] {
+        let error = fails(script, &["a row's value", "other"]).await;
+        assert_eq!(error.fault(), Fault::Environment, "{error:?}");
+        assert!(error.report().contains(cause), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_length_of_vectors_is_that_asked_for_and_never_changes() {
+    let server = Server::start(vec![]).await;
+    let error = open(OpenAiEmbedder { dimension: Some(8), ..server.settings() }).embed(&["a"]).await.unwrap_err();
+    assert_eq!(server.seen()[0].body["dimensions"], 8);
+    assert_eq!(error.to_string(), "model `test-model` gives vectors of 3 numbers, 8 were asked for");
+
+    let one = json!({ "data": [{ "embedding": [1] }] });
+    let server = Server::start(vec![Answer::Good, raw("200 OK", one)]).await;
+    let embedder = server.embedder();
+    embedder.embed(&["a"]).await.unwrap();
+    let error = embedder.embed(&["b"]).await.unwrap_err();
+    assert_eq!(error.to_string(), "model `test-model` gave vectors of 3 numbers before, and of 1 now");
+}
+
+#[tokio::test]
+async fn empty_texts_get_a_vector_and_known_ones_are_not_paid_for_twice() {
+    let server = Server::start(vec![]).await;
+    let embedder = server.embedder();
+    assert_eq!(embedder.embed(&["", "a"]).await.unwrap().rows().len(), 2);
+    assert_eq!(embedder.embed(&["a", ""]).await.unwrap().rows().next(), Some(&vector("a")[..]));
+    let seen = server.seen();
+    assert_eq!((seen.len(), &seen[0].body["input"]), (1, &json!([".", "a"])));
+}
+
+#[tokio::test]
+async fn a_key_that_no_header_can_hold_is_a_mistake_in_the_configuration() {
+    let server = Server::start(vec![]).await;
+    let settings = OpenAiEmbedder { api_key: Some(Secret::new("secret\nkey")), ..server.settings() };
+    let error = embedder::open("small", &model::Embedder::OpenAi(settings)).err().unwrap();
+    assert_eq!(error.fault(), Fault::Config);
+    assert!(!format!("{error:?}").contains("secret"));
+}
+
+/// Answers one number, and counts calls and texts.
+struct Constant(f32, Arc<Mutex<Vec<usize>>>);
+
+#[async_trait]
+impl Embedder for Constant {
+    async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
+        self.1.lock().unwrap().push(texts.len());
+        if texts.contains(&"fail") {
+            return Err(Error::new(Fault::Transient, "as asked"));
+        }
+        Ok(Vectors { dimension: 2, data: texts.iter().flat_map(|text| [self.0, text.len() as f32]).collect() })
+    }
+}
+
+fn point(id: &str, embeddings: &[(&str, Embedding)]) -> Point {
+    let embeddings = embeddings.iter().map(|(name, embedding)| ((*name).to_owned(), embedding.clone())).collect();
+    Point { id: id.to_owned(), embeddings, payload: "{}".to_owned() }
+}
+
+fn text(text: &str) -> Embedding {
+    Embedding::Text(text.to_owned())
+}
+
+#[tokio::test]
+async fn texts_become_vectors_by_the_embedder_of_their_vector_else_the_first() {
+    let (first_calls, title_calls) = (Arc::default(), Arc::default());
+    let embedders: IndexMap<String, Arc<dyn Embedder>> = IndexMap::from([
+        ("first".to_owned(), Arc::new(Constant(1.0, Arc::clone(&first_calls))) as Arc<dyn Embedder>),
+        ("title".to_owned(), Arc::new(Constant(2.0, Arc::clone(&title_calls)))),
+    ]);
+    let command = |action| Command { position: Position::default(), action };
+    let given = Embedding::Dense(vec![9.0]);
+    let replace = vec![point("b", &[("title", text("aaa")), ("body", text("aaa"))]), point("c", &[("", text("a"))])];
+    let mut commands = [
+        command(Action::Upsert(point("a", &[("", text("a")), ("given", given.clone())]))),
+        command(Action::Delete { id: "x".to_owned() }),
+        command(Action::Replace { group: "g".to_owned(), points: replace }),
+    ];
+    let mut failing = commands.clone();
+    embedder::resolve(&mut commands, &embedders).await.unwrap();
+
+    let dense = |values: [f32; 2]| Embedding::Dense(values.to_vec());
+    assert_eq!(commands[0].points()[0], point("a", &[("", dense([1.0, 1.0])), ("given", given)]));
+    let expected = [
+        point("b", &[("title", dense([2.0, 3.0])), ("body", dense([1.0, 3.0]))]),
+        point("c", &[("", dense([1.0, 1.0]))]),
+    ];
+    assert_eq!(commands[2].points(), expected);
+    assert_eq!((first_calls.lock().unwrap().clone(), title_calls.lock().unwrap().clone()), (vec![2], vec![1]));
+
+    failing[0].points_mut()[0].embeddings.push(("title".to_owned(), text("fail")));
+    let before = failing.clone();
+    embedder::resolve(&mut failing, &embedders).await.unwrap_err();
+    assert_eq!(failing, before, "a batch that failed can be tried again");
+}
+
+#[tokio::test]
+async fn text_without_an_embedder_says_what_to_add() {
+    let action = Action::Upsert(point("a", &[("title", text("a row's value"))]));
+    let mut commands = [Command { position: Position::default(), action }];
+    let error = embedder::resolve(&mut commands, &IndexMap::new()).await.unwrap_err();
+    assert_eq!(
+        error.report(),
+        "error: the handler answered text for vector `title`, and its transform has no embedder\n  \
+         help: name one in the pipeline file:\n        \
+         embedders:\n          offline: { type: hash, dimension: 384 }\n        \
+         and in the transform: `embedders: [offline]`\n"
+    );
+    embedder::resolve(&mut [], &IndexMap::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_hash_embedder_needs_nothing() {
+    let hash = embedder::open("offline", &model::Embedder::Hash(HashEmbedder { dimension: 16 })).unwrap();
+    let vectors = hash.embed(&["one", "", "one"]).await.unwrap();
+    let rows: Vec<_> = vectors.rows().collect();
+    assert_eq!((rows.len(), vectors.dimension), (3, 16));
+    assert!(rows[0] == rows[2] && rows[0] != rows[1]);
 }
