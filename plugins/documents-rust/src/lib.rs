@@ -1,1 +1,108 @@
+//! Keeps the chunks of documents searchable: each row becomes a group of points, one for each piece of its text.
+//!
+//! | `config` | default | meaning |
+//! |---|---|---|
+//! | `text_column` | `content` | the text that is cut into chunks |
+//! | `title_column` | `title` | put before each chunk when it is embedded, if the table has it; empty for none |
+//! | `chunk_chars` | `1000` | characters of a chunk, at least 50 |
+//!
+//! The payload of a point is the row, with the chunk in place of the text, and the chunk's number as `chunk`.
+//!
+//! An UPDATE that leaves a large text alone only patches the payloads, and so pays for no embedding. If it changes the
+//! title, the vectors follow with the text's next change; with `REPLICA IDENTITY FULL` they follow at once.
 
+mod chunk;
+
+use std::rc::Rc;
+
+use pgstream_handler::{Error, Event, Operation, Out, Point, Result, Value, config, handler, text};
+
+use chunk::chunks;
+
+handler!(on_event);
+
+/// Makes of an event what the sink has to do.
+pub fn on_event(event: &Event, out: &mut Out) -> Result<()> {
+    let settings = Settings::read()?;
+    match event.operation() {
+        Operation::Insert | Operation::Update => keep(event, &settings, out),
+        Operation::Delete => out.delete_group(event.key()?),
+        Operation::Truncate => out.clear(),
+    }
+}
+
+fn keep(event: &Event, settings: &Settings, out: &mut Out) -> Result<()> {
+    let column = &*settings.text_column;
+    let key = event.key()?;
+    let Some(value) = event.row().get(column) else { return Err(settings.no_text_column(event)) };
+    let mut payload = event.row().to_json();
+    payload.remove(column);
+
+    match value {
+        Value::Null => return out.delete_group(key),
+        // The host makes an insert of an UPDATE that changes the key: the old group is gone, and so is the text.
+        Value::Unchanged if event.operation() == Operation::Insert => return Err(not_sent(event, column)),
+        Value::Unchanged => return out.patch_group(key, payload),
+        _ => {}
+    }
+    let title = settings.title(event)?;
+    let mut points = Vec::new();
+    for (number, chunk) in chunks(event.text(column)?, settings.chunk_chars).into_iter().enumerate() {
+        let embedded = if title.is_empty() { chunk.to_owned() } else { format!("{title}\n\n{chunk}") };
+        payload.insert(column.to_owned(), chunk.into());
+        payload.insert("chunk".to_owned(), number.into());
+        points.push(Point::new(format!("{key}#{number}"), text(embedded), &payload)?);
+    }
+    out.replace(key, points)
+}
+
+struct Settings {
+    text_column: Rc<str>,
+    title_column: Rc<str>,
+    chunk_chars: usize,
+}
+
+impl Settings {
+    fn read() -> Result<Self> {
+        let chunk_chars = match config("chunk_chars") {
+            None => 1000,
+            Some(text) => match text.parse() {
+                Ok(chars) if chars >= 50 => chars,
+                _ => return Err(Error::stop(format!("config `chunk_chars` is `{text}`, it must be a number from 50 on"))),
+            },
+        };
+        Ok(Self {
+            text_column: config("text_column").unwrap_or_else(|| "content".into()),
+            title_column: config("title_column").unwrap_or_else(|| "title".into()),
+            chunk_chars,
+        })
+    }
+
+    fn title<'a>(&self, event: &Event<'a>) -> Result<&'a str> {
+        match event.row().get(&self.title_column) {
+            None | Some(Value::Null) => Ok(""),
+            Some(Value::Unchanged) => Err(not_sent(event, &self.title_column)),
+            Some(_) => event.text(&self.title_column),
+        }
+    }
+
+    fn no_text_column(&self, event: &Event) -> Error {
+        let names: Vec<&str> = event.columns().iter().map(|column| column.name.as_str()).collect();
+        let (schema, table, column) = (event.schema(), event.table(), &self.text_column);
+        Error::stop(format!(
+            "`{schema}.{table}` has no column `{column}`: set `config.text_column` to one of {}",
+            names.join(", ")
+        ))
+    }
+}
+
+fn not_sent(event: &Event, column: &str) -> Error {
+    let (schema, table) = (event.schema(), event.table());
+    Error::reject(format!(
+        "Postgres did not send `{column}`, which is too large to be logged with each change: \
+         `ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL`, then update the row again"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,119 @@
+//! Write [pgstream-host](https://github.com/pgstream-host/pgstream-host) handlers in Rust.
+//!
+//! A handler is a function that is called with one event at a time and says what is to become of the vector store:
+//!
+//! ```
+//! use pgstream_handler::{Event, Operation, Out, Result, handler, json, text};
+//!
+//! fn on_event(event: &Event, out: &mut Out) -> Result<()> {
+//!     match event.operation() {
+//!         Operation::Insert | Operation::Update if event.unchanged("content") => {
+//!             out.patch(event.key()?, json!({ "title": event.row()["title"] }))
+//!         }
+//!         Operation::Insert | Operation::Update => out.upsert(
+//!             event.key()?,
+//!             text(event.text("content")?), // the host embeds it
+//!             json!({ "title": event.row()["title"] }),
+//!         ),
+//!         Operation::Delete => out.delete(event.key()?),
+//!         Operation::Truncate => out.clear(),
+//!     }
+//! }
+//!
+//! handler!(on_event);
+//! ```
+//!
+//! An `Err` rejects that one event, with its reason, and leaves the rest of the batch alone; [`Error::retry`] and
+//! [`Error::stop`] are for what concerns the whole batch. A panic stops the pipeline, and its message is part of the
+//! pipeline's error.
+//!
+//! A large column that an UPDATE left alone is *unchanged*: Postgres did not send it. That is not null. [`Event::unchanged`]
+//! tells it, and [`Out::patch`] updates the payload while the vectors stay.
+//!
+//! The crate of a handler has `crate-type = ["cdylib", "rlib"]` and is built with
+//! `cargo build --release --target wasm32-wasip2`. Its functions can be tested without WebAssembly: see [`testing`].
 
+#[doc(hidden)]
+#[allow(missing_docs, clippy::all)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../../wit",
+        world: "handler",
+        pub_export_macro: true,
+        default_bindings_module: "pgstream_handler::bindings",
+        additional_derives: [PartialEq],
+    });
+}
+
+mod error;
+mod event;
+mod host;
+mod out;
+mod run;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+mod time;
+mod value;
+
+#[doc(inline)]
+pub use bindings::pgstream::host::types::{
+    Action, Column, Command, Embedding, Failure, Operation, Output, Point, Rejection, SparseVector, Value,
+};
+pub use error::{Error, Result};
+pub use event::{Event, Row};
+pub use host::{Level, Vectors, config, embed, log};
+pub use out::{Embeddings, Out, text};
+#[doc(hidden)]
+pub use run::run;
+pub use serde_json::{Value as Json, json};
+
+/// Makes a function of the form `fn(&Event, &mut Out) -> Result<()>` the handler of this component.
+#[macro_export]
+macro_rules! handler {
+    ($on_event:path) => {
+        const _: () = {
+            struct Handler;
+
+            impl $crate::bindings::Guest for Handler {
+                fn handle(
+                    batch: $crate::bindings::pgstream::host::types::Batch,
+                ) -> ::core::result::Result<$crate::Output, $crate::Failure> {
+                    $crate::run(&batch, $on_event)
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            $crate::bindings::export!(Handler with_types_in $crate::bindings);
+        };
+    };
+}
+
+/// Logs a line that is only of use when a handler is being debugged closely. Takes what `format!` takes.
+#[macro_export]
+macro_rules! trace {
+    ($($format:tt)+) => { $crate::log($crate::Level::Trace, &::std::format!($($format)+)) };
+}
+
+/// Logs a line that is of use when a handler is being debugged. Takes what `format!` takes.
+#[macro_export]
+macro_rules! debug {
+    ($($format:tt)+) => { $crate::log($crate::Level::Debug, &::std::format!($($format)+)) };
+}
+
+/// Logs something that happened. Takes what `format!` takes.
+#[macro_export]
+macro_rules! info {
+    ($($format:tt)+) => { $crate::log($crate::Level::Info, &::std::format!($($format)+)) };
+}
+
+/// Logs something that a person should look at some time. Takes what `format!` takes.
+#[macro_export]
+macro_rules! warn {
+    ($($format:tt)+) => { $crate::log($crate::Level::Warn, &::std::format!($($format)+)) };
+}
+
+/// Logs something that went wrong. It is repeated in the pipeline's error if the call fails. Takes what `format!` takes.
+#[macro_export]
+macro_rules! error {
+    ($($format:tt)+) => { $crate::log($crate::Level::Error, &::std::format!($($format)+)) };
+}

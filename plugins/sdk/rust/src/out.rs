@@ -1,0 +1,158 @@
+//! `Out`: what a handler answers. Mistakes that the host would stop the pipeline for reject the one event here.
+
+use std::fmt::Display;
+
+use serde::Serialize;
+
+use crate::{Action, Command, Embedding, Error, Point, Result};
+
+/// Bytes of an id or a group that the host takes.
+const ID_BYTES: usize = 1024;
+
+/// Takes a handler's answers to one event, in the order in which they are to be applied.
+#[derive(Debug, Default)]
+pub struct Out {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) event: u32,
+    pub(crate) rejected: Option<String>,
+}
+
+impl Out {
+    /// Writes a point whole: what was stored under this id is gone.
+    ///
+    /// `embeddings` is [`text`] that the host embeds, a `Vec<f32>`, an [`Embedding`], several of them by name
+    /// (`[("title", …), ("content", …)]`), or `()`. `payload` is whatever serializes as a JSON object.
+    pub fn upsert(&mut self, id: impl Display, embeddings: impl Into<Embeddings>, payload: impl Serialize) -> Result<()> {
+        let point = Point::new(id, embeddings, payload)?;
+        self.push(Action::Upsert(point))
+    }
+
+    /// Overwrites these keys of a point's payload. Its vectors and its other keys stay.
+    pub fn patch(&mut self, id: impl Display, payload: impl Serialize) -> Result<()> {
+        self.push(Action::Patch((name("id", id)?, object(payload)?)))
+    }
+
+    /// Makes these the only points of a group, such as the chunks of one document: those that were there and are not among
+    /// them go.
+    pub fn replace(&mut self, group: impl Display, points: Vec<Point>) -> Result<()> {
+        self.push(Action::Replace((name("group", group)?, points)))
+    }
+
+    /// Overwrites these keys of the payload of every point of a group. Vectors and other keys stay.
+    pub fn patch_group(&mut self, group: impl Display, payload: impl Serialize) -> Result<()> {
+        self.push(Action::PatchGroup((name("group", group)?, object(payload)?)))
+    }
+
+    /// Removes a point.
+    pub fn delete(&mut self, id: impl Display) -> Result<()> {
+        self.push(Action::Delete(name("id", id)?))
+    }
+
+    /// Removes every point of a group.
+    pub fn delete_group(&mut self, group: impl Display) -> Result<()> {
+        self.push(Action::DeleteGroup(name("group", group)?))
+    }
+
+    /// Removes every point of the sink's collection or table.
+    pub fn clear(&mut self) -> Result<()> {
+        self.push(Action::Clear)
+    }
+
+    /// Refuses the event: whatever was answered to it is forgotten, and it goes to the transform's `.rejected` output.
+    pub fn reject(&mut self, reason: impl Into<String>) -> Result<()> {
+        self.rejected = Some(reason.into());
+        Ok(())
+    }
+
+    fn push(&mut self, action: Action) -> Result<()> {
+        self.commands.push(Command { event: self.event, action });
+        Ok(())
+    }
+}
+
+impl Point {
+    /// A point, checked. `embeddings` and `payload` as for [`Out::upsert`].
+    pub fn new(id: impl Display, embeddings: impl Into<Embeddings>, payload: impl Serialize) -> Result<Self> {
+        let id = name("id", id)?;
+        let Embeddings(embeddings) = embeddings.into();
+        for (index, (vector, embedding)) in embeddings.iter().enumerate() {
+            if embeddings.iter().take(index).any(|(known, _)| known == vector) {
+                return Err(Error::reject(format!("vector `{vector}` is given twice")));
+            }
+            check(vector, embedding)?;
+        }
+        Ok(Self { id, embeddings, payload: object(payload)? })
+    }
+}
+
+/// The vectors of a point, by name; the default vector is named `""`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Embeddings(Vec<(String, Embedding)>);
+
+/// Text that the host turns into a vector: with the embedder that is named as the vector is, or else with the transform's
+/// first.
+pub fn text(text: impl Into<String>) -> Embedding {
+    Embedding::Text(text.into())
+}
+
+impl From<()> for Embeddings {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl From<Embedding> for Embeddings {
+    fn from(embedding: Embedding) -> Self {
+        Self(vec![(String::new(), embedding)])
+    }
+}
+
+impl From<Vec<f32>> for Embeddings {
+    fn from(values: Vec<f32>) -> Self {
+        Embedding::Dense(values).into()
+    }
+}
+
+impl<N: Into<String>, const LEN: usize> From<[(N, Embedding); LEN]> for Embeddings {
+    fn from(named: [(N, Embedding); LEN]) -> Self {
+        Self(named.into_iter().map(|(name, embedding)| (name.into(), embedding)).collect())
+    }
+}
+
+impl<N: Into<String>> From<Vec<(N, Embedding)>> for Embeddings {
+    fn from(named: Vec<(N, Embedding)>) -> Self {
+        Self(named.into_iter().map(|(name, embedding)| (name.into(), embedding)).collect())
+    }
+}
+
+fn check(vector: &str, embedding: &Embedding) -> Result<()> {
+    let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+    let wrong = match embedding {
+        Embedding::Dense(values) if values.is_empty() => "has no numbers",
+        Embedding::Dense(values) if !finite(values) => "has a number that is not finite",
+        Embedding::Sparse(sparse) if sparse.indices.len() != sparse.values.len() => "has another number of indices than values",
+        Embedding::Sparse(sparse) if !sparse.indices.is_sorted_by(|one, next| one < next) => "has indices that do not rise",
+        Embedding::Sparse(sparse) if !finite(&sparse.values) => "has a number that is not finite",
+        Embedding::Text(text) if text.is_empty() => "is to be made from empty text",
+        _ => return Ok(()),
+    };
+    let vector = if vector.is_empty() { "the vector".to_owned() } else { format!("vector `{vector}`") };
+    Err(Error::reject(format!("{vector} {wrong}")))
+}
+
+fn name(kind: &str, name: impl Display) -> Result<String> {
+    let name = name.to_string();
+    match name.len() {
+        0 => Err(Error::reject(format!("the {kind} is empty"))),
+        len if len > ID_BYTES => {
+            Err(Error::reject(format!("the {kind} has {len} bytes, at most {ID_BYTES} are allowed: hash it")))
+        }
+        _ if name.contains('\0') => Err(Error::reject(format!("the {kind} holds a NUL character"))),
+        _ => Ok(name),
+    }
+}
+
+fn object(payload: impl Serialize) -> Result<String> {
+    let text = serde_json::to_string(&payload)?;
+    if text.starts_with('{') { Ok(text) } else { Err(Error::reject("the payload is not an object")) }
+}
