@@ -29,8 +29,7 @@ setup: ## fetch a private Postgres with pgvector for tests and demo; nothing is 
 	@tests/support/get-postgres.sh 18
 
 handlers: ## build the example handlers into their checked-in components
-	$(CARGO) build --package documents-rust --profile guest --target wasm32-wasip2
-	cp target/wasm32-wasip2/guest/documents_rust.wasm plugins/documents-rust/documents.wasm
+	@CARGO=$(CARGO) plugins/build.sh --save documents-rust
 
 fuzz: ## mutate streams against the decoder for FUZZ_SECONDS; needs a C++ compiler, no nightly
 	@mkdir -p tests/fuzz/target/corpus

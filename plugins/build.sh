@@ -19,7 +19,8 @@ die() { say "$@"; exit 1; }
 hash() { if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
 
 stamp() {
-    find "plugins/$1/Cargo.toml" "plugins/$1/src" plugins/sdk/rust/Cargo.toml plugins/sdk/rust/src wit -type f |
+    find "plugins/$1/Cargo.toml" "plugins/$1/src" plugins/sdk/rust/Cargo.toml plugins/sdk/rust/src wit -type f \
+        ! -name tests.rs ! -path '*/sdk/rust/src/testing.rs' |
         LC_ALL=C sort | while read -r file; do hash "$file"; done
     sed -n '/^\[profile.guest\]/,/^$/p' Cargo.toml | hash - | sed 's/-$/[profile.guest]/'
     # The lines of packages outside the repository: name and version, the same on every machine.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
 use super::bindings::{self, pgstream::host::types as wit};
@@ -52,12 +52,18 @@ impl Maker {
             store.data().check().map_err(wasmtime::Error::new)?;
             Ok(UpdateDeadline::Continue(1))
         });
-        match self.component.instantiate(&mut store) {
-            Ok(handler) => Ok(Instance { store, handler }),
-            Err(error) => Err(self
-                .explain(error, store.data_mut())
-                .within(format!("handler `{}` did not start", self.shared.name))),
-        }
+        let error = match self.component.instantiate(&mut store) {
+            Ok(handler) => return Ok(Instance { store, handler }),
+            Err(error) => error,
+        };
+        let cause = if error.is::<PoolConcurrencyLimitError>() {
+            Error::new(Fault::Environment, "this process has no room for another instance")
+                .because(error)
+                .help("use fewer `workers`, or run fewer pipelines in one host")
+        } else {
+            self.explain(error, store.data_mut())
+        };
+        Err(cause.within(format!("handler `{}` did not start", self.shared.name)))
     }
 
     /// One call. None if the instance is to be dropped, which is after any trap. The answer goes to the caller.

@@ -124,7 +124,7 @@ fn embedding(embedding: wit::Embedding) -> Result<Embedding, Breach> {
                 let what = format!("has {} indices and {} values", indices.len(), values.len());
                 return Err(Breach::new(what, "give one index for each value"));
             }
-            if let Some(at) = indices.windows(2).position(|pair| pair[0] >= pair[1]) {
+            if let Some(at) = indices.iter().zip(indices.iter().skip(1)).position(|(one, next)| one >= next) {
                 let what = format!("has indices that do not rise at place {}", at + 1);
                 return Err(Breach::new(what, "sort the indices and name each once"));
             }

@@ -65,7 +65,12 @@ impl Quota {
     /// How many lines were dropped in a second that is over and was not accounted for.
     fn settle(&self, now: Instant) -> u64 {
         let mut window = lock(&self.0);
-        if window.as_ref().is_some_and(|window| window.dropped > 0) { Self::turn(&mut window, now) } else { 0 }
+        Self::turn(&mut window, now)
+    }
+
+    /// Whether lines were dropped that `settle` will have to account for.
+    fn owes(&self) -> bool {
+        lock(&self.0).as_ref().is_some_and(|window| window.dropped > 0)
     }
 
     fn turn(window: &mut Option<Window>, now: Instant) -> u64 {
@@ -118,6 +123,11 @@ impl Voice {
     pub(super) fn take_last_words(&self) -> Option<String> {
         let last = std::mem::take(&mut lock(&self.0).last);
         (!last.is_empty()).then(|| Vec::from(last).join("; "))
+    }
+
+    /// Whether lines were dropped for which nobody has accounted yet.
+    pub(super) fn owes(&self) -> bool {
+        lock(&self.0).quota.owes()
     }
 
     /// Accounts for lines that were dropped in a second that is over.

@@ -12,7 +12,7 @@ use super::voice::{Quota, Voice};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 
-/// How long a worker without work waits before it accounts for dropped log lines.
+/// How long a worker without work waits before it accounts for log lines that were dropped.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// A batch, and who waits for what becomes of it.
@@ -28,22 +28,25 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
     let (jobs, queue) = crossbeam_channel::unbounded();
     let (ready, started) = crossbeam_channel::unbounded();
     let (maker, quota) = (Arc::new(maker), Arc::new(Quota::default()));
+    // A log that was set up for the caller's thread alone is meant for its handlers too.
+    let log = tracing::dispatcher::get_default(Clone::clone);
     for number in 0..workers.max(1) {
         let name = Arc::clone(&maker.shared.name);
         let voice = Voice::new(Arc::clone(&name), Arc::clone(&quota));
-        let (maker, queue, ready) = (Arc::clone(&maker), queue.clone(), ready.clone());
+        let (maker, queue, ready, log) = (Arc::clone(&maker), queue.clone(), ready.clone(), log.clone());
         std::thread::Builder::new()
             .name(format!("handler-{name}-{number}"))
             .stack_size(THREAD_STACK)
             .spawn(move || {
-                let first = maker.make(&voice);
-                let (report, instance) = match first {
-                    Ok(instance) => (Ok(()), Some(instance)),
-                    Err(error) => (Err(error), None),
-                };
-                let _ = ready.send(report); // a `start` that failed already no longer listens
-                drop(ready);
-                work(&maker, &voice, &queue, instance);
+                tracing::dispatcher::with_default(&log, || {
+                    let (report, first) = match maker.make(&voice) {
+                        Ok(instance) => (Ok(()), Some(instance)),
+                        Err(error) => (Err(error), None),
+                    };
+                    let _ = ready.send(report); // a `start` that failed already no longer listens
+                    drop(ready);
+                    work(&maker, &voice, &queue, first);
+                });
             })
             .map_err(|error| {
                 Error::new(Fault::Environment, format!("no thread for handler `{name}`")).because(error)
@@ -56,7 +59,8 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
 
 fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Option<Instance>) {
     loop {
-        let job = match queue.recv_timeout(SETTLE) {
+        let next = if voice.owes() { queue.recv_timeout(SETTLE) } else { queue.recv().map_err(RecvTimeoutError::from) };
+        let job = match next {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 voice.settle();

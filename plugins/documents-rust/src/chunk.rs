@@ -74,7 +74,8 @@ mod tests {
             (seed >> 33) % below
         };
         for _ in 0..500 {
-            let words: Vec<String> = (0..random(80)).map(|at| format!("{at}{}", "äß".repeat(random(6) as usize))).collect();
+            let words: Vec<String> =
+                (0..random(80)).map(|at| format!("{at}{}", "äß".repeat(random(6) as usize))).collect();
             let text = words.join(if random(2) == 0 { " " } else { "\n\n" });
             let pieces = chunks(&text, 50);
             assert!(pieces.iter().all(|piece| !piece.is_empty() && piece.chars().count() <= 50));

@@ -68,7 +68,11 @@ impl Settings {
             None => 1000,
             Some(text) => match text.parse() {
                 Ok(chars) if chars >= 50 => chars,
-                _ => return Err(Error::stop(format!("config `chunk_chars` is `{text}`, it must be a number from 50 on"))),
+                _ => {
+                    return Err(Error::stop(format!(
+                        "config `chunk_chars` is `{text}`, it must be a number from 50 on"
+                    )));
+                }
             },
         };
         Ok(Self {

@@ -6,7 +6,11 @@ use pgstream_handler::{Action, Embedding, Failure, Output, Value, row};
 use super::on_event;
 
 fn documents() -> Table {
-    Table::new("public", "documents").key("id", "int8").column("title", "text").column("content", "text").column("year", "int4")
+    Table::new("public", "documents")
+        .key("id", "int8")
+        .column("title", "text")
+        .column("content", "text")
+        .column("year", "int4")
 }
 
 fn actions(output: Output) -> Vec<Action> {
@@ -25,10 +29,13 @@ fn a_row_becomes_a_group_of_chunks_with_the_other_columns() {
     let (name, Embedding::Text(embedded)) = &points[1].embeddings[0] else { panic!("no text") };
     assert_eq!(name, "");
     assert!(embedded.starts_with("Title\n\nword"));
-    assert_eq!(points[1].payload, format!(
-        r#"{{"id":7,"title":"Title","year":2026,"content":"{}","chunk":1}}"#,
-        embedded.trim_start_matches("Title\n\n")
-    ));
+    assert_eq!(
+        points[1].payload,
+        format!(
+            r#"{{"id":7,"title":"Title","year":2026,"content":"{}","chunk":1}}"#,
+            embedded.trim_start_matches("Title\n\n")
+        )
+    );
 }
 
 #[test]
@@ -42,7 +49,8 @@ fn an_unchanged_text_keeps_its_vectors() {
 #[test]
 fn a_text_that_is_gone_takes_its_points_along() {
     let documents = documents();
-    let changes = [documents.update(row![7, "Title", (), 2026]), documents.delete(row![8, (), (), ()]), documents.truncate()];
+    let changes =
+        [documents.update(row![7, "Title", (), 2026]), documents.delete(row![8, (), (), ()]), documents.truncate()];
     let output = Harness::new(on_event).run(changes).unwrap();
     assert_eq!(actions(output), [Action::DeleteGroup("7".into()), Action::DeleteGroup("8".into()), Action::Clear]);
 }

@@ -1,5 +1,7 @@
 //! A guest for tests: gives back every value that it was given, exactly, as the payload of a point.
 
+#![cfg(target_family = "wasm")]
+
 use pgstream_handler::{Event, Operation, Out, Result, Value, handler, json};
 
 handler!(on_event);

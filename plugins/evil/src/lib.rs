@@ -1,13 +1,15 @@
 //! A guest for tests that does what a handler must not: what exactly, the batch says, as the text of the first event's
 //! second column. Some of its behaviours are harmless and show what an instance remembers or is given.
 
+#![cfg(target_family = "wasm")]
+
 use std::cell::Cell;
 use std::hint::black_box;
 
-use pgstream_handler::bindings::{Guest, pgstream::host};
 use pgstream_handler::bindings::pgstream::host::types::{
     Action, Batch, Command, Embedding, Failure, Output, Point, Rejection, SparseVector, Value,
 };
+use pgstream_handler::bindings::{Guest, pgstream::host};
 
 struct Evil;
 
@@ -85,13 +87,17 @@ impl Guest for Evil {
             }
             "thread" => Ok(say(&std::thread::Builder::new().spawn(|| ()).is_ok().to_string())),
 
-            "huge-list" => Ok(commands(vec![Action::Clear; 1 << 20])),
+            "huge-list" => Ok(commands(vec![Action::Clear; 1 << 18])),
             "huge-text" => Ok(say(&"x".repeat(20 << 20))),
-            "bad-index" => Ok(Output { commands: vec![Command { event: 7, action: Action::Clear }], rejections: vec![] }),
+            "bad-index" => {
+                Ok(Output { commands: vec![Command { event: 7, action: Action::Clear }], rejections: vec![] })
+            }
             "bad-rejection" => Ok(reject(&[9])),
             "reject" => Ok(Output { commands: vec![], rejections: vec![Rejection { event: 0, reason: with.into() }] }),
             "reject-twice" => Ok(reject(&[0, 0])),
-            "answer-and-reject" => Ok(Output { commands: vec![Command { event: 0, action: Action::Clear }], ..reject(&[0]) }),
+            "answer-and-reject" => {
+                Ok(Output { commands: vec![Command { event: 0, action: Action::Clear }], ..reject(&[0]) })
+            }
             "empty-id" => Ok(commands(vec![Action::Delete(String::new())])),
             "long-id" => Ok(commands(vec![Action::Delete("x".repeat(1025))])),
             "nul-id" => Ok(commands(vec![Action::Patch(("a\0".into(), "{}".into()))])),
@@ -170,6 +176,7 @@ fn survive() -> usize {
     }
 }
 
+#[allow(unconditional_recursion)] // it is what is being tested
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);
     1 + recurse(frame[3] + 1) + black_box(frame)[7]

@@ -211,7 +211,8 @@ impl<'a> Row<'a> {
     }
 
     fn names(&self) -> String {
-        let names: Vec<String> = self.table.relation.columns.iter().map(|column| format!("`{}`", column.name)).collect();
+        let names: Vec<String> =
+            self.table.relation.columns.iter().map(|column| format!("`{}`", column.name)).collect();
         names.join(", ")
     }
 }

@@ -83,7 +83,7 @@ macro_rules! handler {
             }
 
             #[cfg(target_family = "wasm")]
-            $crate::bindings::export!(Handler with_types_in $crate::bindings);
+    $crate::bindings::export!(Handler with_types_in $crate::bindings);
         };
     };
 }

@@ -22,7 +22,12 @@ impl Out {
     ///
     /// `embeddings` is [`text`] that the host embeds, a `Vec<f32>`, an [`Embedding`], several of them by name
     /// (`[("title", …), ("content", …)]`), or `()`. `payload` is whatever serializes as a JSON object.
-    pub fn upsert(&mut self, id: impl Display, embeddings: impl Into<Embeddings>, payload: impl Serialize) -> Result<()> {
+    pub fn upsert(
+        &mut self,
+        id: impl Display,
+        embeddings: impl Into<Embeddings>,
+        payload: impl Serialize,
+    ) -> Result<()> {
         let point = Point::new(id, embeddings, payload)?;
         self.push(Action::Upsert(point))
     }
@@ -130,8 +135,12 @@ fn check(vector: &str, embedding: &Embedding) -> Result<()> {
     let wrong = match embedding {
         Embedding::Dense(values) if values.is_empty() => "has no numbers",
         Embedding::Dense(values) if !finite(values) => "has a number that is not finite",
-        Embedding::Sparse(sparse) if sparse.indices.len() != sparse.values.len() => "has another number of indices than values",
-        Embedding::Sparse(sparse) if !sparse.indices.is_sorted_by(|one, next| one < next) => "has indices that do not rise",
+        Embedding::Sparse(sparse) if sparse.indices.len() != sparse.values.len() => {
+            "has another number of indices than values"
+        }
+        Embedding::Sparse(sparse) if !sparse.indices.is_sorted_by(|one, next| one < next) => {
+            "has indices that do not rise"
+        }
         Embedding::Sparse(sparse) if !finite(&sparse.values) => "has a number that is not finite",
         Embedding::Text(text) if text.is_empty() => "is to be made from empty text",
         _ => return Ok(()),

@@ -155,7 +155,10 @@ impl Harness {
     }
 
     /// As [`run`](Self::run), with what the handler logged.
-    pub fn run_logged(self, changes: impl IntoIterator<Item = Change>) -> (Result<Output, Failure>, Vec<(Level, String)>) {
+    pub fn run_logged(
+        self,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> (Result<Output, Failure>, Vec<(Level, String)>) {
         let mut batch = wit::Batch { relations: Vec::new(), events: Vec::new() };
         for (ordinal, Change { relation, mut event }) in changes.into_iter().enumerate() {
             let known = batch.relations.iter().position(|known| *known == relation);

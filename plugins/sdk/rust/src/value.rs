@@ -3,8 +3,8 @@
 use serde::ser::{Serialize, Serializer};
 use serde_json::json;
 
-use crate::time::{date, time, timestamp};
 use crate::Value;
+use crate::time::{date, time, timestamp};
 
 impl Value {
     /// The text, if the value is or travels as text: `text`, `numeric`, `uuid`, `json` and every other type.
