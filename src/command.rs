@@ -17,15 +17,36 @@ pub enum Action {
     /// Writes a point whole: what the sink had under this id is gone, its group included.
     Upsert(Point),
     /// Overwrites the named top-level keys of a point's payload; vectors and other keys stay. No such point: nothing.
-    Patch { id: String, payload: String },
+    Patch {
+        /// Of the point.
+        id: String,
+        /// A JSON object as text, checked.
+        payload: String,
+    },
     /// Makes `points` all that there is of a group; points of the group that are not among them go.
-    Replace { group: String, points: Vec<Point> },
+    Replace {
+        /// Of all `points`, and of nothing else afterwards.
+        group: String,
+        /// May be none; of several with one id the last counts.
+        points: Vec<Point>,
+    },
     /// As `Patch`, for every point of a group.
-    PatchGroup { group: String, payload: String },
+    PatchGroup {
+        /// Of the points.
+        group: String,
+        /// A JSON object as text, checked.
+        payload: String,
+    },
     /// Removes a point. No such point: nothing.
-    Delete { id: String },
+    Delete {
+        /// Of the point.
+        id: String,
+    },
     /// Removes every point of a group.
-    DeleteGroup { group: String },
+    DeleteGroup {
+        /// Of the points.
+        group: String,
+    },
     /// Removes every point of the collection or table.
     Clear,
 }
@@ -47,7 +68,12 @@ pub enum Embedding {
     /// Finite numbers.
     Dense(Vec<f32>),
     /// Finite numbers at rising indices.
-    Sparse { indices: Vec<u32>, values: Vec<f32> },
+    Sparse {
+        /// Strictly rising.
+        indices: Vec<u32>,
+        /// As many as there are indices.
+        values: Vec<f32>,
+    },
     /// To be embedded by the host; no sink ever sees it.
     Text(String),
 }

@@ -79,6 +79,12 @@ impl Error {
         Self(Box::new(Inner { fault, what: what.into(), place, help, cause }))
     }
 
+    /// The same error, with somebody else to act.
+    pub fn blame(mut self, fault: Fault) -> Self {
+        self.0.fault = fault;
+        self
+    }
+
     /// Who must act.
     pub fn fault(&self) -> Fault {
         self.0.fault

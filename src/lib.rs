@@ -31,3 +31,11 @@ pub mod embedder;
 pub mod sink;
 
 pub mod demo;
+
+pub mod pipeline;
+
+pub mod host;
+
+pub mod telemetry;
+
+pub mod cli;

@@ -2,9 +2,11 @@
 
 mod cluster;
 mod config;
+mod crash;
 mod decode;
 mod embedder;
 mod guests;
+mod pipeline;
 mod sdk;
 mod sinks;
 mod source;

@@ -1,5 +1,7 @@
 //! What many tests need: Postgres servers and databases of their own.
 
+pub(crate) mod program;
+
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;

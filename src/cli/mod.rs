@@ -1,0 +1,180 @@
+//! The command line: what can be asked of the program, and how it answers.
+
+mod run;
+
+mod validate;
+
+mod slot;
+
+mod search;
+
+mod progress;
+
+mod signals;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{self, model};
+use crate::error::{Error, Fault, Result};
+use crate::telemetry::{self, LogFormat};
+
+/// Keeps vector stores in step with Postgres, with your own code in the middle, sandboxed.
+#[derive(Debug, Parser)]
+#[command(name = "pgstream-host", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines look: `text` for people, `json` for machines.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pgstream-host demo                                   watch it work, nothing to set up
+  pgstream-host validate pipeline.yaml --connect       check the file and everything it names
+  pgstream-host run pipeline.yaml                      keep the sinks in step until Ctrl-C
+
+Exit codes: 0 fine, 1 failed at run time, 2 the configuration is wrong, 3 the environment is wrong
+(database unreachable, privilege missing), 130 or 143 after a second signal.
+Log levels: PGSTREAM_LOG=debug, or per module as in PGSTREAM_LOG=pgstream_host::source=trace.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs pipelines until Ctrl-C.
+    #[command(
+        after_help = "Example:\n  DATABASE_URL=postgres://localhost/shop pgstream-host run pipelines/postgres-to-pgvector.yaml\n\nThe first SIGINT or SIGTERM finishes what was received, confirms it and stops; the second ends at once."
+    )]
+    Run(run::Arguments),
+    /// Checks pipeline files, and on request everything that they name.
+    #[command(
+        after_help = "Example:\n  pgstream-host validate pipelines/*.yaml\n  pgstream-host validate --connect --json pipeline.yaml"
+    )]
+    Validate(validate::Arguments),
+    /// Makes publication and slot, without running. `run` does it by itself.
+    #[command(after_help = "Example:\n  pgstream-host setup pipeline.yaml")]
+    Setup(slot::Arguments),
+    /// Drops slot and publication. From then on changes are no longer kept for the pipeline.
+    #[command(after_help = "Example:\n  pgstream-host teardown pipeline.yaml")]
+    Teardown(slot::Arguments),
+    /// Asks a sink for the points nearest to a text, embedded as the pipeline embeds.
+    #[command(after_help = "Example:\n  pgstream-host search pipelines/demo.yaml \"how do I dry a tent\" --limit 3")]
+    Search(search::Arguments),
+    /// Prints the JSON Schema of pipeline files, for editors.
+    #[command(after_help = "Example:\n  pgstream-host schema > pipeline.schema.json")]
+    Schema,
+    /// Prints the completion script of a shell.
+    #[command(after_help = "Example:\n  pgstream-host completions bash > /etc/bash_completion.d/pgstream-host")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the program: parses the process's arguments, prints errors to standard error.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let bars = telemetry::init(arguments.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => return fail(&Error::new(Fault::Environment, "no threads can be started").because(cause)),
+    };
+    let code = match runtime.block_on(dispatch(arguments.command, bars)) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    };
+    // Blocking work that is stuck (a file system that hangs) must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    code
+}
+
+async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => run::run(arguments, bars).await,
+        Command::Validate(arguments) => validate::run(arguments).await,
+        Command::Setup(arguments) => slot::setup(arguments).await,
+        Command::Teardown(arguments) => slot::teardown(arguments).await,
+        Command::Search(arguments) => search::run(arguments).await,
+        Command::Schema => print(&format!("{:#}\n", config::schema())),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "pgstream-host", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// Prints an error as every command does, and answers with its exit code.
+fn fail(error: &Error) -> ExitCode {
+    complain(error);
+    ExitCode::from(error.fault().exit_code())
+}
+
+fn complain(error: &Error) {
+    let _ = std::io::stderr().write_all(error.report().as_bytes());
+}
+
+/// Writes a command's result. A reader that has gone away (`| head`) is not an error.
+fn print(text: &str) -> Result<ExitCode> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Fault::Environment, "standard output cannot be written").because(error))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Loads a pipeline file; its problems are printed with their lines.
+fn load(path: &Path) -> Result<model::Pipeline, ExitCode> {
+    config::load(path).map_err(|diagnostics| {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let _ = std::io::stderr().write_all(diagnostics.render(colour).as_bytes());
+        ExitCode::from(Fault::Config.exit_code())
+    })
+}
+
+/// The pipeline files that the paths name: a folder stands for the `.yaml` and `.yml` files in it, by name.
+fn pipeline_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let unreadable =
+            |cause| Error::new(Fault::Config, format!("folder `{}` cannot be read", path.display())).because(cause);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.path();
+            if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+                found.push(file);
+            }
+        }
+        if found.is_empty() {
+            return Err(Error::new(Fault::Config, format!("folder `{}` holds no pipeline file", path.display()))
+                .help("pipeline files end in `.yaml` or `.yml`"));
+        }
+        found.sort();
+        files.append(&mut found);
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_parses_and_shows_an_example() {
+        let mut command = Arguments::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+            let help = sub.render_help().to_string();
+            assert!(help.contains("Example"), "{}: {help}", sub.get_name());
+        }
+    }
+}

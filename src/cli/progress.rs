@@ -1,0 +1,135 @@
+//! The progress of running pipelines: a live line each on a terminal, log lines elsewhere.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use tokio::task::JoinHandle;
+
+use crate::pipeline::Status;
+use crate::telemetry::Bars;
+
+/// How often a live line is drawn anew.
+const REDRAW: Duration = Duration::from_millis(250);
+/// How often a pipeline that moves says so in the log.
+const LOG: Duration = Duration::from_secs(10);
+
+/// Shows progress until `end`.
+pub(super) fn show(pipelines: Vec<Arc<Status>>, bars: Bars) -> Progress {
+    let task = match bars {
+        Bars::Terminal(bars) => {
+            let lines = pipelines.into_iter().map(|status| (bars.add(line()), Meter::new(status))).collect();
+            tokio::spawn(draw(lines))
+        }
+        Bars::None => tokio::spawn(log(pipelines.into_iter().map(Meter::new).collect())),
+    };
+    Progress { task }
+}
+
+/// The task that shows progress.
+pub(super) struct Progress {
+    task: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Takes the lines away.
+    pub(super) fn end(self) {
+        self.task.abort();
+    }
+}
+
+fn line() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style)
+}
+
+async fn draw(mut lines: Vec<(ProgressBar, Meter)>) {
+    let mut ticks = tokio::time::interval(REDRAW);
+    loop {
+        ticks.tick().await;
+        for (bar, meter) in &mut lines {
+            bar.set_message(meter.read());
+            bar.tick();
+        }
+    }
+}
+
+async fn log(mut meters: Vec<Meter>) {
+    let mut ticks = tokio::time::interval(LOG);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        for meter in &mut meters {
+            let Some(rate) = meter.moved() else { continue };
+            let (status, lag) = (&meter.status, meter.status.lag());
+            let troubles: Vec<String> = status.sinks.iter().filter_map(|sink| sink.trouble()).collect();
+            tracing::info!(
+                pipeline = %status.name,
+                events = status.events(),
+                events_per_second = rate,
+                rejected = status.rejected(),
+                confirmed = %status.confirmed(),
+                lag_bytes = lag.bytes,
+                lag_seconds = lag.micros as f64 / 1e6,
+                trouble = troubles.first().map(String::as_str),
+                "progress"
+            );
+        }
+    }
+}
+
+/// A pipeline's counters with the rate at which they move.
+struct Meter {
+    status: Arc<Status>,
+    last: (Instant, u64),
+    rate: f64,
+}
+
+impl Meter {
+    /// Weight of the newest reading: smooth enough to read, quick enough to follow.
+    const NEWEST: f64 = 0.3;
+
+    fn new(status: Arc<Status>) -> Self {
+        Self { last: (Instant::now(), status.events()), rate: 0.0, status }
+    }
+
+    /// Events per second since the last reading.
+    fn measure(&mut self) -> f64 {
+        let now = (Instant::now(), self.status.events());
+        let seconds = (now.0 - self.last.0).as_secs_f64();
+        let rate = if seconds > 0.0 { (now.1 - self.last.1) as f64 / seconds } else { self.rate };
+        self.last = now;
+        rate
+    }
+
+    /// The rate since the last reading; none if nothing has moved and no sink is in trouble.
+    fn moved(&mut self) -> Option<u64> {
+        let rate = self.measure();
+        let troubled = self.status.sinks.iter().any(|sink| sink.trouble().is_some());
+        (rate > 0.0 || troubled).then_some(rate.round() as u64)
+    }
+
+    /// The live line: name, events, rate, lag, then each sink.
+    fn read(&mut self) -> String {
+        self.rate = self.measure() * Self::NEWEST + self.rate * (1.0 - Self::NEWEST);
+        let (status, lag) = (&self.status, self.status.lag());
+        let mut line = format!(
+            "{}  {} events  {}/s  lag {} {:.1} s",
+            status.name,
+            HumanCount(status.events()),
+            HumanCount(self.rate.round() as u64),
+            HumanBytes(lag.bytes),
+            lag.micros as f64 / 1e6
+        );
+        if status.rejected() > 0 {
+            line += &format!("  rejected {}", HumanCount(status.rejected()));
+        }
+        for sink in &status.sinks {
+            line += &match sink.trouble() {
+                Some(why) => format!("  │ {} waits: {why}", sink.name),
+                None => format!("  │ {} {}", sink.name, HumanCount(sink.commands())),
+            };
+        }
+        line
+    }
+}

@@ -1,0 +1,58 @@
+//! `pgstream-host run`: opens the pipelines and runs them until a signal.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{complain, load, pipeline_files, progress, signals};
+use crate::error::{Fault, Result};
+use crate::host::{self, Host};
+use crate::telemetry::Bars;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Pipeline files, or folders of them.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
+    let mut settings = Vec::new();
+    let mut refused = None;
+    for file in pipeline_files(&arguments.files)? {
+        match load(&file) {
+            Ok(pipeline) => settings.push(pipeline),
+            Err(code) => refused = Some(code),
+        }
+    }
+    if let Some(code) = refused {
+        return Ok(code);
+    }
+    refuse_twins(&settings)?;
+
+    let stop = signals::stop_on_first_exit_on_second();
+    let host = Host::new()?;
+    let mut pipelines = Vec::new();
+    for pipeline in &settings {
+        tokio::select! {
+            opened = host.open(pipeline) => pipelines.push(opened?),
+            () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        }
+    }
+    let progress = progress::show(host::status(&pipelines), bars);
+    let ended = host::run(pipelines, stop, complain).await;
+    progress.end();
+    Ok(ended.map_or_else(|error| ExitCode::from(error.fault().exit_code()), |()| ExitCode::SUCCESS))
+}
+
+/// Two pipelines of one name would fight over one slot.
+fn refuse_twins(settings: &[crate::config::model::Pipeline]) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    match settings.iter().find(|pipeline| !seen.insert(&pipeline.name)) {
+        Some(twin) => Err(crate::error::Error::new(
+            Fault::Config,
+            format!("two of the files name their pipeline `{}`", twin.name),
+        )
+        .help("slot and publication are named after the pipeline: give each file a `name` of its own")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,106 @@
+//! `pgstream-host search`: what a sink finds nearest to a text.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{load, print};
+use crate::config::model;
+use crate::error::{Error, Fault, Result};
+use crate::host;
+use crate::sink::{self, Hit, Query};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The pipeline file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What to look for.
+    text: String,
+    /// The sink to ask; not needed where only one can be searched.
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+    /// Name of the vector to compare with, where points have several.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    vector: String,
+    /// How many points to show.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    limit: usize,
+    /// Prints the points as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let settings = match load(&arguments.file) {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let name = match &arguments.sink {
+        Some(name) => name,
+        None => the_searchable(&settings)?,
+    };
+    let hits = find(&settings, name, &arguments.vector, &arguments.text, arguments.limit).await?;
+    if arguments.json {
+        let hits = serde_json::to_value(&hits)
+            .map_err(|error| Error::new(Fault::Bug, "a hit cannot be shown").because(error))?;
+        return print(&format!("{hits:#}\n"));
+    }
+    print(&show(&hits))
+}
+
+/// Embeds `text` as the pipeline embeds and asks the sink; also what the demo does.
+pub(crate) async fn find(
+    settings: &model::Pipeline,
+    sink: &str,
+    vector: &str,
+    text: &str,
+    limit: usize,
+) -> Result<Vec<Hit>> {
+    let embedder = host::embedder_of(settings, sink, vector)?;
+    let vectors = embedder.embed(&[text]).await?;
+    let query = Query { vector, values: &vectors.data, limit };
+    match settings.sinks.get(sink) {
+        Some(kind) => sink::search(&settings.name, sink, kind, &query).await,
+        None => Ok(Vec::new()),
+    }
+    .map_err(|error| error.at(format!("sink `{sink}`")))
+}
+
+fn the_searchable(settings: &model::Pipeline) -> Result<&String> {
+    let searchable = settings.sinks.iter().filter(|(_, sink)| {
+        matches!(sink, model::Sink::Pgvector(_) | model::Sink::Qdrant(_) | model::Sink::QdrantEdge(_))
+    });
+    let names: Vec<&String> = searchable.map(|(name, _)| name).collect();
+    match names.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Error::new(Fault::Config, format!("pipeline `{}` has no sink that can be searched", settings.name))),
+        several => {
+            let list: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
+            Err(Error::new(Fault::Config, "several sinks can be searched")
+                .help(format!("choose one with `--sink`: {}", list.join(", "))))
+        }
+    }
+}
+
+fn show(hits: &[Hit]) -> String {
+    if hits.is_empty() {
+        return "nothing found\n".to_owned();
+    }
+    let line = |hit: &Hit| format!("{:>7.4}  {}  {}\n", hit.score, printable(&hit.id), summary(hit));
+    hits.iter().map(line).collect()
+}
+
+/// The payload on one line, short enough to read.
+fn summary(hit: &Hit) -> String {
+    const WIDTH: usize = 100;
+    let text = printable(&serde_json::Value::Object(hit.payload.clone()).to_string());
+    match text.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
+/// Stored text must not drive the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

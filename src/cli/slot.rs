@@ -1,0 +1,40 @@
+//! `pgstream-host setup` and `teardown`: publication and slot, made and dropped on request.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{load, print};
+use crate::config::model;
+use crate::error::Result;
+use crate::source::postgres;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The pipeline file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(super) async fn setup(arguments: Arguments) -> Result<ExitCode> {
+    let settings = match load(&arguments.file) {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let (_, model::Source::Postgres(source)) = &settings.source;
+    let made = postgres::setup(&settings.name, source).await?;
+    print(&lines(&made))
+}
+
+pub(super) async fn teardown(arguments: Arguments) -> Result<ExitCode> {
+    let settings = match load(&arguments.file) {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let (_, model::Source::Postgres(source)) = &settings.source;
+    let dropped = postgres::teardown(&settings.name, source).await?;
+    print(&lines(&dropped))
+}
+
+fn lines(done: &[String]) -> String {
+    done.iter().map(|line| format!("{line}\n")).collect()
+}

@@ -1,0 +1,88 @@
+//! A `Pipeline`: one source, its transforms and its sinks, joined by a loop that keeps order and confirms what is durable.
+
+mod run;
+
+mod handle;
+
+mod deliver;
+
+mod progress;
+
+mod dead_letter;
+
+mod retry;
+
+mod status;
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::model::SinkBatch;
+use crate::embedder::Embedder;
+use crate::error::Result;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::transform::Transform;
+
+pub use status::{SinkStatus, Status};
+
+/// Open parts, ready to run.
+pub struct Pipeline {
+    name: String,
+    source: Box<dyn Source>,
+    stages: Vec<Stage>,
+    outlets: Vec<Outlet>,
+    status: Arc<Status>,
+}
+
+/// A transform with the embedders that complete its commands.
+pub struct Stage {
+    /// The transform's name in the pipeline file.
+    pub name: String,
+    /// The handler.
+    pub transform: Transform,
+    /// How many batches the handler takes at once.
+    pub workers: usize,
+    /// What the handler's texts are embedded with.
+    pub embedders: IndexMap<String, Arc<dyn Embedder>>,
+    /// Whether some sink takes `<name>.rejected`. If none does, a rejection stops the pipeline: an event that
+    /// nobody keeps would be lost.
+    pub keeps_rejected: bool,
+}
+
+/// A sink and what flows into it.
+pub struct Outlet {
+    /// The sink's name in the pipeline file.
+    pub name: String,
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+    /// When a write closes.
+    pub batch: SinkBatch,
+    /// Indices of the stages whose commands it takes.
+    pub commands_of: Vec<usize>,
+    /// Indices of the stages whose rejected events it takes.
+    pub rejected_of: Vec<usize>,
+}
+
+impl Pipeline {
+    /// Joins open parts.
+    pub fn new(name: &str, source: Box<dyn Source>, stages: Vec<Stage>, outlets: Vec<Outlet>) -> Self {
+        let status = Arc::new(Status::new(name, outlets.iter().map(|outlet| outlet.name.clone())));
+        Self { name: name.to_owned(), source, stages, outlets, status }
+    }
+
+    /// Counters that go on living while the pipeline runs.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// Runs until `stop` is cancelled, then finishes what was received, confirms it and closes everything.
+    ///
+    /// An error is final: what was not confirmed comes again at the next start.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let name = self.name.clone();
+        run::run(self, stop).await.map_err(|error| error.within(format!("pipeline `{name}` stopped")))
+    }
+}

@@ -1,0 +1,220 @@
+//! The loop: batches from the source, through the handlers, to the sinks; and confirmations back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::deliver::{Durable, Inbox, deliver};
+use super::handle::{Handled, handle};
+use super::progress::Progress;
+use super::{Pipeline, Stage, Status};
+use crate::error::{Error, Fault, Result};
+use crate::event::Batch;
+use crate::source::Source;
+
+/// Memory that batches on their way may hold. Beyond it the source is not read: back-pressure reaches the server.
+const MAX_BYTES_IN_FLIGHT: usize = 48 << 20;
+/// Batches with the handlers and embedders at once, beyond the handlers' own threads: enough to keep the threads
+/// busy while other batches wait for an embedding provider.
+const WAITING_FOR_EMBEDDERS: usize = 4;
+/// Batches on their way at once; bounds what small batches cost beside their bytes.
+const MAX_BATCHES_IN_FLIGHT: usize = 256;
+/// How long a stop waits for what was received to become durable. What is not comes again at the next start.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<()> {
+    let Pipeline { source, stages, outlets, status, name } = pipeline;
+    let origin: Arc<str> = source.origin().into();
+    let (durable_tx, durable) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
+    let (mut inboxes, mut deliveries) = (Vec::new(), JoinSet::new());
+    for (index, outlet) in outlets.into_iter().enumerate() {
+        let (inbox, handled) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
+        inboxes.push(inbox);
+        let report = durable_tx.clone();
+        deliveries.spawn(deliver(outlet, Inbox { handled }, Arc::clone(&origin), report, index, Arc::clone(&status)));
+    }
+    tracing::info!(pipeline = %name, origin = %origin, "running");
+    let workers: usize = stages.iter().map(|stage| stage.workers).sum();
+    let mut flow = Flow {
+        source,
+        stages: stages.into(),
+        inboxes,
+        deliveries,
+        durable,
+        handling: FuturesOrdered::new(),
+        max_handling: workers + WAITING_FOR_EMBEDDERS,
+        progress: Progress::default(),
+        status,
+    };
+    flow.flow(&stop).await?;
+    flow.drain().await;
+    flow.close().await
+}
+
+/// Everything that is in motion.
+struct Flow {
+    source: Box<dyn Source>,
+    stages: Arc<[Stage]>,
+    inboxes: Vec<mpsc::Sender<Arc<Handled>>>,
+    deliveries: JoinSet<Result<()>>,
+    durable: mpsc::Receiver<Durable>,
+    /// Results come out in the order in which the batches went in, whichever is finished first.
+    handling: FuturesOrdered<JoinHandle<Result<Handled>>>,
+    max_handling: usize,
+    progress: Progress,
+    status: Arc<Status>,
+}
+
+/// What woke the loop.
+enum Wake {
+    Durable(Durable),
+    Handled(Handled),
+    Received(Batch),
+    Ended,
+    Stop,
+}
+
+impl Flow {
+    /// Runs until told to stop, or until the source has nothing more.
+    async fn flow(&mut self, stop: &CancellationToken) -> Result<()> {
+        loop {
+            let wake = self.wake(Some(stop)).await?;
+            match wake {
+                Wake::Durable(durable) => self.confirm(durable),
+                Wake::Handled(handled) => self.hand_out(handled)?,
+                Wake::Received(batch) => self.receive(batch),
+                Wake::Ended | Wake::Stop => return Ok(()),
+            }
+        }
+    }
+
+    /// Lets everything that was received become durable, for a bounded time.
+    async fn drain(&mut self) {
+        let drained = tokio::time::timeout(DRAIN_LIMIT, async {
+            while !self.progress.is_idle() {
+                match self.wake(None).await? {
+                    Wake::Durable(durable) => self.confirm(durable),
+                    Wake::Handled(handled) => self.hand_out(handled)?,
+                    Wake::Received(_) | Wake::Ended | Wake::Stop => {}
+                }
+            }
+            Ok::<(), Error>(())
+        });
+        match drained.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not finish what was received; it comes again at the next start")
+            }
+            Err(_) => tracing::warn!(
+                batches = self.progress.batches(),
+                "stopped before everything was durable; what is not comes again at the next start"
+            ),
+        }
+    }
+
+    /// The next thing to do. With `stop`, new batches are taken in; without, only what is on its way goes on.
+    async fn wake(&mut self, stop: Option<&CancellationToken>) -> Result<Wake> {
+        let taking_in = stop.is_some() && self.has_room();
+        tokio::select! {
+            biased;
+            // 1. A sink that gave up ends the pipeline before anything else happens.
+            Some(ended) = self.deliveries.join_next() => Err(why(ended)),
+            // 2. Progress first: confirming frees the memory that the next arms need.
+            Some(durable) = self.durable.recv() => Ok(Wake::Durable(durable)),
+            // 3. A stop comes before new work.
+            () = stopped(stop) => Ok(Wake::Stop),
+            // 4. Results, in order, before new batches: they are what keeps the sinks busy.
+            Some(handled) = self.handling.next() => Ok(Wake::Handled(finished(handled)?)),
+            // 5. New batches, while there is room.
+            batch = self.source.next(), if taking_in => Ok(batch?.map_or(Wake::Ended, Wake::Received)),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.handling.len() < self.max_handling
+            && self.progress.batches() < MAX_BATCHES_IN_FLIGHT
+            && self.progress.bytes() < MAX_BYTES_IN_FLIGHT
+    }
+
+    fn receive(&mut self, batch: Batch) {
+        self.status.received(batch.events().len(), self.source.lag());
+        if batch.events().is_empty() {
+            self.progress.enter(batch.ends_at(), 0, 0);
+            return self.tell_source();
+        }
+        let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
+        self.handling.push_back(tokio::spawn(handle(Arc::clone(&self.stages), Arc::new(batch), ticket)));
+    }
+
+    fn hand_out(&mut self, handled: Handled) -> Result<()> {
+        self.status.refused(handled.rejected());
+        self.progress.grow(handled.ticket, handled.bytes());
+        let handled = Arc::new(handled);
+        for inbox in &self.inboxes {
+            // A closed inbox means that its sink has failed: the next turn of the loop finds out why.
+            if let Err(TrySendError::Full(_)) = inbox.try_send(Arc::clone(&handled)) {
+                return Err(Error::new(Fault::Bug, "more batches are on their way than were let in"));
+            }
+        }
+        Ok(())
+    }
+
+    fn confirm(&mut self, durable: Durable) {
+        self.progress.durable(durable.ticket);
+        self.tell_source();
+    }
+
+    fn tell_source(&self) {
+        let lsn = self.progress.confirmable();
+        if lsn > self.status.confirmed() {
+            self.source.confirm(lsn);
+            self.status.confirmed_up_to(lsn, self.source.lag());
+        }
+    }
+
+    /// Ends the sinks, then the stream: its last status update carries the last confirmation.
+    async fn close(mut self) -> Result<()> {
+        self.inboxes.clear();
+        let mut result = Ok(());
+        let sinks_closed = tokio::time::timeout(DRAIN_LIMIT, async {
+            while let Some(ended) = self.deliveries.join_next().await {
+                if !matches!(ended, Ok(Ok(()))) {
+                    result = Err(why(ended));
+                }
+            }
+        });
+        if sinks_closed.await.is_err() {
+            self.deliveries.abort_all();
+        }
+        result.and(self.source.close().await)
+    }
+}
+
+async fn stopped(stop: Option<&CancellationToken>) {
+    match stop {
+        Some(stop) => stop.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn finished(handled: Result<Result<Handled>, tokio::task::JoinError>) -> Result<Handled> {
+    handled.unwrap_or_else(|panic| Err(bug("a batch could not be handled", panic)))
+}
+
+/// Sinks end on their own only when they fail.
+fn why(ended: Result<Result<()>, tokio::task::JoinError>) -> Error {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => Error::new(Fault::Bug, "a sink ended although its pipeline runs"),
+        Err(panic) => bug("a sink failed", panic),
+    }
+}
+
+fn bug(what: &str, panic: tokio::task::JoinError) -> Error {
+    Error::new(Fault::Bug, what).because(panic).help("this is a mistake in pgstream-host: please report it")
+}

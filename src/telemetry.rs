@@ -1,0 +1,76 @@
+//! Logs: one place that decides how lines look and where they go.
+
+use std::io::{IsTerminal, Write};
+
+use indicatif::MultiProgress;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+/// Where live progress lines are drawn.
+#[derive(Clone, Debug)]
+pub enum Bars {
+    /// On the terminal, below the log lines.
+    Terminal(MultiProgress),
+    /// Nowhere: there is no terminal, or logs are for machines.
+    None,
+}
+
+/// Sets logging up for the process: to standard error, `info` and above of this program and `warn` of everything
+/// else, unless `PGSTREAM_LOG` says otherwise. Answers where progress lines may be drawn.
+pub fn init(format: LogFormat) -> Bars {
+    let terminal = std::io::stderr().is_terminal();
+    let bars = match format {
+        LogFormat::Text if terminal => Bars::Terminal(MultiProgress::new()),
+        LogFormat::Text | LogFormat::Json => Bars::None,
+    };
+    let filter = EnvFilter::try_from_env("PGSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("warn,pgstream_host=info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Above { bars: bars.clone() });
+    // A second call, as in tests, keeps what the first one has set.
+    let _ = match format {
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+            lines.with_ansi(colour).with_target(false).try_init()
+        }
+    };
+    bars
+}
+
+/// Writes log lines above the progress lines.
+#[derive(Clone)]
+struct Above {
+    bars: Bars,
+}
+
+impl<'a> MakeWriter<'a> for Above {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for Above {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let write = || std::io::stderr().lock().write_all(line);
+        match &self.bars {
+            Bars::Terminal(bars) => bars.suspend(write)?,
+            Bars::None => write()?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
