@@ -29,11 +29,7 @@ setup: ## fetch a private Postgres with pgvector for tests and demo; nothing is 
 	@tests/support/get-postgres.sh 18
 
 handlers: ## build the example handlers into their checked-in components
-	@CARGO=$(CARGO) plugins/build.sh --save documents-rust
-
-fuzz: ## mutate streams against the decoder for FUZZ_SECONDS; needs a C++ compiler, no nightly
-	@mkdir -p tests/fuzz/target/corpus
-	cd tests/fuzz && $(CARGO) run --release --bin decode -- -max_total_time=$(FUZZ_SECONDS) target/corpus corpus/decode
+	plugins/build.sh --save documents-rust
 
 deny: ## licences, advisories and bans of the dependencies; needs cargo-deny
 	$(CARGO) deny check

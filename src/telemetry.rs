@@ -25,15 +25,17 @@ pub enum Bars {
     None,
 }
 
-/// Sets logging up for the process: to standard error, `info` and above of this program and `warn` of everything
+/// Sets logging up for the process: to standard error, the level `ours` and above of this program and `warn` of everything
 /// else, unless `PGSTREAM_LOG` says otherwise. Answers where progress lines may be drawn.
-pub fn init(format: LogFormat) -> Bars {
+pub fn init(format: LogFormat, ours: &str) -> Bars {
     let terminal = std::io::stderr().is_terminal();
     let bars = match format {
         LogFormat::Text if terminal => Bars::Terminal(MultiProgress::new()),
         LogFormat::Text | LogFormat::Json => Bars::None,
     };
-    let filter = EnvFilter::try_from_env("PGSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("warn,pgstream_host=info"));
+    // Qdrant's engine warns of settings that only its server has.
+    let usual = || EnvFilter::new(format!("warn,qdrant_edge=error,pgstream_host={ours}"));
+    let filter = EnvFilter::try_from_env("PGSTREAM_LOG").unwrap_or_else(|_| usual());
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Above { bars: bars.clone() });
     // A second call, as in tests, keeps what the first one has set.
     let _ = match format {

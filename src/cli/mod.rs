@@ -61,6 +61,9 @@ enum Command {
     /// Drops slot and publication. From then on changes are no longer kept for the pipeline.
     #[command(after_help = "Example:\n  pgstream-host teardown pipeline.yaml")]
     Teardown(slot::Arguments),
+    /// Shows the whole way on a private Postgres: nothing to set up, nothing left behind.
+    #[command(after_help = "Example:\n  pgstream-host demo --keep     leave it running to play with")]
+    Demo(crate::demo::Arguments),
     /// Asks a sink for the points nearest to a text, embedded as the pipeline embeds.
     #[command(after_help = "Example:\n  pgstream-host search pipelines/demo.yaml \"how do I dry a tent\" --limit 3")]
     Search(search::Arguments),
@@ -78,7 +81,11 @@ enum Command {
 /// Runs the program: parses the process's arguments, prints errors to standard error.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let bars = telemetry::init(arguments.log_format);
+    let ours = match arguments.command {
+        Command::Demo(_) => "warn", // it tells its own story
+        _ => "info",
+    };
+    let bars = telemetry::init(arguments.log_format, ours);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => return fail(&Error::new(Fault::Environment, "no threads can be started").because(cause)),
@@ -98,6 +105,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Validate(arguments) => validate::run(arguments).await,
         Command::Setup(arguments) => slot::setup(arguments).await,
         Command::Teardown(arguments) => slot::teardown(arguments).await,
+        Command::Demo(arguments) => crate::demo::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Search(arguments) => search::run(arguments).await,
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Completions { shell } => {

@@ -4,6 +4,7 @@ mod cluster;
 mod config;
 mod crash;
 mod decode;
+mod demo;
 mod embedder;
 mod guests;
 mod pipeline;
