@@ -44,7 +44,9 @@ async fn check(file: &Path, host: Option<&Host>, json: bool) -> Result<(u8, Json
     let settings = if json {
         match config::load(file) {
             Ok(settings) => settings,
-            Err(diagnostics) => return Ok((2, json!({ "file": file, "ok": false, "problems": diagnostics }))),
+            Err(diagnostics) => {
+                return Ok((2, json!({ "file": file, "ok": false, "problems": diagnostics.problems() })));
+            }
         }
     } else {
         match load(file) {

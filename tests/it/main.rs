@@ -1,5 +1,6 @@
 //! The one integration binary: linking the engines once is what keeps it quick.
 
+mod cli;
 mod cluster;
 mod config;
 mod crash;

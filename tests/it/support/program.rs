@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// How long a condition may take to come true on a busy machine. Nothing waits this long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -28,9 +30,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts the program on `file`.
+    /// Runs the pipeline in `file`.
     pub(crate) fn start(file: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut command = pgstream(["run"]);
+        Self::start_with(&["run"], file, environment)
+    }
+
+    /// As `start`, with arguments of the test's own before the file.
+    pub(crate) fn start_with(arguments: &[&str], file: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = pgstream(arguments.iter().copied());
         command.arg(file).envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -67,10 +74,14 @@ impl Running {
         self.child.wait().unwrap();
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) async fn stop(mut self) -> (ExitStatus, String) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.ended().await
     }
 

@@ -1,0 +1,228 @@
+//! The program as a user meets it: commands, exit codes, the shape of its errors.
+
+use std::process::Output;
+
+use pgstream_host::config;
+use serde_json::Value as Json;
+
+use crate::support::program::{Folder, Running, eventually, pgstream, root};
+use crate::support::{Database, connect, fresh_database};
+
+#[test]
+fn schema_and_completions_are_printed() {
+    let schema = pgstream(["schema"]).output().unwrap();
+    assert_eq!(serde_json::from_slice::<Json>(&schema.stdout).unwrap(), config::schema());
+    for shell in ["bash", "zsh", "fish"] {
+        let script = pgstream(["completions", shell]).output().unwrap();
+        assert!(script.status.success() && text(&script.stdout).contains("validate"), "{shell}");
+    }
+}
+
+#[test]
+fn a_wrong_file_is_exit_code_2_and_every_problem_has_its_line() {
+    let folder = Folder::new();
+    let file = folder.write("wrong.yaml", "version: 1\nname: x\nsorces: {}\n");
+    for command in ["validate", "run", "setup", "teardown"] {
+        let output = pgstream([command]).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let said = text(&output.stderr);
+        assert!(said.contains("wrong.yaml:3:1") && said.contains("did you mean `sources`?"), "{command}: {said}");
+    }
+    let output = pgstream(["validate", "--json"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let json: Json = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["ok"], false);
+    assert!(!json["files"][0]["problems"].as_array().unwrap().is_empty(), "{json}");
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_exit_code_2() {
+    let output = pgstream(["run", "no-such-file.yaml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no-such-file.yaml"));
+}
+
+#[test]
+fn two_pipelines_of_one_name_are_refused() {
+    let folder = Folder::new();
+    folder.write("a.yaml", &pipeline("twin", ""));
+    folder.write("b.yaml", &pipeline("twin", ""));
+    let output = pgstream(["run"]).arg(folder.path("")).env("DATABASE_URL", "postgres://nobody@localhost/x").output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("two of the files name their pipeline `twin`"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_exit_code_3() {
+    let folder = Folder::new();
+    let file = folder.write("away.yaml", &pipeline("away", ""));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let url = format!("postgres://me:hunter2@127.0.0.1:{port}/shop");
+    for arguments in [&["run"][..], &["validate", "--connect"]] {
+        let output = pgstream(arguments.iter().copied()).arg(&file).env("DATABASE_URL", &url).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains(&format!("cannot reach the database server at `127.0.0.1:{port}`")), "{said}");
+        assert!(said.contains("help: "), "{said}");
+        assert!(!said.contains("hunter2"), "no password in an error");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_can_be_repeated_and_teardown_leaves_nothing() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let file = folder.write("slot.yaml", &pipeline("slot", ""));
+    let command = |name| ok(pgstream([name]).arg(&file).env("DATABASE_URL", &database.url).output().unwrap());
+    assert_eq!(command("setup"), "created publication `pgstream_slot`\ncreated slot `pgstream_slot`\n");
+    command("setup");
+    assert_eq!(count(&database, "pg_replication_slots WHERE slot_name = 'pgstream_slot'").await, 1);
+    assert_eq!(command("teardown"), "dropped slot `pgstream_slot`\ndropped publication `pgstream_slot`\n");
+    command("teardown");
+    assert_eq!(count(&database, "pg_replication_slots WHERE slot_name = 'pgstream_slot'").await, 0);
+    assert_eq!(count(&database, "pg_publication WHERE pubname = 'pgstream_slot'").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_connect_checks_everything_and_makes_nothing_on_the_source() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let file = folder.write("check.yaml", &pipeline("check", ""));
+    let output = pgstream(["validate", "--connect"]).arg(&file).env("DATABASE_URL", &database.url).output().unwrap();
+    assert!(ok(output).contains("(the file and everything it names)"));
+    assert_eq!(count(&database, "pg_replication_slots WHERE slot_name = 'pgstream_check'").await, 0);
+    assert_eq!(count(&database, "pg_publication").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_cannot_go_on_stops_the_pipeline_and_confirms_nothing() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let file = folder.write("stop.yaml", &pipeline("stop", "    config: { text_column: contents }\n"));
+    let mut host = Running::start(&file, &[("DATABASE_URL", &database.url)]);
+    host.said("running").await;
+    let flush = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'pgstream_stop'";
+    database.client.batch_execute("INSERT INTO documents VALUES (1, 'a', 'b')").await.unwrap();
+    let inserted = "SELECT pg_current_wal_insert_lsn() > $1::text::pg_lsn";
+    let (status, log) = host.ended().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("error: pipeline `stop` stopped\n"), "{log}");
+    assert!(log.contains("`public.documents` has no column `contents`"), "{log}");
+    assert!(log.contains("  where: "), "{log}");
+    let flushed: String = database.client.query_one(flush, &[]).await.unwrap().get(0);
+    let behind: bool = database.client.query_one(inserted, &[&flushed]).await.unwrap().get(0);
+    assert!(behind, "the insert is not confirmed");
+    let fixed = folder.write("stop.yaml", &pipeline("stop", ""));
+    let mut host = Running::start(&fixed, &[("DATABASE_URL", &database.url)]);
+    host.said("running").await;
+    eventually("the row arrives after the fix", async || count(&database, "vectors").await == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_events_go_to_the_sink_that_takes_them_and_the_rest_goes_on() {
+    let database = documents().await;
+    database.client.batch_execute("ALTER TABLE documents ALTER content SET STORAGE EXTERNAL").await.unwrap();
+    let folder = Folder::new();
+    let parked = folder.path("rejected.jsonl");
+    let sink = format!("  parked: {{ type: file, inputs: [embed.rejected], path: {} }}\n", parked.display());
+    let file = folder.write("park.yaml", &(pipeline("park", "") + &sink));
+    let mut host = Running::start(&file, &[("DATABASE_URL", &database.url)]);
+    host.said("running").await;
+    let large = "INSERT INTO documents SELECT 1, 'large', string_agg(md5(g::text), ' ') FROM generate_series(1, 500) g";
+    database.client.batch_execute(large).await.unwrap();
+    // The text is not sent with the change of the key, and so the handler cannot embed it.
+    database.client.batch_execute("UPDATE documents SET id = 2").await.unwrap();
+    database.client.batch_execute("INSERT INTO documents VALUES (3, 'small', 'text')").await.unwrap();
+    eventually("the last row arrives", async || count(&database, "vectors WHERE group_id = '3'").await == 1).await;
+    let line: Json = serde_json::from_str(std::fs::read_to_string(&parked).unwrap().lines().next().unwrap()).unwrap();
+    assert_eq!(line["transform"], "embed");
+    assert_eq!(line["event"]["row"]["content"], serde_json::json!({ "unchanged": true }));
+    assert!(line["reason"].as_str().unwrap().contains("REPLICA IDENTITY FULL"), "{line}");
+    assert_eq!(count(&database, "vectors WHERE group_id = '1'").await, 0, "the old key is gone all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_program_at_once() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let file = folder.write("stuck.yaml", &pipeline("stuck", ""));
+    let mut host = Running::start(&file, &[("DATABASE_URL", &database.url)]);
+    host.said("running").await;
+    // A lock on the sink's table: what was received cannot become durable, and the first stop waits for it.
+    let locker = connect(&database.url).await;
+    locker.batch_execute("BEGIN; LOCK TABLE vectors").await.unwrap();
+    database.client.batch_execute("INSERT INTO documents VALUES (1, 'a', 'b')").await.unwrap();
+    let waiting = "pg_locks WHERE NOT granted";
+    eventually("the sink waits for the lock", async || count(&database, waiting).await > 0).await;
+    host.signal(rustix::process::Signal::TERM);
+    host.said("stopping").await;
+    host.signal(rustix::process::Signal::INT);
+    let (status, log) = host.ended().await;
+    assert_eq!(status.code(), Some(130), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_for_machines_are_json_lines() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let file = folder.write("json.yaml", &pipeline("json", ""));
+    let mut host = Running::start_with(&["--log-format", "json", "run"], &file, &[("DATABASE_URL", &database.url)]);
+    host.said("\"running\"").await;
+    let (status, log) = host.stop().await;
+    assert!(status.success());
+    for line in log.lines() {
+        let json: Json = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        assert!(json["level"].is_string() && json["message"].is_string(), "{line}");
+    }
+}
+
+async fn documents() -> Database {
+    let database = fresh_database().await;
+    let table = "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text)";
+    database.client.batch_execute(table).await.unwrap();
+    database
+}
+
+/// A pipeline from `documents` to `vectors` in the same database; `transform` is more of the transform's YAML.
+fn pipeline(name: &str, transform: &str) -> String {
+    let component = root().join("plugins/documents-rust/documents.wasm");
+    format!(
+        r#"version: 1
+name: {name}
+sources:
+  db: {{ type: postgres, url: "${{DATABASE_URL}}", tables: [public.documents] }}
+embedders:
+  words: {{ type: hash, dimension: 16 }}
+transforms:
+  embed:
+    type: wasm
+    inputs: [db]
+    component: {}
+    embedders: [words]
+{transform}sinks:
+  vectors:
+    type: pgvector
+    inputs: [embed]
+    url: "${{DATABASE_URL}}"
+    table: vectors
+    create: {{ dimension: 16 }}
+"#,
+        component.display()
+    )
+}
+
+async fn count(database: &Database, what: &str) -> i64 {
+    database.client.query_one(&format!("SELECT count(*) FROM {what}"), &[]).await.unwrap().get(0)
+}
+
+fn ok(output: Output) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
