@@ -21,18 +21,22 @@ pub(super) struct File {
     #[schemars(extend("const" = VERSION))]
     pub(super) version: u64,
     /// Slot, publication, metrics and dead letters are named after it. Lower-case letters, digits, `-` and `_`.
+    #[schemars(regex(pattern = "^[a-z0-9_-]{1,54}$"))]
     pub(super) name: String,
     /// Who owns the pipeline; limits come from the host file.
     #[serde(default)]
     pub(super) tenant: Option<String>,
     /// Where events come from: exactly one.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
     pub(super) sources: Section<Source>,
     /// Embedding models that the host calls for the handlers.
     #[serde(default)]
     pub(super) embedders: Section<Embedder>,
     /// Handlers: they turn events into commands.
+    #[schemars(extend("minProperties" = 1))]
     pub(super) transforms: Section<Transform>,
     /// Where the commands go.
+    #[schemars(extend("minProperties" = 1))]
     pub(super) sinks: Section<Sink>,
 }
 

@@ -16,12 +16,14 @@ mod excerpt;
 mod file;
 mod mistake;
 mod read;
+mod reference;
 mod repair;
 mod schema;
 mod wiring;
 mod yaml;
 
 pub use diagnostic::{Diagnostics, Place, Problem};
+pub use reference::reference;
 pub use schema::schema;
 pub use secret::Secret;
 pub use units::{Size, Span, UnitError};

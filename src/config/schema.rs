@@ -15,8 +15,26 @@ pub fn schema() -> Value {
         object.insert("title".into(), "pgstream-host pipeline".into());
         object.insert("patternProperties".into(), json!({ "^x-": true }));
     }
+    tidy(&mut schema);
     allow_references(&mut schema);
     schema
+}
+
+/// Without what says nothing to an editor: Rust's names of number types, and defaults that are "nothing".
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if object.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+                object.remove("format");
+            }
+            if object.get("default") == Some(&Value::Null) {
+                object.remove("default");
+            }
+            object.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
 }
 
 /// The schema of one kind of component, without the `type` that tells it, and without references to elsewhere.

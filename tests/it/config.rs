@@ -68,6 +68,20 @@ fn good_files_are_read() {
 }
 
 #[test]
+fn schema_and_reference_are_those_of_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
+    expect(&root.join("pipelines/schema.json"), &schema);
+
+    let page = root.join("docs/configuration.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let (begin, end) = ("<!-- settings: made from the code; a test fails when stale -->\n", "<!-- end of settings -->");
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    expect(&page, &format!("{before}{begin}\n{}\n{end}{after}", config::reference()));
+}
+
+#[test]
 fn a_good_file_says_what_it_says() {
     let pipeline = parse(&folder("ok").join("full.yaml")).unwrap();
     assert_eq!((pipeline.name.as_str(), pipeline.tenant.as_deref()), ("documents-2", Some("acme")));
