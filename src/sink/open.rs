@@ -4,7 +4,7 @@ use super::blackhole::Blackhole;
 use super::lines::Lines;
 use super::pgvector::PgvectorSink;
 use super::qdrant::QdrantSink;
-use super::qdrant_edge::{self, QdrantEdge};
+use super::qdrant_edge::{QdrantEdge, search as search_folder};
 use super::{Hit, Query, Sink};
 use crate::config::model;
 use crate::error::Result;
@@ -30,7 +30,7 @@ pub async fn open(pipeline: &str, name: &str, config: &model::Sink) -> Result<Bo
 /// As [`open`]; and `Config` if this kind of sink cannot be searched, or not by this vector.
 pub async fn search(pipeline: &str, name: &str, config: &model::Sink, query: &Query<'_>) -> Result<Vec<Hit>> {
     let mut sink: Box<dyn Sink> = match config {
-        model::Sink::QdrantEdge(config) => return qdrant_edge::search(&config.path, query).await,
+        model::Sink::QdrantEdge(config) => return search_folder(&config.path, query).await,
         model::Sink::Pgvector(config) => {
             let config = model::PgvectorSink { create: None, ..config.clone() };
             Box::new(PgvectorSink::open(pipeline, name, &config).await?)

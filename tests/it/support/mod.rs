@@ -1,6 +1,7 @@
 //! What many tests need: Postgres servers and databases of their own.
 
 pub(crate) mod program;
+pub(crate) mod qdrant_server;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -1,0 +1,69 @@
+//! The `file` sink: lines that survive, and searches that are refused.
+
+use pgstream_host::command::{Action, Command};
+use pgstream_host::config::model::{self, BlackholeSink, FileSink};
+use pgstream_host::error::Fault;
+use pgstream_host::lsn::{Lsn, Position};
+use pgstream_host::sink::{self, DeadLetter, Delivery, Query};
+
+#[tokio::test]
+async fn commands_and_rejected_events_are_appended_across_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let config = model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone() });
+    let position = Position { lsn: Lsn(0x16B3748), ordinal: 3 };
+    let command = Command { position, action: Action::Delete { id: "a".into() } };
+    let letter = DeadLetter {
+        position,
+        transform: "embed".into(),
+        reason: "no text".into(),
+        event: r#"{"table":"docs"}"#.into(),
+    };
+
+    let mut sink = sink::open("documents", "parked", &config).await.unwrap();
+    assert_eq!(sink.resume("origin").await.unwrap(), None);
+    let delivery = Delivery { commands: vec![&command], rejected: Vec::new(), through: position };
+    sink.write(&delivery).await.unwrap();
+    sink.write(&Delivery::default()).await.unwrap();
+    sink.close().await.unwrap();
+    let torn = std::fs::read_to_string(&path).unwrap() + r#"{"position":"0/17"#;
+    std::fs::write(&path, torn).unwrap();
+
+    let mut sink = sink::open("documents", "parked", &config).await.unwrap();
+    sink.write(&Delivery { commands: Vec::new(), rejected: vec![&letter], through: position }).await.unwrap();
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        concat!(
+            r#"{"position":"0/16B3748#3","action":"delete","id":"a"}"#,
+            "\n",
+            r#"{"position":"0/16B3748#3","transform":"embed","reason":"no text","event":{"table":"docs"}}"#,
+            "\n"
+        )
+    );
+    sink.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_keeps_no_vectors_cannot_be_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let query = Query { vector: "", values: &[1.0], limit: 1 };
+    for (config, kind) in [
+        (model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone() }), "file"),
+        (model::Sink::Blackhole(BlackholeSink { inputs: Vec::new() }), "blackhole"),
+    ] {
+        let error = sink::search("documents", "out", &config, &query).await.unwrap_err();
+        assert_eq!(error.fault(), Fault::Config);
+        assert_eq!(error.to_string(), format!("a `{kind}` sink cannot be searched"));
+    }
+    assert!(!path.exists(), "a search makes nothing");
+}
+
+#[tokio::test]
+async fn a_blackhole_takes_everything() {
+    let config = model::Sink::Blackhole(BlackholeSink { inputs: Vec::new() });
+    let mut sink = sink::open("documents", "nowhere", &config).await.unwrap();
+    let command = Command { position: Position::default(), action: Action::Clear };
+    sink.write(&Delivery { commands: vec![&command], ..Delivery::default() }).await.unwrap();
+    sink.close().await.unwrap();
+}
