@@ -1,4 +1,4 @@
-//! What many tests need: Postgres servers and databases of their own.
+//! What many tests need: Postgres servers and databases of their own, Qdrant's protocol, the program itself.
 
 pub(crate) mod program;
 pub(crate) mod qdrant_server;
