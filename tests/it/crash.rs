@@ -1,9 +1,12 @@
 //! Invariant 2 under fire: SIGKILL at random moments under write load, then table and sinks must agree.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pgstream_host::config::model::{Create, Distance, QdrantEdgeSink, Sink, SinkBatch};
+use pgstream_host::sink::{self, Query};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio_postgres::Client;
@@ -18,14 +21,15 @@ const TABLE: &str =
     "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text, views bigint NOT NULL DEFAULT 0)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_random_kills_under_load_the_sink_holds_exactly_the_table() {
+async fn after_random_kills_under_load_the_sinks_hold_exactly_the_table() {
     let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let database = fresh_database().await;
     database.client.batch_execute(TABLE).await.unwrap();
     let folder = Folder::new();
-    let file = folder.write("crash.yaml", &pipeline());
+    let store = folder.path("store");
+    let file = folder.write("crash.yaml", &pipeline(&store));
     let environment = [("DATABASE_URL", database.url.as_str())];
 
     let mut host = Running::start(&file, &environment);
@@ -41,28 +45,30 @@ async fn after_random_kills_under_load_the_sink_holds_exactly_the_table() {
     let transactions = load.stop().await;
     println!("{transactions} transactions under {KILLS} kills");
 
-    agree(&database).await;
+    let table = agree(&database).await;
     let (status, log) = host.stop().await;
     assert!(status.success(), "{log}");
+    assert_eq!(embedded(&store).await, table, "what the embedded sink holds");
     let slot = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active";
     let active: i64 = database.client.query_one(slot, &[]).await.unwrap().get(0);
     assert_eq!(active, 0, "an orderly stop lets go of the slot");
 }
 
-fn pipeline() -> String {
+fn pipeline(store: &Path) -> String {
     format!(
         "version: 1\nname: crash\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.documents], \
          batch: {{ max_events: 40 }} }}\n\
          embedders:\n  words: {{ type: hash, dimension: 16 }}\n\
          transforms:\n  embed:\n    type: wasm\n    inputs: [db]\n    component: {}\n    embedders: [words]\n    workers: 2\n\
          sinks:\n  search:\n    type: pgvector\n    inputs: [embed]\n    url: \"${{DATABASE_URL}}\"\n    table: public.vectors\n    \
-         create: {{ dimension: 16 }}\n",
-        root().join("plugins/documents-rust/documents.wasm").display()
+         create: {{ dimension: 16 }}\n  embedded: {{ type: qdrant-edge, inputs: [embed], path: {}, create: {{ dimension: 16 }} }}\n",
+        root().join("plugins/documents-rust/documents.wasm").display(),
+        store.display()
     )
 }
 
-/// Waits until the sink holds one point per row with the row's text, and no other.
-async fn agree(database: &Database) {
+/// Waits until the pgvector sink holds one point per row with the row's text, and no other; answers the rows.
+async fn agree(database: &Database) -> BTreeMap<String, Vec<Row>> {
     let table = "SELECT id::text, title, content, views FROM documents WHERE content IS NOT NULL";
     let sink = "SELECT group_id, payload->>'title', payload->>'content', (payload->>'views')::bigint FROM vectors";
     let mut seen = (BTreeMap::new(), BTreeMap::new());
@@ -72,6 +78,22 @@ async fn agree(database: &Database) {
     })
     .await;
     assert!(!seen.0.is_empty(), "the load has left rows to compare");
+    seen.0
+}
+
+/// What the embedded sink holds, by way of a search that finds everything.
+async fn embedded(store: &Path) -> BTreeMap<String, Vec<Row>> {
+    let create = Create { dimension: Some(16), distance: Distance::Cosine, vectors: BTreeMap::new(), sparse: vec![] };
+    let settings = QdrantEdgeSink { inputs: vec![], path: store.into(), create, batch: SinkBatch::default() };
+    let query = Query { vector: "", values: &[0.25; 16], limit: 100_000 };
+    let hits = sink::search("crash", "embedded", &Sink::QdrantEdge(settings), &query).await.unwrap();
+    let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for hit in hits {
+        let text = |key: &str| hit.payload[key].as_str().map(str::to_owned);
+        let row = (text("title"), text("content"), hit.payload["views"].as_i64());
+        rows.entry(hit.payload["id"].to_string()).or_default().push(row);
+    }
+    rows
 }
 
 type Row = (Option<String>, Option<String>, Option<i64>);
