@@ -33,7 +33,7 @@ use crate::postgres::Url;
 ///
 /// That is what `create` makes, with an HNSW index on each dense vector: of `vector` up to 2,000 numbers, of
 /// `halfvec` up to 4,000, beyond that none. Sparse vectors get none: pgvector would then refuse more than 1,000
-/// elements. A table that is there already is never changed. It may differ: the default vector may stand in a column
+/// elements. Its pages are filled by half, so that a changed payload does not touch those indexes. A table that is there already is never changed. It may differ: the default vector may stand in a column
 /// `vector` (as in tables of the Python library pgstream), vectors may be `halfvec`, `id` may be an integer or a
 /// `uuid`, `group_id` may be missing as long as no handler uses groups, and further columns may exist if they may be
 /// null or have a default.

@@ -329,6 +329,33 @@ async fn what_does_not_change_is_not_written_again() {
 }
 
 #[tokio::test]
+async fn a_changed_payload_costs_the_vector_index_nothing() {
+    // Vectors of 1000 numbers lie outside their rows, and must not be stored again either.
+    for dimension in [100, 1000] {
+        let database = fresh_database().await;
+        let create = Create { dimension: Some(dimension), ..small().unwrap() };
+        let mut sink = ready(&database, Some(create)).await;
+        for version in 1..3 {
+            let points = (0..20_u8).map(|n| {
+                let embeddings = vec![(String::new(), Embedding::Dense(vec![f32::from(n); dimension]))];
+                Action::Upsert(Point { id: n.to_string(), embeddings, payload: format!(r#"{{"version":{version}}}"#) })
+            });
+            write(&mut sink, version, points).await.unwrap();
+        }
+        terminate(&database.client).await; // a session that ends reports its counts
+        let updates = "SELECT n_tup_upd || ' updates, ' || n_tup_hot_upd || ' of them in place'
+                       FROM pg_stat_user_tables WHERE relname = 'points'";
+        for _ in 0..6_000 {
+            if !text(&database.client, updates).await.starts_with("0 ") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(text(&database.client, updates).await, "20 updates, 20 of them in place", "{dimension}");
+    }
+}
+
+#[tokio::test]
 async fn a_lax_server_is_told_to_make_commits_durable() {
     let database = fresh_database().await;
     drop(open(&database, small()).await.unwrap());
