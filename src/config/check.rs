@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::diagnostic::Findings;
 use super::file::{Component, File, VERSION};
-use super::model::{Create, Embedder, Pipeline, Sink, Source, Transform};
+use super::model::{Create, Embedder, PostgresSource, Sink, Source, Transform};
 use super::schema;
 use super::units::{Size, Span};
 use super::yaml::{Kind, Node};
@@ -27,7 +27,7 @@ impl Check<'_, '_> {
             let message = format!("version {} of the file format is not known to this build", file.version);
             self.report(&["version"], message, format!("write `version: {VERSION}`"));
         }
-        let longest = MAX_IDENTIFIER - Pipeline::SLOT_PREFIX.len();
+        let longest = MAX_IDENTIFIER - PostgresSource::SLOT_PREFIX.len();
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         for (key, name) in [("name", Some(&file.name)), ("tenant", file.tenant.as_ref())] {
             let Some(name) = name else { continue };

@@ -34,16 +34,6 @@ pub struct Pipeline {
     pub sinks: IndexMap<String, Sink>,
 }
 
-impl Pipeline {
-    /// What the default names of slot and publication begin with.
-    pub const SLOT_PREFIX: &str = "pgstream_";
-
-    /// The default name of slot and publication: the pipeline's with `-` as `_`, after the prefix.
-    pub fn default_slot(&self) -> String {
-        format!("{}{}", Self::SLOT_PREFIX, self.name.replace('-', "_"))
-    }
-}
-
 /// A source by its `type`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
@@ -75,6 +65,16 @@ pub struct PostgresSource {
     /// When a batch closes.
     #[serde(default)]
     pub batch: SourceBatch,
+}
+
+impl PostgresSource {
+    /// What the default names of slot and publication begin with.
+    pub const SLOT_PREFIX: &str = "pgstream_";
+
+    /// The name of slot and publication of `pipeline` where the file gives none.
+    pub fn default_slot(pipeline: &str) -> String {
+        format!("{}{}", Self::SLOT_PREFIX, pipeline.replace('-', "_"))
+    }
 }
 
 /// Which existing rows to bring over before streaming.

@@ -85,7 +85,7 @@ fn schema_and_reference_are_those_of_the_code() {
 fn a_good_file_says_what_it_says() {
     let pipeline = parse(&folder("ok").join("full.yaml")).unwrap();
     assert_eq!((pipeline.name.as_str(), pipeline.tenant.as_deref()), ("documents-2", Some("acme")));
-    assert_eq!(pipeline.default_slot(), "pgstream_documents_2");
+    assert_eq!(model::PostgresSource::default_slot(&pipeline.name), "pgstream_documents_2");
 
     let (name, model::Source::Postgres(source)) = &pipeline.source;
     assert_eq!((name.as_str(), source.url.expose()), ("shop", "postgres://app:env-secret@localhost/shop"));

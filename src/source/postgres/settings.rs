@@ -36,7 +36,7 @@ pub(super) struct Pattern {
 
 impl Settings {
     pub(super) fn new(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
-        let derived = format!("pgstream_{}", pipeline.replace('-', "_"));
+        let derived = model::PostgresSource::default_slot(pipeline);
         let slot = config.slot.clone().unwrap_or_else(|| derived.clone());
         let publication = config.publication.clone().unwrap_or(derived);
         if !is_slot_name(&slot) {
