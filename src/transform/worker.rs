@@ -24,9 +24,9 @@ pub(super) struct Job {
 /// Starts `workers` threads, each with an instance. Returns when all instances stand or the first has failed. The threads
 /// end when the sender is dropped.
 pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
-    // Unbounded, because the pipeline bounds how many batches it has under way at once.
+    #[expect(clippy::disallowed_methods, reason = "the pipeline bounds how many batches it has under way at once")]
     let (jobs, queue) = crossbeam_channel::unbounded();
-    let (ready, started) = crossbeam_channel::unbounded();
+    let (ready, started) = crossbeam_channel::bounded(workers.max(1));
     let (maker, quota) = (Arc::new(maker), Arc::new(Quota::default()));
     // A log that was set up for the caller's thread alone is meant for its handlers too.
     let log = tracing::dispatcher::get_default(Clone::clone);

@@ -36,7 +36,6 @@ struct Silent {
 }
 
 /// A request that was not given up yet.
-
 struct Asking(Arc<AtomicUsize>);
 
 impl Drop for Asking {

@@ -192,7 +192,7 @@ impl<'a> Row<'a> {
     }
 
     /// The row as a payload: every column but the unchanged ones, as [`Value::to_json`] writes them.
-    pub fn to_json(&self) -> Map<String, serde_json::Value> {
+    pub fn to_json(self) -> Map<String, serde_json::Value> {
         let sent = self.iter().filter(|(_, value)| **value != Value::Unchanged);
         sent.map(|(column, value)| (column.name.clone(), value.to_json())).collect()
     }
