@@ -7,6 +7,7 @@ mod crash;
 mod decode;
 mod demo;
 mod embedder;
+mod examples;
 mod guests;
 mod pipeline;
 mod sdk;
