@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use indexmap::IndexMap;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::command::Command;
 use crate::config::model::WasmTransform;
@@ -51,6 +51,7 @@ pub struct Rejection {
 pub struct Transform {
     name: Arc<str>,
     jobs: Sender<worker::Job>,
+    workers: Arc<Semaphore>,
 }
 
 impl Transform {
@@ -75,8 +76,9 @@ impl Transform {
             embedders,
             deadline: settings.limits.deadline.0,
         });
-        let jobs = worker::start(instance::Maker { component, shared, limits }, settings.workers)?;
-        Ok(Self { name, jobs })
+        let workers = settings.workers.max(1);
+        let jobs = worker::start(instance::Maker { component, shared, limits }, workers)?;
+        Ok(Self { name, jobs, workers: Arc::new(Semaphore::new(workers)) })
     }
 
     /// The transform's name in the pipeline file.
@@ -86,17 +88,17 @@ impl Transform {
 
     /// What the handler makes of `batch`. Must be called on a tokio runtime.
     ///
-    /// Calls are independent of each other: up to `workers` run at once, the others wait for a thread, and they may end in
-    /// another order than they began. A dropped future ends its call within a tick. The caller bounds how many it has
-    /// under way.
+    /// Calls are independent of each other: up to `workers` run at once, the others wait in the order in which they came,
+    /// and they may end in another order than they began. A dropped future ends its call within a tick.
     ///
     /// Fails with `Handler` if the handler trapped, went beyond a limit, broke the contract or says `stop`, and with
     /// `Transient` if it says `retry`. An embedder's error that the handler passes on keeps its own fault.
     pub async fn apply(&self, batch: Arc<Batch>) -> Result<Output> {
-        let (reply, answer) = oneshot::channel();
-        let job = worker::Job { batch, call: imports::Call { runtime: Handle::current(), reply } };
         let gone = || Error::new(Fault::Bug, format!("the threads of handler `{}` are gone", self.name));
-        self.jobs.send(job).map_err(|_| gone())?;
+        let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| gone())?;
+        let (reply, answer) = oneshot::channel();
+        let call = imports::Call { runtime: Handle::current(), reply };
+        self.jobs.try_send(worker::Job { batch, call, permit }).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::engine::THREAD_STACK;
 use super::imports::Call;
@@ -19,18 +20,19 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) struct Job {
     pub(super) batch: Arc<Batch>,
     pub(super) call: Call,
+    /// One for each worker: held until the worker is free again, so that the queue is never longer than there are workers.
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 /// Starts `workers` threads, each with an instance. Returns when all instances stand or the first has failed. The threads
 /// end when the sender is dropped.
 pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
-    #[expect(clippy::disallowed_methods, reason = "the pipeline bounds how many batches it has under way at once")]
-    let (jobs, queue) = crossbeam_channel::unbounded();
-    let (ready, started) = crossbeam_channel::bounded(workers.max(1));
+    let (jobs, queue) = crossbeam_channel::bounded(workers);
+    let (ready, started) = crossbeam_channel::bounded(workers);
     let (maker, quota) = (Arc::new(maker), Arc::new(Quota::default()));
     // A log that was set up for the caller's thread alone is meant for its handlers too.
     let log = tracing::dispatcher::get_default(Clone::clone);
-    for number in 0..workers.max(1) {
+    for number in 0..workers {
         let name = Arc::clone(&maker.shared.name);
         let voice = Voice::new(Arc::clone(&name), Arc::clone(&quota));
         let (maker, queue, ready, log) = (Arc::clone(&maker), queue.clone(), ready.clone(), log.clone());
@@ -60,7 +62,7 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
 fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Option<Instance>) {
     loop {
         let next = if voice.owes() { queue.recv_timeout(SETTLE) } else { queue.recv().map_err(RecvTimeoutError::from) };
-        let job = match next {
+        let Job { batch, call, permit } = match next {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 voice.settle();
@@ -68,7 +70,7 @@ fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Optio
             }
             Err(RecvTimeoutError::Disconnected) => return voice.settle(),
         };
-        if job.call.reply.is_closed() {
+        if call.reply.is_closed() {
             continue;
         }
         let ready = match instance.take() {
@@ -76,10 +78,11 @@ fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Optio
             None => maker.make(voice),
         };
         match ready {
-            Ok(ready) => instance = maker.call(ready, &job.batch, job.call),
+            Ok(ready) => instance = maker.call(ready, &batch, call),
             Err(error) => {
-                let _ = job.call.reply.send(Err(error));
+                let _ = call.reply.send(Err(error));
             }
         }
+        drop(permit);
     }
 }

@@ -46,10 +46,10 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The engine that the tests of this process share, without a cache.
+/// The engine that the tests of this process share; it keeps what it compiled for the next run.
 pub(crate) fn engine() -> &'static Engine {
     static SHARED: OnceLock<Engine> = OnceLock::new();
-    SHARED.get_or_init(|| Engine::new(None).unwrap())
+    SHARED.get_or_init(|| Engine::new(Some(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("components"))).unwrap())
 }
 
 pub(crate) type Embedders = IndexMap<String, Arc<dyn Embedder>>;
