@@ -317,10 +317,15 @@ mod tests {
 
     /// Writes points `from..to`, whose first number is their own.
     fn write(engine: &Engine, dimension: usize, from: u64, to: u64) {
+        write_further(engine, dimension, from, to, 0);
+    }
+
+    /// As `write`, with `by` added to the first number.
+    fn write_further(engine: &Engine, dimension: usize, from: u64, to: u64, by: u64) {
         let commands: Vec<Command> = (from..to)
             .map(|n| {
                 let mut values: Vec<f32> = (0..dimension).map(|i| ((n * 31 + i as u64 * 17) % 97) as f32).collect();
-                values[0] = n as f32;
+                values[0] = (n + by) as f32;
                 let embeddings = vec![(String::new(), Embedding::Dense(values))];
                 let point = Point { id: n.to_string(), embeddings, payload: "{}".to_owned() };
                 Command { position: Position::default(), action: Action::Upsert(point) }
@@ -345,15 +350,16 @@ mod tests {
         let start = || Engine::start_with(path, lock(path), Some(&spaces(4)), 16 << 10, 4).unwrap();
         let engine = start();
         for round in 0..20 {
-            write(&engine, 4, 0, 400); // overwritten again and again: a number that fell back would be ignored
-            write(&engine, 4, 400 + round, 401 + round);
+            write(&engine, 4, 0, 400);
+            // Overwrites a point: under a number that fell back it would be ignored.
+            write_further(&engine, 4, round, round + 1, 1000 * (round + 1));
+            assert_eq!(nearest(&engine, 4, 2), [round.to_string(), "399".to_owned()]);
             assert!(closed_log_files(path).unwrap().len() <= 4);
         }
-        assert_eq!(nearest(&engine, 4, 2), ["419", "418"]);
         drop(engine);
         let engine = start();
-        write(&engine, 4, 1000, 1001);
-        assert_eq!(nearest(&engine, 4, 2), ["1000", "419"]);
+        write_further(&engine, 4, 7, 8, 100_000);
+        assert_eq!(nearest(&engine, 4, 2), ["7", "19"]);
     }
 
     #[test]
