@@ -16,6 +16,8 @@ pub mod command;
 
 pub mod error;
 
+mod backoff;
+
 pub mod config;
 
 pub mod postgres;

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::reply::{Refusal, Unusable, vectors};
-use super::retry::{PATIENCE, pause, retry_after};
+use super::retry::{BACKOFF, PATIENCE, pause, retry_after};
 use super::{Embedder, Vectors};
 use crate::config::Secret;
 use crate::config::model::OpenAiEmbedder;
@@ -92,7 +92,7 @@ impl OpenAi {
     /// One request, again and again until it is answered, refused for good, or patience is at its end.
     async fn request(&self, texts: &[&str]) -> Result<Vectors> {
         let began = Instant::now();
-        let mut failures = 0;
+        let (mut failures, mut backoff) = (0, BACKOFF);
         let mut nonsense = 0;
         loop {
             let failure = {
@@ -113,7 +113,7 @@ impl OpenAi {
             if !failure.passes {
                 return Err(failure.error);
             }
-            let pause = pause(failures, failure.asked, rand::random());
+            let pause = pause(&mut backoff, failure.asked);
             if began.elapsed().saturating_add(pause) > PATIENCE {
                 return Err(failure.error);
             }

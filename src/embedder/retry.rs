@@ -5,22 +5,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-/// The first pause; each one doubles, up to `LONGEST`.
-const FIRST: Duration = Duration::from_millis(200);
+use crate::backoff::Backoff;
 
-/// Rate limits are counted per minute: a longer pause would only waste what was granted.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Waits between requests. Rate limits are counted per minute: a longer one would only waste what was granted.
+pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
 /// How long failures may go on before the pipeline is told, which goes on trying in its own way.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The pause after failure number `failures` (from one). `jitter` is from 0 to 1: clients that failed together must not
-/// come back together. What the server asks for is the least.
-pub(super) fn pause(failures: u32, asked: Option<Duration>, jitter: f64) -> Duration {
-    let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
-    let own = doubled.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
-    // A little more than asked, or all who were asked the same come back in the same moment.
-    asked.map_or(own, |asked| asked.saturating_add(FIRST.mul_f64(jitter.clamp(0.0, 1.0))))
+/// The pause after a failure. What the server asks for is the least, and a little more than that, or all who were
+/// asked the same come back in the same moment.
+pub(super) fn pause(backoff: &mut Backoff, asked: Option<Duration>) -> Duration {
+    let own = backoff.next_wait();
+    asked.map_or(own, |asked| asked.saturating_add(own.min(Duration::from_secs(1))))
 }
 
 /// `Retry-After`: seconds, or a date.
@@ -39,13 +36,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_bound_and_never_undercut_the_server() {
-        let millis = |failures, jitter| pause(failures, None, jitter).as_millis();
-        assert_eq!((millis(1, 0.0), millis(1, 1.0), millis(3, 1.0)), (100, 200, 800));
-        assert_eq!((millis(20, 1.0), millis(u32::MAX, 1.0)), (30_000, 30_000));
+    fn a_pause_never_undercuts_the_server() {
         let asked = Duration::from_secs(40);
-        assert!(pause(1, Some(asked), 0.0) >= asked && pause(1, Some(asked), 1.0) < asked + Duration::from_secs(1));
-        assert!(pause(1, Some(Duration::MAX), 1.0) >= PATIENCE);
+        let pause = |asked| pause(&mut BACKOFF.clone(), asked);
+        assert!(pause(Some(asked)) >= asked && pause(Some(asked)) <= asked + Duration::from_secs(1));
+        assert!(pause(Some(Duration::MAX)) >= PATIENCE);
+        assert!(pause(None) <= Duration::from_millis(200));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::handle::Handled;
 use super::progress::Ticket;
-use super::retry::Backoff;
-use super::{Outlet, SinkStatus, Status};
+use super::{BACKOFF, Outlet, SinkStatus, Status};
+use crate::backoff::Backoff;
 use crate::command::Command;
 use crate::config::model::SinkBatch;
 use crate::error::{Error, Fault, Result};
@@ -66,7 +66,7 @@ pub(super) async fn deliver(
 }
 
 async fn resume(sink: &mut dyn Sink, origin: &str, name: &str, status: &SinkStatus) -> Result<Option<Position>> {
-    let mut backoff = Backoff::new();
+    let mut backoff = BACKOFF;
     loop {
         match sink.resume(origin).await {
             Err(error) if error.fault() == Fault::Transient => wait(&error, &mut backoff, name, status).await,
@@ -76,7 +76,7 @@ async fn resume(sink: &mut dyn Sink, origin: &str, name: &str, status: &SinkStat
 }
 
 async fn write(sink: &mut dyn Sink, delivery: &Delivery<'_>, name: &str, status: &SinkStatus) -> Result<()> {
-    let mut backoff = Backoff::new();
+    let mut backoff = BACKOFF;
     loop {
         match sink.write(delivery).await {
             Err(error) if error.fault() == Fault::Transient => wait(&error, &mut backoff, name, status).await,

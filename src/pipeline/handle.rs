@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Stage;
 use super::dead_letter::dead_letter;
 use super::progress::Ticket;
-use super::retry::Backoff;
+use super::{BACKOFF, Stage};
 use crate::command::Command;
 use crate::embedder;
 use crate::error::{Error, Fault, Result};
@@ -54,7 +53,7 @@ pub(super) async fn handle(stages: Arc<[Stage]>, batch: Arc<Batch>, ticket: Tick
 
 impl Stage {
     async fn make(&self, batch: &Arc<Batch>) -> Result<Made> {
-        let mut backoff = Backoff::new();
+        let mut backoff = BACKOFF;
         loop {
             match self.try_make(batch).await {
                 Err(error) if error.fault() == Fault::Transient => {

@@ -10,15 +10,15 @@ mod progress;
 
 mod dead_letter;
 
-mod retry;
-
 mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::Backoff;
 use crate::config::model::SinkBatch;
 use crate::embedder::Embedder;
 use crate::error::Result;
@@ -27,6 +27,9 @@ use crate::source::Source;
 use crate::transform::Transform;
 
 pub use status::{SinkStatus, Status};
+
+/// Waits between tries of what failed in passing: a blip goes unnoticed, and recovery from a long outage is prompt.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
 
 /// Open parts, ready to run.
 pub struct Pipeline {

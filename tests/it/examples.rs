@@ -29,9 +29,9 @@ async fn postgres_to_pgvector() {
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_to_qdrant() {
     let database = fresh_database().await;
-    let server = QdrantServer::start(None);
-    let url = server.url();
-    let environment = [("DATABASE_URL", database.url.as_str()), ("QDRANT_URL", &url)];
+    let (local, real) = (QdrantServer::start(None), std::env::var("QDRANT_URL").ok());
+    let (url, collection) = (real.unwrap_or_else(|| local.url()), format!("examples_{}", std::process::id()));
+    let environment = [("DATABASE_URL", database.url.as_str()), ("QDRANT_URL", &url), ("COLLECTION", &collection)];
     let host = follow("pipelines/postgres-to-qdrant.yaml", &database, &environment).await;
     stop(host).await;
 }

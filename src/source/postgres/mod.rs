@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Lag, Source};
+use crate::backoff::Backoff;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
@@ -37,7 +38,7 @@ use stream::{Broken, Stream};
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
 /// that is down for long should not be hammered by every pipeline that waits for it.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// A slot is held for some moments by the connection that was lost before: not worth a word.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -85,7 +86,7 @@ pub struct PostgresSource {
     /// The end of the last batch that had one.
     ended: Lsn,
     /// Failures since something was last returned.
-    failures: u32,
+    backoff: Backoff,
     /// Since when there has been no stream.
     down_since: Option<Instant>,
 }
@@ -122,7 +123,7 @@ impl PostgresSource {
             state: State::Waiting(Instant::now()),
             returned: None,
             ended: Lsn::INVALID,
-            failures: 0,
+            backoff: BACKOFF,
             down_since: None,
         };
         match source.dial.clone().open(None).await {
@@ -138,10 +139,8 @@ impl PostgresSource {
             return Err(error);
         }
         let down_since = *self.down_since.get_or_insert_with(Instant::now);
-        let (first, longest) = PAUSE;
-        let pause = first.saturating_mul(1 << self.failures.min(16)).min(longest).mul_f64(rand::random_range(0.5..1.0));
-        self.failures = self.failures.saturating_add(1);
-        let cause = chain(&error);
+        let pause = self.backoff.next_wait();
+        let cause = error.chain();
         if slot::is_in_use(&error) && down_since.elapsed() < QUIET {
             tracing::debug!(cause, "trying again");
         } else {
@@ -153,7 +152,7 @@ impl PostgresSource {
 
     /// Takes note of a batch; None if it says nothing new.
     fn note(&mut self, batch: Batch) -> Option<Batch> {
-        self.failures = 0;
+        self.backoff = BACKOFF;
         self.down_since = None;
         if let Some(event) = batch.events().last() {
             self.returned = Some(event.position);
@@ -224,16 +223,4 @@ impl Source for PostgresSource {
             State::Waiting(_) | State::Dialling(_) => Ok(()),
         }
     }
-}
-
-/// An error and its causes in one line, for a log.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
