@@ -31,6 +31,7 @@ impl Host {
     /// publication and slot. In this order, so that a mistake is found before anything is made on the server.
     pub async fn open(&self, settings: &model::Pipeline) -> Result<Pipeline> {
         let opened = async {
+            refuse_loop(settings)?;
             let stages = self.open_stages(settings)?;
             let mut outlets = Vec::new();
             for (name, sink) in &settings.sinks {
@@ -50,6 +51,7 @@ impl Host {
     /// every failure, not only the first.
     pub async fn check(&self, settings: &model::Pipeline) -> Vec<Error> {
         let mut errors = Vec::new();
+        errors.extend(refuse_loop(settings).err());
         errors.extend(self.open_stages(settings).err());
         for (name, sink) in &settings.sinks {
             match open_outlet(settings, name, sink).await {
@@ -101,6 +103,40 @@ pub async fn run(pipelines: Vec<Pipeline>, stop: CancellationToken, report: impl
 /// What the pipelines say about themselves, to be read while they run.
 pub fn status(pipelines: &[Pipeline]) -> Vec<Arc<Status>> {
     pipelines.iter().map(Pipeline::status).collect()
+}
+
+/// A pattern that takes in the pipeline's own table of vectors would feed every write back into the pipeline.
+fn refuse_loop(settings: &model::Pipeline) -> Result<()> {
+    let (source_name, model::Source::Postgres(source)) = &settings.source;
+    for (name, sink) in &settings.sinks {
+        let model::Sink::Pgvector(sink) = sink else { continue };
+        let fed_by = source.tables.iter().find(|pattern| matches(&qualified(pattern), &qualified(&sink.table)));
+        if let Some(pattern) = fed_by
+            && sink.url == source.url
+        {
+            let what = format!("sink `{name}` writes the table `{}`, which source `{source_name}` reads", sink.table);
+            return Err(Error::new(Fault::Config, what)
+                .at(format!("`{pattern}` in `sources.{source_name}.tables`"))
+                .help("every vector written would come back as an event: name the tables one by one, or narrow the pattern"));
+        }
+    }
+    Ok(())
+}
+
+/// A table without a schema is one of `public`.
+fn qualified(table: &str) -> String {
+    if table.contains('.') { table.to_owned() } else { format!("public.{table}") }
+}
+
+/// Whether `name` is what `pattern` says, with `*` for any characters.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
+            let ends = name.char_indices().map(|(end, _)| end).chain([name.len()]);
+            ends.into_iter().any(|end| name.get(end..).is_some_and(|tail| matches(rest, tail)))
+        }),
+    }
 }
 
 /// What cannot be reached before anything has ever worked is more often mistyped than down for a moment: it is said
@@ -161,4 +197,19 @@ fn cache_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
     Some(base.join("pgstream-host"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, name) in [("a", "a"), ("a*", "a"), ("a*", "abc"), ("*c", "abc"), ("a*c*e", "abcde"), ("*", "")] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("a", "ab"), ("a*", "ba"), ("a*c", "abcd"), ("a*c*e", "ace_")] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
 }

@@ -54,6 +54,16 @@ fn two_pipelines_of_one_name_are_refused() {
 }
 
 #[test]
+fn a_pipeline_that_would_feed_itself_is_refused() {
+    let folder = Folder::new();
+    let file = folder.write("loop.yaml", &pipeline("loop", "").replace("public.documents", "\"public.*\""));
+    let output = pgstream(["run"]).arg(&file).env("DATABASE_URL", "postgres://nobody@localhost/x").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("sink `vectors` writes the table `vectors`, which source `db` reads"), "{said}");
+}
+
+#[test]
 fn a_database_that_cannot_be_reached_is_exit_code_3() {
     let folder = Folder::new();
     let file = folder.write("away.yaml", &pipeline("away", ""));
