@@ -4,7 +4,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs fuzz deny handlers setup clean
+.PHONY: help demo test lint fmt docs bench fuzz deny handlers setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,13 @@ fmt: ## format all Rust code
 
 docs: ## the API's documentation, without a broken link
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps
+
+bench: setup ## the whole path against pg_recvlogical on the same log; a release build, some minutes
+	@$(CARGO) bench --bench bench
+
+fuzz: ## mutate streams against the decoder for FUZZ_SECONDS; needs a C++ compiler, no nightly
+	@mkdir -p tests/fuzz/target/corpus
+	cd tests/fuzz && $(CARGO) run --release --bin decode -- -max_total_time=$(FUZZ_SECONDS) target/corpus corpus/decode
 
 setup: ## fetch a private Postgres with pgvector for tests and demo; nothing is installed system-wide
 	@tests/support/get-postgres.sh 18
