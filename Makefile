@@ -10,6 +10,7 @@ help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## watch a table and its vectors stay in step; KEEP=1 leaves it running to play with
+	@$(CARGO) build
 	@$(CARGO) run --quiet -- demo $(if $(KEEP),--keep)
 
 test: lint docs ## everything that CI runs: format, lints, docs and all tests; needs no service
