@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgstream_host::demo::{Cluster, Options, Stop};
 
-use crate::support::{self, fresh_database, postgres_bin, private_cluster};
+use crate::support::{self, Database, fresh_database, postgres_bin, private_cluster};
 
 #[tokio::test]
 async fn databases_are_separate_and_logical_decoding_is_on() {
@@ -22,12 +22,13 @@ async fn databases_are_separate_and_logical_decoding_is_on() {
     assert_eq!(again.query_one("SELECT current_database()", &[]).await.unwrap().get::<_, &str>(0), two.name);
 }
 
-#[test]
-fn both_versions_have_pgvector() {
+#[tokio::test]
+async fn both_versions_have_pgvector() {
     for (major, cluster) in [("18", support::postgres()), ("16", support::postgres16())] {
-        assert!(cluster.psql("postgres", "SHOW server_version").unwrap().starts_with(major));
-        cluster.psql("template1", "CREATE EXTENSION IF NOT EXISTS vector").unwrap();
-        assert_eq!(cluster.psql("template1", "SELECT '[1,2]'::vector <-> '[1,4]'").unwrap(), "2");
+        let database = Database::create(cluster).await.name;
+        assert!(cluster.psql(&database, "SHOW server_version").unwrap().starts_with(major));
+        cluster.psql(&database, "CREATE EXTENSION vector").unwrap();
+        assert_eq!(cluster.psql(&database, "SELECT '[1,2]'::vector <-> '[1,4]'").unwrap(), "2");
     }
 }
 

@@ -139,14 +139,14 @@ async fn a_batch_that_nobody_waits_for_is_not_begun() {
     let silent = Arc::new(Silent::default());
     let embedders = Embedders::from_iter([("small".to_owned(), Arc::clone(&silent) as Arc<dyn Embedder>)]);
     let Some(evil) = evil_with(|_| (), embedders) else { return };
-    let first = tell(&evil, "embed small");
-    {
-        let second = tell(&evil, "embed small");
-        tokio::select! {
-            _ = futures::future::join(first, second) => panic!("nobody answered"),
-            () = until(|| silent.asked.load(Ordering::SeqCst) == 1) => {}
-        }
+    let mut first = Box::pin(tell(&evil, "embed small"));
+    let mut second = Box::pin(tell(&evil, "embed small"));
+    tokio::select! {
+        _ = futures::future::join(first.as_mut(), second.as_mut()) => panic!("nobody answered"),
+        () = until(|| silent.asked.load(Ordering::SeqCst) == 1) => {}
     }
+    drop(second); // before the first frees the worker
+    drop(first);
     assert_eq!(soon(hear(&evil, "calls")).await, "1");
     assert_eq!(silent.asked.load(Ordering::SeqCst), 1);
 }
