@@ -39,29 +39,7 @@ pub(super) fn write(codec: Codec, cell: Cell, frame: &[u8], arena: &Arena, out: 
             out.write_all(b"]")
         }
         Value::Text(value) | Value::Numeric(value) | Value::Uuid(value) | Value::Other(value) => {
-            string(value, out);
-            Ok(())
+            serde_json::to_writer(out, value).map_err(Into::into)
         }
     };
-}
-
-fn string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        let (plain, special) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        if let Some((&byte, behind)) = special.split_first() {
-            let _ = match byte {
-                b'"' | b'\\' => out.write_all(&[b'\\', byte]),
-                b'\n' => out.write_all(b"\\n"),
-                b'\r' => out.write_all(b"\\r"),
-                b'\t' => out.write_all(b"\\t"),
-                _ => write!(out, "\\u{byte:04x}"),
-            };
-            rest = behind;
-        }
-    }
-    out.extend_from_slice(rest);
-    out.push(b'"');
 }
