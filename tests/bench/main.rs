@@ -17,8 +17,8 @@ use pgstream_host::lsn::Lsn;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-/// Rows of about 300 bytes in 8 columns, 100 in a transaction.
-const ROWS: u64 = 200_000;
+/// Rows of about 300 bytes in 8 columns, 100 in a transaction; `ROWS` in the environment says how many instead.
+const DEFAULT_ROWS: u64 = 200_000;
 const ROUNDS: usize = 3;
 
 const TABLE: &str = "
@@ -28,8 +28,8 @@ const TABLE: &str = "
 const FILL: &str = "
     CREATE PROCEDURE fill(rows bigint) LANGUAGE plpgsql AS $$
     BEGIN
-      FOR first IN 0..rows / 100 - 1 LOOP
-        INSERT INTO documents SELECT first * 100 + g, 'Title ' || g, repeat(md5(g::text) || ' ', 6), 'category', 'author',
+      FOR n IN 0..rows / 100 - 1 LOOP
+        INSERT INTO documents SELECT n * 100 + g, 'Title ' || g, repeat(md5(g::text) || ' ', 6), 'category', 'author',
           'tag', g, now() FROM generate_series(1, 100) g;
         COMMIT;
       END LOOP;
@@ -41,6 +41,7 @@ fn main() -> Result<()> {
 }
 
 async fn bench() -> Result<()> {
+    let rows = std::env::var("ROWS").map_or(Ok(DEFAULT_ROWS), |rows| rows.parse().context("`ROWS`"))?;
     let bin = postgres()?;
     let cluster = Cluster::start(&bin, &Options::fast().setting("max_wal_size", "8GB"))?;
     let url = cluster.url("postgres");
@@ -59,8 +60,8 @@ async fn bench() -> Result<()> {
         cluster
             .psql("postgres", &format!("SELECT pg_create_logical_replication_slot('yardstick{round}', 'pgoutput')"))?;
     }
-    eprintln!("writing {ROWS} rows …");
-    cluster.psql("postgres", &format!("CALL fill({ROWS})"))?;
+    eprintln!("writing {rows} rows …");
+    cluster.psql("postgres", &format!("CALL fill({rows})"))?;
     let end = cluster.psql("postgres", "SELECT pg_current_wal_insert_lsn()")?;
     let end: Lsn = end.trim().parse()?;
 
@@ -70,7 +71,7 @@ async fn bench() -> Result<()> {
         let (status, stop) = (pipeline.status(), CancellationToken::new());
         let started = Instant::now();
         let running = tokio::spawn(pipeline.run(stop.clone()));
-        while status.events() < ROWS || status.confirmed() < end {
+        while status.events() < rows || status.confirmed() < end {
             ensure!(!running.is_finished(), "the pipeline has ended: {:?}", running.await);
             // Moves the log on, so that the server reports what lies behind the last row.
             cluster.psql("postgres", "SELECT pg_log_standby_snapshot()")?;
@@ -80,7 +81,7 @@ async fn bench() -> Result<()> {
         stop.cancel();
         running.await??;
         let ratio = yardstick.as_secs_f64() / ours.as_secs_f64();
-        let rate = |time: Duration| ROWS as f64 / time.as_secs_f64();
+        let rate = |time: Duration| rows as f64 / time.as_secs_f64();
         eprintln!(
             "round {round}: pg_recvlogical {:.0} rows/s, host {:.0} rows/s, ratio {ratio:.2}",
             rate(yardstick),
@@ -91,7 +92,7 @@ async fn bench() -> Result<()> {
     figures.sort_by(|a, b| a.2.total_cmp(&b.2));
     let median = figures[figures.len() / 2];
     let figure = json!({
-        "rows": ROWS, "rounds": ROUNDS, "cores": std::thread::available_parallelism()?.get(),
+        "rows": rows, "rounds": ROUNDS, "cores": std::thread::available_parallelism()?.get(),
         "pg_recvlogical_rows_per_second": median.0.round(), "host_rows_per_second": median.1.round(),
         "ratio": (median.2 * 100.0).round() / 100.0,
         "path": "WAL -> documents handler -> hash embedder, 384 numbers -> blackhole",
