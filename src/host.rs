@@ -47,8 +47,8 @@ impl Host {
         opened.await.map_err(|error| at_start(error).within(format!("pipeline `{}` cannot start", settings.name)))
     }
 
-    /// Opens every part as `open` does, but makes nothing and reads nothing: for `validate --connect`. Answers
-    /// every failure, not only the first.
+    /// Opens every part as `open` does, but makes nothing on the source and reads nothing from it; sinks make what
+    /// their `create` asks for. For `validate --connect`. Answers every failure, not only the first.
     pub async fn check(&self, settings: &model::Pipeline) -> Vec<Error> {
         let mut errors = Vec::new();
         errors.extend(refuse_loop(settings).err());

@@ -110,7 +110,7 @@ impl Inbox {
             let Some(handled) = next else { break };
             deadline.get_or_insert_with(|| Instant::now() + limits.linger.0);
             commands += handled.made.iter().map(|made| made.commands.iter().map(weight).sum::<usize>()).sum::<usize>();
-            bytes += handled.bytes();
+            bytes += handled.bytes;
             gathered.push(handled);
         }
         gathered

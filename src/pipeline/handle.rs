@@ -19,6 +19,8 @@ pub(super) struct Handled {
     pub(super) ticket: Ticket,
     pub(super) through: Position,
     pub(super) made: Vec<Made>,
+    /// Roughly the memory that it holds; counted once, because every sink asks.
+    pub(super) bytes: usize,
 }
 
 /// What one handler made of a batch; every text is a vector by now.
@@ -33,12 +35,12 @@ impl Handled {
     pub(super) fn rejected(&self) -> usize {
         self.made.iter().map(|made| made.rejected.len()).sum()
     }
+}
 
-    /// Roughly the memory that it holds, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        let commands = self.made.iter().flat_map(|made| &made.commands).map(Command::bytes);
-        let rejected = self.made.iter().flat_map(|made| &made.rejected);
-        commands.sum::<usize>() + rejected.map(|letter| letter.event.len() + letter.reason.len()).sum::<usize>()
+impl Made {
+    fn bytes(&self) -> usize {
+        let rejected = self.rejected.iter().map(|letter| letter.event.len() + letter.reason.len());
+        self.commands.iter().map(Command::bytes).sum::<usize>() + rejected.sum::<usize>()
     }
 }
 
@@ -48,7 +50,8 @@ pub(super) async fn handle(stages: Arc<[Stage]>, batch: Arc<Batch>, ticket: Tick
     let made = stages.iter().map(|stage| stage.make(&batch));
     let made = futures::future::try_join_all(made).await?;
     let through = batch.events().last().map(|event| event.position).unwrap_or_default();
-    Ok(Handled { ticket, through, made })
+    let bytes = made.iter().map(Made::bytes).sum();
+    Ok(Handled { ticket, through, made, bytes })
 }
 
 impl Stage {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::deliver::{Durable, Inbox, deliver};
 use super::handle::{Handled, handle};
@@ -52,8 +53,8 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
         status,
     };
     flow.flow(&stop).await?;
-    flow.drain().await;
-    flow.close().await
+    let drained = flow.drain().await;
+    drained.and(flow.close().await)
 }
 
 /// Everything that is in motion.
@@ -64,7 +65,8 @@ struct Flow {
     deliveries: JoinSet<Result<()>>,
     durable: mpsc::Receiver<Durable>,
     /// Results come out in the order in which the batches went in, whichever is finished first.
-    handling: FuturesOrdered<JoinHandle<Result<Handled>>>,
+    /// They end with the pipeline: one that waits for an embedding provider must not outlive it.
+    handling: FuturesOrdered<AbortOnDropHandle<Result<Handled>>>,
     max_handling: usize,
     progress: Progress,
     status: Arc<Status>,
@@ -93,8 +95,8 @@ impl Flow {
         }
     }
 
-    /// Lets everything that was received become durable, for a bounded time.
-    async fn drain(&mut self) {
+    /// Lets everything that was received become durable, for a bounded time. An error is as final as in `flow`.
+    async fn drain(&mut self) -> Result<()> {
         let drained = tokio::time::timeout(DRAIN_LIMIT, async {
             while !self.progress.is_idle() {
                 match self.wake(None).await? {
@@ -105,16 +107,11 @@ impl Flow {
             }
             Ok::<(), Error>(())
         });
-        match drained.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "could not finish what was received; it comes again at the next start")
-            }
-            Err(_) => tracing::warn!(
-                batches = self.progress.batches(),
-                "stopped before everything was durable; what is not comes again at the next start"
-            ),
-        }
+        drained.await.unwrap_or_else(|_| {
+            let batches = self.progress.batches();
+            tracing::warn!(batches, "stopped before everything was durable; what is not comes again at the next start");
+            Ok(())
+        })
     }
 
     /// The next thing to do. With `stop`, new batches are taken in; without, only what is on its way goes on.
@@ -148,12 +145,13 @@ impl Flow {
             return self.tell_source();
         }
         let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
-        self.handling.push_back(tokio::spawn(handle(Arc::clone(&self.stages), Arc::new(batch), ticket)));
+        let handling = tokio::spawn(handle(Arc::clone(&self.stages), Arc::new(batch), ticket));
+        self.handling.push_back(AbortOnDropHandle::new(handling));
     }
 
     fn hand_out(&mut self, handled: Handled) -> Result<()> {
         self.status.refused(handled.rejected());
-        self.progress.grow(handled.ticket, handled.bytes());
+        self.progress.grow(handled.ticket, handled.bytes);
         let handled = Arc::new(handled);
         for inbox in &self.inboxes {
             // A closed inbox means that its sink has failed: the next turn of the loop finds out why.
@@ -180,6 +178,10 @@ impl Flow {
     /// Ends the sinks, then the stream: its last status update carries the last confirmation.
     async fn close(mut self) -> Result<()> {
         self.inboxes.clear();
+        if !self.progress.is_idle() {
+            // They had their time in `drain`; a sink that is stuck would only use it up once more.
+            self.deliveries.shutdown().await;
+        }
         let mut result = Ok(());
         let sinks_closed = tokio::time::timeout(DRAIN_LIMIT, async {
             while let Some(ended) = self.deliveries.join_next().await {

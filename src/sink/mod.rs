@@ -59,7 +59,7 @@ pub trait Sink: Send {
 pub struct Delivery<'a> {
     /// In stream order.
     pub commands: Vec<&'a Command>,
-    /// In stream order; only ever given to sinks of which `accepts_rejected` is true.
+    /// In stream order; only ever given to sinks that write lines, or nothing.
     pub rejected: Vec<&'a DeadLetter>,
     /// The position of the last event that the delivery covers.
     pub through: Position,

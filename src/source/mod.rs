@@ -20,7 +20,7 @@ pub trait Source: Send {
     fn origin(&self) -> &str;
 
     /// The next batch in stream order; also a batch without events, when there is only progress to report.
-    /// None once `drain` was called and everything before it has been returned. Safe to cancel.
+    /// None when the stream has come to its end; one from a server never does. Safe to cancel.
     ///
     /// After a reconnect nothing that was returned before is returned again.
     async fn next(&mut self) -> Result<Option<Batch>>;
