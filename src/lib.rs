@@ -32,6 +32,8 @@ pub mod embedder;
 
 pub mod sink;
 
+pub mod toolchain;
+
 pub mod demo;
 
 pub mod pipeline;

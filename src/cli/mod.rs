@@ -2,6 +2,10 @@
 
 mod run;
 
+mod new;
+
+mod build;
+
 mod validate;
 
 mod slot;
@@ -67,6 +71,16 @@ enum Command {
     /// Asks a sink for the points nearest to a text, embedded as the pipeline embeds.
     #[command(after_help = "Example:\n  pgstream-host search pipelines/demo.yaml \"how do I dry a tent\" --limit 3")]
     Search(search::Arguments),
+    /// Writes a handler project that builds at once.
+    #[command(
+        after_help = "Example:\n  pgstream-host new my-handler --lang python\n  cd my-handler && pgstream-host build && pgstream-host test"
+    )]
+    New(new::Arguments),
+    /// Makes a component of a handler project, with its language's own tools.
+    #[command(
+        after_help = "Example:\n  pgstream-host build\n  pgstream-host build my-handler --out handlers/my-handler.wasm"
+    )]
+    Build(build::Arguments),
     /// Prints the JSON Schema of pipeline files, for editors.
     #[command(after_help = "Example:\n  pgstream-host schema > pipeline.schema.json")]
     Schema,
@@ -107,6 +121,8 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Teardown(arguments) => slot::teardown(arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Search(arguments) => search::run(arguments).await,
+        Command::New(arguments) => blocking(move || new::run(&arguments)).await,
+        Command::Build(arguments) => blocking(move || build::run(&arguments)).await,
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -114,6 +130,12 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
             print(&String::from_utf8_lossy(&script))
         }
     }
+}
+
+/// Runs a command that waits for files and other programs.
+async fn blocking(command: impl FnOnce() -> Result<ExitCode> + Send + 'static) -> Result<ExitCode> {
+    let done = tokio::task::spawn_blocking(command).await;
+    done.unwrap_or_else(|error| Err(Error::new(Fault::Bug, "the command was cut off").because(error)))
 }
 
 /// Prints an error as every command does, and answers with its exit code.

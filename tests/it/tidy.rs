@@ -24,8 +24,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("pipeline", &["backoff", "command", "config", "embedder", "error", "event", "lsn", "sink", "source", "transform"]),
     ("host", &["config", "embedder", "error", "pipeline", "sink", "source", "transform"]),
     ("telemetry", &["error"]),
+    ("toolchain", &["error"]),
     ("demo", &["config", "error", "host", "pipeline", "sink"]),
-    ("cli", &["config", "demo", "error", "host", "pipeline", "sink", "source", "telemetry"]),
+    ("cli", &["config", "demo", "error", "host", "pipeline", "sink", "source", "telemetry", "toolchain"]),
     ("main", &["cli", "error", "telemetry"]),
 ];
 
@@ -42,6 +43,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("qdrant_edge", &["src/sink/qdrant_edge/", "src/sink/open.rs"]), // the latter means our module of that name
     ("reqwest", &["src/embedder/"]),
     ("serde_yaml", &["src/config/"]),
+    ("rust_embed", &["src/toolchain/"]),
     ("clap", &["src/cli/", "src/demo/", "src/telemetry.rs"]),
     ("clap_complete", &["src/cli/"]),
 ];

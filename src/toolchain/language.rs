@@ -1,0 +1,59 @@
+//! `Language`: what a handler is written in.
+
+use std::fmt;
+
+/// What a handler is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Language {
+    /// Rust, with cargo.
+    Rust,
+    /// Go, with its own compiler.
+    Go,
+    /// JavaScript, with npm.
+    JavaScript,
+    /// TypeScript, with npm.
+    TypeScript,
+    /// Python, with pip.
+    Python,
+}
+
+impl Language {
+    /// All, in the order in which they are shown.
+    pub const ALL: [Self; 5] = [Self::Rust, Self::Go, Self::JavaScript, Self::TypeScript, Self::Python];
+
+    /// The name on the command line, which is that of the template's folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Go => "go",
+            Self::JavaScript => "js",
+            Self::TypeScript => "ts",
+            Self::Python => "python",
+        }
+    }
+
+    /// The folder of the SDK in `plugins/sdk`.
+    pub(super) fn sdk(self) -> &'static str {
+        match self {
+            Self::TypeScript => "js",
+            other => other.name(),
+        }
+    }
+
+    /// The language of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|language| language.name() == name)
+    }
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rust => "Rust",
+            Self::Go => "Go",
+            Self::JavaScript => "JavaScript",
+            Self::TypeScript => "TypeScript",
+            Self::Python => "Python",
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Handler projects: `create` writes one, `detect` tells its language, `build` makes a component of it.
+//!
+//! A project is a template of `plugins/templates/<language>`, filled in, with the SDK of `plugins/sdk/<language>` in its
+//! `sdk/` and the contract in its `wit/`. So an SDK finds the contract at `../wit`, and a template its SDK at `sdk`; in this
+//! repository the first holds by the link `plugins/sdk/wit`, and the examples name their SDK as `../sdk/<language>`.
+//!
+//! In a template's texts and file names `{{name}}` is the handler's name (`my-handler`) and `{{name_snake}}` the same as an
+//! identifier (`my_handler`). A name that begins with `dot.` gets a plain dot, so that the template of a `.gitignore` does
+//! not act in this repository.
+//!
+//! A language's file holds its `build`, which runs that language's ordinary tools through [`tool`], and the pins of their
+//! versions.
+
+mod create;
+mod go;
+mod javascript;
+mod language;
+mod project;
+mod python;
+mod rust;
+mod scratch;
+mod template;
+mod tool;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Fault, Result};
+
+pub use create::create;
+pub use language::Language;
+pub use project::{Project, detect};
+
+/// What a build made.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The component's file.
+    pub component: PathBuf,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Makes a component of a project with its language's own tools. Blocks, for minutes if tools have to be fetched.
+///
+/// The component goes to `out`, or else to `<project>/<name>.wasm`; an older one stays until the new one is whole. What the
+/// tools say goes to standard error, if they fail.
+pub fn build(project: &Path, out: Option<&Path>) -> Result<Built> {
+    let started = Instant::now();
+    let project = Project::open(project)?;
+    let component = match out {
+        Some(out) => absolute(out)?,
+        None => project.folder().join(format!("{}.wasm", project.name())),
+    };
+    if component.is_dir() {
+        return Err(Error::new(Fault::Config, format!("`{}` is a folder", component.display()))
+            .help("name the file to write, such as `--out handler.wasm`"));
+    }
+    if let Some(folder) = component.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
+    }
+    let unfinished = component.with_extension(format!("wasm.{:08x}", rand::random::<u32>()));
+    let made = match project.language() {
+        Language::Rust => rust::build(&project, &unfinished),
+        Language::Go => go::build(&project, &unfinished),
+        Language::JavaScript | Language::TypeScript => javascript::build(&project, &unfinished),
+        Language::Python => python::build(&project, &unfinished),
+    };
+    let made = made.and_then(|()| is_component(&unfinished));
+    let made =
+        made.and_then(|()| std::fs::rename(&unfinished, &component).map_err(|error| unwritable(&component, error)));
+    if made.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    made?;
+    Ok(Built { component, took: started.elapsed() })
+}
+
+/// The header of a component, which a core module does not have.
+fn is_component(file: &Path) -> Result<()> {
+    let unreadable = |error| Error::new(Fault::Bug, "the build wrote no component").because(error);
+    let mut header = [0; 8];
+    let mut opened = std::fs::File::open(file).map_err(unreadable)?;
+    std::io::Read::read_exact(&mut opened, &mut header).map_err(unreadable)?;
+    if header == *b"\0asm\x0d\0\x01\0" {
+        return Ok(());
+    }
+    Err(Error::new(Fault::Handler, "what the build wrote is not a component")
+        .help("compare the project with a new one: `pgstream-host new`"))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|error| Error::new(Fault::Environment, "the current folder cannot be told").because(error))
+}
+
+fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(Fault::Environment, format!("`{}` cannot be written", path.display())).because(error)
+}

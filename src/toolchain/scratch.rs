@@ -1,0 +1,52 @@
+//! `Scratch`, a folder that goes when it is dropped, and `cache`, one that stays for the next build.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::unwritable;
+use crate::error::{Error, Fault, Result};
+
+/// A folder for one build that only this user can enter; it goes when it is dropped.
+#[derive(Debug)]
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn make() -> Result<Self> {
+        // Resolved, because the tools run in other folders.
+        let parent = std::env::temp_dir().canonicalize().unwrap_or_else(|_| PathBuf::from("/tmp"));
+        let path = parent.join(format!("pgstream-build-{:016x}", rand::random::<u64>()));
+        private(&path).map_err(|error| unwritable(&path, error).help("set TMPDIR to a folder that may be written"))?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A folder in the user's cache for tools that a build fetches, made if need be. `name` holds their versions, because
+/// several builds share it and nobody empties it: `componentize-py-0.25.1`.
+///
+/// Whoever fills it does so in a [`Scratch`] of the same file system or marks it as complete: a build may be cut off.
+pub(super) fn cache(name: &str) -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let base = base.ok_or_else(|| {
+        Error::new(Fault::Environment, "there is no folder to keep the tools of a build in")
+            .help("set HOME or XDG_CACHE_HOME")
+    })?;
+    let path = base.join("pgstream-host").join("tools").join(name);
+    private(&path)
+        .map_err(|error| unwritable(&path, error).help("set XDG_CACHE_HOME to a folder that may be written"))?;
+    Ok(path)
+}
+
+fn private(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
