@@ -27,6 +27,11 @@ impl Host {
         Ok(Self { engine: Engine::new(cache_folder().as_deref())? })
     }
 
+    /// The engine that runs the handlers.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Opens everything that `settings` names: embedders, handlers, sinks, then the source, which sets up
     /// publication and slot. In this order, so that a mistake is found before anything is made on the server.
     pub async fn open(&self, settings: &model::Pipeline) -> Result<Pipeline> {

@@ -40,6 +40,8 @@ pub mod pipeline;
 
 pub mod host;
 
+pub mod trial;
+
 pub mod telemetry;
 
 pub mod cli;

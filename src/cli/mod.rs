@@ -12,6 +12,8 @@ mod slot;
 
 mod search;
 
+mod test;
+
 mod progress;
 
 mod signals;
@@ -81,6 +83,11 @@ enum Command {
         after_help = "Example:\n  pgstream-host build\n  pgstream-host build my-handler --out handlers/my-handler.wasm"
     )]
     Build(build::Arguments),
+    /// Tests handlers without a database: events in, expected commands out.
+    #[command(
+        after_help = "Example:\n  pgstream-host test my-handler\n  pgstream-host test --component handler.wasm tests/edges.yaml --filter unicode\n  pgstream-host test --bless        write what the handler answers as what is expected\n\nExit codes: 0 all as expected, 1 the handler answered otherwise, 2 a test file is wrong or there is none.\nThe format of test files: docs/testing-handlers.md"
+    )]
+    Test(test::Arguments),
     /// Prints the JSON Schema of pipeline files, for editors.
     #[command(after_help = "Example:\n  pgstream-host schema > pipeline.schema.json")]
     Schema,
@@ -123,6 +130,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Search(arguments) => search::run(arguments).await,
         Command::New(arguments) => blocking(move || new::run(&arguments)).await,
         Command::Build(arguments) => blocking(move || build::run(&arguments)).await,
+        Command::Test(arguments) => test::run(arguments).await,
         Command::Schema => print(&format!("{:#}\n", config::schema())),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -11,6 +11,7 @@ mod units;
 
 mod check;
 mod diagnostic;
+mod document;
 mod env;
 mod excerpt;
 mod file;
@@ -23,6 +24,7 @@ mod wiring;
 mod yaml;
 
 pub use diagnostic::{Diagnostics, Place, Problem};
+pub use document::{Document, Mistakes, Part, Shape};
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::Secret;

@@ -1,5 +1,7 @@
 //! What happened to a row: `Event`s in a `Batch`, the `Relation` they belong to, and the `Value`s of their columns.
 
+pub mod json;
+
 mod batch;
 mod relation;
 mod value;

@@ -23,10 +23,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sink", &["command", "config", "error", "event", "lsn", "postgres"]),
     ("pipeline", &["backoff", "command", "config", "embedder", "error", "event", "lsn", "sink", "source", "transform"]),
     ("host", &["config", "embedder", "error", "pipeline", "sink", "source", "transform"]),
+    ("trial", &["command", "config", "embedder", "error", "event", "transform"]),
     ("telemetry", &["error"]),
     ("toolchain", &["error"]),
     ("demo", &["config", "error", "host", "pipeline", "sink"]),
-    ("cli", &["config", "demo", "error", "host", "pipeline", "sink", "source", "telemetry", "toolchain"]),
+    ("cli", &["config", "demo", "error", "host", "pipeline", "sink", "source", "telemetry", "toolchain", "trial"]),
     ("main", &["cli", "error", "telemetry"]),
 ];
 

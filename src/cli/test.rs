@@ -1,0 +1,43 @@
+//! `pgstream-host test`: events in, the expected commands out, for handlers of any language.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::print;
+use crate::error::Result;
+use crate::host::Host;
+use crate::trial;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Projects, folders, or test files; of a project the files in `tests`.
+    #[arg(value_name = "PATH", default_value = ".")]
+    paths: Vec<PathBuf>,
+    /// The component to test; by default what the file names, or `<project>/<name>.wasm`.
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
+    /// Only cases with this text in their name.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Writes what the handler answers into the files, as what is expected from now on.
+    #[arg(long, visible_alias = "update")]
+    bless: bool,
+    /// Prints the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let files = trial::files(&arguments.paths)?;
+    let host = Host::new()?;
+    let options = trial::Options { component: arguments.component, filter: arguments.filter, bless: arguments.bless };
+    let report = trial::run(host.engine(), &files, &options).await?;
+    if arguments.json {
+        print(&format!("{:#}\n", report.json()))?;
+    } else {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        print(&report.render(colour))?;
+    }
+    Ok(ExitCode::from(report.exit_code()))
+}
