@@ -12,7 +12,6 @@ cd "$root"
 cargo=${CARGO:-cargo}
 target=wasm32-wasip2
 out=${CARGO_TARGET_DIR:-$root/target}
-debian=$out/guest-toolchain
 
 say() { echo "build.sh: $*" >&2; }
 die() { say "$@"; exit 1; }
@@ -28,58 +27,20 @@ stamp() {
         sed 's/ ([^)]*)//g; s/ \*$//' | LC_ALL=C sort -u
 }
 
-has_target() { [ -d "$(${RUSTC:-rustc} --print sysroot)/lib/rustlib/$target/lib" ]; }
-
-# The standard library's sources, of exactly this rustc, and a C library for it: both from Debian, as root or not.
-fetch_debian() {
-    [ -e "$debian/ready" ] && return
-    command -v apt-get >/dev/null && command -v dpkg >/dev/null || return 1
-    release=$(${RUSTC:-rustc} -vV | sed -n 's/^release: //p')
-    keys=/usr/share/keyrings/debian-archive-keyring.gpg
-    mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -1)
-    [ -n "$mirror" ] && [ -e $keys ] || return 1
-    rm -rf "$debian"
-    mkdir -p "$debian/apt/lists/partial" "$debian/apt/cache/archives/partial" "$debian/deb"
-    for suite in bookworm trixie trixie-backports sid; do
-        echo "deb [signed-by=$keys] $mirror $suite main"
-    done >"$debian/apt/sources.list"
-    apt="-o Dir::Etc::sourcelist=$debian/apt/sources.list -o Dir::Etc::sourceparts=/dev/null
-        -o Dir::State=$debian/apt -o Dir::State::lists=$debian/apt/lists -o Dir::Cache=$debian/apt/cache
-        -o Acquire::Languages=none -o Debug::NoLocking=1 -o APT::Sandbox::User=root"
-    # shellcheck disable=SC2086 # the options are words of their own
-    apt-get $apt -q=2 update >&2 || return 1
-    # shellcheck disable=SC2086
-    version=$(apt-cache $apt madison rust-src | awk -v r="$release" '$3 ~ "^" r "[+]" { print $3; exit }')
-    [ -n "$version" ] || { say "Debian has no rust-src of $release"; return 1; }
-    # shellcheck disable=SC2086
-    (cd "$debian/deb" && apt-get $apt -q=2 download "rust-src=$version" wasi-libc >&2) || return 1
-    dpkg --fsys-tarfile "$debian"/deb/rust-src_*.deb |
-        tar -x -C "$debian" --strip-components=4 --wildcards './usr/src/rustc-*/library/*' || return 1
-    dpkg --fsys-tarfile "$debian"/deb/wasi-libc_*.deb |
-        tar -x -C "$debian" --strip-components=3 ./usr/lib/$target || return 1
-    rm -rf "$debian/apt" "$debian/deb"
-    touch "$debian/ready"
-}
-
 # Sets `way`, and what cargo needs for it.
 choose() {
-    extra= flags=
-    wanted=${GUEST_TOOLCHAIN:-}
-    if [ "$wanted" != debian ]; then
-        if has_target; then way="the installed target $target"; return; fi
-        if command -v rustup >/dev/null && rustup target add $target >&2 && has_target; then
-            way="the target $target, which rustup just added"; return
-        fi
-    fi
-    if [ "$wanted" != rustup ] && fetch_debian; then
-        way="the standard library's sources from Debian (in $debian)"
-        extra="-Zbuild-std=std,panic_abort"
-        flags="-Clink-self-contained=no -Lnative=$debian/$target -Clink-arg=$debian/$target/crt1-reactor.o"
-        flags="$flags --remap-path-prefix=$debian=rust"
-        export RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT="$debian/library"
-        return
-    fi
-    die "there is no way to build for $target here: run \`rustup target add $target\`, with a rustup that reaches its server"
+    way= extra= flags=
+    lines=$(plugins/rust-target.sh "$out/guest-toolchain") || exit 1
+    while read -r kind value; do
+        case $kind in
+        way) way=$value ;;
+        env) export "${value?}" ;;
+        flag) flags="$flags $value" ;;
+        arg) extra="$extra $value" ;;
+        esac
+    done <<EOT
+$lines
+EOT
 }
 
 build() {

@@ -10,6 +10,9 @@ use crate::error::{Error, Fault, Result};
 /// Bytes of a failed tool's output that are shown: the first mistakes are what counts.
 const SHOWN_BYTES: usize = 256 << 10;
 
+/// Bytes of a tool's answer that are kept: cargo names every file that it made.
+const ANSWER_BYTES: usize = 16 << 20;
+
 /// A program to run, and what to tell a person who does not have it.
 pub(super) struct Tool {
     command: Command,
@@ -83,8 +86,9 @@ impl Tool {
         let Self { command, name, .. } = self;
         drop(command);
         let stdout = child.stdout.take();
-        let reader = std::thread::spawn(move || stdout.map(|mut stdout| read(&mut stdout)).unwrap_or_default());
-        let said = read(&mut said);
+        let reader =
+            std::thread::spawn(move || stdout.map(|mut stdout| read(&mut stdout, ANSWER_BYTES)).unwrap_or_default());
+        let said = read(&mut said, SHOWN_BYTES);
         let written = reader.join().unwrap_or_default();
         let status = child
             .wait()
@@ -93,7 +97,9 @@ impl Tool {
             return Ok(String::from_utf8_lossy(&written).into_owned());
         }
         let mut stderr = std::io::stderr().lock();
-        for output in [written, said] {
+        // What was meant to be read by this program is shown only if nothing else is.
+        let told = if said.is_empty() { [written, said] } else { [said, Vec::new()] };
+        for output in told {
             let _ = stderr.write_all(&output);
             if !output.is_empty() && !output.ends_with(b"\n") {
                 let _ = stderr.write_all(b"\n");
@@ -110,9 +116,9 @@ pub(super) fn is_there(program: &str) -> bool {
 }
 
 /// Reads to the end, keeps the beginning.
-fn read(from: &mut impl Read) -> Vec<u8> {
+fn read(from: &mut impl Read, most: usize) -> Vec<u8> {
     let mut kept = Vec::new();
-    let _ = from.by_ref().take(SHOWN_BYTES as u64).read_to_end(&mut kept);
+    let _ = from.by_ref().take(most as u64).read_to_end(&mut kept);
     let _ = std::io::copy(from, &mut std::io::sink());
     kept
 }

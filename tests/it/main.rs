@@ -17,4 +17,5 @@ mod source_login;
 mod source_refusals;
 mod support;
 mod tidy;
+mod toolchain;
 mod transform;

@@ -13,6 +13,7 @@ use crate::{Column, Error, Operation, Result, Value};
 pub struct Event<'a> {
     table: &'a Table<'a>,
     event: &'a wit::Event,
+    index: u32,
 }
 
 /// A relation with its columns sorted by name: made once per batch, so that an event only searches.
@@ -37,8 +38,13 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Event<'a> {
-    pub(crate) fn new(table: &'a Table<'a>, event: &'a wit::Event) -> Self {
-        Self { table, event }
+    pub(crate) fn new(table: &'a Table<'a>, event: &'a wit::Event, index: u32) -> Self {
+        Self { table, event, index }
+    }
+
+    /// Its place in the batch.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
     }
 
     /// What happened.
@@ -224,7 +230,7 @@ impl Index<&str> for Row<'_> {
     ///
     /// # Panics
     ///
-    /// If there is no such column, which stops the pipeline; [`Row::get`] does not.
+    /// If there is no such column; [`Row::value`] gives an error instead, which is much cheaper for the host.
     fn index(&self, column: &str) -> &Value {
         match self.get(column) {
             Some(value) => value,

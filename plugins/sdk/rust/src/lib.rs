@@ -24,8 +24,11 @@
 //! ```
 //!
 //! An `Err` rejects that one event, with its reason, and leaves the rest of the batch alone; [`Error::retry`] and
-//! [`Error::stop`] are for what concerns the whole batch. A panic stops the pipeline, and its message is part of the
-//! pipeline's error.
+//! [`Error::stop`] are for what concerns the whole batch. A panic ends the call: the host looks for the event that causes
+//! it, and rejects that one with the panic's message. An `Err` is much cheaper.
+//!
+//! A handler that gains from seeing several events at once, say to [`embed`] all their texts in one go, takes
+//! [`batch_handler!`] instead.
 //!
 //! A large column that an UPDATE left alone is *unchanged*: Postgres did not send it. That is not null. [`Event::unchanged`]
 //! tells it, and [`Out::patch`] updates the payload while the vectors stay.
@@ -37,7 +40,7 @@
 #[allow(missing_docs, clippy::all)]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../../../wit",
+        path: "../wit",
         world: "handler",
         pub_export_macro: true,
         default_bindings_module: "pgstream_handler::bindings",
@@ -62,15 +65,54 @@ pub use bindings::pgstream::host::types::{
 pub use error::{Error, Result};
 pub use event::{Event, Row};
 pub use host::{Level, Vectors, config, embed, log};
-pub use out::{Embeddings, Out, text};
+pub use out::{Answers, Embeddings, Out, text};
 #[doc(hidden)]
-pub use run::run;
+pub use run::{run, run_batch};
 pub use serde_json::{Value as Json, json};
 
 /// Makes a function of the form `fn(&Event, &mut Out) -> Result<()>` the handler of this component.
 #[macro_export]
 macro_rules! handler {
     ($on_event:path) => {
+        $crate::component!($crate::run, $on_event);
+    };
+}
+
+/// Makes a function of the form `fn(&[Event], &mut Answers) -> Result<()>` the handler of this component. It is called with
+/// the events of a whole batch, and answers each with `answers.to(&event)`.
+///
+/// If it fails with a rejection, what it answered is forgotten and it is called again with each half of the events, until
+/// those that cannot be handled are found; only they are rejected.
+///
+/// ```
+/// use pgstream_handler::{Answers, Event, Operation, Result, batch_handler, embed, json};
+///
+/// fn on_batch(events: &[Event], answers: &mut Answers) -> Result<()> {
+///     let (gone, kept): (Vec<&Event>, Vec<_>) = events.iter().partition(|event| event.operation() == Operation::Delete);
+///     let texts: Vec<String> = kept.iter().map(|event| event.text("content").map(Into::into)).collect::<Result<_>>()?;
+///     let vectors = embed("words", &texts)?;
+///     for (event, vector) in kept.into_iter().zip(vectors.rows()) {
+///         answers.to(event).upsert(event.key()?, vector.to_vec(), json!({}))?;
+///     }
+///     for event in gone {
+///         answers.to(event).delete(event.key()?)?;
+///     }
+///     Ok(())
+/// }
+///
+/// batch_handler!(on_batch);
+/// ```
+#[macro_export]
+macro_rules! batch_handler {
+    ($on_batch:path) => {
+        $crate::component!($crate::run_batch, $on_batch);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! component {
+    ($run:path, $function:path) => {
         const _: () = {
             struct Handler;
 
@@ -78,7 +120,7 @@ macro_rules! handler {
                 fn handle(
                     batch: $crate::bindings::pgstream::host::types::Batch,
                 ) -> ::core::result::Result<$crate::Output, $crate::Failure> {
-                    $crate::run(&batch, $on_event)
+                    $run(&batch, $function)
                 }
             }
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use crate::{Action, Command, Embedding, Error, Point, Result};
+use crate::{Action, Command, Embedding, Error, Event, Output, Point, Rejection, Result};
 
 /// Bytes of an id or a group that the host takes.
 const ID_BYTES: usize = 1024;
@@ -12,9 +12,8 @@ const ID_BYTES: usize = 1024;
 /// Takes a handler's answers to one event, in the order in which they are to be applied.
 #[derive(Debug, Default)]
 pub struct Out {
-    pub(crate) commands: Vec<Command>,
-    pub(crate) event: u32,
-    pub(crate) rejected: Option<String>,
+    actions: Vec<Action>,
+    rejected: Option<String>,
 }
 
 impl Out {
@@ -70,8 +69,53 @@ impl Out {
     }
 
     fn push(&mut self, action: Action) -> Result<()> {
-        self.commands.push(Command { event: self.event, action });
+        self.actions.push(action);
         Ok(())
+    }
+
+    /// Moves what was answered to the event of this index.
+    pub(crate) fn move_to(&mut self, output: &mut Output, event: u32) {
+        let actions = self.actions.drain(..);
+        match self.rejected.take() {
+            Some(reason) => output.rejections.push(Rejection { event, reason }),
+            None => output.commands.extend(actions.map(|action| Command { event, action })),
+        }
+    }
+
+    /// Forgets what was answered.
+    pub(crate) fn forget(&mut self) {
+        self.actions.clear();
+        self.rejected = None;
+    }
+}
+
+/// Takes a handler's answers to the events of a batch; they are applied in the order of the events.
+#[derive(Debug)]
+pub struct Answers {
+    first: u32,
+    outs: Vec<Out>,
+}
+
+impl Answers {
+    pub(crate) fn to_all(events: &[Event<'_>]) -> Self {
+        let first = events.first().map_or(0, Event::index);
+        Self { first, outs: events.iter().map(|_| Out::default()).collect() }
+    }
+
+    /// Where to answer to this event.
+    ///
+    /// # Panics
+    ///
+    /// If it is none of the events that the function was called with.
+    pub fn to(&mut self, event: &Event<'_>) -> &mut Out {
+        let at = event.index().checked_sub(self.first).map(|at| at as usize);
+        at.and_then(|at| self.outs.get_mut(at)).expect("an event of this batch")
+    }
+
+    pub(crate) fn move_to(mut self, output: &mut Output) {
+        for (event, out) in (self.first..).zip(&mut self.outs) {
+            out.move_to(output, event);
+        }
     }
 }
 

@@ -1,29 +1,66 @@
-//! The loop over a batch that `handler!` puts around a function for one event.
+//! The loop that `handler!` puts around a function for one event, and the search that `batch_handler!` puts around one for
+//! a batch.
 
 use crate::bindings::pgstream::host::types::Batch;
 use crate::error::Kind;
 use crate::event::Table;
-use crate::{Error, Event, Failure, Out, Output, Rejection, Result};
+use crate::{Answers, Error, Event, Failure, Out, Output, Rejection, Result};
 
 /// Calls `on_event` for each event of the batch.
 pub fn run(batch: &Batch, on_event: impl Fn(&Event<'_>, &mut Out) -> Result<()>) -> Result<Output, Failure> {
     report_panics();
     let tables: Vec<Table<'_>> = batch.relations.iter().map(Table::new).collect();
+    let mut output = Output { commands: Vec::new(), rejections: Vec::new() };
     let mut out = Out::default();
-    let mut rejections = Vec::new();
-    for (index, event) in batch.events.iter().enumerate() {
-        let answered = out.commands.len();
-        out.event = index as u32;
-        let result = on_event(&Event::new(&tables[event.relation as usize], event), &mut out);
-        let reason = match (result.map_err(Error::into_kind), out.rejected.take()) {
-            (Err(Kind::Batch(failure)), _) => return Err(failure),
-            (Err(Kind::Reject(reason)), _) | (Ok(()), Some(reason)) => reason,
-            (Ok(()), None) => continue,
-        };
-        out.commands.truncate(answered);
-        rejections.push(Rejection { event: index as u32, reason });
+    for (index, event) in (0..).zip(&batch.events) {
+        match on_event(&Event::new(&tables[event.relation as usize], event, index), &mut out).map_err(Error::into_kind)
+        {
+            Ok(()) => out.move_to(&mut output, index),
+            Err(Kind::Batch(failure)) => return Err(failure),
+            Err(Kind::Reject(reason)) => {
+                out.forget();
+                output.rejections.push(Rejection { event: index, reason });
+            }
+        }
     }
-    Ok(Output { commands: out.commands, rejections })
+    Ok(output)
+}
+
+/// Calls `on_batch` with all events of the batch.
+pub fn run_batch(
+    batch: &Batch,
+    on_batch: impl Fn(&[Event<'_>], &mut Answers) -> Result<()>,
+) -> Result<Output, Failure> {
+    report_panics();
+    let tables: Vec<Table<'_>> = batch.relations.iter().map(Table::new).collect();
+    let events: Vec<Event<'_>> = (0..)
+        .zip(&batch.events)
+        .map(|(index, event)| Event::new(&tables[event.relation as usize], event, index))
+        .collect();
+    let mut output = Output { commands: Vec::new(), rejections: Vec::new() };
+    halve(&events, &on_batch, &mut output)?;
+    Ok(output)
+}
+
+/// Answers all events, or without those that `on_batch` rejects when it is given them alone.
+fn halve(
+    events: &[Event<'_>],
+    on_batch: &impl Fn(&[Event<'_>], &mut Answers) -> Result<()>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let [first, ..] = events else { return Ok(()) };
+    let mut answers = Answers::to_all(events);
+    match (on_batch(events, &mut answers).map_err(Error::into_kind), events) {
+        (Ok(()), _) => answers.move_to(output),
+        (Err(Kind::Batch(failure)), _) => return Err(failure),
+        (Err(Kind::Reject(reason)), [_]) => output.rejections.push(Rejection { event: first.index(), reason }),
+        (Err(Kind::Reject(_)), _) => {
+            let (left, right) = events.split_at(events.len() / 2);
+            halve(left, on_batch, output)?;
+            halve(right, on_batch, output)?;
+        }
+    }
+    Ok(())
 }
 
 /// Rust prints a panic on standard error, which the host hears. A target without WASI has none, so it is logged there.

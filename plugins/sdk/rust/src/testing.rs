@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::bindings::pgstream::host::types as wit;
-use crate::{Column, Event, Failure, Level, Operation, Out, Output, Result, Value, Vectors, run};
+use crate::{Answers, Column, Event, Failure, Level, Operation, Out, Output, Result, Value, Vectors, run, run_batch};
 
 /// The values of a row, in the order of the table's columns: `row![7, "text", 1.5, true]`. `()` is null, and a
 /// [`Value`] is taken as it is: `row![7, Value::Unchanged]`.
@@ -114,8 +114,13 @@ impl Change {
 
 /// A handler with a made-up host around it.
 pub struct Harness {
-    on_event: fn(&Event<'_>, &mut Out) -> Result<()>,
+    handler: Handler,
     world: World,
+}
+
+enum Handler {
+    OfEvents(fn(&Event<'_>, &mut Out) -> Result<()>),
+    OfBatches(fn(&[Event<'_>], &mut Answers) -> Result<()>),
 }
 
 type Model = Box<dyn Fn(&str) -> Vec<f32>>;
@@ -134,7 +139,12 @@ thread_local! {
 impl Harness {
     /// A host without configuration and embedders.
     pub fn new(on_event: fn(&Event<'_>, &mut Out) -> Result<()>) -> Self {
-        Self { on_event, world: World::default() }
+        Self { handler: Handler::OfEvents(on_event), world: World::default() }
+    }
+
+    /// As [`new`](Self::new), for the function of a [`batch_handler!`](crate::batch_handler).
+    pub fn of_batches(on_batch: fn(&[Event<'_>], &mut Answers) -> Result<()>) -> Self {
+        Self { handler: Handler::OfBatches(on_batch), world: World::default() }
     }
 
     /// Sets a value that the handler reads with [`config`](crate::config).
@@ -170,7 +180,10 @@ impl Harness {
             batch.events.push(event);
         }
         WORLD.set(self.world);
-        let answer = run(&batch, self.on_event);
+        let answer = match self.handler {
+            Handler::OfEvents(on_event) => run(&batch, on_event),
+            Handler::OfBatches(on_batch) => run_batch(&batch, on_batch),
+        };
         (answer, WORLD.take().logged)
     }
 }
@@ -197,5 +210,37 @@ pub(crate) mod host {
 
     pub(crate) fn log(level: Level, message: &str) {
         WORLD.with_borrow_mut(|world| world.logged.push((level, message.to_owned())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Action, Rejection};
+
+    fn table() -> Table {
+        Table::new("public", "things").key("id", "int8").column("what", "text")
+    }
+
+    fn on_batch(events: &[Event<'_>], answers: &mut Answers) -> Result<()> {
+        for event in events.iter().rev() {
+            answers.to(event).delete(event.text("what")?)?;
+        }
+        answers.to(&events[0]).delete("first")
+    }
+
+    #[test]
+    fn of_a_batch_only_the_event_that_cannot_be_handled_is_rejected() {
+        let rows = [row![1, "a"], row![2, "b"], row![3, ()], row![4, "d"], row![5, "e"]];
+        let output = Harness::of_batches(on_batch).run(rows.map(|row| table().insert(row))).unwrap();
+        let answered: Vec<_> = output.commands.iter().map(|command| (command.event, &command.action)).collect();
+        let delete = |id: &str| Action::Delete(id.into());
+        let expected = [(0, "a"), (0, "first"), (1, "b"), (3, "d"), (3, "first"), (4, "e")];
+        assert_eq!(
+            answered,
+            expected.map(|(event, id)| (event, delete(id))).each_ref().map(|(event, action)| (*event, action))
+        );
+        let reason = "column `what` of `public.things` is null, not text".into();
+        assert_eq!(output.rejections, [Rejection { event: 2, reason }]);
     }
 }
