@@ -1,16 +1,12 @@
 //! `Engine`: one per process; compiles handlers, owns the pool of their memories and the ticker of their deadlines.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::cpu::{Cpu, Share};
 use super::limits::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
 use crate::error::{Error, Fault, Result};
-
-/// How often a running guest looks at its clock. Deadlines are overrun by this at most; a tenth of it would cost nothing
-/// measurable in the guest, but wakes an idle machine ten times as often.
-pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// Stack of a guest: twice wasmtime's default, for JavaScript and Python, whose interpreters recurse.
 pub(super) const GUEST_STACK: usize = 1 << 20;
@@ -21,26 +17,57 @@ pub(super) const THREAD_STACK: usize = 4 * GUEST_STACK;
 /// Instances in one process. Each reserves 4 GiB of addresses, which costs nothing but addresses: 1 of 128 TiB.
 const INSTANCES: u32 = 256;
 
+/// What the engine may have of the machine.
+#[derive(Clone, Debug)]
+pub struct Resources<'a> {
+    /// Where compiled components are kept; nowhere without.
+    pub cache_dir: Option<&'a Path>,
+    /// How many guests compute at once.
+    pub cores: usize,
+}
+
+impl Default for Resources<'_> {
+    /// All cores, and no cache.
+    fn default() -> Self {
+        Self { cache_dir: None, cores: std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+}
+
 /// What all handlers of a process share. Cheap to clone; the ticker ends with the last clone.
 #[derive(Clone)]
 pub struct Engine {
     wasmtime: wasmtime::Engine,
+    cpu: Cpu,
 }
 
 impl Engine {
-    /// Starts the engine. Compiled components are kept in `cache_dir`, which becomes readable by this user only:
-    /// whoever can write to it can make the host run anything.
+    /// Starts the engine on all cores. Compiled components are kept in `cache_dir`, which becomes readable by this user
+    /// only: whoever can write to it can make the host run anything.
     ///
     /// Fails with `Environment` if the folder cannot be made or is another user's.
     pub fn new(cache_dir: Option<&Path>) -> Result<Self> {
-        let cache = cache_dir.map(open_cache).transpose()?;
+        Self::with(&Resources { cache_dir, ..Resources::default() })
+    }
+
+    /// As `new`, with as much of the machine as `resources` says.
+    pub fn with(resources: &Resources<'_>) -> Result<Self> {
+        let cache = resources.cache_dir.map(open_cache).transpose()?;
         let wasmtime = wasmtime::Engine::new(&config(cache)).map_err(|error| {
             Error::new(Fault::Environment, "the WebAssembly engine did not start")
                 .because(error)
                 .help("it reserves 1 TiB of addresses, not of memory: allow that with `ulimit -v unlimited`")
         })?;
-        start_ticker(&wasmtime)?;
-        Ok(Self { wasmtime })
+        let engine = wasmtime.weak();
+        let tick = move || {
+            if let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+            }
+        };
+        Ok(Self { cpu: Cpu::start(resources.cores, tick)?, wasmtime })
+    }
+
+    pub(super) fn share(&self, weight: u32) -> Share {
+        self.cpu.share(weight)
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -79,20 +106,6 @@ fn config(cache: Option<Cache>) -> Config {
         .wasm_tail_call(false)
         .wasm_multi_memory(true); // joins of a component with its adapter need it
     config
-}
-
-/// A thread of its own: on a tokio thread a spinning guest could keep the tick from coming.
-fn start_ticker(engine: &wasmtime::Engine) -> Result<()> {
-    let engine = engine.weak();
-    let tick = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    };
-    let started = std::thread::Builder::new().name("handler-ticker".into()).spawn(tick);
-    started.map(drop).map_err(|error| Error::new(Fault::Environment, "no thread for the deadlines").because(error))
 }
 
 fn open_cache(folder: &Path) -> Result<Cache> {

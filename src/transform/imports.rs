@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use indexmap::IndexMap;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::bindings::pgstream::host::{config, embeddings, log, types};
+use super::cpu::{Turn, thread_time};
 use super::limits::Meter;
+use super::tenant::Tenant;
 use super::voice::{Level, Voice};
 use super::words::presentable;
 use super::{Output, wasi};
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) config: BTreeMap<String, String>,
     pub(super) embedders: IndexMap<String, Arc<dyn Embedder>>,
     pub(super) deadline: Duration,
+    pub(super) tenant: Tenant,
 }
 
 /// The call that an instance is busy with.
@@ -47,6 +49,8 @@ pub(super) struct State {
     pub(super) shared: Arc<Shared>,
     pub(super) voice: Voice,
     pub(super) meter: Meter,
+    /// The slot that the guest computes in.
+    pub(super) turn: Turn,
     pub(super) call: Option<Call>,
     /// The thread's CPU time at which the call began.
     began: Duration,
@@ -68,8 +72,9 @@ pub(super) enum Stop {
 impl State {
     pub(super) fn new(shared: Arc<Shared>, voice: Voice, memory: usize) -> Self {
         Self {
+            turn: Turn::new(Arc::clone(&shared.tenant.share)),
+            meter: Meter::new(memory, Arc::clone(&shared.tenant.memory)),
             shared,
-            meter: Meter::new(memory),
             call: None,
             began: thread_time(),
             embed_failure: None,
@@ -97,6 +102,17 @@ impl State {
         if ran > self.shared.deadline { Err(Stop::Deadline { ran }) } else { Ok(()) }
     }
 
+    /// Waits until the guest may compute. Nothing of the wait counts as the guest's time.
+    pub(super) fn take_turn(&mut self) -> Result<(), Stop> {
+        self.turn.take(self.call.as_mut())
+    }
+
+    /// What every tick does to a guest that computes.
+    pub(super) fn tick(&mut self) -> Result<(), Stop> {
+        self.check()?;
+        self.turn.tick(self.call.as_mut())
+    }
+
     /// The error of the last `embed` in full, if it is what the guest's `text` repeats.
     pub(super) fn take_embed_failure(&mut self, text: &str) -> Option<Error> {
         self.embed_failure.take_if(|error| text.contains(&error.to_string()))
@@ -107,12 +123,16 @@ impl State {
         let Some(Call { runtime, reply }) = &mut self.call else {
             return Ok(Err(Error::new(Fault::Handler, "`embed` cannot be called while the component starts")));
         };
-        runtime.block_on(async {
+        self.turn.give_up();
+        let vectors = runtime.block_on(async {
             match select(embedder.embed(texts), std::pin::pin!(reply.closed())).await {
                 Either::Left((vectors, _)) => Ok(vectors),
-                Either::Right(_) => Err(wasmtime::Error::new(Stop::Abandoned)),
+                Either::Right(_) => Err(Stop::Abandoned),
             }
-        })
+        });
+        let vectors = vectors.map_err(wasmtime::Error::new)?;
+        self.take_turn().map_err(wasmtime::Error::new)?;
+        Ok(vectors)
     }
 
     fn refuse(&mut self, error: Error) -> types::Failure {
@@ -190,10 +210,4 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
-}
-
-/// CPU time of the current thread.
-fn thread_time() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec.clamp(0, 999_999_999) as u32)
 }

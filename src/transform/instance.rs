@@ -10,6 +10,7 @@ use super::bindings::{self, pgstream::host::types as wit};
 use super::engine::GUEST_STACK;
 use super::imports::{Call, Shared, State, Stop};
 use super::lift::lifted;
+use super::limits::Refused;
 use super::lower::lowered;
 use super::place::Place;
 use super::voice::Voice;
@@ -48,11 +49,14 @@ impl Maker {
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(self.limits.output);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            store.data().check().map_err(wasmtime::Error::new)?;
+        store.epoch_deadline_callback(|mut store| {
+            store.data_mut().tick().map_err(wasmtime::Error::new)?;
             Ok(UpdateDeadline::Continue(1))
         });
-        let error = match self.component.instantiate(&mut store) {
+        let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
+        let instantiated = begun.and_then(|()| self.component.instantiate(&mut store));
+        store.data_mut().turn.give_up();
+        let error = match instantiated {
             Ok(handler) => return Ok(Instance { store, handler }),
             Err(error) => error,
         };
@@ -71,7 +75,8 @@ impl Maker {
         let Instance { store, handler } = &mut instance;
         store.data_mut().begin(call);
         store.set_epoch_deadline(1);
-        let answer = lowered(batch, |batch| handler.call_handle(&mut *store, batch));
+        let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
+        let answer = begun.and_then(|()| lowered(batch, |batch| handler.call_handle(&mut *store, batch)));
         let state = store.data_mut();
         state.voice.finish();
         let trapped = answer.is_err();
@@ -80,6 +85,7 @@ impl Maker {
             Ok(Err(failure)) => Err(self.failed(failure, state).at(Place::batch(batch))),
             Err(error) => Err(self.explain(error, state).at(Place::batch(batch))),
         };
+        state.turn.give_up();
         if let Some(call) = state.call.take() {
             let _ = call.reply.send(result); // the caller may be gone, which is its right
         }
@@ -138,9 +144,21 @@ impl Maker {
                 format!("{fix}: return an error instead"),
             );
         }
-        if let Some(asked) = refused {
-            let why = format!("it asked for {}, the limit is {}", size(asked), size(self.limits.memory));
-            return failed("ran out of memory", why, limit("memory"));
+        match refused {
+            Some(Refused::Instance { asked }) => {
+                let why = format!("it asked for {}, the limit is {}", size(asked), size(self.limits.memory));
+                return failed("ran out of memory", why, limit("memory"));
+            }
+            Some(Refused::Tenant { tenant, limit, more }) => {
+                let why = format!(
+                    "it asked for {} more, all handlers of tenant `{tenant}` together may have {}",
+                    size(more),
+                    size(limit)
+                );
+                let help = format!("raise `tenants.{tenant}.memory` in the host file, or use fewer `workers`");
+                return failed("ran out of memory", why, help);
+            }
+            None => {}
         }
         let cause = error.root_cause().to_string();
         if let Some(trap) = error.downcast_ref::<Trap>() {

@@ -1,5 +1,8 @@
 //! What one instance may hold: memory over all its linear memories, tables, and how many of each.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use wasmtime::ResourceLimiter;
 
 /// Core instances of one component. Python's dynamic linking takes about forty; the rest is room.
@@ -14,26 +17,65 @@ pub(super) const TABLES: u32 = CORE_INSTANCES;
 /// Elements of one table and of all tables of an instance together: StarlingMonkey takes about 20,000.
 pub(super) const TABLE_ELEMENTS: usize = 100_000;
 
-/// Counts what the guest holds and refuses what goes beyond the limit.
+/// The memory of all instances of a tenant together.
+#[derive(Debug)]
+pub(super) struct Pool {
+    tenant: Option<Arc<str>>,
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Pool {
+    pub(super) fn new(tenant: Option<&str>, limit: usize) -> Self {
+        Self { tenant: tenant.map(Arc::from), limit, used: AtomicUsize::new(0) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|after| *after <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Memory that a guest asked for in vain.
+#[derive(Debug, PartialEq)]
+pub(super) enum Refused {
+    /// The instance would have held so much.
+    Instance { asked: usize },
+    /// The instance may have so much more, but its tenant has no room for it.
+    Tenant { tenant: Arc<str>, limit: usize, more: usize },
+}
+
+/// Counts what the guest holds and refuses what goes beyond a limit.
 #[derive(Debug)]
 pub(super) struct Meter {
     limit: usize,
+    pool: Arc<Pool>,
     memory: usize,
     last_growth: usize,
     elements: usize,
-    refused: Option<usize>,
+    refused: Option<Refused>,
 }
 
 impl Meter {
-    /// A meter for `limit` bytes of linear memory.
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, memory: 0, last_growth: 0, elements: 0, refused: None }
+    /// A meter for `limit` bytes of linear memory, taken out of `pool`.
+    pub(super) fn new(limit: usize, pool: Arc<Pool>) -> Self {
+        Self { limit, pool, memory: 0, last_growth: 0, elements: 0, refused: None }
     }
 
-    /// The bytes that the guest last asked for in vain since the last call of this. A guest that is refused memory usually
-    /// gives up with an `unreachable`, which by itself says nothing.
-    pub(super) fn take_refused(&mut self) -> Option<usize> {
+    /// What the guest last asked for in vain since the last call of this. A guest that is refused memory usually gives up
+    /// with an `unreachable`, which by itself says nothing.
+    pub(super) fn take_refused(&mut self) -> Option<Refused> {
         self.refused.take()
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.pool.give_back(self.memory);
     }
 }
 
@@ -42,7 +84,12 @@ impl ResourceLimiter for Meter {
         let growth = desired.saturating_sub(current);
         let after = self.memory.saturating_add(growth);
         if after > self.limit {
-            self.refused = Some(after);
+            self.refused = Some(Refused::Instance { asked: after });
+            return Ok(false);
+        }
+        if !self.pool.take(growth) {
+            let tenant = self.pool.tenant.clone().unwrap_or_default();
+            self.refused = Some(Refused::Tenant { tenant, limit: self.pool.limit, more: growth });
             return Ok(false);
         }
         (self.memory, self.last_growth) = (after, growth);
@@ -50,7 +97,9 @@ impl ResourceLimiter for Meter {
     }
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory -= std::mem::take(&mut self.last_growth);
+        let growth = std::mem::take(&mut self.last_growth);
+        self.memory -= growth;
+        self.pool.give_back(growth);
         Ok(())
     }
 
@@ -80,19 +129,38 @@ impl ResourceLimiter for Meter {
 mod tests {
     use super::*;
 
+    fn meter(limit: usize) -> Meter {
+        Meter::new(limit, Arc::new(Pool::new(None, usize::MAX)))
+    }
+
+    #[test]
+    fn all_instances_of_a_tenant_count_together_until_they_are_dropped() {
+        let pool = Arc::new(Pool::new(Some("acme"), 100));
+        let mut one = Meter::new(80, Arc::clone(&pool));
+        let mut other = Meter::new(80, Arc::clone(&pool));
+        assert!(one.memory_growing(0, 70, None).is_ok_and(|granted| granted));
+        assert!(other.memory_growing(0, 31, None).is_ok_and(|granted| !granted));
+        assert_eq!(other.take_refused(), Some(Refused::Tenant { tenant: "acme".into(), limit: 100, more: 31 }));
+        assert!(other.memory_growing(0, 30, None).is_ok_and(|granted| granted));
+        drop(one);
+        assert!(other.memory_growing(30, 80, None).is_ok_and(|granted| granted));
+        drop(other);
+        assert_eq!(pool.used.load(Ordering::Relaxed), 0);
+    }
+
     #[test]
     fn all_memories_of_an_instance_count_together() {
-        let mut meter = Meter::new(100);
+        let mut meter = meter(100);
         assert!(meter.memory_growing(0, 60, None).is_ok_and(|granted| granted));
         assert!(meter.memory_growing(0, 41, None).is_ok_and(|granted| !granted));
-        assert_eq!(meter.take_refused(), Some(101));
+        assert_eq!(meter.take_refused(), Some(Refused::Instance { asked: 101 }));
         assert!(meter.memory_growing(0, 40, None).is_ok_and(|granted| granted));
         assert_eq!(meter.take_refused(), None);
     }
 
     #[test]
     fn growth_that_failed_is_given_back() {
-        let mut meter = Meter::new(100);
+        let mut meter = meter(100);
         assert!(meter.memory_growing(0, 100, None).is_ok_and(|granted| granted));
         assert!(meter.memory_grow_failed(wasmtime::Error::msg("no memory")).is_ok());
         assert!(meter.memory_growing(0, 100, None).is_ok_and(|granted| granted));

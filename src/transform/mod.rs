@@ -1,6 +1,7 @@
 //! A `Transform`: batches of events through a WebAssembly component, commands out.
 
 mod bindings;
+mod cpu;
 mod engine;
 mod imports;
 mod instance;
@@ -9,6 +10,7 @@ mod limits;
 mod load;
 mod lower;
 mod place;
+mod tenant;
 mod voice;
 mod wasi;
 mod words;
@@ -27,7 +29,8 @@ use crate::embedder::Embedder;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 
-pub use engine::Engine;
+pub use engine::{Engine, Resources};
+pub use tenant::{Allowance, Tenant};
 
 /// What a handler made of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +69,17 @@ impl Transform {
         settings: &WasmTransform,
         embedders: IndexMap<String, Arc<dyn Embedder>>,
     ) -> Result<Self> {
+        Self::load_for(&Tenant::lone(engine), engine, name, settings, embedders)
+    }
+
+    /// As `load`, for a handler of `tenant`, whose limits it shares with the tenant's other handlers.
+    pub fn load_for(
+        tenant: &Tenant,
+        engine: &Engine,
+        name: &str,
+        settings: &WasmTransform,
+        embedders: IndexMap<String, Arc<dyn Embedder>>,
+    ) -> Result<Self> {
         let bytes = |size: crate::config::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         let limits = instance::Bounds { memory: bytes(settings.limits.memory), output: bytes(settings.limits.output) };
         let component = load::load(engine, name, &settings.component, limits.memory)?;
@@ -75,6 +89,7 @@ impl Transform {
             config: settings.config.clone(),
             embedders,
             deadline: settings.limits.deadline.0,
+            tenant: tenant.clone(),
         });
         let workers = settings.workers.max(1);
         let jobs = worker::start(instance::Maker { component, shared, limits }, workers)?;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::words::presentable;
 
-/// Lines per second of one handler, over all its workers: more than a person reads, too few to fill a disk.
+/// Lines per second of one handler, over all its workers, unless its tenant has another limit: more than a person
+/// reads, too few to fill a disk.
 const LINES_PER_SECOND: u32 = 100;
 
 /// Bytes of one line; the rest is cut and counted.
@@ -35,9 +36,18 @@ pub(super) enum Stream {
     Stderr,
 }
 
-/// How many lines a handler may still say, shared by its workers.
-#[derive(Debug, Default)]
-pub(super) struct Quota(Mutex<Option<Window>>);
+/// How many lines may still be said, shared by the workers of a handler or by all handlers of a tenant.
+#[derive(Debug)]
+pub(super) struct Quota {
+    limit: u32,
+    window: Mutex<Option<Window>>,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self::new(LINES_PER_SECOND)
+    }
+}
 
 /// The second in which lines are being counted.
 #[derive(Debug)]
@@ -48,12 +58,16 @@ struct Window {
 }
 
 impl Quota {
+    pub(super) fn new(limit: u32) -> Self {
+        Self { limit, window: Mutex::default() }
+    }
+
     /// Whether a line may be said now; and how many were dropped in the second before, if that is to be said first.
     fn ask(&self, now: Instant) -> (bool, u64) {
-        let mut window = lock(&self.0);
+        let mut window = lock(&self.window);
         let dropped = Self::turn(&mut window, now);
         let Some(window) = window.as_mut() else { return (true, dropped) };
-        let granted = window.said < LINES_PER_SECOND;
+        let granted = window.said < self.limit;
         if granted {
             window.said += 1;
         } else {
@@ -64,13 +78,13 @@ impl Quota {
 
     /// How many lines were dropped in a second that is over and was not accounted for.
     fn settle(&self, now: Instant) -> u64 {
-        let mut window = lock(&self.0);
+        let mut window = lock(&self.window);
         Self::turn(&mut window, now)
     }
 
     /// Whether lines were dropped that `settle` will have to account for.
     fn owes(&self) -> bool {
-        lock(&self.0).as_ref().is_some_and(|window| window.dropped > 0)
+        lock(&self.window).as_ref().is_some_and(|window| window.dropped > 0)
     }
 
     fn turn(window: &mut Option<Window>, now: Instant) -> u64 {
@@ -192,12 +206,8 @@ impl Inner {
 
     fn own_up(&self, dropped: u64) {
         if dropped > 0 {
-            let handler = &*self.handler;
-            tracing::warn!(
-                handler,
-                dropped,
-                "{dropped} lines were dropped: a handler may log {LINES_PER_SECOND} a second"
-            );
+            let (handler, limit) = (&*self.handler, self.quota.limit);
+            tracing::warn!(handler, dropped, "{dropped} lines were dropped: a handler may log {limit} a second");
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::engine::THREAD_STACK;
 use super::imports::Call;
 use super::instance::{Instance, Maker};
-use super::voice::{Quota, Voice};
+use super::voice::Voice;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 
@@ -29,7 +29,8 @@ pub(super) struct Job {
 pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
     let (jobs, queue) = crossbeam_channel::bounded(workers);
     let (ready, started) = crossbeam_channel::bounded(workers);
-    let (maker, quota) = (Arc::new(maker), Arc::new(Quota::default()));
+    let quota = Arc::clone(&maker.shared.tenant.quota);
+    let maker = Arc::new(maker);
     // A log that was set up for the caller's thread alone is meant for its handlers too.
     let log = tracing::dispatcher::get_default(Clone::clone);
     for number in 0..workers {

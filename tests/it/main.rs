@@ -16,6 +16,7 @@ mod source;
 mod source_login;
 mod source_refusals;
 mod support;
+mod tenants;
 mod tidy;
 mod toolchain;
 mod transform;

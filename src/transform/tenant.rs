@@ -1,0 +1,43 @@
+//! `Tenant`: what the handlers of one owner share: CPU time, memory, log lines.
+
+use std::sync::Arc;
+
+use super::cpu::Share;
+use super::engine::Engine;
+use super::limits::Pool;
+use super::voice::Quota;
+
+/// How much a tenant may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Its part of the CPU time, in proportion to the weights of others that want to compute.
+    pub weight: u32,
+    /// Bytes of linear memory of all its instances together.
+    pub memory: usize,
+    /// Lines per second that all its handlers together may log.
+    pub log_lines: u32,
+}
+
+/// An owner of handlers. Clones are the same tenant.
+#[derive(Clone)]
+pub struct Tenant {
+    pub(super) share: Arc<Share>,
+    pub(super) memory: Arc<Pool>,
+    pub(super) quota: Arc<Quota>,
+}
+
+impl Tenant {
+    /// A tenant of `engine` by the name that errors use.
+    pub fn new(engine: &Engine, name: &str, allowance: &Allowance) -> Self {
+        Self {
+            share: Arc::new(engine.share(allowance.weight)),
+            memory: Arc::new(Pool::new(Some(name), allowance.memory)),
+            quota: Arc::new(Quota::new(allowance.log_lines)),
+        }
+    }
+
+    /// A handler on its own: weighs as much as any other, and has no limit but its own.
+    pub(super) fn lone(engine: &Engine) -> Self {
+        Self { share: Arc::new(engine.share(1)), memory: Arc::new(Pool::new(None, usize::MAX)), quota: Arc::default() }
+    }
+}

@@ -1,0 +1,3 @@
+//! Several owners of handlers in one host: none can take from another what is not its own.
+
+mod shares;
