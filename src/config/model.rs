@@ -53,7 +53,8 @@ pub struct PostgresSource {
     /// Tables as `schema.table`; `*` in the table's name stands for any characters.
     #[schemars(length(min = 1))]
     pub tables: Vec<String>,
-    /// Which existing rows to bring over before streaming. `never`: only changes from now on.
+    /// Which rows that are there already to bring over. `initial`: all rows of each table, once; `never`: only changes
+    /// from now on.
     #[serde(default)]
     pub snapshot: Snapshot,
     /// Name of the replication slot. Default: the pipeline's name with `-` as `_`, after `pgstream_`.
@@ -77,10 +78,12 @@ impl PostgresSource {
     }
 }
 
-/// Which existing rows to bring over before streaming.
+/// Which rows that are there already to bring over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Snapshot {
+    /// All rows of each table, once, also of one that is added later.
+    Initial,
     /// None: only changes made from now on.
     #[default]
     Never,

@@ -8,6 +8,7 @@ mod error;
 mod json;
 mod message;
 mod numeric;
+mod reading;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use wire::{Flaw, Reader};
 pub use catalog::{Catalog, Shape};
 pub use error::DecodeError;
 pub use message::{Begin, Commit, LogicalMessage};
+pub use reading::{ReadColumn, Reading};
 
 /// Decodes one connection's stream. The server describes each relation once per connection, so a new
 /// connection needs a new decoder.
@@ -280,6 +282,7 @@ struct Events<'a> {
     message: &'static str,
     transaction: &'a mut Transaction,
     resume_after: Option<Position>,
+    snapshot: bool,
     added: u32,
 }
 
@@ -290,7 +293,7 @@ impl<'a> Events<'a> {
         resume_after: Option<Position>,
     ) -> Result<Self, DecodeError> {
         let transaction = transaction.as_mut().ok_or(DecodeError::OutOfPlace { message, place: OUTSIDE })?;
-        Ok(Self { message, transaction, resume_after, added: 0 })
+        Ok(Self { message, transaction, resume_after, snapshot: false, added: 0 })
     }
 
     fn push(
@@ -306,7 +309,8 @@ impl<'a> Events<'a> {
         let too_many = || malformed(self.message, Flaw::Bad("too many events in a transaction"));
         *ordinal = ordinal.checked_add(1).ok_or_else(too_many)?;
         if self.resume_after.is_none_or(|seen| position > seen) {
-            let head = EventHead { operation, position, commit_time: begin.commit_time, xid: begin.xid };
+            let (commit_time, xid, snapshot) = (begin.commit_time, begin.xid, self.snapshot);
+            let head = EventHead { operation, position, commit_time, xid, snapshot };
             out.push_event(&table.relation, head, row, old_row);
             self.added += 1;
         }

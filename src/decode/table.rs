@@ -22,7 +22,7 @@ impl Table {
         Self { relation, plans }
     }
 
-    /// Reads a row; returns where its cells lie.
+    /// Reads a row of the stream; returns where its cells lie.
     pub(super) fn row(
         &self,
         message: &'static str,
@@ -31,12 +31,7 @@ impl Table {
         scratch: &mut Scratch,
     ) -> Result<Range<u32>, DecodeError> {
         let malformed = |flaw| malformed(message, flaw);
-        let count = reader.i16().map_err(malformed)?;
-        if usize::try_from(count) != Ok(self.plans.len()) {
-            let (relation, expected) = (self.relation.to_string(), self.plans.len());
-            return Err(DecodeError::ColumnCount { relation, expected, found: count });
-        }
-        let start = out.row_start();
+        let start = self.begin_row(message, reader, out)?;
         for (index, plan) in self.plans.iter().enumerate() {
             let (cell, arena) = out.next_cell();
             match reader.u8().map_err(malformed)? {
@@ -55,9 +50,53 @@ impl Table {
                 _ => return Err(malformed(Flaw::Bad("a column of an unknown format"))),
             }
         }
+        self.end_row(message, start)
+    }
+
+    /// Reads a row that a query answered in text format; returns where its cells lie.
+    pub(super) fn data_row(
+        &self,
+        message: &'static str,
+        reader: &mut Reader<'_>,
+        out: &mut BatchBuilder,
+        scratch: &mut Scratch,
+    ) -> Result<Range<u32>, DecodeError> {
+        let malformed = |flaw| malformed(message, flaw);
+        let start = self.begin_row(message, reader, out)?;
+        for (index, plan) in self.plans.iter().enumerate() {
+            let (cell, arena) = out.next_cell();
+            let len = reader.i32().map_err(malformed)?;
+            if len == -1 {
+                continue; // null, as the cell is
+            }
+            let field = reader.take(len).map_err(malformed)?;
+            match plan.array {
+                None => text::cell(plan.codec, field, arena, cell),
+                Some(elements) => array::text(plan.codec, elements, field, arena, scratch, cell),
+            }
+            .map_err(|flaw| self.explain(index, flaw))?
+        }
+        self.end_row(message, start)
+    }
+
+    fn begin_row(
+        &self,
+        message: &'static str,
+        reader: &mut Reader<'_>,
+        out: &BatchBuilder,
+    ) -> Result<u32, DecodeError> {
+        let count = reader.i16().map_err(|flaw| malformed(message, flaw))?;
+        if usize::try_from(count) != Ok(self.plans.len()) {
+            let (relation, expected) = (self.relation.to_string(), self.plans.len());
+            return Err(DecodeError::ColumnCount { relation, expected, found: count });
+        }
+        Ok(out.row_start())
+    }
+
+    fn end_row(&self, message: &'static str, start: u32) -> Result<Range<u32>, DecodeError> {
         u32::try_from(u64::from(start) + self.plans.len() as u64)
             .map(|end| start..end)
-            .map_err(|_| malformed(Flaw::Bad("more cells than a batch can address")))
+            .map_err(|_| malformed(message, Flaw::Bad("more cells than a batch can address")))
     }
 
     /// Puts what the old row knows into the new one's place where the server left a column out: all of a full

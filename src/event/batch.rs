@@ -34,6 +34,8 @@ pub struct Event {
     pub commit_time: i64,
     /// The transaction's id.
     pub xid: u32,
+    /// Read by a copy of the table rather than streamed.
+    pub snapshot: bool,
     frame: u32,
     row: Range<u32>,
     old_row: Option<Range<u32>>,
@@ -257,6 +259,7 @@ impl BatchBuilder {
             position: head.position,
             commit_time: head.commit_time,
             xid: head.xid,
+            snapshot: head.snapshot,
             frame: self.batch.frames.len().saturating_sub(1) as u32,
             row,
             old_row,
@@ -266,6 +269,14 @@ impl BatchBuilder {
     /// Everything so far may be confirmed up to `lsn` once durable: the end LSN of a commit, or a keepalive's.
     pub fn end_at(&mut self, lsn: Lsn) {
         self.batch.ends_at = Some(lsn);
+    }
+
+    /// The last `count` events, each with its rows.
+    pub fn last(&self, count: usize) -> impl Iterator<Item = (&Event, &Relation, Row<'_>)> {
+        let batch = &self.batch;
+        let from = batch.events.len().saturating_sub(count);
+        let added = batch.events.get(from..).unwrap_or_default();
+        added.iter().map(|event| (event, &**batch.relation(event), batch.row(event)))
     }
 
     /// How many events there are.
@@ -323,6 +334,8 @@ pub struct EventHead {
     pub commit_time: i64,
     /// The transaction's id.
     pub xid: u32,
+    /// Read by a copy of the table rather than streamed.
+    pub snapshot: bool,
 }
 
 #[cfg(test)]
@@ -337,7 +350,7 @@ mod tests {
 
     fn head(ordinal: u32) -> EventHead {
         let position = Position { lsn: Lsn(1), ordinal };
-        EventHead { operation: Operation::Insert, position, commit_time: 0, xid: 1 }
+        EventHead { operation: Operation::Insert, position, commit_time: 0, xid: 1, snapshot: false }
     }
 
     fn slice(place: Place, start: u32, len: u32) -> Cell {

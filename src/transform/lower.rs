@@ -34,7 +34,7 @@ pub(super) fn lowered<R>(batch: &Batch, call: impl FnOnce(wit::Batch<'_>) -> R) 
             ordinal: event.position.ordinal,
             commit_time: event.commit_time,
             xid: event.xid,
-            snapshot: false,
+            snapshot: event.snapshot,
         })
         .collect();
 

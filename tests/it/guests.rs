@@ -119,6 +119,7 @@ pub(crate) fn batch(changes: &[Change<'_>]) -> Arc<Batch> {
             position: Position { lsn: Lsn(0x16B_3748), ordinal },
             commit_time: -1,
             xid: u32::MAX,
+            snapshot: false,
         };
         builder.push_event(&change.relation, head, row, old_row);
     }

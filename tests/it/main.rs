@@ -3,6 +3,7 @@
 mod cli;
 mod cluster;
 mod config;
+mod copy;
 mod crash;
 mod decode;
 mod demo;

@@ -413,6 +413,7 @@ fn with_content(lsn: u64, id: i64, content: impl FnOnce(&mut BatchBuilder) -> Ce
         position: Position { lsn: Lsn(lsn), ordinal: 0 },
         commit_time: 0,
         xid: 1,
+        snapshot: false,
     };
     builder.push_event(&relation(), head, start..start + 2, None);
     builder.end_at(end_of(lsn));

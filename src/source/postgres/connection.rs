@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::{ErrorFields, Message};
 use postgres_protocol::message::frontend;
@@ -24,12 +24,21 @@ pub(super) struct Connection {
 pub(super) type Streaming = (Frames<ReadHalf<Socket>>, WriteHalf<Socket>);
 
 impl Connection {
-    /// Connects and logs in.
+    /// Connects and logs in, to stream.
     pub(super) async fn open(settings: &Settings) -> Result<Self> {
+        Self::open_as(settings, Some(("replication", "database"))).await
+    }
+
+    /// Connects and logs in, to run SQL whose rows are wanted as they stand in the server's messages.
+    pub(super) async fn open_sql(settings: &Settings) -> Result<Self> {
+        Self::open_as(settings, None).await
+    }
+
+    async fn open_as(settings: &Settings, purpose: Option<(&str, &str)>) -> Result<Self> {
         let login = async {
             let mut ladder = Ladder::new(&settings.url);
             loop {
-                match Self::log_in(settings, ladder.rung()).await {
+                match Self::log_in(settings, ladder.rung(), purpose).await {
                     Err(error) if ladder.climb(&error) => {}
                     result => return result,
                 }
@@ -38,18 +47,15 @@ impl Connection {
         in_time(&settings.url, login).await
     }
 
-    async fn log_in(settings: &Settings, encryption: Encryption) -> Result<Self> {
+    async fn log_in(settings: &Settings, encryption: Encryption, purpose: Option<(&str, &str)>) -> Result<Self> {
         let url = &settings.url;
-        let headline = format!("cannot open a replication session at `{}`", url.address);
+        let kind = if purpose.is_some() { "a replication" } else { "an SQL" };
+        let headline = format!("cannot open {kind} session at `{}`", url.address);
         let socket = Socket::open(url, encryption).await?;
         let mut connection = Self { frames: Frames::new(socket) };
         let name = url.application_name.as_ref().unwrap_or(&settings.application_name);
-        let mut parameters = vec![
-            ("user", url.user.as_str()),
-            ("database", &url.database),
-            ("replication", "database"),
-            ("application_name", name),
-        ];
+        let mut parameters = vec![("user", url.user.as_str()), ("database", &url.database), ("application_name", name)];
+        parameters.extend(purpose);
         parameters.extend(url.options.as_deref().map(|options| ("options", options)));
         parameters.extend(SESSION);
         let mut startup = BytesMut::new();
@@ -94,6 +100,21 @@ impl Connection {
             read
         });
         write.map(|write| (frames, write)).ok_or_else(|| Error::new(Fault::Bug, "the socket was not split"))
+    }
+
+    /// Runs SQL without parameters, and puts the bodies of the DataRow messages that it answers into `rows`.
+    pub(super) async fn query(&mut self, sql: &str, rows: &mut Vec<Bytes>) -> Result<()> {
+        let mut query = BytesMut::new();
+        frontend::query(sql, &mut query).map_err(|error| lost("query", error))?;
+        self.send(&query).await?;
+        loop {
+            let Frame { tag, body } = self.receive().await?;
+            match tag {
+                b'D' => rows.push(body),
+                b'Z' => return Ok(()),
+                _ => {} // RowDescription, CommandComplete, ParameterStatus
+            }
+        }
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<()> {

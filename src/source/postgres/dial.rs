@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::connection::Connection;
+use super::copy::{Handover, Windows};
 use super::feedback::Progress;
 use super::publication::{self, LOST};
 use super::settings::Settings;
@@ -28,12 +29,19 @@ pub(super) struct Dial {
     tables: Arc<[Table]>,
     system: String,
     progress: Arc<Progress>,
+    handover: Arc<Handover>,
     text_only: bool,
 }
 
 impl Dial {
-    pub(super) fn new(settings: Settings, tables: Vec<Table>, system: String, progress: Arc<Progress>) -> Self {
-        Self { settings: Arc::new(settings), tables: tables.into(), system, progress, text_only: false }
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        tables: Arc<[Table]>,
+        system: String,
+        progress: Arc<Progress>,
+        handover: Arc<Handover>,
+    ) -> Self {
+        Self { settings, tables, system, progress, handover, text_only: false }
     }
 
     /// From now on values come as text.
@@ -78,7 +86,8 @@ impl Dial {
             decoder = decoder.resume_after(position);
         }
         let patience = sender_timeout(&client).await? * 2;
-        Ok(Stream::new(streaming, decoder, self.progress, settings.limits, from, patience))
+        let windows = Windows::new(self.handover);
+        Ok(Stream::new(streaming, decoder, windows, self.progress, settings.limits, from, patience))
     }
 
     async fn slot_now(&self, client: &Client) -> Result<Slot> {

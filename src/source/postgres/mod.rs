@@ -8,6 +8,7 @@
 
 mod auth;
 mod connection;
+mod copy;
 mod dial;
 mod feedback;
 mod frames;
@@ -31,10 +32,13 @@ use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
+pub use copy::Copied;
+use copy::Copies;
 use dial::Dial;
 use feedback::Progress;
 use settings::Settings;
 use stream::{Broken, Stream};
+use tables::Table;
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
 /// that is down for long should not be hammered by every pipeline that waits for it.
@@ -63,6 +67,62 @@ pub async fn teardown(pipeline: &str, config: &model::PostgresSource) -> Result<
     setup::teardown(&client, &settings).await
 }
 
+/// Which copies to ask for.
+#[derive(Clone, Debug, Default)]
+pub struct CopyRequest {
+    /// Tables as `schema.table`; all of the source if there are none.
+    pub tables: Vec<String>,
+    /// An SQL condition on the rows.
+    pub filter: Option<String>,
+    /// At most so many rows a second.
+    pub rows_per_second: Option<u32>,
+}
+
+/// Asks whoever runs the pipeline, now or later, to copy rows of tables once more. Answers the numbers of the copies, and
+/// whether somebody reads the slot.
+///
+/// # Errors
+/// `Config` if a table is not one of the source, or there is no slot.
+pub async fn ask_copy(
+    pipeline: &str,
+    config: &model::PostgresSource,
+    request: &CopyRequest,
+) -> Result<(Vec<i64>, bool)> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = setup::session(&settings).await?;
+    let (tables, slot) = setup::preflight(&client, &settings).await?;
+    let Some(slot) = slot else {
+        return Err(Error::new(Fault::Config, format!("pipeline `{pipeline}` has no slot yet"))
+            .help("run it first: `snapshot: initial` in the source copies all rows by itself"));
+    };
+    let wanted = if request.tables.is_empty() { tables } else { chosen(&tables, &request.tables)? };
+    let rate = request.rows_per_second.map(|rate| i32::try_from(rate).unwrap_or(i32::MAX));
+    let numbers = copy::ask(&client, &settings, &wanted, request.filter.as_deref(), rate).await?;
+    Ok((numbers, slot.is_active()))
+}
+
+/// How far copies have come: those with these numbers, or all of the pipeline.
+///
+/// # Errors
+/// As for [`ask_copy`].
+pub async fn copied(pipeline: &str, config: &model::PostgresSource, numbers: Option<&[i64]>) -> Result<Vec<Copied>> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = setup::session(&settings).await?;
+    copy::progress(&client, &settings.slot, numbers).await
+}
+
+fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
+    let find = |name: &String| {
+        let full = if name.contains('.') { name.clone() } else { format!("public.{name}") };
+        tables.iter().find(|table| table.to_string() == full).cloned().ok_or_else(|| {
+            let known: Vec<String> = tables.iter().map(|table| format!("`{table}`")).collect();
+            Error::new(Fault::Config, format!("`{name}` is not a table of the source"))
+                .help(format!("it has {}", known.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
 /// Checks everything that [`PostgresSource::connect`] would need, down to a replication login, and changes nothing.
 ///
 /// # Errors
@@ -80,6 +140,7 @@ pub struct PostgresSource {
     dial: Dial,
     origin: String,
     progress: Arc<Progress>,
+    copies: Copies,
     state: State,
     /// The position of the last event that was returned.
     returned: Option<Position>,
@@ -114,12 +175,15 @@ impl PostgresSource {
         let system = dial::system_identifier(&client).await?;
         let origin = format!("{system}/{}/{}", settings.url.database, settings.slot);
         let progress = Arc::new(Progress::default());
-        let dial = Dial::new(settings, tables, system, Arc::clone(&progress));
+        let (settings, tables): (Arc<Settings>, Arc<[Table]>) = (Arc::new(settings), tables.into());
+        let copies = Copies::start(Arc::clone(&settings), Arc::clone(&tables));
+        let dial = Dial::new(settings, tables, system, Arc::clone(&progress), Arc::clone(&copies.handover));
         drop(client);
         let mut source = Self {
             dial,
             origin,
             progress,
+            copies,
             state: State::Waiting(Instant::now()),
             returned: None,
             ended: Lsn::INVALID,
@@ -138,6 +202,7 @@ impl PostgresSource {
         if error.fault() != Fault::Transient {
             return Err(error);
         }
+        self.copies.handover.clear();
         let down_since = *self.down_since.get_or_insert_with(Instant::now);
         let pause = self.backoff.next_wait();
         let cause = error.chain();
@@ -173,7 +238,13 @@ impl Source for PostgresSource {
     async fn next(&mut self) -> Result<Option<Batch>> {
         loop {
             match &mut self.state {
-                State::Live(stream) => match stream.next().await {
+                State::Live(stream) => match tokio::select! {
+                    biased;
+                    // 1. A first copy that cannot be made: going on would leave rows out.
+                    error = self.copies.failed() => return Err(error),
+                    // 2. The stream.
+                    next = stream.next() => next,
+                } {
                     Ok(batch) => {
                         if let Some(batch) = self.note(batch) {
                             return Ok(Some(batch));
@@ -182,6 +253,7 @@ impl Source for PostgresSource {
                     Err(Broken::NeedsText) => {
                         tracing::info!("a column's type cannot be read in binary format, streaming in text format");
                         self.dial.use_text();
+                        self.copies.handover.clear();
                         self.state = State::Waiting(Instant::now());
                     }
                     Err(Broken::Failed(error)) => self.fail(error)?,
@@ -211,6 +283,7 @@ impl Source for PostgresSource {
 
     fn confirm(&self, lsn: Lsn) {
         self.progress.confirm(lsn);
+        self.copies.confirm(lsn);
     }
 
     fn lag(&self) -> Lag {

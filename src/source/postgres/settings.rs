@@ -17,6 +17,8 @@ pub(super) struct Settings {
     pub(super) publication: String,
     pub(super) tables: Vec<Pattern>,
     pub(super) limits: Limits,
+    /// Rows that are there already are copied before their changes count.
+    pub(super) copies_first: bool,
 }
 
 /// When a batch closes.
@@ -61,6 +63,7 @@ impl Settings {
                 bytes: usize::try_from(config.batch.max_bytes.0).unwrap_or(usize::MAX),
                 linger: config.batch.linger.0,
             },
+            copies_first: config.snapshot == model::Snapshot::Initial,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use super::copy;
 use super::publication::{self, Publication};
 use super::settings::{Settings, quoted};
 use super::slot::{self, Slot};
@@ -17,6 +18,10 @@ const OLDEST: i32 = 140_000;
 pub(super) async fn setup(client: &Client, settings: &Settings) -> Result<(Vec<Table>, Vec<String>)> {
     let (tables, found) = preflight(client, settings).await?;
     let mut done = vec![publication::ensure(client, settings, &tables).await?];
+    // Before the slot: without it a crash in between would leave a slot, and nobody who knows of the rows before it.
+    if settings.copies_first {
+        done.extend(copy::plan(client, settings, &tables, found.is_none()).await?);
+    }
     done.push(match found {
         Some(_) => format!("slot `{}` is there", settings.slot),
         None => slot::create(client, settings).await?,
@@ -27,7 +32,9 @@ pub(super) async fn setup(client: &Client, settings: &Settings) -> Result<(Vec<T
 
 /// Drops slot and publication, as far as they are ours. Says what it did.
 pub(super) async fn teardown(client: &Client, settings: &Settings) -> Result<Vec<String>> {
-    Ok(vec![slot::drop(client, &settings.slot).await?, publication::drop(client, &settings.publication).await?])
+    let done = vec![slot::drop(client, &settings.slot).await?, publication::drop(client, &settings.publication).await?];
+    copy::forget(client, &settings.slot).await?;
+    Ok(done)
 }
 
 /// Everything that can be known before the first byte is streamed. Changes nothing.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use super::connection::{Streaming, notice, server_error, unexpected};
+use super::copy::Windows;
 use super::feedback::{EPOCH, Feedback, Progress};
 use super::frames::{Frame, Frames};
 use super::publication::LOST;
@@ -31,6 +32,7 @@ pub(super) struct Stream {
     decoder: Decoder,
     limits: Limits,
     batch: BatchBuilder,
+    windows: Windows,
     /// When the batch under construction must close.
     closes: Option<Instant>,
     in_transaction: bool,
@@ -60,6 +62,7 @@ impl Stream {
     pub(super) fn new(
         (frames, write): Streaming,
         decoder: Decoder,
+        windows: Windows,
         progress: Arc<Progress>,
         limits: Limits,
         from: Lsn,
@@ -72,6 +75,7 @@ impl Stream {
             decoder,
             limits,
             batch: BatchBuilder::default(),
+            windows,
             closes: None,
             in_transaction: false,
             ended: from,
@@ -110,12 +114,18 @@ impl Stream {
 
     fn close_batch(&mut self) -> Batch {
         self.closes = None;
-        self.batch.take()
+        let batch = self.batch.take();
+        self.windows.returned(batch.ends_at());
+        batch
     }
 
     /// Handles the messages that have been read; true if the batch is full before all are handled.
     fn drain(&mut self) -> Result<bool, Broken> {
         while self.batch.len() < self.limits.events && self.batch.bytes() < self.limits.bytes {
+            if self.windows.is_joining() {
+                self.windows.join(&mut self.decoder, &mut self.batch).map_err(Error::from)?;
+                continue;
+            }
             let Some(frame) = self.frames.take().map_err(|error| lost(BROKE, error))? else {
                 return Ok(false);
             };
@@ -159,21 +169,27 @@ impl Stream {
         match self.decoder.decode(payload, &mut self.batch) {
             Ok(Decoded::Begin(begin)) => {
                 self.in_transaction = true;
+                self.windows.begin(begin.xid);
                 self.progress.see(begin.final_lsn);
                 self.progress.set_age(sent.saturating_sub(begin.commit_time).max(0) as u64);
             }
             Ok(Decoded::Commit(commit)) => {
                 self.in_transaction = false;
                 self.ended = self.ended.max(commit.end_lsn);
+                self.windows.commit(commit.end_lsn);
                 self.progress.receive(commit.end_lsn);
             }
-            Ok(Decoded::Rows { incomplete: true, .. }) => {
-                tracing::warn!(
-                    "an update changed a key and left a large column alone, whose value the server does not send: \
-                     it reaches the handler as `unchanged`; ALTER TABLE … REPLICA IDENTITY FULL avoids it"
-                );
+            Ok(Decoded::Rows { events, incomplete }) => {
+                self.windows.changed(&self.batch, events as usize);
+                if incomplete {
+                    tracing::warn!(
+                        "an update changed a key and left a large column alone, whose value the server does not send: \
+                         it reaches the handler as `unchanged`; ALTER TABLE … REPLICA IDENTITY FULL avoids it"
+                    );
+                }
             }
-            Ok(_) => {}
+            Ok(Decoded::Message(message)) => self.windows.message(&message),
+            Ok(Decoded::Relation(_) | Decoded::Nothing) => {}
             Err(DecodeError::BinaryOnly { .. }) => return Err(Broken::NeedsText),
             Err(error) => return Err(Error::from(error).into()),
         }

@@ -1,0 +1,102 @@
+//! `Reading`: a table as a query reads it. Its rows join the stream as inserts of the transaction that is being decoded.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::table::{Table, malformed};
+use super::wire::Reader;
+use super::{Catalog, DecodeError, Decoder, Events};
+use crate::event::{BatchBuilder, Column, Operation, Relation, ReplicaIdentity, Row};
+
+/// What the columns of a query are, and how to read them.
+#[derive(Debug)]
+pub struct Reading {
+    table: Table,
+}
+
+/// A column of the query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadColumn {
+    /// Its name.
+    pub name: String,
+    /// `pg_attribute.atttypid`.
+    pub type_oid: u32,
+    /// `pg_attribute.atttypmod`.
+    pub type_modifier: i32,
+    /// Whether it belongs to what identifies the row.
+    pub key: bool,
+}
+
+impl Reading {
+    /// The table with this OID, whose types `catalog` knows, read column by column in the given order.
+    pub fn new(
+        id: u32,
+        schema: &str,
+        table: &str,
+        replica_identity: ReplicaIdentity,
+        columns: &[ReadColumn],
+        catalog: &Catalog,
+    ) -> Self {
+        let column = |column: &ReadColumn| Column {
+            name: column.name.clone(),
+            type_name: catalog.type_name(column.type_oid),
+            type_oid: column.type_oid,
+            type_modifier: column.type_modifier,
+            key: column.key,
+        };
+        let columns = columns.iter().map(column).collect();
+        let (schema, table) = (schema.to_owned(), table.to_owned());
+        let relation = Relation { id, schema, table, replica_identity, columns };
+        Self { table: Table::new(Arc::new(relation), catalog) }
+    }
+
+    /// The table and its columns.
+    pub fn relation(&self) -> &Arc<Relation> {
+        &self.table.relation
+    }
+}
+
+impl Decoder {
+    /// Appends a row as an insert of the transaction that is being decoded, if `keep` says so. `data_row` is the body
+    /// of a `DataRow` in text format (Postgres manual, 54.7). Answers whether it was appended.
+    ///
+    /// # Errors
+    /// As for [`decode`](Self::decode); nothing of the row stays in `out`.
+    pub fn read(
+        &mut self,
+        reading: &Reading,
+        data_row: Bytes,
+        out: &mut BatchBuilder,
+        keep: impl FnOnce(Row<'_>) -> bool,
+    ) -> Result<bool, DecodeError> {
+        let mark = out.mark();
+        let appended = self.append(reading, data_row, out, keep);
+        if !matches!(appended, Ok(true)) {
+            out.rollback(mark);
+        }
+        appended
+    }
+
+    fn append(
+        &mut self,
+        Reading { table }: &Reading,
+        data_row: Bytes,
+        out: &mut BatchBuilder,
+        keep: impl FnOnce(Row<'_>) -> bool,
+    ) -> Result<bool, DecodeError> {
+        const MESSAGE: &str = "DataRow";
+        let mut events = Events::of(MESSAGE, &mut self.transaction, self.resume_after)?;
+        events.snapshot = true;
+        let mut reader = Reader::new(&data_row);
+        let row: Range<u32> = table.data_row(MESSAGE, &mut reader, out, &mut self.scratch)?;
+        reader.end().map_err(|flaw| malformed(MESSAGE, flaw))?;
+        out.push_frame(data_row);
+        if !keep(out.row(row.clone())) {
+            return Ok(false);
+        }
+        events.push(Operation::Insert, table, row, None, out)?;
+        Ok(events.added > 0)
+    }
+}

@@ -1,0 +1,250 @@
+//! The ledger `pgstream.copies`: which tables are to be copied, and how far each copy has come. It lies in the source's
+//! database, so that it survives the loss of the host's disk, and is bound to the slot that the copies belong to.
+
+use bytes::Bytes;
+use tokio_postgres::Client;
+
+use super::super::settings::{Settings, literal, quoted};
+use super::super::tables::Table;
+use crate::error::{Error, Fault, Result};
+use crate::postgres::{failed, sqlstate};
+
+/// Where copies are written down.
+const TABLE: &str = "pgstream.copies";
+
+/// An arbitrary number that no other program is likely to lock: `IF NOT EXISTS` alone fails when two hosts start at once.
+const LOCK: i64 = 0x7067_7374_636F_7079;
+
+const CREATE: &str = "
+    CREATE TABLE IF NOT EXISTS pgstream.copies (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        slot text NOT NULL,
+        relation oid NOT NULL,
+        table_name text NOT NULL,
+        first boolean NOT NULL,
+        filter text,
+        rows_per_second integer CHECK (rows_per_second > 0),
+        after_key text[],
+        rows bigint NOT NULL DEFAULT 0,
+        bytes bigint NOT NULL DEFAULT 0,
+        asked_at timestamptz NOT NULL DEFAULT now(),
+        changed_at timestamptz NOT NULL DEFAULT now(),
+        done_at timestamptz,
+        error text
+    );
+    CREATE UNIQUE INDEX IF NOT EXISTS copies_first ON pgstream.copies (slot, relation) WHERE first;
+    COMMENT ON TABLE pgstream.copies IS 'pgstream-host: how far the copies of tables have come'";
+
+/// A copy to be made, or gone on with.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) id: i64,
+    pub(super) relation: u32,
+    pub(super) table: String,
+    /// Belongs to `snapshot: initial`, and was not asked for by hand.
+    pub(super) first: bool,
+    /// An SQL condition.
+    pub(super) filter: Option<String>,
+    pub(super) rows_per_second: Option<u32>,
+    /// The key of the last row that is durable in the sinks, as Postgres writes its columns.
+    pub(super) after: Option<Vec<String>>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+/// Makes schema and table if they are missing.
+pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
+    if is_there(client).await? {
+        return Ok(());
+    }
+    let schema = client.query_opt("SELECT FROM pg_namespace WHERE nspname = 'pgstream'", &[]).await;
+    let schema = schema.map_err(|error| failed(UNREADABLE, error))?.map_or("CREATE SCHEMA pgstream;", |_| "");
+    let sql = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {schema} {CREATE}; COMMIT");
+    if let Err(error) = client.batch_execute(&sql).await {
+        let error = failed(format!("cannot create table `{TABLE}`"), error);
+        // Best effort: the session must not stay in the transaction that failed.
+        let _ = client.batch_execute("ROLLBACK").await;
+        let user = quoted(&settings.url.user);
+        let help = format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION {user};");
+        return Err(match sqlstate(&error) {
+            Some("42501") => {
+                Error::new(Fault::Environment, "the user may not keep a ledger of copies").because(error).help(help)
+            }
+            _ => error,
+        });
+    }
+    Ok(())
+}
+
+pub(super) async fn is_there(client: &Client) -> Result<bool> {
+    let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&TABLE]).await;
+    Ok(row.map_err(|error| failed(UNREADABLE, error))?.get(0))
+}
+
+/// Forgets the copies of a slot that is gone: a new one begins anew.
+pub(super) async fn forget(client: &Client, slot: &str) -> Result<u64> {
+    if !is_there(client).await? {
+        return Ok(0);
+    }
+    let forgotten = client.execute("DELETE FROM pgstream.copies WHERE slot = $1", &[&slot]).await;
+    forgotten.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
+}
+
+/// Writes down a first copy of each table that has none. Answers how many there were.
+pub(super) async fn add_first(client: &Client, slot: &str, tables: &[Table]) -> Result<u64> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let names: Vec<String> = tables.iter().map(Table::to_string).collect();
+    let added = client
+        .execute(
+            "INSERT INTO pgstream.copies (slot, relation, table_name, first)
+             SELECT $1, relation, name, true FROM unnest($2::oid[], $3::text[]) AS t (relation, name)
+             ON CONFLICT (slot, relation) WHERE first DO NOTHING",
+            &[&slot, &oids, &names],
+        )
+        .await;
+    added.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
+}
+
+/// Writes down a copy that was asked for by hand. Answers its id.
+pub(super) async fn add(
+    client: &Client,
+    slot: &str,
+    table: &Table,
+    filter: Option<&str>,
+    rows_per_second: Option<i32>,
+) -> Result<i64> {
+    let row = client
+        .query_one(
+            "INSERT INTO pgstream.copies (slot, relation, table_name, first, filter, rows_per_second)
+             VALUES ($1, $2, $3, false, $4, $5) RETURNING id",
+            &[&slot, &table.oid, &table.to_string(), &filter, &rows_per_second],
+        )
+        .await;
+    Ok(row.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))?.get(0))
+}
+
+/// The copies of a slot that are not done and have not failed, the oldest first.
+pub(super) async fn open(client: &Client, slot: &str) -> Result<Vec<Job>> {
+    if !is_there(client).await? {
+        return Ok(Vec::new());
+    }
+    let rows = client
+        .query(
+            "SELECT id, relation, table_name, first, filter, rows_per_second, after_key, rows, bytes
+             FROM pgstream.copies WHERE slot = $1 AND done_at IS NULL AND error IS NULL ORDER BY id",
+            &[&slot],
+        )
+        .await
+        .map_err(|error| failed(UNREADABLE, error))?;
+    let job = |row: &tokio_postgres::Row| Job {
+        id: row.get(0),
+        relation: row.get(1),
+        table: row.get(2),
+        first: row.get(3),
+        filter: row.get(4),
+        rows_per_second: row.get::<_, Option<i32>>(5).and_then(|rate| u32::try_from(rate).ok()),
+        after: row.get(6),
+        rows: row.get::<_, i64>(7).max(0) as u64,
+        bytes: row.get::<_, i64>(8).max(0) as u64,
+    };
+    Ok(rows.iter().map(job).collect())
+}
+
+/// How far a copy has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Number of the copy in the ledger.
+    pub id: i64,
+    /// `schema.table`.
+    pub table: String,
+    /// Rows that are durable in all sinks.
+    pub rows: u64,
+    /// Their bytes, as Postgres writes their values.
+    pub bytes: u64,
+    /// Rows of the table, as its statistics estimate; unknown before the first ANALYZE.
+    pub expected: Option<u64>,
+    /// It is complete.
+    pub done: bool,
+    /// Why it cannot be made.
+    pub error: Option<String>,
+}
+
+/// The copies with these ids, or all that a slot has.
+pub(super) async fn progress(client: &Client, slot: &str, ids: Option<&[i64]>) -> Result<Vec<Copied>> {
+    let rows = client
+        .query(
+            "SELECT id, table_name, rows, bytes, done_at IS NOT NULL, error,
+                    (SELECT sum(greatest(c.reltuples, 0))::bigint FROM pg_class c
+                     WHERE c.oid = relation OR c.oid IN (SELECT relid FROM pg_partition_tree(relation) WHERE isleaf))
+             FROM pgstream.copies WHERE slot = $1 AND ($2::bigint[] IS NULL OR id = ANY ($2)) ORDER BY id",
+            &[&slot, &ids],
+        )
+        .await
+        .map_err(|error| failed(UNREADABLE, error))?;
+    let copied = |row: &tokio_postgres::Row| Copied {
+        id: row.get(0),
+        table: row.get(1),
+        rows: row.get::<_, i64>(2).max(0) as u64,
+        bytes: row.get::<_, i64>(3).max(0) as u64,
+        done: row.get(4),
+        error: row.get(5),
+        expected: row.get::<_, Option<i64>>(6).and_then(|rows| u64::try_from(rows).ok()).filter(|rows| *rows > 0),
+    };
+    Ok(rows.iter().map(copied).collect())
+}
+
+/// SQL that notes how far a copy is durable.
+pub(super) fn advance(job: &Job, after: &[String]) -> String {
+    let key: Vec<String> = after.iter().map(|text| literal(text)).collect();
+    let (id, rows, bytes) = (job.id, job.rows, job.bytes);
+    format!(
+        "UPDATE {TABLE} SET after_key = ARRAY[{}]::text[], rows = {rows}, bytes = {bytes}, changed_at = now() WHERE id = {id}",
+        key.join(", ")
+    )
+}
+
+/// SQL that notes that a copy is complete.
+pub(super) fn finish(job: &Job) -> String {
+    let (id, rows, bytes) = (job.id, job.rows, job.bytes);
+    format!("UPDATE {TABLE} SET rows = {rows}, bytes = {bytes}, changed_at = now(), done_at = now() WHERE id = {id}")
+}
+
+/// Notes why a copy cannot be made.
+pub(super) async fn fail(client: &Client, job: &Job, why: &str) -> Result<()> {
+    let failed_now = client
+        .execute("UPDATE pgstream.copies SET error = $2, changed_at = now() WHERE id = $1", &[&job.id, &why])
+        .await;
+    failed_now.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
+}
+
+/// The values of a DataRow in text format: of these columns, in this order. None if one is null or missing.
+pub(super) fn texts(row: &Bytes, columns: &[usize]) -> Option<Vec<String>> {
+    let mut values = Vec::new();
+    let mut rest = row.get(2..)?;
+    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+        let (value, tail) = tail.split_at_checked(length.unwrap_or(0))?;
+        values.push(length.map(|_| value));
+        rest = tail;
+    }
+    let text = |index: &usize| Some(std::str::from_utf8((*values.get(*index)?)?).ok()?.to_owned());
+    columns.iter().map(text).collect()
+}
+
+const UNREADABLE: &str = "cannot read the ledger of copies";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_in_a_row() {
+        let row = Bytes::from_static(b"\0\x04\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0\0\0\0\x02bc");
+        assert_eq!(texts(&row, &[3, 0, 2]), Some(vec!["bc".into(), "a".into(), "".into()]));
+        assert_eq!(texts(&row, &[1]), None, "null");
+        assert_eq!(texts(&row, &[4]), None, "missing");
+        assert_eq!(texts(&row.slice(..9), &[0]), Some(vec!["a".into()]));
+        assert_eq!(texts(&Bytes::from_static(b"\0\x01\0\0\0\x09a"), &[0]), None, "cut off");
+        assert_eq!(texts(&Bytes::new(), &[0]), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! Copies of tables that travel with the stream: the first one, one of a table added later, and those asked for by hand.
+//!
+//! ```text
+//!  ledger ──> reader ── watermark, SELECT, watermark ──> Handover ──> Windows ──> batches, as rows of the stream
+//!    ^                                                                                   │
+//!    └──────────────── how far it is durable <── confirm <── sinks <─────────────────────┘
+//! ```
+//!
+//! Copied rows have positions of the stream, pass through the same handlers, and are confirmed with it. So there is one
+//! delivery, with one set of promises; what is special is all in this folder.
+
+mod ledger;
+mod reader;
+mod select;
+mod window;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::settings::{Settings, literal};
+use super::setup;
+use super::tables::Table;
+use crate::backoff::Backoff;
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Lsn;
+use crate::postgres::failed;
+use ledger::Job;
+use reader::Reader;
+use select::Select;
+use window::{Mark, PREFIX};
+
+pub use ledger::Copied;
+pub(super) use window::{Handover, Windows};
+
+/// Tables that are copied at once: more would only contend for one stream.
+const AT_ONCE: usize = 2;
+/// Between attempts while the server cannot be reached.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+
+/// The copies of a source. They end when it is dropped.
+pub(super) struct Copies {
+    pub(super) handover: Arc<Handover>,
+    durable: watch::Sender<Lsn>,
+    failures: mpsc::Receiver<Error>,
+    tasks: JoinSet<()>,
+}
+
+impl Copies {
+    /// Starts what the ledger has open, and whatever is asked for from now on.
+    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>) -> Self {
+        let handover = Arc::new(Handover::default());
+        let (durable, durable_now) = watch::channel(Lsn::INVALID);
+        let (failure, failures) = mpsc::channel(1);
+        let reader = Reader { settings, handover: Arc::clone(&handover), durable: durable_now };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(supervise(Arc::new(reader), tables, failure));
+        Self { handover, durable, failures, tasks }
+    }
+
+    /// Everything up to `lsn` is durable in every sink.
+    pub(super) fn confirm(&self, lsn: Lsn) {
+        self.durable.send_if_modified(|durable| {
+            let rose = lsn > *durable;
+            *durable = lsn.max(*durable);
+            rose
+        });
+    }
+
+    /// Why a first copy cannot be made. Never returns while all goes well. Safe to cancel.
+    pub(super) async fn failed(&mut self) -> Error {
+        tokio::select! {
+            Some(error) = self.failures.recv() => error,
+            _ = self.tasks.join_next() => Error::new(Fault::Bug, "the task that copies tables ended"),
+        }
+    }
+}
+
+/// Makes sure that each table has a first copy, before the slot exists from which its changes are streamed: a table
+/// without one would stay without its old rows for ever. `anew` if the slot is about to be made.
+pub(super) async fn plan(
+    client: &tokio_postgres::Client,
+    settings: &Settings,
+    tables: &[Table],
+    anew: bool,
+) -> Result<Option<String>> {
+    ledger::ensure(client, settings).await?;
+    if anew {
+        ledger::forget(client, &settings.slot).await?;
+    }
+    let added = ledger::add_first(client, &settings.slot, tables).await?;
+    Ok((added > 0).then(|| format!("noted {added} tables to copy before their changes")))
+}
+
+/// Forgets the copies of a slot that was dropped.
+pub(super) async fn forget(client: &tokio_postgres::Client, slot: &str) -> Result<()> {
+    ledger::forget(client, slot).await.map(drop)
+}
+
+/// Asks for copies of `tables`; whoever runs the pipeline begins at once. Answers their numbers.
+pub(super) async fn ask(
+    client: &tokio_postgres::Client,
+    settings: &Settings,
+    tables: &[Table],
+    filter: Option<&str>,
+    rows_per_second: Option<i32>,
+) -> Result<Vec<i64>> {
+    ledger::ensure(client, settings).await?;
+    let mut ids = Vec::new();
+    for table in tables {
+        ids.push(ledger::add(client, &settings.slot, table, filter, rows_per_second).await?);
+    }
+    let sql = format!("SELECT pg_logical_emit_message(true, '{PREFIX}', {})", literal(&Mark::Asked.text()));
+    client.batch_execute(&sql).await.map_err(|error| failed("cannot tell the pipeline of the copy", error))?;
+    Ok(ids)
+}
+
+/// How far the copies with these numbers have come.
+pub(super) async fn progress(client: &tokio_postgres::Client, slot: &str, ids: Option<&[i64]>) -> Result<Vec<Copied>> {
+    if !ledger::is_there(client).await? {
+        return Ok(Vec::new());
+    }
+    ledger::progress(client, slot, ids).await
+}
+
+/// Runs the copies that the ledger has open, some at once. Ends only with its source.
+async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sender<Error>) {
+    let mut running: JoinSet<(i64, Result<()>)> = JoinSet::new();
+    let mut numbers: HashMap<i64, AbortHandle> = HashMap::new();
+    let mut again = AGAIN;
+    loop {
+        let wait = match begin(&reader, &tables, &mut running, &mut numbers, &failure).await {
+            Ok(()) => None,
+            Err(error) => {
+                let wait = again.next_wait();
+                tracing::warn!(cause = error.chain(), ?wait, "the copies of tables wait for the server");
+                Some(wait)
+            }
+        };
+        tokio::select! {
+            // A copy has ended: there may be room for the next.
+            Some(ended) = running.join_next() => {
+                let Ok((number, result)) = ended else { continue };
+                numbers.remove(&number);
+                match result {
+                    Ok(()) => again = AGAIN,
+                    Err(error) => {
+                        let wait = again.next_wait();
+                        tracing::warn!(cause = error.chain(), ?wait, "a copy of a table goes on later");
+                        tokio::time::sleep(wait).await;
+                    }
+                }
+            }
+            () = reader.handover.asked.notified() => {}
+            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+        }
+    }
+}
+
+/// Begins what the ledger has open, as far as there is room.
+async fn begin(
+    reader: &Arc<Reader>,
+    tables: &Arc<[Table]>,
+    running: &mut JoinSet<(i64, Result<()>)>,
+    numbers: &mut HashMap<i64, AbortHandle>,
+    failure: &mpsc::Sender<Error>,
+) -> Result<()> {
+    let client = setup::session(&reader.settings).await?;
+    let open = ledger::open(&client, &reader.settings.slot).await?;
+    for job in open
+        .into_iter()
+        .filter(|job| !numbers.contains_key(&job.id))
+        .take(AT_ONCE.saturating_sub(numbers.len()))
+        .collect::<Vec<_>>()
+    {
+        let (number, reader, tables, failure) = (job.id, Arc::clone(reader), Arc::clone(tables), failure.clone());
+        let handle = running.spawn(async move { (number, copy(&reader, &tables, job, &failure).await) });
+        numbers.insert(number, handle);
+    }
+    Ok(())
+}
+
+/// Makes one copy. Only a failure that will pass is an error: any other is written into the ledger, and ends the pipeline if
+/// it concerns a first copy.
+async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sender<Error>) -> Result<()> {
+    tracing::info!(table = job.table, rows_before = job.rows, "copying the rows of a table");
+    let client = setup::session(&reader.settings).await?;
+    let made = async {
+        let table = tables.iter().find(|table| table.oid == job.relation).ok_or_else(|| {
+            Error::new(Fault::Environment, format!("table `{}` is not among the tables of the source", job.table))
+                .help("it was dropped, or taken out of `tables`: ask for the copy again if it is to be made")
+        })?;
+        let select = Select::describe(&client, &reader.settings, table, &job).await?;
+        reader.run(&select, job.clone()).await
+    };
+    match made.await {
+        Ok(()) => {
+            tracing::info!(table = job.table, "all rows of the table are copied");
+            Ok(())
+        }
+        Err(error) if error.fault() == Fault::Transient => Err(error),
+        Err(error) if job.first => {
+            let error = error.within(format!("the rows of table `{}` cannot be copied", job.table));
+            // The receiver is gone only if the source is, and takes one failure only.
+            let _ = failure.try_send(error);
+            std::future::pending().await
+        }
+        Err(error) => {
+            tracing::error!(cause = error.chain(), table = job.table, "a copy that was asked for cannot be made");
+            ledger::fail(&client, &job, &error.chain()).await
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! One copy: reads a table chunk by chunk, hands each to the stream, and notes in the ledger what has become durable.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::super::connection::Connection;
+use super::super::settings::{Settings, literal};
+use super::ledger::{self, Job, texts};
+use super::select::Select;
+use super::window::{Chunk, Handover, Mark, PREFIX};
+use crate::backoff::Backoff;
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Lsn;
+
+/// Rows of a chunk: enough that its two watermarks cost nothing beside it, few enough that it is soon in the sinks.
+const CHUNK_ROWS: usize = 5_000;
+/// Bytes of a chunk; it ends with the fetch that goes beyond.
+const CHUNK_BYTES: usize = 4 << 20;
+/// Rows of one fetch, which bounds how far beyond.
+const FETCH_ROWS: usize = 500;
+/// Chunks of a table that are on their way: the next is read while the stream takes in the one before.
+const AHEAD: usize = 2;
+/// Between two attempts at a chunk that could not be used.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+
+/// What a copy works with.
+pub(super) struct Reader {
+    pub(super) settings: Arc<Settings>,
+    pub(super) handover: Arc<Handover>,
+    /// What is durable in all sinks.
+    pub(super) durable: watch::Receiver<Lsn>,
+}
+
+/// A chunk that was read.
+struct Read {
+    joined: oneshot::Receiver<Lsn>,
+    /// Key of its last row.
+    last: Vec<String>,
+    rows: u64,
+    bytes: u64,
+}
+
+/// A chunk that is in the stream, and where it ends.
+struct Joined {
+    end: Lsn,
+    last: Vec<String>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Reader {
+    /// Makes the copy, from where the ledger says it was left. Returns once it is complete and durable.
+    pub(super) async fn run(&self, select: &Select, mut job: Job) -> Result<()> {
+        let mut session = self.session().await?;
+        let mut after = job.after.clone();
+        let mut read: VecDeque<Read> = VecDeque::new();
+        let mut joined: VecDeque<Joined> = VecDeque::new();
+        let mut again = AGAIN;
+        let mut pace = Pace::new(job.rows_per_second);
+        loop {
+            let from = read.back().map(|read| &read.last).or(after.as_ref()).cloned();
+            let next = self.chunk(&mut session, select, &job, from.as_deref()).await?;
+            let complete = next.is_none();
+            read.extend(next);
+            while read.len() >= AHEAD || (complete && !read.is_empty()) {
+                let Some(Read { joined: answer, last, rows, bytes }) = read.pop_front() else { break };
+                match answer.await {
+                    Ok(end) => {
+                        after = Some(last.clone());
+                        again = AGAIN;
+                        joined.push_back(Joined { end, last, rows, bytes });
+                        self.note(&mut session, &mut job, &mut joined).await?;
+                        pace.wait(rows).await;
+                    }
+                    Err(_) => {
+                        // The connection was lost, the table truncated or altered meanwhile, or a commit not yet seen.
+                        read.clear();
+                        let wait = again.next_wait();
+                        tracing::debug!(table = job.table, ?wait, "a part of the table is read again");
+                        tokio::time::sleep(wait).await;
+                        break;
+                    }
+                }
+            }
+            if complete && read.is_empty() && from == after {
+                break;
+            }
+        }
+        let mut durable = self.durable.clone();
+        while let Some(Joined { end, .. }) = joined.front() {
+            let end = *end;
+            let gone = |_| Error::new(Fault::Bug, "the source of a copy is gone");
+            durable.wait_for(|durable| *durable >= end).await.map_err(gone)?;
+            self.note(&mut session, &mut job, &mut joined).await?;
+        }
+        session.query(&ledger::finish(&job), &mut Vec::new()).await
+    }
+
+    async fn session(&self) -> Result<Connection> {
+        let mut session = Connection::open_sql(&self.settings).await?;
+        // A watermark protects nothing that a standby would have to have.
+        session.query("SET synchronous_commit = local", &mut Vec::new()).await?;
+        Ok(session)
+    }
+
+    /// Notes how far the copy is durable.
+    async fn note(&self, session: &mut Connection, job: &mut Job, joined: &mut VecDeque<Joined>) -> Result<()> {
+        let durable = *self.durable.borrow();
+        let mut last = None;
+        while let Some(chunk) = joined.pop_front_if(|chunk| chunk.end <= durable) {
+            job.rows += chunk.rows;
+            job.bytes += chunk.bytes;
+            last = Some(chunk.last);
+        }
+        match last {
+            Some(last) => session.query(&ledger::advance(job, &last), &mut Vec::new()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the rows after `after` and hands them over, between two watermarks. None if there are none.
+    async fn chunk(
+        &self,
+        session: &mut Connection,
+        select: &Select,
+        job: &Job,
+        after: Option<&[String]>,
+    ) -> Result<Option<Read>> {
+        let number = fresh_number();
+        self.handover.announce(number);
+        let read = self.read(session, select, job, after, number).await;
+        if !matches!(read, Ok(Some(_))) {
+            self.handover.forget(number);
+        }
+        read
+    }
+
+    async fn read(
+        &self,
+        session: &mut Connection,
+        select: &Select,
+        job: &Job,
+        after: Option<&[String]>,
+        number: u64,
+    ) -> Result<Option<Read>> {
+        mark(session, Mark::Low { chunk: number, table: job.relation }).await?;
+        let mut answers = Vec::new();
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot(); \
+             DECLARE chunk NO SCROLL CURSOR FOR {}",
+            select.sql(after, job.rows_per_second.map_or(CHUNK_ROWS, |rate| CHUNK_ROWS.min(rate as usize).max(1)))
+        );
+        session.query(&begin, &mut answers).await?;
+        let at_work = answers.first().and_then(at_work).ok_or_else(|| unreadable("a snapshot"))?;
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        while bytes < CHUNK_BYTES {
+            let before = rows.len();
+            session.query(&format!("FETCH {FETCH_ROWS} FROM chunk"), &mut rows).await?;
+            bytes += rows.get(before..).unwrap_or_default().iter().map(Bytes::len).sum::<usize>();
+            if rows.len() < before + FETCH_ROWS {
+                break;
+            }
+        }
+        session.query("COMMIT", &mut Vec::new()).await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let last = texts(last, &select.key).ok_or_else(|| unreadable("a key"))?;
+        let (joined, answer) = oneshot::channel();
+        let count = rows.len() as u64;
+        self.handover.put(number, Chunk { reading: Arc::clone(&select.reading), rows, at_work, joined });
+        mark(session, Mark::High { chunk: number }).await?;
+        Ok(Some(Read { joined: answer, last, rows: count, bytes: bytes as u64 }))
+    }
+}
+
+async fn mark(session: &mut Connection, mark: Mark) -> Result<()> {
+    let sql = format!("SELECT pg_logical_emit_message(true, '{PREFIX}', {})", literal(&mark.text()));
+    session.query(&sql, &mut Vec::new()).await
+}
+
+/// A number that no chunk of another process has: old watermarks come by again after a restart.
+fn fresh_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let _ = NEXT.compare_exchange(0, rand::random::<u64>() >> 1 | 1, Relaxed, Relaxed);
+    NEXT.fetch_add(1, Relaxed)
+}
+
+/// Ids of the transactions at work, from a row with a `pg_snapshot`: `xmin:xmax:xid,xid…`. The stream knows their lower 32 bits.
+fn at_work(row: &Bytes) -> Option<HashSet<u32>> {
+    let text = texts(row, &[0])?.pop()?;
+    let (_, ids) = text.split_once(':')?.1.split_once(':')?;
+    ids.split(',').filter(|id| !id.is_empty()).map(|id| Some(id.parse::<u64>().ok()? as u32)).collect()
+}
+
+fn unreadable(what: &str) -> Error {
+    Error::new(Fault::Environment, format!("the server answered {what} that cannot be read"))
+        .help("check that `url` leads to a Postgres server")
+}
+
+/// Holds a copy to so many rows a second.
+struct Pace {
+    rows_per_second: Option<u32>,
+    began: Instant,
+    rows: u64,
+}
+
+impl Pace {
+    fn new(rows_per_second: Option<u32>) -> Self {
+        Self { rows_per_second, began: Instant::now(), rows: 0 }
+    }
+
+    async fn wait(&mut self, rows: u64) {
+        let Some(rate) = self.rows_per_second else { return };
+        self.rows += rows;
+        tokio::time::sleep_until(self.began + Duration::from_secs_f64(self.rows as f64 / f64::from(rate))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(text: &str) -> Bytes {
+        let mut row = vec![0, 1];
+        row.extend((text.len() as u32).to_be_bytes());
+        row.extend(text.as_bytes());
+        row.into()
+    }
+
+    #[test]
+    fn transactions_at_work_are_read_from_a_snapshot() {
+        assert_eq!(at_work(&row("10:20:10,14,15")), Some([10, 14, 15].into()));
+        assert_eq!(
+            at_work(&row("4294967300:4294967301:4294967300")),
+            Some([4].into()),
+            "the epoch is not in the stream"
+        );
+        assert_eq!(at_work(&row("10:10:")), Some(HashSet::new()));
+        assert_eq!(at_work(&row("10")), None);
+    }
+
+    #[test]
+    fn numbers_of_chunks_differ() {
+        assert_ne!(fresh_number(), fresh_number());
+    }
+}

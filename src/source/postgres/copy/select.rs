@@ -1,0 +1,129 @@
+//! `Select`: a table as a copy reads it: the columns and rows that the publication lets through, in the order of the key.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tokio_postgres::Client;
+
+use super::super::settings::{Settings, literal, quoted};
+use super::super::tables::{self, Table};
+use super::ledger::Job;
+use crate::decode::{ReadColumn, Reading};
+use crate::error::{Error, Fault, Result};
+use crate::event::ReplicaIdentity;
+use crate::postgres::failed;
+
+/// How to read a table, chunk by chunk.
+#[derive(Debug)]
+pub(super) struct Select {
+    pub(super) reading: Arc<Reading>,
+    /// Where the key's columns stand in a row, in the order of the key's index.
+    pub(super) key: Vec<usize>,
+    columns: String,
+    from: String,
+    /// Name and type of the key's columns, as SQL.
+    key_sql: Vec<(String, String)>,
+    conditions: Vec<String>,
+}
+
+/// One row for each column that is published, with what else matters of the table.
+const DESCRIBE: &str = "
+    WITH published AS (
+        SELECT to_jsonb(p) -> 'attnames' AS names, to_jsonb(p) ->> 'rowfilter' AS filter
+        FROM pg_publication_tables p WHERE p.pubname = $2 AND p.schemaname = $3 AND p.tablename = $4
+    ), identity AS (
+        SELECT i.indkey::int2[] AS key FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+        WHERE i.indrelid = $1 AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
+    )
+    SELECT a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
+           array_position(identity.key, a.attnum) , c.relkind::text, c.relreplident::text, row_security_active(c.oid),
+           has_column_privilege(c.oid, a.attnum, 'SELECT'), published.filter
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    CROSS JOIN published LEFT JOIN identity ON true
+    WHERE c.oid = $1 AND (published.names IS NULL OR published.names ? a.attname::text)
+    ORDER BY a.attnum";
+
+impl Select {
+    /// Asks the server how the table of `job` is to be read.
+    pub(super) async fn describe(client: &Client, settings: &Settings, table: &Table, job: &Job) -> Result<Self> {
+        let rows = client.query(DESCRIBE, &[&table.oid, &settings.publication, &table.schema, &table.name]).await;
+        let rows = rows.map_err(|error| failed(format!("cannot read the columns of `{table}`"), error))?;
+        let Some(first) = rows.first() else {
+            return Err(Error::new(Fault::Environment, format!("table `{table}` is not published any more"))
+                .help("restart the pipeline: it then looks at the tables again"));
+        };
+        if first.get(7) {
+            let user = &settings.url.user;
+            return Err(Error::new(
+                Fault::Environment,
+                format!("row-level security hides rows of `{table}` from user `{user}`"),
+            )
+            .because("the stream brings changes of all rows, so the copy must see all rows too")
+            .help(format!("ALTER ROLE {} BYPASSRLS;", quoted(user))));
+        }
+        if let Some(hidden) = rows.iter().find(|row| !row.get::<_, bool>(8)) {
+            let column: &str = hidden.get(0);
+            return Err(Error::new(
+                Fault::Environment,
+                format!("user `{}` may not read column `{column}` of `{table}`", settings.url.user),
+            )
+            .help(format!("GRANT SELECT ON {} TO {};", table.quoted(), quoted(&settings.url.user))));
+        }
+        let column = |row: &tokio_postgres::Row| ReadColumn {
+            name: row.get(0),
+            type_oid: row.get(1),
+            type_modifier: row.get(2),
+            key: row.get::<_, Option<i32>>(4).is_some(),
+        };
+        let columns: Vec<ReadColumn> = rows.iter().map(column).collect();
+        // int2vector counts from 0, and array_position goes by the array's own bounds.
+        let mut key: Vec<(i32, usize)> =
+            rows.iter().enumerate().filter_map(|(index, row)| Some((row.get::<_, Option<i32>>(4)?, index))).collect();
+        key.sort_unstable();
+        if key.is_empty() {
+            return Err(Error::new(
+                Fault::Environment,
+                format!("table `{table}` has no key by which it could be copied in parts"),
+            )
+            .help(format!("ALTER TABLE {} ADD PRIMARY KEY (id);", table.quoted())));
+        }
+        let key: Vec<usize> = key.into_iter().map(|(_, index)| index).collect();
+        let key_sql =
+            key.iter().filter_map(|&index| rows.get(index)).map(|row| (quoted(row.get(0)), row.get(3))).collect();
+        let identity = match first.get::<_, &str>(6) {
+            "i" => ReplicaIdentity::Index,
+            "f" => ReplicaIdentity::Full,
+            _ => ReplicaIdentity::Default,
+        };
+        let (catalog, _) = tables::catalog(client, std::slice::from_ref(table)).await?;
+        let reading = Reading::new(table.oid, &table.schema, &table.name, identity, &columns, &catalog);
+        let published: Option<String> = first.get(9);
+        let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+        let only = if first.get::<_, &str>(5) == "p" { "" } else { "ONLY " };
+        Ok(Self {
+            reading: Arc::new(reading),
+            key,
+            columns: names.join(", "),
+            from: format!("{only}{}", table.quoted()),
+            key_sql,
+            conditions: [published, job.filter.clone()].into_iter().flatten().collect(),
+        })
+    }
+
+    /// The rows after the one with the key `after`, at most `limit` of them.
+    pub(super) fn sql(&self, after: Option<&[String]>, limit: usize) -> String {
+        let names: Vec<&str> = self.key_sql.iter().map(|(name, _)| name.as_str()).collect();
+        let names = names.join(", ");
+        let mut conditions: Vec<String> = self.conditions.iter().map(|condition| format!("({condition}\n)")).collect();
+        if let Some(after) = after {
+            let typed = after.iter().zip(&self.key_sql).map(|(text, (_, kind))| format!("{}::{kind}", literal(text)));
+            conditions.push(format!("({names}) > ({})", typed.collect::<Vec<_>>().join(", ")));
+        }
+        let mut sql = format!("SELECT {} FROM {}", self.columns, self.from);
+        if !conditions.is_empty() {
+            let _ = write!(sql, " WHERE {}", conditions.join(" AND "));
+        }
+        let _ = write!(sql, " ORDER BY {names} LIMIT {limit}");
+        sql
+    }
+}

@@ -1,0 +1,318 @@
+//! `Windows`: joins what a query read to the stream, so that no row is outdated by it. Knows no server.
+//!
+//! A chunk of a table is read between two watermarks, messages that the reader writes into the log (DBLog, Andreakis and
+//! Papapanagiotou 2020, algorithm 1). When the second one comes by, the chunk joins the stream, without the rows that the
+//! stream changed in between: those are newer. Before the first one the stream holds what the query saw, with one
+//! exception: a commit stands in the log before other sessions see it, which with a synchronous standby may take long.
+//! So a chunk whose snapshot still saw a transaction at work that the stream had already brought is read again.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+use crate::decode::{DecodeError, Decoder, LogicalMessage, Reading};
+use crate::event::{BatchBuilder, Operation, Relation, Row, Value};
+use crate::lsn::Lsn;
+
+/// Prefix of our messages in the log.
+pub(in super::super) const PREFIX: &str = "pgstream";
+/// Transactions that are remembered; more than are ever between their commit and its being seen.
+const REMEMBERED: usize = 4096;
+/// Bytes of keys that one window remembers; a table that changes faster is read again, later.
+const TOUCHED_BYTES: usize = 32 << 20;
+
+/// What a message of ours says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// A query is about to read a chunk of the table with this OID.
+    Low { chunk: u64, table: u32 },
+    /// The query has read it.
+    High { chunk: u64 },
+    /// There is a new request in the ledger.
+    Asked,
+}
+
+impl Mark {
+    pub(super) fn text(self) -> String {
+        match self {
+            Mark::Low { chunk, table } => format!("low {chunk:016x} {table}"),
+            Mark::High { chunk } => format!("high {chunk:016x}"),
+            Mark::Asked => "asked".to_owned(),
+        }
+    }
+
+    fn parse(content: &[u8]) -> Option<Self> {
+        let words: Vec<&str> = std::str::from_utf8(content).ok()?.split(' ').collect();
+        let number = |word| u64::from_str_radix(word, 16).ok();
+        match words[..] {
+            ["low", chunk, table] => Some(Mark::Low { chunk: number(chunk)?, table: table.parse().ok()? }),
+            ["high", chunk] => Some(Mark::High { chunk: number(chunk)? }),
+            ["asked"] => Some(Mark::Asked),
+            _ => None,
+        }
+    }
+}
+
+/// What a query read.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) reading: Arc<Reading>,
+    /// Bodies of DataRow messages.
+    pub(super) rows: Vec<Bytes>,
+    /// Ids of the transactions that were at work when the query's snapshot was taken.
+    pub(super) at_work: HashSet<u32>,
+    /// Told where the transaction ends with which the rows travel, once they are all in a batch. Dropped: read again.
+    pub(super) joined: oneshot::Sender<Lsn>,
+}
+
+/// What readers and the stream share.
+#[derive(Debug, Default)]
+pub(in super::super) struct Handover {
+    chunks: Mutex<HashMap<u64, Option<Chunk>>>,
+    /// Somebody asked for a copy.
+    pub(super) asked: Notify,
+}
+
+impl Handover {
+    /// Says that a chunk of this number will come, before its first watermark is written.
+    pub(super) fn announce(&self, number: u64) {
+        self.lock().insert(number, None);
+    }
+
+    /// Puts the chunk down for the stream, before its second watermark is written.
+    pub(super) fn put(&self, number: u64, chunk: Chunk) {
+        // What was forgotten meanwhile is dropped, and read again.
+        if let Some(place) = self.lock().get_mut(&number) {
+            *place = Some(chunk);
+        }
+    }
+
+    /// The chunk does not come after all.
+    pub(super) fn forget(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+
+    /// Forgets all chunks: their watermarks may have gone by with the connection that is lost.
+    pub(in super::super) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn expects(&self, number: u64) -> bool {
+        self.lock().contains_key(&number)
+    }
+
+    fn take(&self, number: u64) -> Option<Chunk> {
+        self.lock().remove(&number).flatten()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Option<Chunk>>> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The chunks of one streaming session.
+#[derive(Debug)]
+pub(in super::super) struct Windows {
+    handover: Arc<Handover>,
+    open: Vec<Window>,
+    /// Ids of the last transactions, the newest last.
+    seen: VecDeque<u32>,
+    joining: Option<Joining>,
+    /// Chunks whose rows are all in the batch, and where their transactions end.
+    joined: Vec<(Option<Lsn>, oneshot::Sender<Lsn>)>,
+}
+
+/// What the stream does to a table while a chunk of it is being read.
+#[derive(Debug)]
+struct Window {
+    chunk: u64,
+    table: u32,
+    /// What had been seen when it opened.
+    before: HashSet<u32>,
+    touched: HashSet<Box<[u8]>>,
+    touched_bytes: usize,
+    /// The key's columns as the stream names them, once it did.
+    key: Option<Vec<String>>,
+    /// The chunk cannot be used.
+    spoilt: bool,
+}
+
+/// A chunk that is joining the stream.
+#[derive(Debug)]
+struct Joining {
+    reading: Arc<Reading>,
+    rows: std::vec::IntoIter<Bytes>,
+    touched: HashSet<Box<[u8]>>,
+    joined: oneshot::Sender<Lsn>,
+}
+
+impl Windows {
+    pub(in super::super) fn new(handover: Arc<Handover>) -> Self {
+        Self { handover, open: Vec::new(), seen: VecDeque::new(), joining: None, joined: Vec::new() }
+    }
+
+    /// A transaction begins.
+    pub(in super::super) fn begin(&mut self, xid: u32) {
+        if self.seen.len() == REMEMBERED {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(xid);
+    }
+
+    /// A message came by.
+    pub(in super::super) fn message(&mut self, message: &LogicalMessage) {
+        if message.prefix != PREFIX || !message.transactional {
+            return;
+        }
+        self.open.retain(|window| self.handover.expects(window.chunk));
+        match Mark::parse(&message.content) {
+            Some(Mark::Low { chunk, table }) if self.handover.expects(chunk) => self.open.push(Window {
+                chunk,
+                table,
+                before: self.seen.iter().copied().collect(),
+                touched: HashSet::new(),
+                touched_bytes: 0,
+                key: None,
+                spoilt: false,
+            }),
+            Some(Mark::High { chunk }) => self.close(chunk),
+            Some(Mark::Asked) => self.handover.asked.notify_one(),
+            Some(Mark::Low { .. }) | None => {}
+        }
+    }
+
+    fn close(&mut self, number: u64) {
+        let Some(at) = self.open.iter().position(|window| window.chunk == number) else { return };
+        let window = self.open.swap_remove(at);
+        let Some(chunk) = self.handover.take(number) else { return };
+        let limbo = chunk.at_work.iter().any(|xid| window.before.contains(xid));
+        let same_key =
+            window.key.is_none_or(|key| key.iter().map(String::as_str).eq(key_names(chunk.reading.relation())));
+        if window.spoilt || limbo || !same_key {
+            return; // the reader learns it from the sender that is dropped here
+        }
+        let Chunk { reading, rows, joined, .. } = chunk;
+        self.joining = Some(Joining { reading, rows: rows.into_iter(), touched: window.touched, joined });
+    }
+
+    /// The last `count` events of the batch are new.
+    pub(in super::super) fn changed(&mut self, batch: &BatchBuilder, count: usize) {
+        if self.open.is_empty() {
+            return;
+        }
+        for (event, relation, row) in batch.last(count) {
+            for window in self.open.iter_mut().filter(|window| window.table == relation.id) {
+                window.touch(event.operation, relation, row);
+            }
+        }
+    }
+
+    /// Whether rows of a chunk wait to join.
+    pub(in super::super) fn is_joining(&self) -> bool {
+        self.joining.is_some()
+    }
+
+    /// Appends the next row that waits, if it is not outdated.
+    pub(in super::super) fn join(&mut self, decoder: &mut Decoder, out: &mut BatchBuilder) -> Result<(), DecodeError> {
+        let Some(joining) = &mut self.joining else { return Ok(()) };
+        let Joining { reading, rows, touched, .. } = joining;
+        let Some(row) = rows.next() else {
+            if let Some(Joining { joined, .. }) = self.joining.take() {
+                self.joined.push((None, joined));
+            }
+            return Ok(());
+        };
+        let is_current = |row: Row<'_>| touched.is_empty() || !touched.contains(&*key(reading.relation(), row));
+        decoder.read(reading, row, out, is_current).map(drop)
+    }
+
+    /// The transaction ends there.
+    pub(in super::super) fn commit(&mut self, end: Lsn) {
+        for (at, _) in &mut self.joined {
+            at.get_or_insert(end);
+        }
+    }
+
+    /// A batch that ends there leaves the session.
+    pub(in super::super) fn returned(&mut self, through: Option<Lsn>) {
+        let Some(through) = through else { return };
+        for (end, joined) in self.joined.extract_if(.., |(end, _)| end.is_some_and(|end| end <= through)) {
+            // A reader that has gone away needs no answer.
+            let _ = joined.send(end.unwrap_or(through));
+        }
+    }
+}
+
+impl Window {
+    fn touch(&mut self, operation: Operation, relation: &Relation, row: Row<'_>) {
+        if operation == Operation::Truncate {
+            self.spoilt = true; // rows read before it are gone
+            return;
+        }
+        match &self.key {
+            None => self.key = Some(key_names(relation).map(str::to_owned).collect()),
+            Some(known) if known.iter().map(String::as_str).eq(key_names(relation)) => {}
+            Some(_) => self.spoilt = true, // the identity changed in between
+        }
+        if self.spoilt {
+            return;
+        }
+        let key = key(relation, row);
+        self.touched_bytes += key.len() + size_of::<Box<[u8]>>();
+        if self.touched_bytes > TOUCHED_BYTES {
+            self.spoilt = true;
+            self.touched = HashSet::new();
+            return;
+        }
+        self.touched.insert(key);
+    }
+}
+
+fn key_names(relation: &Relation) -> impl Iterator<Item = &str> {
+    relation.columns.iter().filter(|column| column.key).map(|column| column.name.as_str())
+}
+
+/// The key's values, each with its kind and length, so that different keys differ.
+fn key(relation: &Relation, row: Row<'_>) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(16);
+    for (column, value) in relation.columns.iter().zip(row.iter()) {
+        if column.key {
+            append(&mut bytes, value);
+        }
+    }
+    bytes.into_boxed_slice()
+}
+
+fn append(out: &mut Vec<u8>, value: Value<'_>) {
+    let mut fixed = |kind: u8, bytes: [u8; 8]| {
+        out.push(kind);
+        out.extend(bytes);
+    };
+    let (kind, bytes) = match value {
+        Value::Null => return out.push(0),
+        Value::Unchanged => return out.push(1),
+        Value::Bool(value) => return out.extend([2, u8::from(value)]),
+        Value::Int(value) => return fixed(3, value.to_be_bytes()),
+        // -0 is 0, and NaN is itself, as in Postgres' indexes.
+        Value::Float(value) if value == 0.0 => return fixed(4, 0f64.to_be_bytes()),
+        Value::Float(value) if value.is_nan() => return fixed(4, f64::NAN.to_be_bytes()),
+        Value::Float(value) => return fixed(4, value.to_be_bytes()),
+        Value::Timestamp(value) | Value::Time(value) => return fixed(5, value.to_be_bytes()),
+        Value::Date(value) => return fixed(6, i64::from(value).to_be_bytes()),
+        Value::Numeric(text) => (7, text.as_bytes()),
+        Value::Text(text) => (8, text.as_bytes()),
+        Value::Bytes(bytes) => (9, bytes),
+        Value::Uuid(text) => (10, text.as_bytes()),
+        Value::Json(text) => (11, text.as_bytes()),
+        Value::Other(text) => (12, text.as_bytes()),
+        Value::Vector(values) => {
+            out.push(13);
+            out.extend((values.len() as u64).to_be_bytes());
+            return out.extend(values.iter().flat_map(|value| value.to_be_bytes()));
+        }
+    };
+    fixed(kind, (bytes.len() as u64).to_be_bytes());
+    out.extend(bytes);
+}

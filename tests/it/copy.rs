@@ -1,0 +1,268 @@
+//! Copies of tables that join the stream: what the events make of an empty map is the table, whatever happens meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
+use pgstream_host::event::{Batch, Operation, Value};
+use pgstream_host::source::Source;
+use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::source::{config, pipeline, slot};
+use crate::support::{Database, connect, postgres, postgres16};
+
+/// Only a broken promise waits for it.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+fn initial(database: &Database, tables: &[&str]) -> Config {
+    Config { snapshot: Snapshot::Initial, ..config(&database.url, tables) }
+}
+
+/// What a sink would hold: rows by their key.
+#[derive(Debug, Default)]
+struct Mirror {
+    rows: BTreeMap<String, String>,
+    /// Events that a copy brought.
+    copied: usize,
+    streamed: usize,
+}
+
+impl Mirror {
+    fn apply(&mut self, batch: &Batch) {
+        for event in batch.events() {
+            let relation = batch.relation(event);
+            let values: Vec<String> = batch.row(event).iter().map(|value| text(&value)).collect();
+            let key = relation.columns.iter().zip(&values).filter(|(column, _)| column.key);
+            let key = key.fold(relation.table.clone(), |key, (_, value)| key + "/" + value);
+            match event.snapshot {
+                true => self.copied += 1,
+                false => self.streamed += 1,
+            }
+            match event.operation {
+                Operation::Insert | Operation::Update => drop(self.rows.insert(key, values.join(","))),
+                Operation::Delete => drop(self.rows.remove(&key)),
+                Operation::Truncate => {
+                    let prefix = format!("{}/", relation.table);
+                    self.rows.retain(|key, _| !key.starts_with(&prefix));
+                }
+            }
+        }
+    }
+}
+
+fn text(value: &Value<'_>) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Int(number) => number.to_string(),
+        Value::Text(text) | Value::Numeric(text) | Value::Uuid(text) => (*text).to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Reads and confirms until the copies are done and the stream has come to `mark`, a row of the table `marks`.
+async fn read_until_done(source: &mut PostgresSource, mirror: &mut Mirror, done: impl AsyncFn() -> bool) {
+    let mut look = tokio::time::interval(Duration::from_millis(50));
+    let reading = async {
+        loop {
+            tokio::select! {
+                batch = source.next() => {
+                    let batch = batch.unwrap().expect("the stream goes on");
+                    mirror.apply(&batch);
+                    if let Some(end) = batch.ends_at() {
+                        source.confirm(end);
+                    }
+                }
+                _ = look.tick() => {
+                    if done().await {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, reading).await.expect("the copies are done in time");
+}
+
+async fn all_copied(database: &Database, config: &Config) -> bool {
+    let copies = postgres::copied(&pipeline(database), config, None).await.unwrap();
+    assert!(copies.iter().all(|copy| copy.error.is_none()), "{copies:?}");
+    !copies.is_empty() && copies.iter().all(|copy| copy.done)
+}
+
+/// The tables as the mirror would hold them.
+async fn expected(database: &Database, tables: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut rows = BTreeMap::new();
+    for (table, key) in tables {
+        let sql = format!(
+            "SELECT concat_ws('/', '{table}', {key}), concat_ws(',', VARIADIC ARRAY(
+            SELECT coalesce(value, 'null') FROM jsonb_each_text(to_jsonb(t)))) FROM {table} t"
+        );
+        // jsonb orders keys by length: the columns of these tables are named so that it is their order.
+        for row in database.client.query(&sql, &[]).await.unwrap() {
+            rows.insert(row.get(0), row.get(1));
+        }
+    }
+    rows
+}
+
+/// The last change of all, so that the stream is known to have come to its end.
+async fn last_mark(database: &Database) {
+    database.client.batch_execute("INSERT INTO t (a, bb) VALUES (-1, 'the last')").await.unwrap();
+}
+
+/// Changes rows at random until it is told to stop: small transactions, large ones, moved keys, rollbacks.
+async fn disturb(url: String, seed: u64, stop: Arc<AtomicBool>) -> usize {
+    let (mut client, _) = (connect(&url).await, ());
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut changes = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let transaction = client.transaction().await.unwrap();
+        for _ in 0..random.random_range(1..20) {
+            let id: i64 = random.random_range(1..13_000);
+            let sql = match random.random_range(0..10) {
+                0 => format!("DELETE FROM t WHERE a = {id}"),
+                1 => format!(
+                    "UPDATE t SET a = {} WHERE a = {id} AND NOT EXISTS (SELECT FROM t WHERE a = {})",
+                    id + 20_000,
+                    id + 20_000
+                ),
+                2..5 => format!("INSERT INTO t VALUES ({id}, 'inserted {changes}') ON CONFLICT (a) DO NOTHING"),
+                _ => format!(
+                    "UPDATE t SET bb = 'changed {changes}' WHERE a BETWEEN {id} AND {}",
+                    id + random.random_range(0..5)
+                ),
+            };
+            transaction.batch_execute(&sql).await.unwrap();
+            changes += 1;
+        }
+        match random.random_range(0..8) {
+            0 => transaction.rollback().await.unwrap(),
+            _ => transaction.commit().await.unwrap(),
+        }
+    }
+    changes
+}
+
+async fn fill(database: &Database) {
+    database
+        .client
+        .batch_execute(
+            "CREATE TABLE t (a bigint PRIMARY KEY, bb text);
+             INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 12000) i",
+        )
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_there_come_once_and_changes_win_over_them() {
+    for (cluster, seed) in [(postgres(), 1), (postgres16(), 2)] {
+        let database = Database::create(cluster).await;
+        fill(&database).await;
+        let config = initial(&database, &["t"]);
+        let stop = Arc::new(AtomicBool::new(false));
+        let disturbing = tokio::spawn(disturb(database.url.clone(), seed, Arc::clone(&stop)));
+        let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+        let mut mirror = Mirror::default();
+        read_until_done(&mut source, &mut mirror, async || all_copied(&database, &config).await).await;
+        stop.store(true, Ordering::Relaxed);
+        let changes = disturbing.await.unwrap();
+        last_mark(&database).await;
+        while !mirror.rows.contains_key("t/-1") {
+            let batch = source.next().await.unwrap().unwrap();
+            mirror.apply(&batch);
+        }
+        assert_eq!(mirror.rows, expected(&database, &[("t", "a")]).await, "seed {seed}");
+        assert!(mirror.copied > 5_000 && mirror.streamed > 50, "{} {} {changes}", mirror.copied, mirror.streamed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_goes_on_after_lost_connections_and_restarts() {
+    let database = Database::create(postgres()).await;
+    fill(&database).await;
+    let config = initial(&database, &["t"]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let disturbing = tokio::spawn(disturb(database.url.clone(), 3, Arc::clone(&stop)));
+    let mut mirror = Mirror::default();
+    let mut random = StdRng::seed_from_u64(4);
+    for _ in 0..6 {
+        let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+        let mut confirmed = None;
+        for _ in 0..random.random_range(1..12) {
+            let batch = source.next().await.unwrap().unwrap();
+            mirror.apply(&batch);
+            if let (Some(end), true) = (batch.ends_at(), random.random_bool(0.8)) {
+                source.confirm(end);
+                confirmed = Some(end);
+            }
+            if random.random_bool(0.2) {
+                let sql = format!(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgstream-host %' \
+                     AND datname = current_database() AND random() < 0.7 AND '{}' <> ''",
+                    slot(&database)
+                );
+                database.client.execute(&sql, &[]).await.unwrap();
+            }
+        }
+        drop((source, confirmed)); // as if killed: what was not confirmed comes again
+    }
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    read_until_done(&mut source, &mut mirror, async || all_copied(&database, &config).await).await;
+    stop.store(true, Ordering::Relaxed);
+    disturbing.await.unwrap();
+    last_mark(&database).await;
+    while !mirror.rows.contains_key("t/-1") {
+        let batch = source.next().await.unwrap().unwrap();
+        mirror.apply(&batch);
+    }
+    assert_eq!(mirror.rows, expected(&database, &[("t", "a")]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_added_later_is_copied_and_no_other_is_copied_again() {
+    let database = Database::create(postgres()).await;
+    let client = &database.client;
+    fill(&database).await;
+    client
+        .batch_execute("CREATE TABLE u (a text, bb int, ccc text, PRIMARY KEY (bb, a)); INSERT INTO u SELECT 'x' || i % 7, i, NULL FROM generate_series(1, 300) i")
+        .await
+        .unwrap();
+    let mut mirror = Mirror::default();
+    let first = initial(&database, &["t"]);
+    let mut source = PostgresSource::connect(&pipeline(&database), &first).await.unwrap();
+    read_until_done(&mut source, &mut mirror, async || all_copied(&database, &first).await).await;
+    Box::new(source).close().await.unwrap();
+    assert_eq!(mirror.copied, 12_000);
+
+    let both = initial(&database, &["t", "u"]);
+    let mut source = PostgresSource::connect(&pipeline(&database), &both).await.unwrap();
+    read_until_done(&mut source, &mut mirror, async || all_copied(&database, &both).await).await;
+    assert_eq!(mirror.copied, 12_300);
+    assert_eq!(mirror.rows, expected(&database, &[("t", "a"), ("u", "a, bb")]).await.into_iter().collect());
+
+    // Asked for by hand, with a condition.
+    let request =
+        CopyRequest { tables: vec!["u".into()], filter: Some("bb > 290 -- the last".into()), rows_per_second: None };
+    let (numbers, served) = postgres::ask_copy(&pipeline(&database), &both, &request).await.unwrap();
+    assert!(served);
+    let done = async || {
+        let copies = postgres::copied(&pipeline(&database), &both, Some(&numbers)).await.unwrap();
+        copies.iter().all(|copy| copy.done)
+    };
+    read_until_done(&mut source, &mut mirror, done).await;
+    assert_eq!(mirror.copied, 12_310);
+
+    let wrong = CopyRequest { filter: Some("no_such_column > 1".into()), ..request };
+    let (numbers, _) = postgres::ask_copy(&pipeline(&database), &both, &wrong).await.unwrap();
+    let failed = async || {
+        let copies = postgres::copied(&pipeline(&database), &both, Some(&numbers)).await.unwrap();
+        copies.iter().all(|copy| copy.error.as_deref().is_some_and(|error| error.contains("no_such_column")))
+    };
+    read_until_done(&mut source, &mut mirror, failed).await;
+    assert_eq!(mirror.copied, 12_310);
+}
