@@ -14,6 +14,8 @@ mod search;
 
 mod test;
 
+mod backfill;
+
 mod progress;
 
 mod signals;
@@ -67,6 +69,11 @@ enum Command {
     /// Drops slot and publication. From then on changes are no longer kept for the pipeline.
     #[command(after_help = "Example:\n  pgstream-host teardown pipeline.yaml")]
     Teardown(slot::Arguments),
+    /// Sends rows that are there already through the pipeline once more, while it runs.
+    #[command(
+        after_help = "Examples:\n  pgstream-host backfill pipeline.yaml\n  pgstream-host backfill pipeline.yaml --table public.documents --where \"updated_at > '2026-01-01'\" --rate 500\n  pgstream-host backfill pipeline.yaml --status\n\nWhoever runs the pipeline makes the copy; rows that change meanwhile win over it. After a crash it goes on where it was."
+    )]
+    Backfill(backfill::Arguments),
     /// Shows the whole way on a private Postgres: nothing to set up, nothing left behind.
     #[command(after_help = "Example:\n  pgstream-host demo --keep     leave it running to play with")]
     Demo(crate::demo::Arguments),
@@ -127,6 +134,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Setup(arguments) => slot::setup(arguments).await,
         Command::Teardown(arguments) => slot::teardown(arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Backfill(arguments) => backfill::run(arguments, bars).await,
         Command::Search(arguments) => search::run(arguments).await,
         Command::New(arguments) => blocking(move || new::run(&arguments)).await,
         Command::Build(arguments) => blocking(move || build::run(&arguments)).await,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
+use pgstream_host::demo::Options;
 use pgstream_host::event::{Batch, Operation, Value};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource};
@@ -13,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::source::{config, pipeline, slot};
-use crate::support::{Database, connect, postgres, postgres16};
+use crate::support::{Database, connect, postgres, postgres16, private_cluster};
 
 /// Only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -116,7 +117,7 @@ async fn last_mark(database: &Database) {
 
 /// Changes rows at random until it is told to stop: small transactions, large ones, moved keys, rollbacks.
 async fn disturb(url: String, seed: u64, stop: Arc<AtomicBool>) -> usize {
-    let (mut client, _) = (connect(&url).await, ());
+    let mut client = connect(&url).await;
     let mut random = StdRng::seed_from_u64(seed);
     let mut changes = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -265,4 +266,86 @@ async fn a_table_added_later_is_copied_and_no_other_is_copied_again() {
     };
     read_until_done(&mut source, &mut mirror, failed).await;
     assert_eq!(mirror.copied, 12_310);
+}
+
+/// A commit stands in the log, and has been streamed, while other sessions do not see it yet: a synchronous standby is
+/// waited for. What a query reads then is older than what the sinks have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_copy() {
+    let cluster = private_cluster(18, &Options::fast());
+    let database = Database::create(&cluster).await;
+    let client = &database.client;
+    client
+        .batch_execute("CREATE TABLE t (a bigint PRIMARY KEY, bb text); INSERT INTO t VALUES (1, 'old')")
+        .await
+        .unwrap();
+    // Only the writer waits for the standby that never comes.
+    let others = format!("ALTER DATABASE {} SET synchronous_commit = local", database.name);
+    client.batch_execute(&others).await.unwrap();
+    let config = config(&database.url, &["t"]);
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+
+    let writer = connect(&database.url).await;
+    let update = "SET synchronous_commit = on; UPDATE t SET bb = 'new' WHERE a = 1";
+    let writing = tokio::spawn(async move { writer.batch_execute(update).await });
+    let mut mirror = Mirror::default();
+    while mirror.rows.get("t/1").is_none_or(|row| row != "1,new") {
+        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+        mirror.apply(&batch);
+    }
+    let seen: String = client.query_one("SELECT bb FROM t", &[]).await.unwrap().get(0);
+    assert_eq!(seen, "old", "the commit waits for its standby");
+
+    let (numbers, _) = postgres::ask_copy(&pipeline(&database), &config, &CopyRequest::default()).await.unwrap();
+    // Watermarks come by, and no row with them: the copy is read again and again.
+    let mut watermarks = 0;
+    while watermarks < 8 {
+        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+        watermarks += 1;
+        mirror.apply(&batch);
+        assert_eq!(mirror.rows["t/1"], "1,new");
+    }
+    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let done = async || {
+        postgres::copied(&pipeline(&database), &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done)
+    };
+    read_until_done(&mut source, &mut mirror, done).await;
+    writing.await.unwrap().unwrap();
+    assert_eq!((mirror.rows["t/1"].as_str(), mirror.copied), ("1,new", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_policies_hide_are_an_error_and_not_left_out() {
+    let database = Database::create(postgres()).await;
+    let client = &database.client;
+    let role = format!("{}_role", database.name);
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE t (a bigint PRIMARY KEY, bb text); INSERT INTO t VALUES (1, 'hidden');
+             ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY;
+             CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'pw'; ALTER TABLE t OWNER TO {role};
+             GRANT CREATE ON DATABASE {} TO {role}; GRANT CREATE ON SCHEMA public TO {role}",
+            database.name
+        ))
+        .await
+        .unwrap();
+    let mut url = database.url.clone();
+    let at = url.find("://").unwrap() + 3;
+    let host = url.rfind('@').unwrap();
+    url.replace_range(at..host, &format!("{role}:pw"));
+    let config = Config { snapshot: Snapshot::Initial, ..config(&url, &["t"]) };
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    let error = tokio::time::timeout(DEADLINE, async {
+        loop {
+            if let Err(error) = source.next().await {
+                return error;
+            }
+        }
+    });
+    let report = error.await.unwrap().report();
+    assert!(report.contains("row-level security hides rows of `public.t`"), "{report}");
+    assert!(report.contains(&format!("ALTER ROLE \"{role}\" BYPASSRLS;")), "{report}");
 }

@@ -17,8 +17,20 @@ const MAX_EVENTS: usize = 1_000_000;
 /// Where the first event stands if it does not say: any place will do that is not zero.
 const START: Lsn = Lsn(0x0100_0000);
 
-const FIELDS: [&str; 11] =
-    ["operation", "schema", "table", "key", "types", "row", "old_row", "commit_time", "xid", "lsn", "ordinal"];
+const FIELDS: [&str; 12] = [
+    "operation",
+    "schema",
+    "table",
+    "key",
+    "types",
+    "row",
+    "old_row",
+    "commit_time",
+    "xid",
+    "lsn",
+    "ordinal",
+    "snapshot",
+];
 
 /// Fills a batch, event by event.
 #[derive(Default)]
@@ -138,6 +150,14 @@ impl Reader {
             Some(json) => whole_time(json).map_err(|flaw| flaw.within("commit_time"))?,
         };
         let xid = number(event, "xid", u32::MAX.into())?.unwrap_or(1) as u32;
+        let snapshot = match event.get("snapshot") {
+            None | Some(Json::Null) => false,
+            Some(Json::Bool(snapshot)) => *snapshot,
+            Some(other) => {
+                let what = format!("expected true or false, found {}", other.kind());
+                return Err(Flaw::new(what, "true stands for a row that a copy read").within("snapshot"));
+            }
+        };
         let relation = self.relation(event, operation)?;
 
         self.builder.push_frame(Bytes::new());
@@ -158,7 +178,7 @@ impl Reader {
             None | Some(Json::Null) => None,
             Some(old) => Some(self.row(&relation, old, false).map_err(|flaw| flaw.within("old_row"))?),
         };
-        self.builder.push_event(&relation, EventHead { operation, position, commit_time, xid }, row, old_row);
+        self.builder.push_event(&relation, EventHead { operation, position, commit_time, xid, snapshot }, row, old_row);
         self.last = Some(position);
         Ok(())
     }

@@ -28,11 +28,13 @@ pub fn write(batch: &Batch, event: &Event) -> String {
         Some(old) => row(&mut out, relation, old),
         None => out.push_str("null"),
     }
-    let Event { commit_time, xid, position, .. } = event;
+    let Event { commit_time, xid, position, snapshot, .. } = event;
     out.push_str(&format!(
-        ",\"commit_time\":{commit_time},\"xid\":{xid},\"lsn\":\"{}\",\"ordinal\":{}}}",
+        ",\"commit_time\":{commit_time},\"xid\":{xid},\"lsn\":\"{}\",\"ordinal\":{}",
         position.lsn, position.ordinal
     ));
+    // Rare, and so only said where it is so.
+    out.push_str(if *snapshot { ",\"snapshot\":true}" } else { "}" });
     out
 }
 
