@@ -12,6 +12,7 @@
 //! versions.
 
 mod create;
+mod encode;
 mod go;
 mod javascript;
 mod language;

@@ -1,0 +1,205 @@
+package pgstream
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+
+	"github.com/pgstream-host/pgstream-host/plugins/sdk/go/internal/host"
+)
+
+// reasonBytes are the bytes of a rejection's reason that the host keeps.
+const reasonBytes = 1000
+
+// registered is what Handle or HandleBatch was given.
+var registered func(batch *Batch) error
+
+// Handle makes a function the handler of this component. To be called from an init function, once.
+func Handle(onEvent func(event *Event, out *Out) error) {
+	register(func(batch *Batch) error { return batch.each(onEvent) })
+}
+
+// HandleBatch makes a function that takes whole batches the handler of this component, for those who want to look at
+// several events at once, say to [Embed] all their texts in one go. To be called from an init function, once.
+//
+// [Batch.Out] takes the answers to an event. An error that is neither [Retry] nor [Stop], and a panic, end the call: the host
+// then looks for the event that is to blame by handing it parts of the batch.
+func HandleBatch(onBatch func(batch *Batch) error) {
+	register(onBatch)
+}
+
+func register(onBatch func(batch *Batch) error) {
+	if registered != nil {
+		panic("pgstream.Handle and pgstream.HandleBatch: only one may be called, and once")
+	}
+	registered = onBatch
+}
+
+// Batch is events in commit order.
+type Batch struct {
+	Events []*Event
+	outs   []Out
+}
+
+// Out takes the answers to an event of the batch.
+func (b *Batch) Out(event *Event) *Out { return &b.outs[event.index] }
+
+// Retry says that the whole batch cannot be handled now, for a reason that will pass: the host calls again with it, later.
+func Retry(err error) error { return &batchError{retry: true, err: err} }
+
+// Stop says that the whole batch cannot be handled until a person acts, say because the configuration is wrong: the pipeline
+// stops, nothing of the batch is confirmed.
+func Stop(err error) error { return &batchError{err: err} }
+
+type batchError struct {
+	retry bool
+	err   error
+}
+
+func (e *batchError) Error() string { return e.err.Error() }
+
+func (e *batchError) Unwrap() error { return e.err }
+
+// rejected is an error of our own: its text needs no "panic: " before it.
+type rejected string
+
+func (r rejected) Error() string { return string(r) }
+
+func reject(format string, args ...any) error { return rejected(fmt.Sprintf(format, args...)) }
+
+// Answer is what became of a batch.
+type Answer struct {
+	Commands   []Command
+	Rejections []Rejection
+}
+
+// Run handles events that were made up; package pgstreamtest does so more comfortably. An error concerns the whole batch.
+func Run(onEvent func(event *Event, out *Out) error, events []*Event) (Answer, error) {
+	batch := newBatch(events)
+	return batch.answer(batch.each(onEvent))
+}
+
+// RunBatch is [Run] for the function of [HandleBatch].
+func RunBatch(onBatch func(batch *Batch) error, events []*Event) (Answer, error) {
+	batch := newBatch(events)
+	return batch.answer(onBatch(batch))
+}
+
+func newBatch(events []*Event) *Batch {
+	batch := &Batch{Events: events, outs: make([]Out, len(events))}
+	for index, event := range events {
+		event.index = index
+		batch.outs[index].event = index
+	}
+	return batch
+}
+
+func (b *Batch) each(onEvent func(event *Event, out *Out) error) error {
+	for index, event := range b.Events {
+		host.Current.SafePoint()
+		out := &b.outs[index]
+		if err := guarded(onEvent, event, out); err != nil {
+			if concernsBatch(err) {
+				return err
+			}
+			out.err = err
+		}
+	}
+	return nil
+}
+
+// guarded makes an error of a panic.
+func guarded(onEvent func(event *Event, out *Out) error, event *Event, out *Out) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = panicked(cause)
+		}
+	}()
+	return onEvent(event, out)
+}
+
+func panicked(cause any) error {
+	var known error
+	if err, ok := cause.(error); ok {
+		known = err
+		var ours rejected
+		if errors.As(err, &ours) || concernsBatch(err) {
+			return err
+		}
+	}
+	text := fmt.Sprint(cause)
+	if known != nil {
+		text = known.Error()
+	}
+	return reject("panic: %s%s", text, origin())
+}
+
+// origin is where the panic that is being recovered from began: the first frame that is not the runtime's.
+func origin() string {
+	var counters [64]uintptr
+	frames := runtime.CallersFrames(counters[:runtime.Callers(1, counters[:])])
+	inPanic := false
+	for {
+		frame, more := frames.Next()
+		switch ofRuntime := strings.HasPrefix(frame.Function, "runtime."); {
+		case frame.Function == "runtime.gopanic":
+			inPanic = true
+		case inPanic && !ofRuntime && frame.File != "":
+			return fmt.Sprintf(" (%s:%d)", path.Base(frame.File), frame.Line)
+		}
+		if !more {
+			return ""
+		}
+	}
+}
+
+func concernsBatch(err error) bool {
+	var batch *batchError
+	return errors.As(err, &batch)
+}
+
+// answer gathers what was answered, or the error that concerns the whole batch.
+func (b *Batch) answer(err error) (Answer, error) {
+	var answer Answer
+	if err != nil {
+		if !concernsBatch(err) {
+			panic(err)
+		}
+		return answer, err
+	}
+	commands := 0
+	for index := range b.outs {
+		commands += len(b.outs[index].commands)
+	}
+	answer.Commands = make([]Command, 0, commands)
+	for index := range b.outs {
+		out := &b.outs[index]
+		if out.err == nil {
+			answer.Commands = append(answer.Commands, out.commands...)
+		} else if concernsBatch(out.err) {
+			return Answer{}, out.err
+		} else {
+			answer.Rejections = append(answer.Rejections, Rejection{Event: index, Reason: oneLine(out.err.Error())})
+		}
+	}
+	return answer, nil
+}
+
+// oneLine bounds what may have been made from a row.
+func oneLine(text string) string {
+	text = strings.Map(func(char rune) rune {
+		if char < ' ' || char == 0x7f {
+			return ' '
+		}
+		return char
+	}, text)
+	if text == "" {
+		return "the handler returned an error without a message"
+	}
+	if len(text) <= reasonBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:reasonBytes], "") + "…"
+}
