@@ -9,6 +9,9 @@
 ;;
 ;; A wait is over at once, as everywhere in this host: the clock is put forward by as much as was to be waited for.
 ;;
+;; When Go crashes it prints the stacks of all goroutines, of which there may be thousands, and what it crashed of comes
+;; first. The host remembers the last lines; so nothing is passed on after the beginning of the first stack.
+;;
 ;; Memory of its own an adapter cannot have. Where a call needs a place for its result, it borrows the bytes at $SCRATCH,
 ;; and puts back what was there.
 (module
@@ -36,11 +39,14 @@
   (global $wall (mut i64) (i64.const 0))
   (global $monotonic (mut i64) (i64.const 0))
   (global $forward (mut i64) (i64.const 0))
+  ;; Lines of a crash that are still passed on; all are, if it is negative.
+  (global $lines (mut i32) (i32.const -1))
 
   ;; Reads the real clocks. The monotonic one never goes back.
   (func $set-clocks
     (local $now i64) (local $kept-a i64) (local $kept-b i64)
     (global.set $started (i32.const 1))
+    (global.set $lines (i32.const -1))
     (local.set $now (i64.add (call $monotonic-now) (global.get $forward)))
     (if (i64.gt_s (local.get $now) (global.get $monotonic))
       (then (global.set $monotonic (local.get $now))))
@@ -102,17 +108,36 @@
     (i64.store (global.get $SCRATCH) (local.get $kept-a))
     (i64.store offset=8 (global.get $SCRATCH) (local.get $kept-b)))
 
+  ;; Whether bytes for standard error are passed on. Go begins a stack with a write of just `goroutine `.
+  (func $heard (param $bytes i32) (param $len i32) (result i32)
+    (if (i32.and (i32.eq (local.get $len) (i32.const 10)) (i32.lt_s (global.get $lines) (i32.const 0)))
+      (then (if (i32.and
+          (i64.eq (i64.load (local.get $bytes)) (i64.const 0x6e6974756f726f67)) ;; goroutin
+          (i32.eq (i32.load16_u offset=8 (local.get $bytes)) (i32.const 0x2065))) ;; e and a space
+        (then (global.set $lines (i32.const 3))))))
+    (if (i32.le_s (global.get $lines) (i32.const 0))
+      (then (return (i32.lt_s (global.get $lines) (i32.const 0)))))
+    (if (local.get $len)
+      (then (if (i32.eq (i32.load8_u (i32.sub (i32.add (local.get $bytes) (local.get $len)) (i32.const 1)))
+                        (i32.const 10))
+        (then (global.set $lines (i32.sub (global.get $lines) (i32.const 1)))))))
+    (i32.const 1))
+
   (func (export "fd_write")
     (param $fd i32) (param $parts i32) (param $count i32) (param $result i32) (result i32)
-    (local $stream i32) (local $written i32)
+    (local $stream i32) (local $written i32) (local $bytes i32) (local $len i32)
     (local.set $stream (call $stream (local.get $fd)))
     (if (i32.eq (local.get $stream) (i32.const -1)) (then (return (global.get $EBADF))))
     (block $done
       (loop $next
         (br_if $done (i32.eqz (local.get $count)))
-        (call $say (local.get $stream)
-          (i32.load (local.get $parts)) (i32.load offset=4 (local.get $parts)))
-        (local.set $written (i32.add (local.get $written) (i32.load offset=4 (local.get $parts))))
+        (local.set $bytes (i32.load (local.get $parts)))
+        (local.set $len (i32.load offset=4 (local.get $parts)))
+        (if (i32.eq (local.get $fd) (i32.const 2))
+          (then (if (call $heard (local.get $bytes) (local.get $len))
+            (then (call $say (local.get $stream) (local.get $bytes) (local.get $len)))))
+          (else (call $say (local.get $stream) (local.get $bytes) (local.get $len))))
+        (local.set $written (i32.add (local.get $written) (local.get $len)))
         (local.set $parts (i32.add (local.get $parts) (i32.const 8)))
         (local.set $count (i32.sub (local.get $count) (i32.const 1)))
         (br $next)))

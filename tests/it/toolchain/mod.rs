@@ -2,6 +2,7 @@
 //!
 //! Each language has a file of its own here, which begins with `if !has_tools(&["go"]) { return; }`.
 
+mod go;
 mod rust;
 mod tutorial;
 
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::program::{pgstream, root};
-#[allow(unused_imports)] // until each language has its page
 use tutorial::tutorial;
 
 /// A folder that stays from one test run to the next: what tools fetch and compile is kept in it.

@@ -243,3 +243,32 @@ func TestWhatIsLoggedIsHeard(t *testing.T) {
 		t.Error(answer.Logged)
 	}
 }
+
+func TestAFailingBatchIsHalvedUntilTheEventIsFound(t *testing.T) {
+	calls := 0
+	do := func(batch *pgstream.Batch) error {
+		calls++
+		for _, event := range batch.Events {
+			batch.Out(event).Delete(event.Row.Value("id").String())
+			switch id, _ := event.Row.Int("id"); id {
+			case 3:
+				return errors.New("not three")
+			case 6:
+				panic("six")
+			}
+		}
+		return nil
+	}
+	var events []*pgstream.Event
+	for id := range 8 {
+		events = append(events, things().Insert(row{"id": id}))
+	}
+	got := pgstreamtest.NewBatch(do).Run(t, events...).String()
+	want := "delete 0\ndelete 1\ndelete 2\ndelete 4\ndelete 5\ndelete 7\nreject 3 not three\nreject 6 panic: six ("
+	if !strings.HasPrefix(got, want) {
+		t.Error(got)
+	}
+	if calls > 13 {
+		t.Error(calls)
+	}
+}

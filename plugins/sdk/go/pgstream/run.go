@@ -24,10 +24,11 @@ func Handle(onEvent func(event *Event, out *Out) error) {
 // HandleBatch makes a function that takes whole batches the handler of this component, for those who want to look at
 // several events at once, say to [Embed] all their texts in one go. To be called from an init function, once.
 //
-// [Batch.Out] takes the answers to an event. An error that is neither [Retry] nor [Stop], and a panic, end the call: the host
-// then looks for the event that is to blame by handing it parts of the batch.
+// [Batch.Out] takes the answers to an event. If the function fails, with an error that is neither [Retry] nor [Stop] or with
+// a panic, what it answered is forgotten and it is called again with each half of the events, until those that cannot be
+// handled are found; only they are rejected.
 func HandleBatch(onBatch func(batch *Batch) error) {
-	register(onBatch)
+	register(func(batch *Batch) error { return batch.halve(onBatch) })
 }
 
 func register(onBatch func(batch *Batch) error) {
@@ -84,7 +85,7 @@ func Run(onEvent func(event *Event, out *Out) error, events []*Event) (Answer, e
 // RunBatch is [Run] for the function of [HandleBatch].
 func RunBatch(onBatch func(batch *Batch) error, events []*Event) (Answer, error) {
 	batch := newBatch(events)
-	return batch.answer(onBatch(batch))
+	return batch.answer(batch.halve(onBatch))
 }
 
 func newBatch(events []*Event) *Batch {
@@ -98,26 +99,51 @@ func newBatch(events []*Event) *Batch {
 
 func (b *Batch) each(onEvent func(event *Event, out *Out) error) error {
 	for index, event := range b.Events {
-		host.Current.SafePoint()
 		out := &b.outs[index]
-		if err := guarded(onEvent, event, out); err != nil {
-			if concernsBatch(err) {
-				return err
-			}
+		err := guarded(func() error { return onEvent(event, out) })
+		if concernsBatch(err) {
+			return err
+		}
+		if err != nil {
 			out.err = err
 		}
 	}
 	return nil
 }
 
+// halve answers all events, or without those that the function refuses when it is given them alone.
+func (b *Batch) halve(onBatch func(batch *Batch) error) error {
+	err := guarded(func() error { return onBatch(b) })
+	if err == nil || concernsBatch(err) {
+		return err
+	}
+	for _, event := range b.Events {
+		b.outs[event.index] = Out{event: event.index}
+	}
+	if len(b.Events) < 2 {
+		for _, event := range b.Events {
+			b.outs[event.index].err = err
+		}
+		return nil
+	}
+	middle := len(b.Events) / 2
+	for _, events := range [][]*Event{b.Events[:middle], b.Events[middle:]} {
+		if err := (&Batch{Events: events, outs: b.outs}).halve(onBatch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // guarded makes an error of a panic.
-func guarded(onEvent func(event *Event, out *Out) error, event *Event, out *Out) (err error) {
+func guarded(call func() error) (err error) {
+	host.Current.SafePoint()
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = panicked(cause)
 		}
 	}()
-	return onEvent(event, out)
+	return call()
 }
 
 func panicked(cause any) error {
@@ -164,9 +190,6 @@ func concernsBatch(err error) bool {
 func (b *Batch) answer(err error) (Answer, error) {
 	var answer Answer
 	if err != nil {
-		if !concernsBatch(err) {
-			panic(err)
-		}
 		return answer, err
 	}
 	commands := 0
