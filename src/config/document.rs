@@ -171,6 +171,11 @@ impl Mistakes<'_> {
         self.findings.at(id, message, help);
     }
 
+    /// A mistake in the key under which `part` stands.
+    pub fn at_key(&mut self, part: Part<'_>, message: impl Into<String>, help: impl Into<String>) {
+        self.findings.at(part.key, message, help);
+    }
+
     /// Reads `part` into a struct as settings are read. None if there are mistakes in it, which are noted.
     pub fn read<T: DeserializeOwned>(&mut self, part: Part<'_>) -> Option<T> {
         read::read(part.node, part.key, &mut self.findings)

@@ -48,8 +48,7 @@ fn block(out: &mut Vec<String>, entries: &[(String, Json)], depth: usize) {
             Json::Null if depth == 1 => out.push(format!("{indent}{name}:")),
             Json::Object(inner) if !inner.is_empty() => {
                 out.push(format!("{indent}{name}:"));
-                // One level deeper than the dash of an item.
-                block(out, inner, depth + 1 + usize::from(depth == 1));
+                block(out, inner, depth + 1);
             }
             Json::List(items)
                 if items.iter().any(|item| matches!(item, Json::Object(_))) || value.to_string().len() > SHORT =>

@@ -61,7 +61,7 @@ fn table(part: Part<'_>, mistakes: &mut Mistakes<'_>) -> Option<(String, Vec<(St
     };
     for (key, value) in &entries {
         if !["name", "key", "columns"].contains(key) {
-            mistakes.at(*value, format!("unknown field `{key}`, expected one of `name`, `key`, `columns`"), "");
+            mistakes.at_key(*value, format!("unknown field `{key}`, expected one of `name`, `key`, `columns`"), "");
         }
     }
     let Some(Shape::Text(name)) = part.get("name").map(Part::shape) else {
@@ -93,7 +93,7 @@ fn event(part: Part<'_>, tables: &Tables, mistakes: &mut Mistakes<'_>) -> Option
     };
     for (key, value) in entries.iter().filter(|(key, _)| key != operation && !BESIDE.contains(key)) {
         let known = BESIDE.map(|name| format!("`{name}`")).join(", ");
-        mistakes.at(*value, format!("unknown field `{key}`, beside `{operation}` there may be {known}"), "");
+        mistakes.at_key(*value, format!("unknown field `{key}`, beside `{operation}` there may be {known}"), "");
     }
     let wanted = match part.get("table").map(|part| (part, part.shape())) {
         None => None,
@@ -140,7 +140,10 @@ pub(super) fn tell(part: Part<'_>, flaw: &Flaw, mistakes: &mut Mistakes<'_>) {
     let inside = flaw.path.first() == Some(&Step::Key("types".to_owned()))
         || flaw.path.first() == Some(&Step::Key("key".to_owned()));
     let what = if inside { format!("of the table, {flaw}") } else { flaw.what.clone() };
-    mistakes.at(at, what, flaw.help.clone());
+    match flaw.of_key {
+        true => mistakes.at_key(at, what, flaw.help.clone()),
+        false => mistakes.at(at, what, flaw.help.clone()),
+    }
 }
 
 /// The events in batches of at most `size`.

@@ -2,7 +2,7 @@
 
 use super::tree::{along, json};
 use crate::config::{Mistakes, Part, Shape};
-use crate::event::json::{Json, Step};
+use crate::event::json::{Flaw, Json};
 
 /// What can be expected, and the fields of it; no fields if it is one text.
 const ANSWERS: [(&str, &[&str]); 11] = [
@@ -41,104 +41,88 @@ fn answer(part: Part<'_>, mistakes: &mut Mistakes<'_>) -> Option<Json> {
     };
     match checked(&value) {
         Ok(answer) => Some(answer),
-        Err(Wrong { path, what, help }) => {
-            mistakes.at(along(part, &path), what, help);
+        Err(flaw) => {
+            let at = along(part, &flaw.path);
+            match flaw.of_key {
+                true => mistakes.at_key(at, flaw.what, flaw.help),
+                false => mistakes.at(at, flaw.what, flaw.help),
+            }
             None
         }
     }
 }
 
-struct Wrong {
-    path: Vec<Step>,
-    what: String,
-    help: String,
-}
-
-impl Wrong {
-    fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { path: Vec::new(), what: what.into(), help: help.into() }
-    }
-
-    fn under(mut self, step: Step) -> Self {
-        self.path.insert(0, step);
-        self
-    }
-}
-
-fn key(name: &str) -> Step {
-    Step::Key(name.to_owned())
-}
-
 /// The answer if it is one, with ids as text.
-fn checked(json: &Json) -> Result<Json, Wrong> {
+fn checked(json: &Json) -> Result<Json, Flaw> {
     let names = ANSWERS.map(|(name, _)| format!("`{name}`")).join(", ");
     let one = || {
-        Wrong::new(
+        Flaw::new(
             format!("expected one of {names}"),
             "write `- upsert: { id: \"1\", … }`, `- delete: \"1\"`, `- rejected: \"part of the reason\"`",
         )
     };
     let Json::Object(entries) = json else { return Err(one()) };
     let [(name, value)] = entries.as_slice() else { return Err(one()) };
-    let Some((_, fields)) = ANSWERS.iter().find(|(known, _)| known == name) else { return Err(one().under(key(name))) };
+    let Some((_, fields)) = ANSWERS.iter().find(|(known, _)| known == name) else { return Err(one().within(name)) };
     let value = match name.as_str() {
         "clear" => match value {
             Json::Null => Ok(Json::Null),
             Json::Object(entries) if entries.is_empty() => Ok(Json::Null),
-            _ => Err(Wrong::new("`clear` has nothing beside it", "write `- clear`")),
+            _ => Err(Flaw::new("`clear` has nothing beside it", "write `- clear`")),
         },
         _ if fields.is_empty() => text(value),
         _ => members(value, fields),
     };
-    value.map(|value| Json::Object(vec![(name.clone(), value)])).map_err(|wrong| wrong.under(key(name)))
+    value.map(|value| Json::Object(vec![(name.clone(), value)])).map_err(|flaw| flaw.within(name))
 }
 
-fn members(value: &Json, fields: &[&str]) -> Result<Json, Wrong> {
+fn members(value: &Json, fields: &[&str]) -> Result<Json, Flaw> {
     let Json::Object(entries) = value else {
         let known = fields.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        return Err(Wrong::new(format!("expected a map with {known}, found {}", value.kind()), ""));
+        return Err(Flaw::new(format!("expected a map with {known}, found {}", value.kind()), ""));
     };
     let mut read = Vec::new();
     for (name, value) in entries {
         if !fields.contains(&name.as_str()) {
             let known = fields.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            return Err(Wrong::new(format!("unknown field `{name}`, expected one of {known}"), "").under(key(name)));
+            return Err(Flaw::of_key(name, format!("unknown field `{name}`, expected one of {known}")));
         }
         let member = match name.as_str() {
             "id" | "group" => text(value),
             "payload" => match value {
                 Json::Object(_) => Ok(value.clone()),
-                other => Err(Wrong::new(format!("a payload is a map, found {}", other.kind()), "")),
+                other => Err(Flaw::new(format!("a payload is a map, found {}", other.kind()), "")),
             },
             "embeddings" => embeddings(value),
             _ => points(value),
         };
-        read.push((name.clone(), member.map_err(|wrong| wrong.under(key(name)))?));
+        read.push((name.clone(), member.map_err(|flaw| flaw.within(name))?));
     }
     Ok(Json::Object(read))
 }
 
-fn text(value: &Json) -> Result<Json, Wrong> {
+fn text(value: &Json) -> Result<Json, Flaw> {
     match value {
         Json::Text(text) | Json::Number(text) => Ok(Json::Text(text.clone())),
-        other => Err(Wrong::new(format!("expected text, found {}", other.kind()), "")),
+        other => Err(Flaw::new(format!("expected text, found {}", other.kind()), "")),
     }
 }
 
-fn points(value: &Json) -> Result<Json, Wrong> {
+fn points(value: &Json) -> Result<Json, Flaw> {
     let Json::List(items) = value else {
-        return Err(Wrong::new(
+        return Err(Flaw::new(
             format!("expected a list of points, found {}", value.kind()),
             "write `points: [{ id: … }]`",
         ));
     };
-    let read = items.iter().enumerate().map(|(index, item)| {
-        members(item, &["id", "embeddings", "payload"]).map_err(|wrong| wrong.under(Step::Item(index)))
-    });
+    let read = items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| members(item, &["id", "embeddings", "payload"]).map_err(|flaw| flaw.within_item(index)));
     read.collect::<Result<_, _>>().map(Json::List)
 }
 
-fn embeddings(value: &Json) -> Result<Json, Wrong> {
+fn embeddings(value: &Json) -> Result<Json, Flaw> {
     // One vector without a name is what most points have.
     let unnamed = |value: &Json| Json::Object(vec![(String::new(), value.clone())]);
     let entries = match value {
@@ -146,7 +130,7 @@ fn embeddings(value: &Json) -> Result<Json, Wrong> {
         Json::Text(_) | Json::List(_) => return embeddings(&unnamed(value)),
         other => {
             let help = "write `embeddings: { \"\": \"the text\" }`, the default vector has the name \"\"";
-            return Err(Wrong::new(format!("expected embeddings by name, found {}", other.kind()), help));
+            return Err(Flaw::new(format!("expected embeddings by name, found {}", other.kind()), help));
         }
     };
     for (name, value) in entries {
@@ -159,7 +143,7 @@ fn embeddings(value: &Json) -> Result<Json, Wrong> {
         };
         if !fits {
             let what = "expected the text that the host embeds, a list of numbers, or `{ indices: […], values: […] }`";
-            return Err(Wrong::new(what, "").under(key(name)));
+            return Err(Flaw::new(what, "").within(name));
         }
     }
     Ok(value.clone())

@@ -27,7 +27,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("telemetry", &["error"]),
     ("toolchain", &["error"]),
     ("demo", &["config", "error", "host", "pipeline", "sink"]),
-    ("cli", &["config", "demo", "error", "host", "pipeline", "sink", "source", "telemetry", "toolchain", "trial"]),
+    (
+        "cli",
+        &["config", "demo", "error", "event", "host", "pipeline", "sink", "source", "telemetry", "toolchain", "trial"],
+    ),
     ("main", &["cli", "error", "telemetry"]),
 ];
 

@@ -49,6 +49,8 @@ pub struct Flaw {
     pub what: String,
     /// What to write instead; may be empty.
     pub help: String,
+    /// Whether the last key of the path is wrong, rather than what stands under it.
+    pub of_key: bool,
 }
 
 /// One step into a JSON value.
@@ -61,16 +63,24 @@ pub enum Step {
 }
 
 impl Flaw {
-    pub(super) fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { path: Vec::new(), what: what.into(), help: help.into() }
+    /// A flaw of the value that is being looked at.
+    pub fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { path: Vec::new(), what: what.into(), help: help.into(), of_key: false }
     }
 
-    pub(super) fn within(mut self, key: &str) -> Self {
+    /// A flaw of the key `key` itself.
+    pub fn of_key(key: &str, what: impl Into<String>) -> Self {
+        Self { path: vec![Step::Key(key.to_owned())], what: what.into(), help: String::new(), of_key: true }
+    }
+
+    /// The same flaw, seen from the object that has the value under `key`.
+    pub fn within(mut self, key: &str) -> Self {
         self.path.insert(0, Step::Key(key.to_owned()));
         self
     }
 
-    pub(super) fn within_item(mut self, index: usize) -> Self {
+    /// The same flaw, seen from the list that has the value at `index`.
+    pub fn within_item(mut self, index: usize) -> Self {
         self.path.insert(0, Step::Item(index));
         self
     }
@@ -134,10 +144,10 @@ impl Reader {
         for (index, (name, _)) in fields.iter().enumerate() {
             if !FIELDS.contains(&name.as_str()) {
                 let what = format!("an event has no `{name}`, it has {}", FIELDS.join(", "));
-                return Err(Flaw::new(what, "").within(name));
+                return Err(Flaw::of_key(name, what));
             }
             if fields.iter().take(index).any(|(known, _)| known == name) {
-                return Err(Flaw::new(format!("`{name}` stands twice"), "").within(name));
+                return Err(Flaw::of_key(name, format!("`{name}` stands twice")));
             }
         }
         if self.builder.len() >= MAX_EVENTS {
@@ -271,10 +281,10 @@ impl Reader {
         for (index, (name, _)) in entries.iter().enumerate() {
             if !relation.columns.iter().any(|column| column.name == *name) {
                 let what = format!("`{relation}` has no column `{name}`, it has {}", names(&relation.columns));
-                return Err(Flaw::new(what, "").within(name));
+                return Err(Flaw::of_key(name, what));
             }
             if entries.iter().take(index).any(|(known, _)| known == name) {
-                return Err(Flaw::new(format!("column `{name}` stands twice"), "").within(name));
+                return Err(Flaw::of_key(name, format!("column `{name}` stands twice")));
             }
         }
         let start = self.builder.row_start();

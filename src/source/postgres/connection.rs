@@ -117,6 +117,13 @@ impl Connection {
         }
     }
 
+    /// Makes a slot that lives as long as this session, and begins where the log ends now.
+    pub(super) async fn create_temporary_slot(&mut self, settings: &Settings) -> Result<()> {
+        let command =
+            format!("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT", quoted(&settings.slot));
+        self.query(&command, &mut Vec::new()).await
+    }
+
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let socket = self.frames.input();
         let sent = async {

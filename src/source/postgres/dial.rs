@@ -116,7 +116,7 @@ pub(super) async fn system_identifier(client: &Client) -> Result<String> {
     Ok(row.map_err(|error| failed("cannot read the server's identity", error))?.get(0))
 }
 
-async fn sender_timeout(client: &Client) -> Result<Duration> {
+pub(super) async fn sender_timeout(client: &Client) -> Result<Duration> {
     let row = client.query_one("SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'", &[]).await;
     let millis: i64 = row.map_err(|error| failed("cannot ask the server for its settings", error))?.get(0);
     Ok(match u64::try_from(millis) {

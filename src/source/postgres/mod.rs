@@ -18,6 +18,7 @@ mod setup;
 mod slot;
 mod stream;
 mod tables;
+mod tap;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,8 @@ use feedback::Progress;
 use settings::Settings;
 use stream::{Broken, Stream};
 use tables::Table;
+
+pub use tap::Tap;
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
 /// that is down for long should not be hammered by every pipeline that waits for it.
