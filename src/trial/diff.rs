@@ -81,8 +81,23 @@ fn list(out: &mut Vec<String>, items: &[Json], depth: usize) {
 fn spaced(value: &Json) -> String {
     match value {
         Json::List(items) => format!("[{}]", items.iter().map(spaced).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
+        other => visible(&other.to_string()),
     }
+}
+
+/// What cannot be seen, or would end a line in YAML, as escapes that JSON and YAML share.
+fn visible(json: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+    };
+    json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
+        match hidden(c) {
+            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => out.push(c),
+        }
+        out
+    })
 }
 
 fn key(name: &str) -> String {
@@ -92,7 +107,7 @@ fn key(name: &str) -> String {
     if word && !special.contains(&name.to_lowercase().as_str()) {
         name.to_owned()
     } else {
-        Json::Text(name.to_owned()).to_string()
+        visible(&Json::Text(name.to_owned()).to_string())
     }
 }
 
