@@ -13,7 +13,7 @@ use crate::event::json::{Flaw, Json, Reader, Step};
 const LINE_BYTES: u64 = 256 << 20;
 
 const OPERATIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
-const BESIDE: [&str; 6] = ["table", "old_row", "lsn", "ordinal", "xid", "commit_time"];
+const BESIDE: [&str; 7] = ["table", "old_row", "lsn", "ordinal", "xid", "commit_time", "snapshot"];
 
 /// Where the events of a case come from.
 pub(super) enum Source<'d> {

@@ -3,8 +3,8 @@
 mod cli;
 mod cluster;
 mod config;
-mod copy;
 mod conformance;
+mod copy;
 mod crash;
 mod decode;
 mod demo;

@@ -136,13 +136,14 @@ proptest! {
     fn what_is_written_is_read_again(
         columns in prop::collection::vec(typed(), 1..12),
         (keys, operation, with_old) in (0..3usize, 0..4u8, any::<bool>()),
-        (lsn, ordinal, commit_time, xid) in (1u64.., 0u32..u32::MAX, any::<i64>(), any::<u32>()),
+        (lsn, ordinal, commit_time, xid, snapshot) in
+            (1u64.., 0u32..u32::MAX, any::<i64>(), any::<u32>(), any::<bool>()),
     ) {
         let (types, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         let relation = relation(&types, keys);
         let operation = [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate][operation as usize];
         let values = if operation == Operation::Truncate { vec![] } else { values };
-        let head = EventHead { operation, position: Position { lsn: Lsn(lsn), ordinal }, commit_time, xid };
+        let head = EventHead { operation, position: Position { lsn: Lsn(lsn), ordinal }, commit_time, xid, snapshot };
         let mut out = BatchBuilder::default();
         out.push_frame(Bytes::new());
         let row = push_row(&mut out, &values);
@@ -155,7 +156,7 @@ proptest! {
 
         let again = read(&[written.clone()]);
         let (one, other) = (&batch.events()[0], &again.events()[0]);
-        prop_assert_eq!((one.operation, one.position, one.commit_time, one.xid), (other.operation, other.position, other.commit_time, other.xid));
+        prop_assert_eq!((one.position, one.commit_time, one.xid, one.snapshot), (other.position, other.commit_time, other.xid, other.snapshot));
         prop_assert_eq!(batch.relation(one), again.relation(other));
         let rows = [(Some(batch.row(one)), Some(again.row(other))), (batch.old_row(one), again.old_row(other))];
         for (one, other) in rows {
@@ -248,7 +249,7 @@ fn a_mistake_is_told_with_its_place_and_without_the_value() {
         ),
         (
             insert("text", "null").replace("\"types\"", "\"tyeps\":1,\"types\""),
-            "`tyeps`: an event has no `tyeps`, it has operation, schema, table, key, types, row, old_row, commit_time, xid, lsn, ordinal",
+            "`tyeps`: an event has no `tyeps`, it has operation, schema, table, key, types, row, old_row, commit_time, xid, lsn, ordinal, snapshot",
         ),
         (
             r#"{"operation":"update","table":"t","types":{"a":"text","b":"text"},"row":{"a":null}}"#.into(),

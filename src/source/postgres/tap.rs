@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::copy::Windows;
 use super::dial::sender_timeout;
 use super::feedback::Progress;
 use super::publication::Publication;
@@ -54,6 +55,7 @@ impl Tap {
         let stream = Stream::new(
             streaming,
             Decoder::new(catalog),
+            Windows::new(Arc::default()), // rows that a copy reads are no events of the log
             Arc::clone(&progress),
             settings.limits,
             Lsn::INVALID,
