@@ -27,6 +27,9 @@ async fn after_random_kills_under_load_the_sinks_hold_exactly_the_table() {
     let mut random = StdRng::seed_from_u64(seed);
     let database = fresh_database().await;
     database.client.batch_execute(TABLE).await.unwrap();
+    // Rows from before the pipeline: their copy is under fire too.
+    let rows = "INSERT INTO documents SELECT i, 'old', 'an old row ' || i FROM generate_series(1, 3000) i";
+    database.client.batch_execute(rows).await.unwrap();
     let folder = Folder::new();
     let store = folder.path("store");
     let file = folder.write("crash.yaml", &pipeline(&store));
@@ -57,7 +60,7 @@ async fn after_random_kills_under_load_the_sinks_hold_exactly_the_table() {
 fn pipeline(store: &Path) -> String {
     format!(
         "version: 1\nname: crash\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.documents], \
-         batch: {{ max_events: 40 }} }}\n\
+         snapshot: initial, batch: {{ max_events: 40 }} }}\n\
          embedders:\n  words: {{ type: hash, dimension: 16 }}\n\
          transforms:\n  embed:\n    type: wasm\n    inputs: [db]\n    component: {}\n    embedders: [words]\n    workers: 2\n\
          sinks:\n  search:\n    type: pgvector\n    inputs: [embed]\n    url: \"${{DATABASE_URL}}\"\n    table: public.vectors\n    \

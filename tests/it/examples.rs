@@ -67,6 +67,7 @@ async fn follow(file: &str, database: &Database, environment: &[(&str, &str)]) -
             assert!(started.elapsed() < PATIENCE, "`{words}` is not found first, but {titles:?}");
         }
     };
+    found("Before");
     change("INSERT INTO documents VALUES (2, 'Copper kettle', 'Boils water on any fire.'), (3, 'Rope', 'Ties.')").await;
     found("Copper kettle");
     change("UPDATE documents SET title = 'Wooden spoon', content = 'Stirs what boils.' WHERE id = 2").await;
