@@ -34,6 +34,41 @@ impl Fault {
     }
 }
 
+/// What a handler did with an event that the pipeline cannot take, for machines: it stands in dead letters. An error that
+/// carries one may be the fault of single events of its batch; one without is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The handler refused the event, in its own words.
+    Rejected,
+    /// It crashed: a panic, an exception that nobody caught, `exit`, no stack left.
+    Trap,
+    /// It computed for longer than its deadline.
+    Deadline,
+    /// It wanted more memory than its limit.
+    Memory,
+    /// It answered or handed over more than its limit.
+    Output,
+    /// It asked for more embeddings than a call may.
+    Embed,
+    /// It answered what the contract forbids: a wrong index, a number that is none, text that is no JSON.
+    Contract,
+}
+
+impl Code {
+    /// The word for it in dead letters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::Rejected => "rejected",
+            Code::Trap => "trap",
+            Code::Deadline => "deadline",
+            Code::Memory => "memory",
+            Code::Output => "output",
+            Code::Embed => "embed",
+            Code::Contract => "contract",
+        }
+    }
+}
+
 /// What failed, as a person should read it. Never holds a secret or the value of a row.
 ///
 /// Texts are lower case, without a full stop, with names in backticks. A cause is given once, through
@@ -45,13 +80,14 @@ struct Inner {
     what: String,
     place: Vec<String>,
     help: Option<String>,
+    code: Option<Code>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error of which `what` is the headline: "slot `docs` is used by another process".
     pub fn new(fault: Fault, what: impl Into<String>) -> Self {
-        Self(Box::new(Inner { fault, what: what.into(), place: Vec::new(), help: None, cause: None }))
+        Self(Box::new(Inner { fault, what: what.into(), place: Vec::new(), help: None, code: None, cause: None }))
     }
 
     /// Adds the error that led to this one.
@@ -72,11 +108,22 @@ impl Error {
         self
     }
 
-    /// Wraps the error in a wider headline. Fault, place and help stay; the old headline becomes a cause.
+    /// Says what kind of misdeed of a handler it is.
+    pub fn code(mut self, code: Code) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
+    /// Which misdeed of a handler it is, if it is one that a single event can have caused.
+    pub fn misdeed(&self) -> Option<Code> {
+        self.0.code
+    }
+
+    /// Wraps the error in a wider headline, which is about more than the misdeed of one call. Fault, place and help stay; the old headline becomes a cause.
     pub fn within(self, what: impl Into<String>) -> Self {
-        let Inner { fault, what: inner, place, help, cause } = *self.0;
+        let Inner { fault, what: inner, place, help, code: _, cause } = *self.0;
         let cause = Some(Box::new(Cause { what: inner, cause }) as Box<dyn StdError + Send + Sync>);
-        Self(Box::new(Inner { fault, what: what.into(), place, help, cause }))
+        Self(Box::new(Inner { fault, what: what.into(), place, help, code: None, cause }))
     }
 
     /// The same error, with somebody else to act.

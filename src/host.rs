@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model;
 use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
-use crate::pipeline::{Outlet, Pipeline, Stage, Status};
+use crate::pipeline::{Outlet, Pipeline, Stage, Status, Tolerance};
 use crate::sink;
 use crate::source::Source;
 use crate::source::postgres::{self, PostgresSource};
@@ -81,7 +81,14 @@ impl Host {
             let transform = Transform::load(&self.engine, name, wasm, lent.clone())?;
             let output = rejected_output(name);
             let keeps_rejected = settings.sinks.values().any(|sink| sink.inputs().contains(&output));
-            Ok(Stage { name: name.clone(), transform, workers: wasm.workers, embedders: lent, keeps_rejected })
+            Ok(Stage {
+                name: name.clone(),
+                transform,
+                workers: wasm.workers,
+                embedders: lent,
+                keeps_rejected,
+                tolerance: Tolerance::new(&wasm.rejections),
+            })
         });
         stages.collect()
     }

@@ -204,11 +204,33 @@ pub struct WasmTransform {
     /// What one call may use up.
     #[serde(default)]
     pub limits: Limits,
+    /// How many events may end among the rejected before the pipeline stops.
+    #[serde(default)]
+    pub rejections: Rejections,
 }
 
 impl WasmTransform {
     fn default_workers() -> usize {
         1 // a second one only pays where the handler, not the database, is what is slow
+    }
+}
+
+/// How many events may end among the rejected, be it that the handler refused them or that they broke it. Beyond it the
+/// pipeline stops, instead of draining what a broken handler cannot take into the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rejections {
+    /// Rejected events that are tolerated; as many as `per`, or more, is no limit.
+    #[schemars(range(max = 1_000_000))]
+    pub max: usize,
+    /// Over how many of the last events of the transform they are counted.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub per: usize,
+}
+
+impl Default for Rejections {
+    fn default() -> Self {
+        Self { max: 100, per: 10_000 } // one in a hundred, over enough events that a bad import is not yet an alarm
     }
 }
 

@@ -46,15 +46,23 @@ pub struct Event {
 /// Values are not copied out of the server's messages: a cell points into its event's frame. What had to be
 /// converted lies in two arenas, so that a batch costs a handful of allocations however many columns it has.
 /// A batch without events only carries progress: it is how a keepalive travels in the same queue as the rows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
+    body: Arc<Body>,
+    /// Which of the body's events are the batch's own.
+    range: Range<usize>,
+    ends_at: Option<Lsn>,
+}
+
+/// What a batch and its parts share.
+#[derive(Debug, Default)]
+struct Body {
     relations: Vec<Arc<Relation>>,
     events: Vec<Event>,
     cells: Vec<Cell>,
     frames: Vec<Bytes>,
     arena: Arena,
     frame_bytes: usize,
-    ends_at: Option<Lsn>,
 }
 
 /// What had to be made from the server's bytes, one after the other; cells say where each piece lies.
@@ -74,27 +82,34 @@ impl Batch {
 
     /// The relations that the events refer to by index.
     pub fn relations(&self) -> &[Arc<Relation>] {
-        &self.relations
+        &self.body.relations
     }
 
     /// The events, in commit order.
     pub fn events(&self) -> &[Event] {
-        &self.events
+        self.body.events.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// The events `range` of this batch as a batch of their own, over the same messages and cells. It ends nowhere:
+    /// nothing is confirmed by it.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        let index = |index: usize| self.range.start.saturating_add(index).min(self.range.end);
+        Self { body: Arc::clone(&self.body), range: index(range.start)..index(range.end), ends_at: None }
     }
 
     /// The relation of `event`.
     pub fn relation(&self, event: &Event) -> &Arc<Relation> {
-        &self.relations[event.relation as usize]
+        self.body.relation(event)
     }
 
     /// The new row; for a delete what the replica identity gives of the old one. Empty for a truncate.
     pub fn row(&self, event: &Event) -> Row<'_> {
-        self.view(event, &event.row)
+        self.body.view(event, &event.row)
     }
 
     /// The old row as far as the replica identity gives it; columns that it does not give are null.
     pub fn old_row(&self, event: &Event) -> Option<Row<'_>> {
-        event.old_row.as_ref().map(|range| self.view(event, range))
+        event.old_row.as_ref().map(|range| self.body.view(event, range))
     }
 
     /// End LSN of the last whole transaction in the batch, or a keepalive's position: what may be confirmed
@@ -105,11 +120,13 @@ impl Batch {
 
     /// Roughly the memory that the batch keeps alive, in bytes.
     pub fn bytes(&self) -> usize {
-        self.frame_bytes
-            + self.arena.derived.len()
-            + size_of_val(self.arena.floats.as_slice())
-            + size_of_val(self.cells.as_slice())
-            + size_of_val(self.events.as_slice())
+        self.body.bytes()
+    }
+}
+
+impl Body {
+    fn relation(&self, event: &Event) -> &Arc<Relation> {
+        &self.relations[event.relation as usize]
     }
 
     fn view(&self, event: &Event, range: &Range<u32>) -> Row<'_> {
@@ -118,6 +135,14 @@ impl Batch {
             frame: self.frames.get(event.frame as usize).map_or(&[], |frame| frame),
             cells: &self.cells[range.start as usize..range.end as usize],
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.frame_bytes
+            + self.arena.derived.len()
+            + size_of_val(self.arena.floats.as_slice())
+            + size_of_val(self.cells.as_slice())
+            + size_of_val(self.events.as_slice())
     }
 }
 
@@ -159,89 +184,90 @@ impl<'a> Row<'a> {
 /// Fills a [`Batch`]. One event is built at a time: `begin_row`, cells, `push_event`.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
-    batch: Batch,
+    body: Body,
+    ends_at: Option<Lsn>,
 }
 
 impl BatchBuilder {
     /// Adds the server's message that the following events' `Place::Frame` cells point into.
     pub fn push_frame(&mut self, frame: Bytes) {
-        self.batch.frame_bytes += frame.len();
-        self.batch.frames.push(frame);
+        self.body.frame_bytes += frame.len();
+        self.body.frames.push(frame);
     }
 
     /// Where the next row starts among the cells.
     pub fn row_start(&self) -> u32 {
-        self.batch.cells.len() as u32
+        self.body.cells.len() as u32
     }
 
     /// Appends a cell to the row under construction.
     pub fn push_cell(&mut self, cell: Cell) {
-        self.batch.cells.push(cell);
+        self.body.cells.push(cell);
     }
 
     /// Appends a null to the row under construction, to be written in place, and says where what it needs may go.
     pub fn next_cell(&mut self) -> (&mut Cell, &mut Arena) {
-        (self.batch.cells.push_mut(Cell::Null), &mut self.batch.arena)
+        (self.body.cells.push_mut(Cell::Null), &mut self.body.arena)
     }
 
     /// The cells from `start` on, to merge an old row into a new one.
     pub fn cells_mut(&mut self, range: Range<u32>) -> &mut [Cell] {
-        &mut self.batch.cells[range.start as usize..range.end as usize]
+        &mut self.body.cells[range.start as usize..range.end as usize]
     }
 
     /// Forgets the cells from `start` on.
     pub fn truncate_cells(&mut self, start: u32) {
-        self.batch.cells.truncate(start as usize);
+        self.body.cells.truncate(start as usize);
     }
 
     /// The values of the cells `range`, in the frame pushed last.
     pub fn row(&self, range: Range<u32>) -> Row<'_> {
         Row {
-            arena: &self.batch.arena,
-            frame: self.batch.frames.last().map_or(&[], |frame| frame),
-            cells: &self.batch.cells[range.start as usize..range.end as usize],
+            arena: &self.body.arena,
+            frame: self.body.frames.last().map_or(&[], |frame| frame),
+            cells: &self.body.cells[range.start as usize..range.end as usize],
         }
     }
 
     /// Where made bytes and numbers of vectors go; a cell points to what is appended here.
     pub fn arena(&mut self) -> &mut Arena {
-        &mut self.batch.arena
+        &mut self.body.arena
     }
 
     /// Bytes that were made rather than received; a cell points to what is appended here.
     pub fn derived(&mut self) -> &mut Vec<u8> {
-        &mut self.batch.arena.derived
+        &mut self.body.arena.derived
     }
 
     /// Numbers of vectors.
     pub fn floats(&mut self) -> &mut Vec<f32> {
-        &mut self.batch.arena.floats
+        &mut self.body.arena.floats
     }
 
     /// How far the batch has grown, for [`rollback`](Self::rollback).
     pub fn mark(&self) -> Mark {
         Mark {
-            relations: self.batch.relations.len(),
-            events: self.batch.events.len(),
-            cells: self.batch.cells.len(),
-            frames: self.batch.frames.len(),
-            derived: self.batch.arena.derived.len(),
-            floats: self.batch.arena.floats.len(),
-            frame_bytes: self.batch.frame_bytes,
-            ends_at: self.batch.ends_at,
+            relations: self.body.relations.len(),
+            events: self.body.events.len(),
+            cells: self.body.cells.len(),
+            frames: self.body.frames.len(),
+            derived: self.body.arena.derived.len(),
+            floats: self.body.arena.floats.len(),
+            frame_bytes: self.body.frame_bytes,
+            ends_at: self.ends_at,
         }
     }
 
     /// Forgets everything since `mark`, for instance of a message that turned out to be malformed.
     pub fn rollback(&mut self, mark: Mark) {
-        self.batch.relations.truncate(mark.relations);
-        self.batch.events.truncate(mark.events);
-        self.batch.cells.truncate(mark.cells);
-        self.batch.frames.truncate(mark.frames);
-        self.batch.arena.derived.truncate(mark.derived);
-        self.batch.arena.floats.truncate(mark.floats);
-        self.batch.frame_bytes = mark.frame_bytes;
-        self.batch.ends_at = mark.ends_at;
+        self.body.relations.truncate(mark.relations);
+        self.body.events.truncate(mark.events);
+        self.body.cells.truncate(mark.cells);
+        self.body.frames.truncate(mark.frames);
+        self.body.arena.derived.truncate(mark.derived);
+        self.body.arena.floats.truncate(mark.floats);
+        self.body.frame_bytes = mark.frame_bytes;
+        self.ends_at = mark.ends_at;
     }
 
     /// Appends an event whose rows are the cells `row` and `old_row`, in the frame pushed last.
@@ -253,14 +279,14 @@ impl BatchBuilder {
         old_row: Option<Range<u32>>,
     ) {
         let relation = self.intern(relation);
-        self.batch.events.push(Event {
+        self.body.events.push(Event {
             operation: head.operation,
             relation,
             position: head.position,
             commit_time: head.commit_time,
             xid: head.xid,
             snapshot: head.snapshot,
-            frame: self.batch.frames.len().saturating_sub(1) as u32,
+            frame: self.body.frames.len().saturating_sub(1) as u32,
             row,
             old_row,
         });
@@ -268,40 +294,41 @@ impl BatchBuilder {
 
     /// Everything so far may be confirmed up to `lsn` once durable: the end LSN of a commit, or a keepalive's.
     pub fn end_at(&mut self, lsn: Lsn) {
-        self.batch.ends_at = Some(lsn);
+        self.ends_at = Some(lsn);
     }
 
     /// The last `count` events, each with its rows.
     pub fn last(&self, count: usize) -> impl Iterator<Item = (&Event, &Relation, Row<'_>)> {
-        let batch = &self.batch;
-        let from = batch.events.len().saturating_sub(count);
-        let added = batch.events.get(from..).unwrap_or_default();
-        added.iter().map(|event| (event, &**batch.relation(event), batch.row(event)))
+        let body = &self.body;
+        let from = body.events.len().saturating_sub(count);
+        let added = body.events.get(from..).unwrap_or_default();
+        added.iter().map(|event| (event, &**body.relation(event), body.view(event, &event.row)))
     }
 
     /// How many events there are.
     pub fn len(&self) -> usize {
-        self.batch.events.len()
+        self.body.events.len()
     }
 
     /// Whether there is neither an event nor progress to report.
     pub fn is_empty(&self) -> bool {
-        self.batch.events.is_empty() && self.batch.ends_at.is_none()
+        self.body.events.is_empty() && self.ends_at.is_none()
     }
 
     /// Roughly the memory that the batch keeps alive, in bytes.
     pub fn bytes(&self) -> usize {
-        self.batch.bytes()
+        self.body.bytes()
     }
 
     /// The batch; the builder starts anew.
     pub fn take(&mut self) -> Batch {
-        std::mem::take(&mut self.batch)
+        let body = std::mem::take(&mut self.body);
+        Batch { range: 0..body.events.len(), body: Arc::new(body), ends_at: self.ends_at.take() }
     }
 
     /// Relations are few per batch and most events repeat the last one, so a scan from the back beats a map.
     fn intern(&mut self, relation: &Arc<Relation>) -> u32 {
-        let relations = &mut self.batch.relations;
+        let relations = &mut self.body.relations;
         let known = relations.iter().rposition(|known| Arc::ptr_eq(known, relation));
         known.unwrap_or_else(|| {
             relations.push(Arc::clone(relation));
@@ -404,6 +431,27 @@ mod tests {
         let batch = out.take();
         assert_eq!((batch.relations().len(), batch.ends_at()), (1, None));
         assert_eq!(batch.row(&batch.events()[0]).get(0), Some(Value::Text("kept")));
+    }
+
+    #[test]
+    fn a_part_shows_its_own_events_and_copies_nothing() {
+        let (mut out, relation) = (BatchBuilder::default(), relation(1));
+        for frame in [&b"a"[..], b"b", b"c", b"d"] {
+            add(&mut out, &relation, frame, &[slice(Place::Frame, 0, 1)]);
+        }
+        out.end_at(Lsn(9));
+        let batch = out.take();
+        let texts = |part: &Batch| {
+            part.events().iter().filter_map(|event| part.row(event).get(0)).map(|text| format!("{text:?}")).collect()
+        };
+        let (rear, middle): (Vec<String>, Vec<String>) =
+            (texts(&batch.part(2..4)), texts(&batch.part(1..4).part(0..2)));
+        assert_eq!(rear, [r#"Text("c")"#, r#"Text("d")"#]);
+        assert_eq!(middle, [r#"Text("b")"#, r#"Text("c")"#]);
+        let part = batch.part(1..2);
+        assert_eq!(part.ends_at(), None, "a part confirms nothing");
+        assert!(std::ptr::eq(part.events().as_ptr(), &raw const batch.events()[1]));
+        assert!(batch.part(3..9).events().len() == 1 && batch.part(7..9).events().is_empty());
     }
 
     #[test]

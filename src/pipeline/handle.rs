@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::bisect::{Bisect, Sifted, wait_out};
 use super::dead_letter::dead_letter;
 use super::progress::Ticket;
+use super::tolerance::TooMany;
 use super::{BACKOFF, Stage};
 use crate::command::Command;
 use crate::embedder;
@@ -11,7 +13,6 @@ use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Position;
 use crate::sink::DeadLetter;
-use crate::transform::Output;
 
 /// What the handlers made of a batch: one [`Made`] per stage.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Handled {
     pub(super) ticket: Ticket,
     pub(super) through: Position,
     pub(super) made: Vec<Made>,
+    /// Events of the batch.
+    events: usize,
     /// Roughly the memory that it holds; counted once, because every sink asks.
     pub(super) bytes: usize,
 }
@@ -28,12 +31,25 @@ pub(super) struct Handled {
 pub(super) struct Made {
     pub(super) commands: Vec<Command>,
     pub(super) rejected: Vec<DeadLetter>,
+    /// Where each of the rejected stood in the batch.
+    rejected_at: Vec<usize>,
 }
 
 impl Handled {
-    /// Events that a handler refused.
+    /// Events that ended among the rejected.
     pub(super) fn rejected(&self) -> usize {
         self.made.iter().map(|made| made.rejected.len()).sum()
+    }
+
+    /// Whether the rejected events are no more than each stage may have. To be asked in stream order.
+    pub(super) fn tolerated(&self, stages: &[Stage]) -> Result<()> {
+        for (stage, made) in stages.iter().zip(&self.made) {
+            stage.tolerance.count(self.events, &made.rejected_at).map_err(|TooMany| {
+                let last = made.rejected.last().map(|letter| letter.reason.clone()).unwrap_or_default();
+                stage.tolerance.exceeded(&stage.name, Error::new(Fault::Handler, last))
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -51,50 +67,26 @@ pub(super) async fn handle(stages: Arc<[Stage]>, batch: Arc<Batch>, ticket: Tick
     let made = futures::future::try_join_all(made).await?;
     let through = batch.events().last().map(|event| event.position).unwrap_or_default();
     let bytes = made.iter().map(Made::bytes).sum();
-    Ok(Handled { ticket, through, made, bytes })
+    Ok(Handled { ticket, through, made, events: batch.events().len(), bytes })
 }
 
 impl Stage {
     async fn make(&self, batch: &Arc<Batch>) -> Result<Made> {
+        let Self { transform, tolerance, keeps_rejected, .. } = self;
+        let bisect = Bisect { transform, tolerance, keeps_rejected: *keeps_rejected, batch };
+        let Sifted { mut commands, refused, .. } = bisect.run().await?;
         let mut backoff = BACKOFF;
-        loop {
-            match self.try_make(batch).await {
-                Err(error) if error.fault() == Fault::Transient => {
-                    let wait = backoff.next_wait();
-                    tracing::warn!(transform = %self.name, error = %error.chain(), ?wait, "trying again");
-                    tokio::time::sleep(wait).await;
-                }
-                made => return made,
+        while let Err(error) = embedder::resolve(&mut commands, &self.embedders).await {
+            if error.fault() != Fault::Transient {
+                return Err(error.at(format!("transform `{}`", self.name)));
             }
+            wait_out(&error, &self.name, &mut backoff).await;
         }
-    }
-
-    async fn try_make(&self, batch: &Arc<Batch>) -> Result<Made> {
-        let Output { mut commands, rejections } = self.transform.apply(Arc::clone(batch)).await?;
-        embedder::resolve(&mut commands, &self.embedders)
-            .await
-            .map_err(|error| error.at(format!("transform `{}`", self.name)))?;
-        let rejected: Vec<DeadLetter> = rejections
+        let rejected_at = refused.iter().map(|refused| refused.event).collect();
+        let rejected = refused
             .into_iter()
-            .filter_map(|rejection| {
-                let event = batch.events().get(rejection.event)?;
-                Some(dead_letter(&self.name, batch, event, rejection.reason))
-            })
+            .filter_map(|refused| Some(dead_letter(&self.name, batch, batch.events().get(refused.event)?, refused)))
             .collect();
-        match rejected.first() {
-            Some(letter) if !self.keeps_rejected => Err(self.nobody_keeps(letter)),
-            _ => Ok(Made { commands, rejected }),
-        }
-    }
-
-    fn nobody_keeps(&self, letter: &DeadLetter) -> Error {
-        let name = &self.name;
-        Error::new(Fault::Handler, format!("handler `{name}` rejected an event, and no sink takes `{name}.rejected`"))
-            .because(Error::new(Fault::Handler, letter.reason.clone()))
-            .at(format!("event {}", letter.position))
-            .help(format!(
-                "nothing was confirmed. To keep rejected events and go on, add a sink to the pipeline:\n  \
-                 rejected: {{ type: file, inputs: [{name}.rejected], path: rejected.jsonl }}"
-            ))
+        Ok(Made { commands, rejected, rejected_at })
     }
 }

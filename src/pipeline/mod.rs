@@ -4,6 +4,10 @@ mod run;
 
 mod handle;
 
+mod bisect;
+
+mod tolerance;
+
 mod deliver;
 
 mod progress;
@@ -27,6 +31,7 @@ use crate::source::Source;
 use crate::transform::Transform;
 
 pub use status::{SinkStatus, Status};
+pub use tolerance::Tolerance;
 
 /// Waits between tries of what failed in passing: a blip goes unnoticed, and recovery from a long outage is prompt.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
@@ -50,9 +55,11 @@ pub struct Stage {
     pub workers: usize,
     /// What the handler's texts are embedded with.
     pub embedders: IndexMap<String, Arc<dyn Embedder>>,
-    /// Whether some sink takes `<name>.rejected`. If none does, a rejection stops the pipeline: an event that
+    /// Whether some sink takes `<name>.rejected`. If none does, a rejection or an event that breaks the handler stops the pipeline: an event that
     /// nobody keeps would be lost.
     pub keeps_rejected: bool,
+    /// How many of them are too many.
+    pub tolerance: Tolerance,
 }
 
 /// A sink and what flows into it.

@@ -150,6 +150,7 @@ impl Flow {
     }
 
     fn hand_out(&mut self, handled: Handled) -> Result<()> {
+        handled.tolerated(&self.stages)?;
         self.status.refused(handled.rejected());
         self.progress.grow(handled.ticket, handled.bytes);
         let handled = Arc::new(handled);

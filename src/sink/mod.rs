@@ -27,7 +27,7 @@ pub use open::{open, search};
 use async_trait::async_trait;
 
 use crate::command::Command;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
 
 /// Makes commands durable.
@@ -75,14 +75,16 @@ impl Delivery<'_> {
     }
 }
 
-/// An event that a handler refused, with all that is needed to look into it and to bring it back.
+/// An event that a handler refused or that broke it, with all that is needed to look into it and to bring it back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
     /// Where the event stands in the stream.
     pub position: Position,
     /// The transform that refused it.
     pub transform: String,
-    /// Why, in the handler's words.
+    /// What kind of failure it was, for machines.
+    pub code: Code,
+    /// Why: the handler's words, or what the host says about the call and what the guest said before.
     pub reason: String,
     /// The event as a JSON object: `operation`, `schema`, `table`, `row`, `old_row`, `commit_time`, `xid`.
     pub event: String,

@@ -24,6 +24,15 @@ use crate::error::{Error, Fault, Result};
 /// Texts in one `embed`: the host holds all their vectors at once.
 const TEXTS: usize = 4096;
 
+/// How often a call may ask for embeddings: a few times, and a few times for each event of its batch. Waiting costs the guest
+/// no time, so nothing else would end a loop of such calls, which costs its owner's money.
+const EMBEDS: u64 = 64;
+const EMBEDS_PER_EVENT: u64 = 8;
+
+/// As many texts in each of them on average; the chunks of a long document are some hundreds.
+const TEXTS_PER_CALL: u64 = 16 * TEXTS as u64;
+const TEXTS_PER_EVENT: u64 = 512;
+
 /// Bytes of a name that a guest made up and that is repeated in an error.
 const NAME_BYTES: usize = 100;
 
@@ -54,10 +63,33 @@ pub(super) struct State {
     pub(super) call: Option<Call>,
     /// The thread's CPU time at which the call began.
     began: Duration,
+    /// Events of the call's batch.
+    events: usize,
+    /// What the call may still ask of embedders.
+    quota: EmbedQuota,
     /// What the guest was told in few words when an `embed` failed; it may well return just that.
     embed_failure: Option<Error>,
     wasi: WasiCtx,
     table: ResourceTable,
+}
+
+/// How many requests and texts a call may still send to embedders.
+#[derive(Clone, Copy, Debug, Default)]
+struct EmbedQuota {
+    calls: u64,
+    texts: u64,
+}
+
+impl EmbedQuota {
+    fn of(events: usize) -> Self {
+        let events = events as u64;
+        Self { calls: EMBEDS + EMBEDS_PER_EVENT * events, texts: TEXTS_PER_CALL + TEXTS_PER_EVENT * events }
+    }
+
+    /// What is left after one more call with so many texts; none if there is not enough.
+    fn less(self, texts: usize) -> Option<Self> {
+        Some(Self { calls: self.calls.checked_sub(1)?, texts: self.texts.checked_sub(texts as u64)? })
+    }
 }
 
 /// Why the host ended a call. Carried through the guest's frames as the cause of the trap.
@@ -65,6 +97,8 @@ pub(super) struct State {
 pub(super) enum Stop {
     #[error("the call ran {ran:?}")]
     Deadline { ran: Duration },
+    #[error("a call with {events} events may ask {} times, for {} texts", EmbedQuota::of(*.events).calls, EmbedQuota::of(*.events).texts)]
+    Embeddings { events: usize },
     #[error("nobody waits for the answer any more")]
     Abandoned,
 }
@@ -77,6 +111,8 @@ impl State {
             shared,
             call: None,
             began: thread_time(),
+            events: 0,
+            quota: EmbedQuota::default(),
             embed_failure: None,
             wasi: wasi::context(&voice),
             table: ResourceTable::new(),
@@ -84,8 +120,9 @@ impl State {
         }
     }
 
-    /// Starts the clock of a call.
-    pub(super) fn begin(&mut self, call: Call) {
+    /// Starts the clock of a call with a batch of `events`.
+    pub(super) fn begin(&mut self, call: Call, events: usize) {
+        (self.events, self.quota) = (events, EmbedQuota::of(events));
         self.call = Some(call);
         self.began = thread_time();
         self.embed_failure = None;
@@ -181,6 +218,10 @@ impl embeddings::Host for State {
                 .help("split them, or answer with `embedding.text`, which the host batches by itself");
             return Ok(Err(self.refuse(error)));
         }
+        let Some(quota) = self.quota.less(texts.len()) else {
+            return Err(wasmtime::Error::new(Stop::Embeddings { events: self.events }));
+        };
+        self.quota = quota;
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         match self.wait(model.as_ref(), &texts)? {
             Err(error) => Ok(Err(self.refuse(error))),

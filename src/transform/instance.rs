@@ -15,7 +15,7 @@ use super::lower::lowered;
 use super::place::Place;
 use super::voice::Voice;
 use super::words::presentable;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
 
 /// Bytes of a sentence that a guest gives for a failure.
@@ -67,13 +67,14 @@ impl Maker {
         } else {
             self.explain(error, store.data_mut())
         };
+        // The wider headline drops the code: no event is to blame for a component that does not start.
         Err(cause.within(format!("handler `{}` did not start", self.shared.name)))
     }
 
     /// One call. None if the instance is to be dropped, which is after any trap. The answer goes to the caller.
     pub(super) fn call(&self, mut instance: Instance, batch: &Batch, call: Call) -> Option<Instance> {
         let Instance { store, handler } = &mut instance;
-        store.data_mut().begin(call);
+        store.data_mut().begin(call, batch.events().len());
         store.set_epoch_deadline(1);
         let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
         let answer = begun.and_then(|()| lowered(batch, |batch| handler.call_handle(&mut *store, batch)));
@@ -118,13 +119,14 @@ impl Maker {
                 "nothing was confirmed; the batch is replayed after a fix. Raise `transforms.{name}.limits.{key}` or fix the handler"
             )
         };
-        let failed = |what: &str, why: String, help: String| {
+        let failed = |code: Option<Code>, what: &str, why: String, help: String| {
             let why = Error::new(Fault::Handler, why);
             let why = match &said {
                 Some(words) => why.because(std::io::Error::other(format!("the handler said: {words}"))),
                 None => why,
             };
-            Error::new(Fault::Handler, format!("handler `{name}` {what}")).because(why).help(help)
+            let error = Error::new(Fault::Handler, format!("handler `{name}` {what}")).because(why).help(help);
+            code.into_iter().fold(error, Error::code)
         };
         let fix = "nothing was confirmed; the batch is replayed after a fix of the handler";
 
@@ -132,13 +134,19 @@ impl Maker {
             return match stop {
                 Stop::Deadline { ran } => {
                     let why = format!("the call ran {}, the limit is {}", time(*ran), time(self.shared.deadline));
-                    failed("exceeded its deadline", why, limit("deadline"))
+                    failed(Some(Code::Deadline), "exceeded its deadline", why, limit("deadline"))
                 }
-                Stop::Abandoned => failed("was interrupted", stop.to_string(), fix.to_owned()),
+                Stop::Embeddings { .. } => {
+                    let help = format!("{fix}: embed many texts at once, or answer with `embedding.text`");
+                    failed(Some(Code::Embed), "asked for too many embeddings", stop.to_string(), help)
+                }
+                Stop::Abandoned => Error::new(Fault::Handler, format!("handler `{name}` was interrupted"))
+                    .because(std::io::Error::other(stop.to_string())),
             };
         }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             return failed(
+                Some(Code::Trap),
                 "called `exit`",
                 format!("with status {}", exit.0),
                 format!("{fix}: return an error instead"),
@@ -147,7 +155,7 @@ impl Maker {
         match refused {
             Some(Refused::Instance { asked }) => {
                 let why = format!("it asked for {}, the limit is {}", size(asked), size(self.limits.memory));
-                return failed("ran out of memory", why, limit("memory"));
+                return failed(Some(Code::Memory), "ran out of memory", why, limit("memory"));
             }
             Some(Refused::Tenant { tenant, limit, more }) => {
                 let why = format!(
@@ -156,7 +164,7 @@ impl Maker {
                     size(limit)
                 );
                 let help = format!("raise `tenants.{tenant}.memory` in the host file, or use fewer `workers`");
-                return failed("ran out of memory", why, help);
+                return failed(None, "ran out of memory", why, help); // others of the tenant may be to blame
             }
             None => {}
         }
@@ -164,16 +172,21 @@ impl Maker {
         if let Some(trap) = error.downcast_ref::<Trap>() {
             if *trap == Trap::StackOverflow {
                 let why = format!("its calls need more than {} of stack", size(GUEST_STACK));
-                return failed("overflowed its stack", why, format!("{fix}: look for endless recursion"));
+                return failed(
+                    Some(Code::Trap),
+                    "overflowed its stack",
+                    why,
+                    format!("{fix}: look for endless recursion"),
+                );
             }
-            return failed("crashed", cause, fix.to_owned());
+            return failed(Some(Code::Trap), "crashed", cause, fix.to_owned());
         }
         // The type of this error is private to wasmtime; its text is pinned by a test.
         if cause.starts_with("too much data is being copied") {
             let why = format!("what it hands over is larger than {}", size(self.limits.output));
-            return failed("answered too much", why, limit("output"));
+            return failed(Some(Code::Output), "answered too much", why, limit("output"));
         }
-        failed("could not be called", presentable(&cause, FAILURE_BYTES), fix.to_owned())
+        failed(Some(Code::Contract), "could not be called", presentable(&cause, FAILURE_BYTES), fix.to_owned())
     }
 }
 

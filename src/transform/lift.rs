@@ -9,7 +9,7 @@ use super::place::Place;
 use super::words::presentable;
 use super::{Output, Rejection};
 use crate::command::{Action, Command, Embedding, Point};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
 
 /// Bytes of an id or a group. Postgres' own indices end at 2704, and whoever needs more wants a hash.
@@ -36,6 +36,8 @@ pub(super) fn lifted(answer: wit::Output, batch: &Batch, handler: &str) -> Resul
         }
         rejections.push(Rejection { event, reason: presentable(&rejection.reason, REASON_BYTES) });
     }
+
+    rejections.sort_by_key(|rejection| rejection.event);
 
     let mut commands = Vec::with_capacity(answer.commands.len());
     let mut last = 0;
@@ -101,7 +103,7 @@ fn point(point: wit::Point) -> Result<Point, Breach> {
             return Err(Breach::new(what, "name vectors as the sink's `create.vectors` does"));
         }
         if embeddings.iter().any(|(known, _)| *known == vector) {
-            let what = format!("vector `{vector}` is given twice");
+            let what = format!("vector `{}` is given twice", presentable(&vector, VECTOR_NAME_BYTES));
             return Err(Breach::new(what, "give each vector of a point once"));
         }
         let embedding = self::embedding(embedding).map_err(|breach| breach.within(&vector))?;
@@ -264,7 +266,11 @@ impl Breach {
     }
 
     fn within(self, vector: &str) -> Self {
-        let vector = if vector.is_empty() { "the default vector".to_owned() } else { format!("vector `{vector}`") };
+        let vector = if vector.is_empty() {
+            "the default vector".to_owned()
+        } else {
+            format!("vector `{}`", presentable(vector, VECTOR_NAME_BYTES))
+        };
         Self { what: format!("{vector} {}", self.what), ..self }
     }
 
@@ -273,6 +279,7 @@ impl Breach {
             .because(std::io::Error::other(format!("{part}: {}", self.what)))
             .at(Place::event(batch, event as usize))
             .help(format!("nothing was confirmed; the batch is replayed after a fix of the handler: {}", self.help))
+            .code(Code::Contract)
     }
 }
 

@@ -37,7 +37,7 @@ pub use tenant::{Allowance, Tenant};
 pub struct Output {
     /// In the order of the events they answer. Checked: indices, finite numbers, JSON objects, ids.
     pub commands: Vec<Command>,
-    /// Events that the handler refused.
+    /// Events that the handler refused, in their order.
     pub rejections: Vec<Rejection>,
 }
 
@@ -55,6 +55,7 @@ pub struct Transform {
     name: Arc<str>,
     jobs: Sender<worker::Job>,
     workers: Arc<Semaphore>,
+    max_output: usize,
 }
 
 impl Transform {
@@ -93,12 +94,17 @@ impl Transform {
         });
         let workers = settings.workers.max(1);
         let jobs = worker::start(instance::Maker { component, shared, limits }, workers)?;
-        Ok(Self { name, jobs, workers: Arc::new(Semaphore::new(workers)) })
+        Ok(Self { name, jobs, workers: Arc::new(Semaphore::new(workers)), max_output: limits.output })
     }
 
     /// The transform's name in the pipeline file.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Bytes that a call may answer.
+    pub fn max_output(&self) -> usize {
+        self.max_output
     }
 
     /// What the handler makes of `batch`. Must be called on a tokio runtime.
@@ -109,11 +115,20 @@ impl Transform {
     /// Fails with `Handler` if the handler trapped, went beyond a limit, broke the contract or says `stop`, and with
     /// `Transient` if it says `retry`. An embedder's error that the handler passes on keeps its own fault.
     pub async fn apply(&self, batch: Arc<Batch>) -> Result<Output> {
+        self.call(batch, false).await
+    }
+
+    /// As [`apply`](Self::apply), in a new instance: what is wrong is then the batch's doing, not that of earlier ones.
+    pub async fn apply_afresh(&self, batch: Arc<Batch>) -> Result<Output> {
+        self.call(batch, true).await
+    }
+
+    async fn call(&self, batch: Arc<Batch>, fresh: bool) -> Result<Output> {
         let gone = || Error::new(Fault::Bug, format!("the threads of handler `{}` are gone", self.name));
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| gone())?;
         let (reply, answer) = oneshot::channel();
         let call = imports::Call { runtime: Handle::current(), reply };
-        self.jobs.try_send(worker::Job { batch, call, permit }).map_err(|_| gone())?;
+        self.jobs.try_send(worker::Job { batch, call, fresh, permit }).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }

@@ -20,6 +20,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) struct Job {
     pub(super) batch: Arc<Batch>,
     pub(super) call: Call,
+    /// Whether the instance must be a new one.
+    pub(super) fresh: bool,
     /// One for each worker: held until the worker is free again, so that the queue is never longer than there are workers.
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -63,7 +65,7 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
 fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Option<Instance>) {
     loop {
         let next = if voice.owes() { queue.recv_timeout(SETTLE) } else { queue.recv().map_err(RecvTimeoutError::from) };
-        let Job { batch, call, permit } = match next {
+        let Job { batch, call, fresh, permit } = match next {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 voice.settle();
@@ -75,8 +77,11 @@ fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Optio
             continue;
         }
         let ready = match instance.take() {
-            Some(ready) => Ok(ready),
-            None => maker.make(voice),
+            Some(ready) if !fresh => Ok(ready),
+            old => {
+                drop(old); // its place in the pool is free for the new one
+                maker.make(voice)
+            }
         };
         match ready {
             Ok(ready) => instance = maker.call(ready, &batch, call),

@@ -12,7 +12,7 @@ use super::compare::all_match;
 use super::file::{Case, Suite};
 use super::{CaseReport, FileReport, Options, Refusal, Report, bless, events, file, find};
 use crate::config::Document;
-use crate::config::model::{Limits, WasmTransform};
+use crate::config::model::{Limits, Rejections, WasmTransform};
 use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
@@ -132,6 +132,7 @@ impl<'s> Handlers<'s> {
                     embedders: self.embedders.keys().cloned().collect(),
                     workers: 1,
                     limits: case.limits.clone(),
+                    rejections: Rejections::default(),
                 };
                 let transform = Transform::load(self.engine, "handler", &settings, self.embedders.clone())?;
                 self.loaded.push((case.config.clone(), case.limits.clone(), transform));

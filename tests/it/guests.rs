@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use pgstream_host::config::model::{Limits, WasmTransform};
+use pgstream_host::config::model::{Limits, Rejections, WasmTransform};
 use pgstream_host::embedder::Embedder;
 use pgstream_host::error::Result;
 use pgstream_host::event::{
@@ -63,6 +63,7 @@ pub(crate) fn settings(component: &Path) -> WasmTransform {
         embedders: vec![],
         workers: 1,
         limits: Limits::default(),
+        rejections: Rejections::default(),
     }
 }
 
@@ -109,6 +110,10 @@ impl<'a> Change<'a> {
 
 /// One transaction with these changes, whose commit record lies at 0/16B3748.
 pub(crate) fn batch(changes: &[Change<'_>]) -> Arc<Batch> {
+    Arc::new(batch_at(0x16B_3748, changes))
+}
+
+fn batch_at(lsn: u64, changes: &[Change<'_>]) -> Batch {
     let mut builder = BatchBuilder::default();
     builder.push_frame(Bytes::new());
     for (ordinal, change) in (0..).zip(changes) {
@@ -116,22 +121,27 @@ pub(crate) fn batch(changes: &[Change<'_>]) -> Arc<Batch> {
         let old_row = change.old_row.as_ref().map(|row| push_row(&mut builder, row));
         let head = EventHead {
             operation: change.operation,
-            position: Position { lsn: Lsn(0x16B_3748), ordinal },
+            position: Position { lsn: Lsn(lsn), ordinal },
             commit_time: -1,
             xid: u32::MAX,
             snapshot: false,
         };
         builder.push_event(&change.relation, head, row, old_row);
     }
-    builder.end_at(Lsn(0x16B_3800));
-    Arc::new(builder.take())
+    builder.end_at(Lsn(lsn + 0xB8));
+    builder.take()
 }
 
 /// A batch of inserts into `things` whose column `what` holds these words.
 pub(crate) fn words(words: &[&str]) -> Arc<Batch> {
+    Arc::new(words_at(0x16B_3748, words))
+}
+
+/// As [`words`], in a transaction whose commit record lies at `lsn`.
+pub(crate) fn words_at(lsn: u64, words: &[&str]) -> Batch {
     let things = things();
     let insert = |(id, word)| Change::new(&things, Operation::Insert, vec![Value::Int(id), Value::Text(word)]);
-    batch(&(0..).zip(words.iter().copied()).map(insert).collect::<Vec<_>>())
+    batch_at(lsn, &(0..).zip(words.iter().copied()).map(insert).collect::<Vec<_>>())
 }
 
 fn push_row(builder: &mut BatchBuilder, row: &[Value<'_>]) -> std::ops::Range<u32> {

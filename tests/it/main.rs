@@ -12,6 +12,7 @@ mod embedder;
 mod examples;
 mod guests;
 mod pipeline;
+mod poison;
 mod sdk;
 mod sinks;
 mod source;

@@ -7,20 +7,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use indexmap::IndexMap;
 use pgstream_host::command::{Action, Command};
-use pgstream_host::config::model::{Limits, SinkBatch, WasmTransform};
+use pgstream_host::config::model::{Limits, Rejections, SinkBatch, WasmTransform};
 use pgstream_host::embedder::{Embedder, Vectors};
 use pgstream_host::error::{Error, Fault, Result};
 use pgstream_host::event::{
     Batch, BatchBuilder, Cell, Column, EventHead, Kind, Operation, Place, Relation, ReplicaIdentity,
 };
 use pgstream_host::lsn::{Lsn, Position};
-use pgstream_host::pipeline::{Outlet, Pipeline, Stage};
-use pgstream_host::sink::{Delivery, Hit, Query, Sink};
+use pgstream_host::pipeline::{Outlet, Pipeline, Stage, Tolerance};
+use pgstream_host::sink::{DeadLetter, Delivery, Hit, Query, Sink};
 use pgstream_host::source::{Lag, Source};
 use pgstream_host::transform::{Engine, Transform};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::guests::Embedders;
 use crate::support::program::{eventually, root};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,17 +154,17 @@ async fn settled(read: impl Fn() -> usize) -> usize {
 }
 
 /// Source and sinks on this side of the loop.
-struct World {
-    source: Hand,
-    sinks: Vec<Shelf>,
+pub(crate) struct World {
+    pub(crate) source: Hand,
+    pub(crate) sinks: Vec<Shelf>,
 }
 
 impl World {
-    fn new(sinks: usize) -> Self {
+    pub(crate) fn new(sinks: usize) -> Self {
         Self { source: Hand::default(), sinks: (0..sinks).map(|_| Shelf::default()).collect() }
     }
 
-    fn start(&self, slow: Slow) -> Run {
+    pub(crate) fn start(&self, slow: impl Embedder + 'static) -> Run {
         let embedder: Arc<dyn Embedder> = Arc::new(slow);
         let embedders = IndexMap::from([("slow".to_owned(), embedder)]);
         let settings = WasmTransform {
@@ -173,16 +174,30 @@ impl World {
             embedders: vec!["slow".into()],
             workers: 3,
             limits: Limits::default(),
+            rejections: Rejections::default(),
         };
         let engine = Engine::new(None).unwrap();
         let transform = Transform::load(&engine, "embed", &settings, embedders.clone()).unwrap();
-        let stage = Stage { name: "embed".into(), transform, workers: 3, embedders, keeps_rejected: false };
+        self.run(transform, embedders, &settings, false)
+    }
+
+    /// Runs `transform`, of which every sink takes the commands, and what is rejected too if that is to be kept.
+    pub(crate) fn run(
+        &self,
+        transform: Transform,
+        embedders: Embedders,
+        settings: &WasmTransform,
+        keeps_rejected: bool,
+    ) -> Run {
+        let tolerance = Tolerance::new(&settings.rejections);
+        let (name, workers) = ("embed".into(), settings.workers);
+        let stage = Stage { name, transform, workers, embedders, keeps_rejected, tolerance };
         let outlets = self.sinks.iter().enumerate().map(|(index, shelf)| Outlet {
             name: format!("sink{index}"),
             sink: Box::new(shelf.clone()),
             batch: SinkBatch { max_points: 1, ..SinkBatch::default() },
             commands_of: vec![0],
-            rejected_of: vec![],
+            rejected_of: (0..usize::from(keeps_rejected)).collect(),
         });
         let pipeline = Pipeline::new("test", Box::new(self.source.clone()), vec![stage], outlets.collect());
         let stop = CancellationToken::new();
@@ -190,25 +205,25 @@ impl World {
     }
 }
 
-struct Run {
-    stop: CancellationToken,
+pub(crate) struct Run {
+    pub(crate) stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<()>>,
 }
 
 impl Run {
-    async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
         self.stop.cancel();
         self.ended().await
     }
 
-    async fn ended(self) -> Result<()> {
+    pub(crate) async fn ended(self) -> Result<()> {
         self.task.await.unwrap()
     }
 }
 
 /// A source that returns what the test puts into it.
 #[derive(Clone, Default)]
-struct Hand(Arc<HandState>);
+pub(crate) struct Hand(Arc<HandState>);
 
 #[derive(Default)]
 struct HandState {
@@ -220,7 +235,7 @@ struct HandState {
 }
 
 impl Hand {
-    fn push(&self, batch: Batch) {
+    pub(crate) fn push(&self, batch: Batch) {
         self.0.batches.lock().unwrap().push_back(batch);
         self.0.more.notify_one();
     }
@@ -229,7 +244,7 @@ impl Hand {
         *self.0.taken.lock().unwrap()
     }
 
-    fn confirmed(&self) -> Lsn {
+    pub(crate) fn confirmed(&self) -> Lsn {
         *self.0.confirmed.lock().unwrap()
     }
 
@@ -272,10 +287,12 @@ impl Source for Hand {
 
 /// A sink that remembers what it was given, and fails or waits when the test says so.
 #[derive(Clone)]
-struct Shelf(Arc<ShelfState>);
+pub(crate) struct Shelf(Arc<ShelfState>);
 
 struct ShelfState {
     positions: Mutex<Vec<Position>>,
+    commands: Mutex<Vec<Command>>,
+    letters: Mutex<Vec<DeadLetter>>,
     held: Mutex<Option<Position>>,
     tries: Mutex<usize>,
     failures: Mutex<(usize, Fault)>,
@@ -287,6 +304,8 @@ impl Default for Shelf {
     fn default() -> Self {
         Self(Arc::new(ShelfState {
             positions: Mutex::default(),
+            commands: Mutex::default(),
+            letters: Mutex::default(),
             held: Mutex::default(),
             tries: Mutex::default(),
             failures: Mutex::new((0, Fault::Bug)),
@@ -299,6 +318,16 @@ impl Default for Shelf {
 impl Shelf {
     fn positions(&self) -> Vec<Position> {
         self.0.positions.lock().unwrap().clone()
+    }
+
+    /// Everything that was written.
+    pub(crate) fn commands(&self) -> Vec<Command> {
+        self.0.commands.lock().unwrap().clone()
+    }
+
+    /// Everything that was rejected.
+    pub(crate) fn letters(&self) -> Vec<DeadLetter> {
+        self.0.letters.lock().unwrap().clone()
     }
 
     fn tries(&self) -> usize {
@@ -347,6 +376,8 @@ impl Sink for Shelf {
             Some(fault) => Err(Error::new(fault, "the test asked for it")),
             None => {
                 let written = delivery.commands.iter().filter(|command| writes(command));
+                self.0.commands.lock().unwrap().extend(delivery.commands.iter().copied().cloned());
+                self.0.letters.lock().unwrap().extend(delivery.rejected.iter().copied().cloned());
                 self.0.positions.lock().unwrap().extend(written.map(|command| command.position));
                 Ok(())
             }

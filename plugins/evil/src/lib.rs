@@ -1,5 +1,5 @@
-//! A guest for tests that does what a handler must not: what exactly, the batch says, as the text of the first event's
-//! second column. Some of its behaviours are harmless and show what an instance remembers or is given.
+//! A guest for tests that does what a handler must not: what exactly, each event says, as the text of its second column.
+//! Some of its behaviours are harmless and show what an instance remembers or is given.
 
 #![cfg(target_family = "wasm")]
 
@@ -22,27 +22,96 @@ thread_local! {
 impl Guest for Evil {
     fn handle(batch: Batch) -> Result<Output, Failure> {
         CALLS.set(CALLS.get() + 1);
-        let what = batch.events.first().and_then(|event| event.row.get(1));
-        let Some(Value::Text(what)) = what else { return Ok(nothing()) };
-        let (what, with) = what.split_once(' ').unwrap_or((what, ""));
+        let mut output = nothing();
+        for (index, event) in (0..).zip(&batch.events) {
+            let Some(Value::Text(what)) = event.row.get(1) else { continue };
+            let (what, with) = what.split_once(' ').unwrap_or((what, ""));
+            let more = Event { index, count: batch.events.len() as u32 }.act(what, with)?;
+            output.commands.extend(more.commands);
+            output.rejections.extend(more.rejections);
+        }
+        Ok(output)
+    }
+}
+
+/// Which event of how many asks for something.
+struct Event {
+    index: u32,
+    count: u32,
+}
+
+impl Event {
+    fn act(&self, what: &str, with: &str) -> Result<Output, Failure> {
         match what {
+            "" => Ok(nothing()),
+            "say" => Ok(self.say(with)),
             "nothing" => Ok(nothing()),
             "panic" => panic!("boom\u{1b}[31m"),
             "spin" => loop {
                 black_box(());
             },
+            "fill-memory" => {
+                let mut bytes = vec![0_u8; 32 << 20];
+                loop {
+                    black_box(&mut bytes).fill(black_box(7));
+                }
+            }
+            "copy-memory" => {
+                let mut bytes = vec![0_u8; 32 << 20];
+                loop {
+                    black_box(&mut bytes).copy_within(..16 << 20, 16 << 20);
+                }
+            }
+            "allocate" => {
+                let size = with.parse().unwrap_or(usize::MAX);
+                Ok(self.say(&black_box(vec![1_u8; size]).len().to_string()))
+            }
+            "leak" => {
+                std::mem::forget(black_box(vec![1_u8; with.parse().unwrap_or_default()]));
+                Ok(self.say("leaked"))
+            }
+            "panic-later" if CALLS.get() > 1 => panic!("only the first call goes well"),
+            "panic-later" => Ok(self.say(with)),
+            "panic-in-company" if self.count > 1 => panic!("only alone I work"),
+            "panic-in-company" => Ok(self.say(with)),
             "eat-memory" => Ok(eat_memory()),
-            "eat-and-survive" => Ok(say(&survive().to_string())),
-            "recurse" => Ok(say(&recurse(with.len() as u64).to_string())),
+            "eat-and-survive" => Ok(self.say(&survive().to_string())),
+            "recurse" => Ok(self.say(&recurse(with.len() as u64).to_string())),
             "exit" => std::process::exit(3),
             "retry" => Err(Failure::Retry(with.into())),
             "stop" => Err(Failure::Stop(with.into())),
 
-            "calls" => Ok(say(&CALLS.get().to_string())),
-            "config" => Ok(say(&format!("{:?}", host::config::get(with)))),
+            "calls" => Ok(self.say(&CALLS.get().to_string())),
+            "config" => Ok(self.say(&format!("{:?}", host::config::get(with)))),
             "embed" => host::embeddings::embed(with, &["one".into(), "two".into()])
-                .map(|vectors| say(&format!("{} {:?}", vectors.dimension, vectors.data))),
+                .map(|vectors| self.say(&format!("{} {:?}", vectors.dimension, vectors.data))),
             "embed-flood" => host::embeddings::embed(with, &vec![String::new(); 5000]).map(|_| nothing()),
+            "embed-often" => {
+                let (times, texts) = with.split_once(' ').unwrap_or((with, "1"));
+                let texts = vec!["text".to_owned(); texts.parse().unwrap_or(1)];
+                for _ in 0..times.parse().unwrap_or(u32::MAX) {
+                    let _ = host::embeddings::embed("small", &texts);
+                }
+                Ok(self.say("embedded"))
+            }
+            "log-for-ever" => loop {
+                host::log::log(host::log::Level::Info, "again");
+            },
+            "config-for-ever" => loop {
+                black_box(host::config::get("key"));
+            },
+            "print-for-ever" => loop {
+                println!("again");
+            },
+            "leak-handles" => {
+                let number = with.parse().unwrap_or(u32::MAX);
+                (0..number).for_each(|_| std::mem::forget(wasip2::clocks::monotonic_clock::subscribe_duration(0)));
+                Ok(self.say("leaked"))
+            }
+            "random" => {
+                let bytes = wasip2::random::random::get_random_bytes(with.parse().unwrap_or(u64::MAX));
+                Ok(self.say(&bytes.len().to_string()))
+            }
             "log" => {
                 host::log::log(host::log::Level::Info, with);
                 Ok(nothing())
@@ -65,63 +134,94 @@ impl Guest for Evil {
                 Ok(nothing())
             }
 
-            "read-file" => Ok(say(&format!("{:?}", std::fs::read("/etc/hostname").map_err(|error| error.kind())))),
-            "write-file" => Ok(say(&format!("{:?}", std::fs::write("made", "").map_err(|error| error.kind())))),
-            "list-files" => Ok(say(&format!("{:?}", std::fs::read_dir("/").map(drop).map_err(|error| error.kind())))),
-            "connect" => Ok(say(&format!("{:?}", std::net::TcpStream::connect("127.0.0.1:5432").map(drop).is_ok()))),
-            "listen" => Ok(say(&format!("{:?}", std::net::TcpListener::bind("127.0.0.1:0").map(drop).is_ok()))),
-            "datagram" => Ok(say(&format!("{:?}", std::net::UdpSocket::bind("127.0.0.1:0").map(drop).is_ok()))),
+            "read-file" => Ok(self.say(&format!("{:?}", std::fs::read("/etc/hostname").map_err(|error| error.kind())))),
+            "write-file" => Ok(self.say(&format!("{:?}", std::fs::write("made", "").map_err(|error| error.kind())))),
+            "list-files" => {
+                Ok(self.say(&format!("{:?}", std::fs::read_dir("/").map(drop).map_err(|error| error.kind()))))
+            }
+            "connect" => {
+                Ok(self.say(&format!("{:?}", std::net::TcpStream::connect("127.0.0.1:5432").map(drop).is_ok())))
+            }
+            "listen" => Ok(self.say(&format!("{:?}", std::net::TcpListener::bind("127.0.0.1:0").map(drop).is_ok()))),
+            "datagram" => Ok(self.say(&format!("{:?}", std::net::UdpSocket::bind("127.0.0.1:0").map(drop).is_ok()))),
             "resolve" => {
                 use std::net::ToSocketAddrs;
-                Ok(say(&format!("{:?}", "localhost:80".to_socket_addrs().map(drop).is_ok())))
+                Ok(self.say(&format!("{:?}", "localhost:80".to_socket_addrs().map(drop).is_ok())))
             }
-            "environment" => Ok(say(&format!("{} {}", std::env::vars().count(), std::env::args().count()))),
-            "input" => Ok(say(&format!("{:?}", std::io::read_to_string(std::io::stdin()).ok()))),
+            "environment" => Ok(self.say(&format!("{} {}", std::env::vars().count(), std::env::args().count()))),
+            "input" => Ok(self.say(&format!("{:?}", std::io::read_to_string(std::io::stdin()).ok()))),
             "clock" => {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-                Ok(say(&(now.subsec_nanos() % 1_000_000).to_string()))
+                Ok(self.say(&(now.subsec_nanos() % 1_000_000).to_string()))
             }
             "sleep" => {
                 std::thread::sleep(std::time::Duration::from_secs(3600));
-                Ok(say("awake"))
+                Ok(self.say("awake"))
             }
-            "thread" => Ok(say(&std::thread::Builder::new().spawn(|| ()).is_ok().to_string())),
+            "thread" => Ok(self.say(&std::thread::Builder::new().spawn(|| ()).is_ok().to_string())),
 
-            "huge-list" => Ok(commands(vec![Action::Clear; 1 << 18])),
-            "huge-text" => Ok(say(&"x".repeat(20 << 20))),
-            "bad-index" => {
-                Ok(Output { commands: vec![Command { event: 7, action: Action::Clear }], rejections: vec![] })
-            }
-            "bad-rejection" => Ok(reject(&[9])),
-            "reject" => Ok(Output { commands: vec![], rejections: vec![Rejection { event: 0, reason: with.into() }] }),
-            "reject-twice" => Ok(reject(&[0, 0])),
+            "huge-list" => Ok(self.commands(vec![Action::Clear; 1 << 18])),
+            "huge-text" => Ok(self.say(&"x".repeat(20 << 20))),
+            "bad-index" => Ok(Output {
+                commands: vec![Command { event: self.count + 6, action: Action::Clear }],
+                rejections: vec![],
+            }),
+            "bad-rejection" => Ok(reject(&[self.count + 8], "no")),
+            "reject" => Ok(reject(&[self.index], with)),
+            "reject-twice" => Ok(reject(&[self.index, self.index], "no")),
             "answer-and-reject" => {
-                Ok(Output { commands: vec![Command { event: 0, action: Action::Clear }], ..reject(&[0]) })
+                Ok(Output { rejections: reject(&[self.index], "no").rejections, ..self.commands(vec![Action::Clear]) })
             }
-            "empty-id" => Ok(commands(vec![Action::Delete(String::new())])),
-            "long-id" => Ok(commands(vec![Action::Delete("x".repeat(1025))])),
-            "nul-id" => Ok(commands(vec![Action::Patch(("a\0".into(), "{}".into()))])),
-            "empty-group" => Ok(commands(vec![Action::Replace((String::new(), vec![]))])),
-            "same-ids" => Ok(commands(vec![Action::Replace(("g".into(), vec![point(vec![]), point(vec![])]))])),
-            "payload" => Ok(commands(vec![Action::Upsert(Point { payload: with.into(), ..point(vec![]) })])),
-            "patch-payload" => Ok(commands(vec![Action::PatchGroup(("g".into(), with.into()))])),
-            "nan" => Ok(upsert(vec![("", Embedding::Dense(vec![1.0, f32::NAN]))])),
-            "no-numbers" => Ok(upsert(vec![("", Embedding::Dense(vec![]))])),
-            "no-text" => Ok(upsert(vec![("title", Embedding::Text(String::new()))])),
-            "same-vector" => Ok(upsert(vec![("a", Embedding::Dense(vec![1.0])), ("a", Embedding::Dense(vec![1.0]))])),
-            "bad-vector-name" => Ok(upsert(vec![("a\n", Embedding::Dense(vec![1.0]))])),
-            "sparse" => Ok(upsert(vec![("s", sparse(&[1, 5], &[0.5, 0.25]))])),
-            "sparse-infinite" => Ok(upsert(vec![("s", sparse(&[1], &[f32::INFINITY]))])),
-            "sparse-unsorted" => Ok(upsert(vec![("s", sparse(&[5, 5], &[0.5, 0.25]))])),
-            "sparse-uneven" => Ok(upsert(vec![("s", sparse(&[5], &[0.5, 0.25]))])),
+            "empty-id" => Ok(self.commands(vec![Action::Delete(String::new())])),
+            "huge-id" => Ok(self.commands(vec![Action::Delete("x".repeat(10 << 20))])),
+            "many-points" => {
+                let points =
+                    (0..with.parse().unwrap_or(1_000_000)).map(|n| Point { id: n.to_string(), ..point(vec![]) });
+                Ok(self.commands(vec![Action::Replace(("g".into(), points.collect()))]))
+            }
+            "many-numbers" => Ok(self.upsert(vec![("", Embedding::Dense(vec![1.0; 8 << 20]))])),
+            "nested-json" => {
+                let payload = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+                Ok(self.commands(vec![Action::Patch(("p".into(), payload))]))
+            }
+            "long-id" => Ok(self.commands(vec![Action::Delete("x".repeat(1025))])),
+            "nul-id" => Ok(self.commands(vec![Action::Patch(("a\0".into(), "{}".into()))])),
+            "empty-group" => Ok(self.commands(vec![Action::Replace((String::new(), vec![]))])),
+            "same-ids" => Ok(self.commands(vec![Action::Replace(("g".into(), vec![point(vec![]), point(vec![])]))])),
+            "payload" => Ok(self.commands(vec![Action::Upsert(Point { payload: with.into(), ..point(vec![]) })])),
+            "patch-payload" => Ok(self.commands(vec![Action::PatchGroup(("g".into(), with.into()))])),
+            "nan" => Ok(self.upsert(vec![("", Embedding::Dense(vec![1.0, f32::NAN]))])),
+            "no-numbers" => Ok(self.upsert(vec![("", Embedding::Dense(vec![]))])),
+            "no-text" => Ok(self.upsert(vec![("title", Embedding::Text(String::new()))])),
+            "same-vector" => {
+                Ok(self.upsert(vec![("a", Embedding::Dense(vec![1.0])), ("a", Embedding::Dense(vec![1.0]))]))
+            }
+            "bad-vector-name" => Ok(self.upsert(vec![("a\n", Embedding::Dense(vec![1.0]))])),
+            "sparse" => Ok(self.upsert(vec![("s", sparse(&[1, 5], &[0.5, 0.25]))])),
+            "sparse-infinite" => Ok(self.upsert(vec![("s", sparse(&[1], &[f32::INFINITY]))])),
+            "sparse-unsorted" => Ok(self.upsert(vec![("s", sparse(&[5, 5], &[0.5, 0.25]))])),
+            "sparse-uneven" => Ok(self.upsert(vec![("s", sparse(&[5], &[0.5, 0.25]))])),
             "backwards" => {
-                let last = batch.events.len() as u32 - 1;
-                let commands = (0..=last).rev().flat_map(|event| [("a", event), ("b", event)]);
+                let events = (0..self.count).rev().flat_map(|event| [("a", event), ("b", event)]);
                 let command = |(name, event)| Command { event, action: Action::Delete(format!("{event}{name}")) };
-                Ok(Output { commands: commands.map(command).collect(), rejections: vec![] })
+                Ok(Output { commands: events.map(command).collect(), rejections: vec![] })
             }
             unknown => Err(Failure::Stop(format!("evil does not know how to `{unknown}`"))),
         }
+    }
+
+    /// Answers with a word: the id of a point to delete.
+    fn say(&self, word: &str) -> Output {
+        self.commands(vec![Action::Delete(word.to_owned())])
+    }
+
+    fn commands(&self, actions: Vec<Action>) -> Output {
+        let commands = actions.into_iter().map(|action| Command { event: self.index, action }).collect();
+        Output { commands, rejections: vec![] }
+    }
+
+    fn upsert(&self, embeddings: Vec<(&str, Embedding)>) -> Output {
+        self.commands(vec![Action::Upsert(point(embeddings))])
     }
 }
 
@@ -129,23 +229,9 @@ fn nothing() -> Output {
     Output { commands: vec![], rejections: vec![] }
 }
 
-/// Answers with a word: the id of a point to delete.
-fn say(word: &str) -> Output {
-    commands(vec![Action::Delete(word.to_owned())])
-}
-
-fn commands(actions: Vec<Action>) -> Output {
-    let commands = actions.into_iter().map(|action| Command { event: 0, action }).collect();
-    Output { commands, rejections: vec![] }
-}
-
-fn reject(events: &[u32]) -> Output {
-    let rejections = events.iter().map(|&event| Rejection { event, reason: "no".into() }).collect();
+fn reject(events: &[u32], reason: &str) -> Output {
+    let rejections = events.iter().map(|&event| Rejection { event, reason: reason.into() }).collect();
     Output { commands: vec![], rejections }
-}
-
-fn upsert(embeddings: Vec<(&str, Embedding)>) -> Output {
-    commands(vec![Action::Upsert(point(embeddings))])
 }
 
 fn point(embeddings: Vec<(&str, Embedding)>) -> Point {

@@ -56,6 +56,8 @@ pub(super) fn rejected(out: &mut Vec<u8>, letter: &DeadLetter) {
     value(out, &letter.position.to_string());
     out.extend(b",\"transform\":");
     value(out, &letter.transform);
+    out.extend(b",\"code\":");
+    value(out, letter.code.as_str());
     out.extend(b",\"reason\":");
     value(out, &letter.reason);
     out.extend(b",\"event\":");
@@ -104,6 +106,7 @@ fn value<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use crate::lsn::{Lsn, Position};
 
     fn line(action: Action) -> String {
@@ -160,6 +163,7 @@ mod tests {
         let letter = DeadLetter {
             position: Position { lsn: Lsn(0x16B3748), ordinal: 0 },
             transform: "embed".into(),
+            code: Code::Trap,
             reason: "no\n\"text\"".into(),
             event: "{\"table\":\n\"docs\"}".into(),
         };
@@ -167,7 +171,7 @@ mod tests {
         rejected(&mut out, &letter);
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "{\"position\":\"0/16B3748#0\",\"transform\":\"embed\",\"reason\":\"no\\n\\\"text\\\"\",\"event\":{\"table\": \"docs\"}}\n"
+            "{\"position\":\"0/16B3748#0\",\"transform\":\"embed\",\"code\":\"trap\",\"reason\":\"no\\n\\\"text\\\"\",\"event\":{\"table\": \"docs\"}}\n"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use pgstream_host::command::{Action, Command};
 use pgstream_host::config::model::{self, BlackholeSink, FileSink};
-use pgstream_host::error::Fault;
+use pgstream_host::error::{Code, Fault};
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::sink::{self, DeadLetter, Delivery, Query};
 
@@ -16,6 +16,7 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
     let letter = DeadLetter {
         position,
         transform: "embed".into(),
+        code: Code::Rejected,
         reason: "no text".into(),
         event: r#"{"table":"docs"}"#.into(),
     };
@@ -36,7 +37,7 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
         concat!(
             r#"{"position":"0/16B3748#3","action":"delete","id":"a"}"#,
             "\n",
-            r#"{"position":"0/16B3748#3","transform":"embed","reason":"no text","event":{"table":"docs"}}"#,
+            r#"{"position":"0/16B3748#3","transform":"embed","code":"rejected","reason":"no text","event":{"table":"docs"}}"#,
             "\n"
         )
     );
