@@ -6,7 +6,7 @@
 //!     └────────────── confirm <── progress (durable prefix of the queue) <─────────────────┘
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod lsn;
 

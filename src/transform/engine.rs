@@ -1,9 +1,12 @@
 //! `Engine`: one per process; compiles handlers, owns the pool of their memories and the ticker of their deadlines.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::component::Component;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::cache::Cache;
 use super::cpu::{Cpu, Share};
 use super::limits::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
 use crate::error::{Error, Fault, Result};
@@ -22,6 +25,8 @@ const INSTANCES: u32 = 256;
 pub struct Resources<'a> {
     /// Where compiled components are kept; nowhere without.
     pub cache_dir: Option<&'a Path>,
+    /// Bytes of compiled components that are kept; beyond them the longest unused go.
+    pub cache_bytes: u64,
     /// How many guests compute at once.
     pub cores: usize,
 }
@@ -29,7 +34,11 @@ pub struct Resources<'a> {
 impl Default for Resources<'_> {
     /// All cores, and no cache.
     fn default() -> Self {
-        Self { cache_dir: None, cores: std::thread::available_parallelism().map_or(1, usize::from) }
+        Self {
+            cache_dir: None,
+            cache_bytes: 1 << 30,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+        }
     }
 }
 
@@ -38,6 +47,7 @@ impl Default for Resources<'_> {
 pub struct Engine {
     wasmtime: wasmtime::Engine,
     cpu: Cpu,
+    cache: Option<Arc<Cache>>,
 }
 
 impl Engine {
@@ -51,8 +61,8 @@ impl Engine {
 
     /// As `new`, with as much of the machine as `resources` says.
     pub fn with(resources: &Resources<'_>) -> Result<Self> {
-        let cache = resources.cache_dir.map(open_cache).transpose()?;
-        let wasmtime = wasmtime::Engine::new(&config(cache)).map_err(|error| {
+        let cache = resources.cache_dir.map(|folder| open_cache(folder, resources.cache_bytes)).transpose()?;
+        let wasmtime = wasmtime::Engine::new(&config()).map_err(|error| {
             Error::new(Fault::Environment, "the WebAssembly engine did not start")
                 .because(error)
                 .help("it reserves 1 TiB of addresses, not of memory: allow that with `ulimit -v unlimited`")
@@ -63,7 +73,15 @@ impl Engine {
                 engine.increment_epoch();
             }
         };
-        Ok(Self { cpu: Cpu::start(resources.cores, tick)?, wasmtime })
+        Ok(Self { cpu: Cpu::start(resources.cores, tick)?, cache: cache.map(Arc::new), wasmtime })
+    }
+
+    /// The component of `bytes`, compiled now or before.
+    pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
+        match &self.cache {
+            Some(cache) => cache.compiled(&self.wasmtime, bytes),
+            None => Component::from_binary(&self.wasmtime, bytes),
+        }
     }
 
     pub(super) fn share(&self, weight: u32) -> Share {
@@ -75,7 +93,7 @@ impl Engine {
     }
 }
 
-fn config(cache: Option<Cache>) -> Config {
+fn config() -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES)
         .total_core_instances(INSTANCES * CORE_INSTANCES)
@@ -96,7 +114,6 @@ fn config(cache: Option<Cache>) -> Config {
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .cache(cache)
         .epoch_interruption(true)
         .concurrency_support(false) // our world is synchronous; what is not needed cannot be attacked
         .max_wasm_stack(GUEST_STACK)
@@ -108,32 +125,12 @@ fn config(cache: Option<Cache>) -> Config {
     config
 }
 
-fn open_cache(folder: &Path) -> Result<Cache> {
-    let refused = |why: Box<dyn std::error::Error + Send + Sync>| {
+fn open_cache(folder: &Path, max_bytes: u64) -> Result<Cache> {
+    Cache::open(folder, max_bytes).map_err(|error| {
         Error::new(Fault::Environment, format!("the cache folder `{}` cannot be used", folder.display()))
-            .because(why)
+            .because(error)
             .help("it holds compiled handlers: give it a folder that belongs to the user who runs the host")
-    };
-    let folder = private_folder(folder).map_err(|error| refused(error.into()))?;
-    let mut settings = CacheConfig::new();
-    settings.with_directory(folder);
-    Cache::new(settings).map_err(|error| refused(error.into()))
-}
-
-/// The folder, made or tightened so that nobody else can enter it.
-fn private_folder(folder: &Path) -> std::io::Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let folder = folder.canonicalize()?;
-    let found = folder.metadata()?;
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(std::io::Error::other("it belongs to another user"));
-    }
-    if found.mode() & 0o777 != 0o700 {
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(folder)
+    })
 }
 
 #[cfg(test)]

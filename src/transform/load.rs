@@ -29,8 +29,7 @@ pub(super) fn load(engine: &Engine, name: &str, file: &Path, memory: usize) -> R
     let refused = |refusal: Refusal| refusal.of(name, file);
     let bytes = read(file).map_err(refused)?;
     recognize(&bytes).map_err(refused)?;
-    let engine = engine.wasmtime();
-    let component = Component::from_binary(engine, &bytes).map_err(|error| {
+    let component = engine.compile(&bytes).map_err(|error| {
         let why = presentable(&error.root_cause().to_string(), WORDS);
         refused(Refusal::new(
             format!("it does not compile: {why}"),
@@ -41,7 +40,7 @@ pub(super) fn load(engine: &Engine, name: &str, file: &Path, memory: usize) -> R
     check_exports(&component).map_err(refused)?;
     check_memory(&component, name, memory).map_err(refused)?;
 
-    let mut linker = Linker::new(engine);
+    let mut linker = Linker::new(engine.wasmtime());
     let linked = wasi::link(&mut linker)
         .and_then(|()| bindings::Handler::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state))
         .and_then(|()| linker.instantiate_pre(&component))

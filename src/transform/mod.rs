@@ -1,6 +1,7 @@
 //! A `Transform`: batches of events through a WebAssembly component, commands out.
 
 mod bindings;
+mod cache;
 mod cpu;
 mod engine;
 mod imports;

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// On one slot, so that whoever computes keeps everybody else from it.
 fn engine() -> Engine {
     let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("components");
-    Engine::with(&Resources { cache_dir: Some(&cache), cores: 1 }).unwrap()
+    Engine::with(&Resources { cache_dir: Some(&cache), cores: 1, ..Resources::default() }).unwrap()
 }
 
 fn tenant(engine: &Engine, name: &str, weight: u32) -> Tenant {
