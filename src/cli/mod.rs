@@ -6,6 +6,8 @@ mod new;
 
 mod build;
 
+mod inspect;
+
 mod validate;
 
 mod slot;
@@ -97,6 +99,11 @@ enum Command {
         after_help = "Example:\n  pgstream-host tap pipeline.yaml --table public.documents\n  pgstream-host tap pipeline.yaml --count 20 --record tests/events.jsonl\n\nThe values of rows are shown and recorded as they are: this is the one command that does so. A temporary slot on the\npipeline's publication is used and is gone afterwards, also after a crash; nothing is confirmed for the pipeline, which\nneed not run. If the publication does not exist yet: pgstream-host setup pipeline.yaml\nWhat was recorded can be tested: `events: events.jsonl` in a test file of `pgstream-host test`."
     )]
     Tap(tap::Arguments),
+    /// Says what a component is, and what it may do.
+    #[command(
+        after_help = "Example:\n  pgstream-host inspect my-handler.wasm\n  pgstream-host inspect --json my-handler.wasm | jq .can\n\nExit code 2 if this host would refuse it."
+    )]
+    Inspect(inspect::Arguments),
     /// Tests handlers without a database: events in, expected commands out.
     #[command(
         after_help = "Example:\n  pgstream-host test my-handler\n  pgstream-host test --component handler.wasm tests/edges.yaml --filter unicode\n  pgstream-host test --bless        write what the handler answers as what is expected\n\nExit codes: 0 all as expected, 1 the handler answered otherwise, 2 a test file is wrong or there is none.\nThe format of test files: docs/testing-handlers.md"
@@ -144,6 +151,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Backfill(arguments) => backfill::run(arguments, bars).await,
         Command::Search(arguments) => search::run(arguments).await,
         Command::New(arguments) => blocking(move || new::run(&arguments)).await,
+        Command::Inspect(arguments) => blocking(move || inspect::run(&arguments)).await,
         Command::Build(arguments) => blocking(move || build::run(&arguments)).await,
         Command::Tap(arguments) => tap::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,

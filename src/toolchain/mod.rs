@@ -66,7 +66,7 @@ pub fn build(project: &Path, out: Option<&Path>) -> Result<Built> {
         Language::JavaScript | Language::TypeScript => javascript::build(&project, &unfinished),
         Language::Python => python::build(&project, &unfinished),
     };
-    let made = made.and_then(|()| is_component(&unfinished));
+    let made = made.and_then(|()| is_component(&unfinished)).and_then(|()| sign(&unfinished, project.language()));
     let made =
         made.and_then(|()| std::fs::rename(&unfinished, &component).map_err(|error| unwritable(&component, error)));
     if made.is_err() {
@@ -87,6 +87,34 @@ fn is_component(file: &Path) -> Result<()> {
     }
     Err(Error::new(Fault::Handler, "what the build wrote is not a component")
         .help("compare the project with a new one: `pgstream-host new`"))
+}
+
+/// Writes into the component what its author wrote it in, where such things are written: tools leave traces of their own
+/// languages only.
+fn sign(file: &Path, language: Language) -> Result<()> {
+    fn text(bytes: &mut Vec<u8>, text: &str) {
+        bytes.push(u8::try_from(text.len()).unwrap_or(0)); // all are short
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    let language = language.to_string();
+    let mut section = Vec::new();
+    text(&mut section, "producers");
+    section.push(2);
+    for (field, name, version) in
+        [("language", language.as_str(), ""), ("processed-by", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))]
+    {
+        text(&mut section, field);
+        section.push(1);
+        text(&mut section, name);
+        text(&mut section, version);
+    }
+    let length = u8::try_from(section.len()).ok().filter(|length| *length < 0x80);
+    let length = length.ok_or_else(|| Error::new(Fault::Bug, "the signature of a build is too long"))?;
+    let written = std::fs::OpenOptions::new()
+        .append(true)
+        .open(file)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, &[&[0, length], section.as_slice()].concat()));
+    written.map_err(|error| unwritable(file, error))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

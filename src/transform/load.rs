@@ -16,13 +16,13 @@ use crate::error::{Error, Fault, Result};
 const COMPONENT_BYTES: u64 = 128 << 20;
 
 /// The interfaces of ours that a handler may import.
-const INTERFACES: [&str; 4] = ["types", "log", "config", "embeddings"];
+pub(super) const INTERFACES: [&str; 4] = ["types", "log", "config", "embeddings"];
 
 /// The version of the world that this host speaks; additions only change the last number.
-const VERSION: &str = "0.1";
+pub(super) const VERSION: &str = "0.1";
 
 /// Bytes of a name or a sentence that comes out of the file.
-const WORDS: usize = 300;
+pub(super) const WORDS: usize = 300;
 
 /// Reads, checks and compiles the component of handler `name`, and links it to what it is granted.
 pub(super) fn load(engine: &Engine, name: &str, file: &Path, memory: usize) -> Result<bindings::HandlerPre<State>> {
@@ -52,7 +52,7 @@ pub(super) fn load(engine: &Engine, name: &str, file: &Path, memory: usize) -> R
     })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Refusal> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Refusal> {
     let unreadable = |error: std::io::Error| {
         let help = "build the handler first, or correct the path; it is relative to the pipeline file";
         Refusal::new(error.to_string(), help)
@@ -70,7 +70,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Refusal> {
 }
 
 /// Tells a component by its first bytes from what people mistake for one.
-fn recognize(bytes: &[u8]) -> Result<(), Refusal> {
+pub(super) fn recognize(bytes: &[u8]) -> Result<(), Refusal> {
     let refusal = match bytes {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => return Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Refusal::new(
@@ -114,7 +114,7 @@ fn check_imports(component: &Component, name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_exports(component: &Component) -> Result<(), Refusal> {
+pub(super) fn check_exports(component: &Component) -> Result<(), Refusal> {
     let kind = component.component_type();
     if kind.get_export(component.engine(), "handle").is_some() {
         return Ok(());
@@ -153,23 +153,31 @@ fn check_memory(component: &Component, name: &str, memory: usize) -> Result<(), 
 }
 
 /// `wasi:cli/exit@0.2.6` in its parts; what is missing is empty.
-fn split(import: &str) -> (&str, &str, &str) {
+pub(super) fn split(import: &str) -> (&str, &str, &str) {
     let (path, version) = import.split_once('@').unwrap_or((import, ""));
     let (package, interface) = path.split_once('/').unwrap_or((path, ""));
     (package, interface, version)
 }
 
 /// Why a file is not taken, and what its author should do.
-struct Refusal {
+pub(super) struct Refusal {
     what: String,
     help: String,
 }
 
 impl Refusal {
-    fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
         Self { what: what.into(), help: help.into() }
     }
 
+    /// As an error of a file that no pipeline has named yet.
+    pub(super) fn alone(self, file: &Path) -> Error {
+        Error::new(Fault::Config, format!("`{}` is not a handler", file.display()))
+            .because(std::io::Error::other(self.what))
+            .help(self.help)
+    }
+
+    /// As an error of a transform's component.
     fn of(self, name: &str, file: &Path) -> Error {
         Error::new(Fault::Config, format!("`{}` cannot be the component of transform `{name}`", file.display()))
             .because(std::io::Error::other(self.what))

@@ -5,6 +5,7 @@ mod cache;
 mod cpu;
 mod engine;
 mod imports;
+pub mod inspect;
 mod instance;
 mod lift;
 mod limits;

@@ -29,7 +29,20 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("demo", &["config", "error", "host", "pipeline", "sink"]),
     (
         "cli",
-        &["config", "demo", "error", "event", "host", "pipeline", "sink", "source", "telemetry", "toolchain", "trial"],
+        &[
+            "config",
+            "demo",
+            "error",
+            "event",
+            "host",
+            "pipeline",
+            "sink",
+            "source",
+            "telemetry",
+            "toolchain",
+            "transform",
+            "trial",
+        ],
     ),
     ("main", &["cli", "error", "telemetry"]),
 ];
@@ -48,6 +61,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("reqwest", &["src/embedder/"]),
     ("serde_yaml", &["src/config/"]),
     ("rust_embed", &["src/toolchain/"]),
+    ("wasmparser", &["src/transform/", "src/toolchain/"]),
     ("clap", &["src/cli/", "src/demo/", "src/telemetry.rs"]),
     ("clap_complete", &["src/cli/"]),
 ];

@@ -3,6 +3,7 @@
 //! Each language has a file of its own here, which begins with `if !has_tools(&["go"]) { return; }`.
 
 mod go;
+mod inspect;
 mod rust;
 mod tutorial;
 
