@@ -84,7 +84,7 @@ pub struct Ability {
 pub fn inspect(engine: &Engine, file: &Path) -> Result<Inspection> {
     let bytes = read(file).map_err(|refusal| refusal.alone(file))?;
     recognize(&bytes).map_err(|refusal| refusal.alone(file))?;
-    let component = Component::from_binary(engine.wasmtime(), &bytes).map_err(|error| {
+    let component = engine.compile(&bytes).map_err(|error| {
         let why = presentable(&error.root_cause().to_string(), WORDS);
         let help = "build it again, for the target `wasm32-wasip2`; our world has no `async`";
         Refusal::new(format!("it does not compile: {why}"), help).alone(file)
