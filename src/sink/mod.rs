@@ -86,7 +86,7 @@ pub struct DeadLetter {
     pub code: Code,
     /// Why: the handler's words, or what the host says about the call and what the guest said before.
     pub reason: String,
-    /// The event as a JSON object: `operation`, `schema`, `table`, `row`, `old_row`, `commit_time`, `xid`.
+    /// The event in its JSON form, see [`crate::event::json`].
     pub event: String,
 }
 

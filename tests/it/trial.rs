@@ -1,6 +1,5 @@
 //! `pgstream-host test`: what it runs, what it shows when answers differ, and how it refuses files that are wrong.
 
-use std::path::PathBuf;
 use std::process::Output;
 
 use serde_json::Value as Json;
@@ -225,7 +224,6 @@ fn recorded_events_and_rejected_ones_can_be_tested() {
     let (output, said) = test(&folder, &[]);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("events.jsonl:2: `table`: the event names no table"), "{said}");
-    let _: PathBuf = folder.path("h");
 }
 
 #[test]
@@ -244,5 +242,22 @@ fn vectors_are_compared_with_some_tolerance_where_they_are_asked_for() {
     let (output, said) = test(&project(&cases("0")), &[]);
     assert_eq!(output.status.code(), Some(0), "{said}");
     let (output, said) = test(&project(&cases("0.01")), &[]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+}
+
+/// The page's first example is for a handler as `new` writes it; here it only has to be understood.
+#[test]
+fn the_page_s_examples_are_what_the_command_reads() {
+    let page = std::fs::read_to_string(root().join("docs/testing-handlers.md")).unwrap();
+    let block = |start: &str| page.split(start).nth(1).unwrap().split("```").next().unwrap();
+    let folder = project(block("```yaml\n"));
+    let (output, said) = test(&folder, &[]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("FAILED a row becomes a point") && said.contains("0 passed, 3 failed"), "{said}");
+    assert!(said.contains("(line 18)") || said.contains("(line 17)"), "{said}");
+    let event = block("```json\n").replace('\n', "");
+    folder.write("h/tests/events.jsonl", &event);
+    folder.write("h/tests/cases.yaml", "cases: [{ name: one, events: events.jsonl, expect: [{ rejected: x }] }]\n");
+    let (output, said) = test(&folder, &[]);
     assert_eq!(output.status.code(), Some(1), "{said}");
 }
