@@ -57,6 +57,11 @@ pub struct PostgresSource {
     /// from now on.
     #[serde(default)]
     pub snapshot: Snapshot,
+    /// How often a message is written into the log, so that the server lets go of log also where only other tables are
+    /// written; `0s` for never.
+    #[schemars(extend("x-maximum" = "1h"))]
+    #[serde(default = "PostgresSource::default_heartbeat")]
+    pub heartbeat: Span,
     /// Name of the replication slot. Default: the pipeline's name with `-` as `_`, after `pgstream_`.
     #[serde(default)]
     pub slot: Option<String>,
@@ -71,6 +76,10 @@ pub struct PostgresSource {
 impl PostgresSource {
     /// What the default names of slot and publication begin with.
     pub const SLOT_PREFIX: &str = "pgstream_";
+
+    fn default_heartbeat() -> Span {
+        Span(Duration::from_secs(10)) // seldom enough to cost nothing, often enough to see that the way is open
+    }
 
     /// The name of slot and publication of `pipeline` where the file gives none.
     pub fn default_slot(pipeline: &str) -> String {

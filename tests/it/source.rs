@@ -12,6 +12,7 @@ use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
 use tokio_postgres::Client;
 
+use crate::support::program::{Running, root};
 use crate::support::{Database, connect, fresh_database, postgres16, private_cluster};
 
 /// Long enough for the slowest machine; only a broken promise waits for it.
@@ -23,6 +24,7 @@ pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
         password_file: None,
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
         snapshot: model::Snapshot::Never,
+        heartbeat: Span(Duration::ZERO), // nothing but what the test does
         slot: None,
         publication: None,
         batch: model::SourceBatch::default(),
@@ -624,4 +626,46 @@ async fn a_batch_closes_after_its_linger_and_gathers_what_came_until_then() {
             break;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heart_beats_where_nothing_happens() {
+    let database = fresh_database().await;
+    database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    let config = model::PostgresSource { heartbeat: Span(Duration::from_millis(20)), ..config(&database.url, &["t"]) };
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    let mut last = Lsn::INVALID;
+    for _ in 0..3 {
+        let batch = next(&mut source).await;
+        assert_eq!(batch.events().len(), 0);
+        assert!(batch.ends_at().is_some_and(|end| end > last), "there is something new to confirm");
+        last = batch.ends_at().unwrap();
+        source.confirm(last);
+    }
+    eventually("the server lets go", async || confirmed(&database).await >= last).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_about_to_lose_its_log_is_told_of_early() {
+    let options = Options::fast().setting("max_slot_wal_keep_size", "64MB");
+    let cluster = private_cluster(18, &options);
+    let database = Database::create(&cluster).await;
+    let client = &database.client;
+    client.batch_execute("CREATE TABLE documents (id int PRIMARY KEY, title text, content text)").await.unwrap();
+    let file = root().join("pipelines/postgres-to-pgvector.yaml");
+    let mut host = Running::start(&file, &[("DATABASE_URL", &database.url), ("HEARTBEAT", "50ms")]);
+    host.said("running").await;
+    // The sink waits, and with it the confirmation.
+    let mut blocker = connect(&database.url).await;
+    let lock = blocker.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE document_vectors").await.unwrap();
+    client.batch_execute("INSERT INTO documents VALUES (1, 'a', 'b'); CREATE TABLE bulk (text text)").await.unwrap();
+    for _ in 0..6 {
+        let bulk = "INSERT INTO bulk SELECT repeat(md5(i::text), 30) FROM generate_series(1, 9000) i";
+        client.batch_execute(bulk).await.unwrap();
+    }
+    host.said("the server soon drops log that the pipeline still needs").await;
+    lock.rollback().await.unwrap();
+    let (status, log) = host.stop().await;
+    assert!(status.success(), "{log}");
 }

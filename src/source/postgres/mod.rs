@@ -19,6 +19,7 @@ mod slot;
 mod stream;
 mod tables;
 mod tap;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,6 +145,8 @@ pub struct PostgresSource {
     origin: String,
     progress: Arc<Progress>,
     copies: Copies,
+    /// Ends with the source.
+    _watch: JoinSet<()>,
     state: State,
     /// The position of the last event that was returned.
     returned: Option<Position>,
@@ -180,6 +183,8 @@ impl PostgresSource {
         let progress = Arc::new(Progress::default());
         let (settings, tables): (Arc<Settings>, Arc<[Table]>) = (Arc::new(settings), tables.into());
         let copies = Copies::start(Arc::clone(&settings), Arc::clone(&tables));
+        let mut watching = JoinSet::new();
+        watching.spawn(watch::watch(Arc::clone(&settings)));
         let dial = Dial::new(settings, tables, system, Arc::clone(&progress), Arc::clone(&copies.handover));
         drop(client);
         let mut source = Self {
@@ -187,6 +192,7 @@ impl PostgresSource {
             origin,
             progress,
             copies,
+            _watch: watching,
             state: State::Waiting(Instant::now()),
             returned: None,
             ended: Lsn::INVALID,

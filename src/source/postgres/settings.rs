@@ -19,6 +19,8 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Rows that are there already are copied before their changes count.
     pub(super) copies_first: bool,
+    /// How often a message is written into the log, so that there is something to confirm.
+    pub(super) heartbeat: Option<Duration>,
 }
 
 /// When a batch closes.
@@ -64,6 +66,7 @@ impl Settings {
                 linger: config.batch.linger.0,
             },
             copies_first: config.snapshot == model::Snapshot::Initial,
+            heartbeat: Some(config.heartbeat.0).filter(|period| !period.is_zero()),
         })
     }
 }

@@ -31,10 +31,10 @@ use crate::postgres::failed;
 use ledger::Job;
 use reader::Reader;
 use select::Select;
-use window::{Mark, PREFIX};
+use window::Mark;
 
 pub use ledger::Copied;
-pub(super) use window::{Handover, Windows};
+pub(super) use window::{Handover, PREFIX, Windows};
 
 /// Tables that are copied at once: more would only contend for one stream.
 const AT_ONCE: usize = 2;
