@@ -44,6 +44,8 @@ pub enum Code {
     Trap,
     /// It computed for longer than its deadline.
     Deadline,
+    /// It waited for answers and alarms for longer than a call may.
+    Wait,
     /// It wanted more memory than its limit.
     Memory,
     /// It answered or handed over more than its limit.
@@ -61,6 +63,7 @@ impl Code {
             Code::Rejected => "rejected",
             Code::Trap => "trap",
             Code::Deadline => "deadline",
+            Code::Wait => "wait",
             Code::Memory => "memory",
             Code::Output => "output",
             Code::Embed => "embed",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::Secret;
 use super::diagnostic::Findings;
 use super::file::{Component, File, VERSION};
 use super::model::{Create, Embedder, PostgresSource, Sink, Source, Transform};
@@ -112,6 +113,17 @@ impl Check<'_, '_> {
             self.report(&["transforms", name, "component"], message, help);
         }
         transform.component = resolved;
+        for (index, host) in transform.allow.http.iter().enumerate() {
+            let path = ["transforms", name, "allow", "http", &index.to_string()];
+            if transform.allow.http[..index].iter().any(|other| other.host == host.host) {
+                self.report(&path, "the host stands twice in `http`", "remove one of the two");
+            }
+            for (header, value) in &host.headers {
+                if let Some((message, help)) = header_problem(header, value) {
+                    self.report(&[&path[..], &["headers", header]].concat(), message, help);
+                }
+            }
+        }
     }
 
     pub(super) fn sink(&mut self, name: &str, sink: &Sink) {
@@ -188,6 +200,33 @@ impl Check<'_, '_> {
         let at = if node.text().is_some() { node.id } else { at };
         self.findings.at(at, message, help);
     }
+}
+
+/// What is wrong with a header that the host is to add to a handler's requests.
+fn header_problem(name: &str, value: &Secret) -> Option<(String, &'static str)> {
+    const FRAMING: [&str; 9] = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "keep-alive",
+    ];
+    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Some((format!("`{name}` cannot be the name of a header"), "use letters, digits and `-`"));
+    }
+    if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+        return Some((
+            format!("`{name}` belongs to the connection"),
+            "it is set by whoever sends the request; remove it",
+        ));
+    }
+    let wrong = http::HeaderValue::from_str(value.expose()).is_err() || value.expose().is_empty();
+    let help = "look for a line break in it, or for a variable that is not set";
+    wrong.then(|| (format!("what `{name}` holds cannot be the value of a header"), help))
 }
 
 /// Whether Postgres keeps the whole of an identifier.

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Secret, Size, Span};
 
+mod network;
 mod sink;
 
+pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};
 pub use sink::{
     BlackholeSink, Create, Distance, FileSink, PgvectorSink, QdrantEdgeSink, QdrantSink, Sink, SinkBatch, StdoutSink,
     VectorSpec,
@@ -216,6 +218,9 @@ pub struct WasmTransform {
     /// How many events may end among the rejected before the pipeline stops.
     #[serde(default)]
     pub rejections: Rejections,
+    /// What the handler may reach beyond its batch. Nothing, unless it is named here.
+    #[serde(default)]
+    pub allow: Allow,
 }
 
 impl WasmTransform {
@@ -250,16 +255,23 @@ pub struct Limits {
     /// Linear memory of an instance.
     #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "4GiB"))]
     pub memory: Size,
-    /// Time that a call may compute; waiting for an embedder does not count.
+    /// Time that a call may compute; waiting for an embedder or an answer does not count.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
     pub deadline: Span,
     /// Bytes that a call may answer.
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     pub output: Size,
+    /// What a call may do over HTTP, with the hosts of `allow.http`.
+    pub http: HttpLimits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: Size(64 << 20), deadline: Span(Duration::from_secs(1)), output: Size(16 << 20) }
+        Self {
+            memory: Size(64 << 20),
+            deadline: Span(Duration::from_secs(1)),
+            output: Size(16 << 20),
+            http: HttpLimits::default(),
+        }
     }
 }

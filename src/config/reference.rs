@@ -56,6 +56,9 @@ fn rows(schema: &Value, prefix: &str) -> Vec<Row> {
             if let Some(entry) = inner.get("additionalProperties").filter(|entry| entry.get("properties").is_some()) {
                 out.extend(rows(entry, &format!("{name}.<name>.")));
             }
+            if let Some(item) = inner.get("items").map(self::inner).filter(|item| item.get("properties").is_some()) {
+                out.extend(rows(item, &format!("{name}[].")));
+            }
         }
     }
     out

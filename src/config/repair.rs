@@ -51,14 +51,20 @@ pub(super) fn remove_entry(node: &mut Node, key: Id) {
     }
 }
 
-/// Removes the entry with this value and answers its key.
+/// Removes the entry with this value and answers its key; or the item of a list, which has none.
 pub(super) fn remove_value(node: &mut Node, value: Id) -> Option<String> {
     match &mut node.kind {
         Kind::Map(entries) => match entries.iter().position(|entry| entry.value.id == value) {
             Some(index) => Some(entries.remove(index).key),
             None => entries.iter_mut().find_map(|entry| remove_value(&mut entry.value, value)),
         },
-        Kind::List(items) => items.iter_mut().find_map(|item| remove_value(item, value)),
+        Kind::List(items) => match items.iter().position(|item| item.id == value) {
+            Some(index) => {
+                items.remove(index);
+                Some(String::new())
+            }
+            None => items.iter_mut().find_map(|item| remove_value(item, value)),
+        },
         _ => None,
     }
 }

@@ -1,18 +1,23 @@
 //! What a handler may call: `log`, `config` and `embeddings`, and the state of an instance that they work on.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use futures::future::{Either, select};
+use futures::future::{Either, FutureExt, select};
 use indexmap::IndexMap;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::p2::{StreamError, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::pgstream::host::{config, embeddings, log, types};
 use super::cpu::{Turn, thread_time};
+use super::http::{Grants, Session};
 use super::limits::Meter;
 use super::tenant::Tenant;
 use super::voice::{Level, Voice};
@@ -43,6 +48,7 @@ pub(super) struct Shared {
     pub(super) embedders: IndexMap<String, Arc<dyn Embedder>>,
     pub(super) deadline: Duration,
     pub(super) tenant: Tenant,
+    pub(super) grants: Arc<Grants>,
 }
 
 /// The call that an instance is busy with.
@@ -69,6 +75,9 @@ pub(super) struct State {
     quota: EmbedQuota,
     /// What the guest was told in few words when an `embed` failed; it may well return just that.
     embed_failure: Option<Error>,
+    /// How long the call has waited for answers and alarms.
+    waited: Duration,
+    pub(super) http: Session,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -99,6 +108,8 @@ pub(super) enum Stop {
     Deadline { ran: Duration },
     #[error("a call with {events} events may ask {} times, for {} texts", EmbedQuota::of(*.events).calls, EmbedQuota::of(*.events).texts)]
     Embeddings { events: usize },
+    #[error("the call waited {limit:?}")]
+    Patience { limit: Duration },
     #[error("nobody waits for the answer any more")]
     Abandoned,
 }
@@ -108,7 +119,9 @@ impl State {
         Self {
             turn: Turn::new(Arc::clone(&shared.tenant.share)),
             meter: Meter::new(memory, Arc::clone(&shared.tenant.memory)),
+            http: Session::new(Arc::clone(&shared.grants), voice.clone()),
             shared,
+            waited: Duration::ZERO,
             call: None,
             began: thread_time(),
             events: 0,
@@ -126,6 +139,8 @@ impl State {
         self.call = Some(call);
         self.began = thread_time();
         self.embed_failure = None;
+        self.waited = Duration::ZERO;
+        self.http.begin();
         self.meter.take_refused();
         self.voice.take_last_words();
     }
@@ -162,7 +177,7 @@ impl State {
         };
         self.turn.give_up();
         let vectors = runtime.block_on(async {
-            match select(embedder.embed(texts), std::pin::pin!(reply.closed())).await {
+            match select(embedder.embed(texts), pin!(reply.closed())).await {
                 Either::Left((vectors, _)) => Ok(vectors),
                 Either::Right(_) => Err(Stop::Abandoned),
             }
@@ -170,6 +185,51 @@ impl State {
         let vectors = vectors.map_err(wasmtime::Error::new)?;
         self.take_turn().map_err(wasmtime::Error::new)?;
         Ok(vectors)
+    }
+
+    /// Lets the guest wait, on the caller's runtime: until the caller goes away, or the call has waited for too long in all.
+    pub(super) fn wait_for<T>(&mut self, waiting: impl AsyncFnOnce(&mut ResourceTable) -> T) -> wasmtime::Result<T> {
+        let Some(Call { runtime, reply }) = &mut self.call else {
+            let done = waiting(&mut self.table).now_or_never();
+            return done.ok_or_else(|| wasmtime::Error::msg("a component cannot wait while it starts"));
+        };
+        let limit = self.shared.grants.patience();
+        let (began, left) = (Instant::now(), limit.saturating_sub(self.waited));
+        let done = runtime.block_on(async {
+            let mut waiting = pin!(waiting(&mut self.table));
+            // Most of what is asked for is there, and then nobody else needs to have a turn.
+            if let Poll::Ready(done) = futures::poll!(&mut waiting) {
+                return Ok(done);
+            }
+            self.turn.give_up();
+            tokio::select! {
+                biased;
+                () = reply.closed() => Err(Stop::Abandoned),
+                done = waiting => Ok(done),
+                () = tokio::time::sleep(left) => Err(Stop::Patience { limit }),
+            }
+        });
+        self.waited += began.elapsed();
+        let done = done.map_err(wasmtime::Error::new)?;
+        self.take_turn().map_err(wasmtime::Error::new)?;
+        Ok(done)
+    }
+
+    /// The same for what a stream does.
+    pub(super) fn stream<T>(
+        &mut self,
+        waiting: impl AsyncFnOnce(&mut ResourceTable) -> StreamResult<T>,
+    ) -> StreamResult<T> {
+        self.wait_for(waiting).map_err(StreamError::Trap)?
+    }
+
+    /// Whether waits take time: in a call of a handler that may wait for answers. For others they are over at once.
+    pub(super) fn may_wait(&self) -> bool {
+        self.call.is_some() && self.shared.grants.any()
+    }
+
+    pub(super) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
 
     fn refuse(&mut self, error: Error) -> types::Failure {
@@ -250,5 +310,11 @@ impl Shared {
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.http.view(&mut self.table)
     }
 }

@@ -74,11 +74,16 @@ impl Maker {
     /// One call. None if the instance is to be dropped, which is after any trap. The answer goes to the caller.
     pub(super) fn call(&self, mut instance: Instance, batch: &Batch, call: Call) -> Option<Instance> {
         let Instance { store, handler } = &mut instance;
+        let runtime = call.runtime.clone();
+        // What a request leaves to do in the background is done by the caller's runtime.
+        let entered = runtime.enter();
         store.data_mut().begin(call, batch.events().len());
         store.set_epoch_deadline(1);
         let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
         let answer = begun.and_then(|()| lowered(batch, |batch| handler.call_handle(&mut *store, batch)));
+        drop(entered);
         let state = store.data_mut();
+        state.http.end();
         state.voice.finish();
         let trapped = answer.is_err();
         let result = match answer {
@@ -103,9 +108,12 @@ impl Maker {
         if let Some(error) = state.take_embed_failure(&text) {
             return error.within(headline);
         }
-        let said = presentable(&text, FAILURE_BYTES);
+        let said = std::io::Error::other(format!("it says: {}", presentable(&text, FAILURE_BYTES)));
+        if let Some(refusal) = state.http.take_refusal() {
+            return over(refusal, headline, fault, said);
+        }
         Error::new(fault, headline)
-            .because(std::io::Error::other(format!("it says: {said}")))
+            .because(said)
             .help("nothing was confirmed; the batch is replayed once the cause that the handler names is gone")
     }
 
@@ -114,18 +122,23 @@ impl Maker {
         let name = &self.shared.name;
         let said = state.voice.take_last_words();
         let refused = state.meter.take_refused();
+        let refusal = state.http.take_refusal();
         let limit = |key: &str| {
             format!(
                 "nothing was confirmed; the batch is replayed after a fix. Raise `transforms.{name}.limits.{key}` or fix the handler"
             )
         };
-        let failed = |code: Option<Code>, what: &str, why: String, help: String| {
+        let failed = move |code: Option<Code>, what: &str, why: String, help: String| {
             let why = Error::new(Fault::Handler, why);
             let why = match &said {
                 Some(words) => why.because(std::io::Error::other(format!("the handler said: {words}"))),
                 None => why,
             };
-            let error = Error::new(Fault::Handler, format!("handler `{name}` {what}")).because(why).help(help);
+            let headline = format!("handler `{name}` {what}");
+            let error = match refusal {
+                Some(refusal) => over(refusal, headline, Fault::Handler, why),
+                None => Error::new(Fault::Handler, headline).because(why).help(help),
+            };
             code.into_iter().fold(error, Error::code)
         };
         let fix = "nothing was confirmed; the batch is replayed after a fix of the handler";
@@ -139,6 +152,10 @@ impl Maker {
                 Stop::Embeddings { .. } => {
                     let help = format!("{fix}: embed many texts at once, or answer with `embedding.text`");
                     failed(Some(Code::Embed), "asked for too many embeddings", stop.to_string(), help)
+                }
+                Stop::Patience { limit: waited } => {
+                    let why = format!("it waited {} for answers and alarms, which is the limit", time(*waited));
+                    failed(Some(Code::Wait), "waited too long", why, limit("http.wait"))
                 }
                 Stop::Abandoned => Error::new(Fault::Handler, format!("handler `{name}` was interrupted"))
                     .because(std::io::Error::other(stop.to_string())),
@@ -187,6 +204,21 @@ impl Maker {
             return failed(Some(Code::Output), "answered too much", why, limit("output"));
         }
         failed(Some(Code::Contract), "could not be called", presentable(&cause, FAILURE_BYTES), fix.to_owned())
+    }
+}
+
+/// The failure of a call in which a request was refused before, which says more than the guest can know.
+fn over(
+    refusal: Error,
+    headline: String,
+    fault: Fault,
+    why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    let help = refusal.advice().map(str::to_owned);
+    let error = Error::new(fault, headline).because(refusal.because(why));
+    match help {
+        Some(help) => error.help(help),
+        None => error,
     }
 }
 

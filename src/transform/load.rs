@@ -6,6 +6,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::bindings;
 use super::engine::Engine;
+use super::http::{self, Grants};
 use super::imports::State;
 use super::instance::size;
 use super::wasi;
@@ -25,7 +26,13 @@ pub(super) const VERSION: &str = "0.1";
 pub(super) const WORDS: usize = 300;
 
 /// Reads, checks and compiles the component of handler `name`, and links it to what it is granted.
-pub(super) fn load(engine: &Engine, name: &str, file: &Path, memory: usize) -> Result<bindings::HandlerPre<State>> {
+pub(super) fn load(
+    engine: &Engine,
+    name: &str,
+    file: &Path,
+    memory: usize,
+    grants: &Grants,
+) -> Result<bindings::HandlerPre<State>> {
     let refused = |refusal: Refusal| refusal.of(name, file);
     let bytes = read(file).map_err(refused)?;
     recognize(&bytes).map_err(refused)?;
@@ -36,12 +43,13 @@ pub(super) fn load(engine: &Engine, name: &str, file: &Path, memory: usize) -> R
             "build it again, for the target `wasm32-wasip2`; our world has no `async`",
         ))
     })?;
-    check_imports(&component, name).map_err(refused)?;
+    check_imports(&component, name, grants).map_err(refused)?;
     check_exports(&component).map_err(refused)?;
     check_memory(&component, name, memory).map_err(refused)?;
 
     let mut linker = Linker::new(engine.wasmtime());
     let linked = wasi::link(&mut linker)
+        .and_then(|()| if grants.any() { http::link(&mut linker) } else { Ok(()) })
         .and_then(|()| bindings::Handler::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state))
         .and_then(|()| linker.instantiate_pre(&component))
         .and_then(bindings::HandlerPre::new);
@@ -89,7 +97,7 @@ pub(super) fn recognize(bytes: &[u8]) -> Result<(), Refusal> {
     Err(refusal)
 }
 
-fn check_imports(component: &Component, name: &str) -> Result<(), Refusal> {
+fn check_imports(component: &Component, name: &str, grants: &Grants) -> Result<(), Refusal> {
     let kind = component.component_type();
     for (import, _) in kind.imports(component.engine()) {
         let (package, interface, version) = split(import);
@@ -100,13 +108,21 @@ fn check_imports(component: &Component, name: &str) -> Result<(), Refusal> {
                 let help = "build it against `wit/` of this host, or run it in a newer one";
                 return Err(Refusal::new(format!("it imports `{shown}`, which this host does not have"), help));
             }
-        } else if !(wasi::PACKAGES.contains(&package) && version.starts_with("0.2.")) {
+            continue;
+        }
+        let http = package == "wasi:http" && http::INTERFACES.contains(&interface);
+        let granted = wasi::PACKAGES.contains(&package) || http && grants.any();
+        if !(granted && version.starts_with("0.2.")) {
             let what = format!("it imports `{shown}`, which transform `{name}` does not grant");
-            let help = if package == "wasi:http" {
-                "a handler reaches no network: let the host embed (`embedding.text`), and build without HTTP (JavaScript: \
-                 `--disable http --disable fetch-event`)"
+            let help = if http {
+                format!(
+                    "name the hosts that it may reach: `transforms.{name}.allow: {{ http: [api.example.com] }}`. If it needs \
+                     none, build it without HTTP (JavaScript: `--disable http --disable fetch-event`)"
+                )
             } else {
-                "a handler may import `pgstream:host` and the plain parts of WASI 0.2, nothing else; remove what needs this"
+                "a handler may import `pgstream:host`, the plain parts of WASI 0.2, and `wasi:http` where hosts are granted, \
+                 nothing else; remove what needs this"
+                    .to_owned()
             };
             return Err(Refusal::new(what, help));
         }

@@ -4,6 +4,7 @@ mod bindings;
 mod cache;
 mod cpu;
 mod engine;
+mod http;
 mod imports;
 pub mod inspect;
 mod instance;
@@ -14,6 +15,7 @@ mod lower;
 mod place;
 mod tenant;
 mod voice;
+mod wait;
 mod wasi;
 mod words;
 mod worker;
@@ -85,14 +87,16 @@ impl Transform {
     ) -> Result<Self> {
         let bytes = |size: crate::config::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         let limits = instance::Bounds { memory: bytes(settings.limits.memory), output: bytes(settings.limits.output) };
-        let component = load::load(engine, name, &settings.component, limits.memory)?;
         let name: Arc<str> = name.into();
+        let grants = Arc::new(http::Grants::open(&name, settings)?);
+        let component = load::load(engine, &name, &settings.component, limits.memory, &grants)?;
         let shared = Arc::new(imports::Shared {
             name: Arc::clone(&name),
             config: settings.config.clone(),
             embedders,
             deadline: settings.limits.deadline.0,
             tenant: tenant.clone(),
+            grants,
         });
         let workers = settings.workers.max(1);
         let jobs = worker::start(instance::Maker { component, shared, limits }, workers)?;

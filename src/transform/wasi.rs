@@ -2,8 +2,9 @@
 //!
 //! No files, no sockets, no names to resolve, no arguments, an empty environment, nothing on standard input. Clocks
 //! tell whole milliseconds: enough for a log line, too coarse to time another tenant's work. A wait is over at once,
-//! because a call that may compute for a second must not be able to hold its thread for an hour. Random numbers are
-//! real, 4 KiB at a time. `exit` ends the call.
+//! because a call that may compute for a second must not be able to hold its thread for an hour; only a handler that
+//! may wait for answers over HTTP can wait, within the limit for that. Random numbers are real, 4 KiB at a time.
+//! `exit` ends the call.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,9 +12,11 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult, subscribe};
-use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiView};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
 
+use super::imports::State;
 use super::voice::{Stream, Voice};
+use super::wait;
 
 /// Bytes of one request for random numbers: a key or a seed, not a way to burn time inside the host.
 const RANDOM_BYTES: u64 = 4096;
@@ -21,15 +24,19 @@ const RANDOM_BYTES: u64 = 4096;
 /// Bytes that a guest may write in one go.
 const WRITE_BYTES: usize = 4096;
 
-/// The interfaces that link, by package; all of WASI 0.2 but `http`.
+/// The interfaces that link, by package; all of WASI 0.2 but `http`, which is linked by grant.
 pub(super) const PACKAGES: [&str; 6] =
     ["wasi:io", "wasi:cli", "wasi:clocks", "wasi:random", "wasi:filesystem", "wasi:sockets"];
 
 /// Links the interfaces of [`PACKAGES`].
-pub(super) fn link<T: WasiView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    monotonic_clock::add_to_linker::<T, Impatience>(linker, |state| Impatient(state.ctx().table))?;
+    wait::link(linker)?;
+    monotonic_clock::add_to_linker::<State, Alarms>(linker, |state| {
+        let may_wait = state.may_wait();
+        Alarm { table: state.table(), may_wait }
+    })?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -79,16 +86,19 @@ impl HostMonotonicClock for Coarse {
     }
 }
 
-/// The monotonic clock with alarms that ring at once.
-struct Impatience;
+/// The monotonic clock. Its alarms ring at once, unless the handler may wait.
+struct Alarms;
 
-impl HasData for Impatience {
-    type Data<'a> = Impatient<'a>;
+impl HasData for Alarms {
+    type Data<'a> = Alarm<'a>;
 }
 
-struct Impatient<'a>(&'a mut ResourceTable);
+struct Alarm<'a> {
+    table: &'a mut ResourceTable,
+    may_wait: bool,
+}
 
-impl monotonic_clock::Host for Impatient<'_> {
+impl monotonic_clock::Host for Alarm<'_> {
     fn now(&mut self) -> wasmtime::Result<u64> {
         Ok(Coarse::monotonic())
     }
@@ -97,13 +107,14 @@ impl monotonic_clock::Host for Impatient<'_> {
         Ok(Coarse.resolution_nanos())
     }
 
-    fn subscribe_instant(&mut self, _: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        self.subscribe_duration(0)
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.subscribe_duration(when.saturating_sub(Coarse::monotonic()))
     }
 
-    fn subscribe_duration(&mut self, _: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let due = self.0.push(Due)?;
-        subscribe(self.0, due)
+    fn subscribe_duration(&mut self, nanos: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let rings = Instant::now().checked_add(Duration::from_nanos(nanos)).filter(|_| self.may_wait && nanos > 0);
+        let due = self.table.push(Due(rings))?;
+        subscribe(self.table, due)
     }
 }
 
@@ -113,11 +124,16 @@ impl Coarse {
     }
 }
 
-struct Due;
+/// When an alarm rings; None for at once.
+struct Due(Option<Instant>);
 
 #[async_trait::async_trait]
 impl Pollable for Due {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        if let Some(rings) = self.0 {
+            tokio::time::sleep_until(rings.into()).await;
+        }
+    }
 }
 
 /// Standard output and error: the handler's voice.

@@ -133,6 +133,7 @@ impl<'s> Handlers<'s> {
                     workers: 1,
                     limits: case.limits.clone(),
                     rejections: Rejections::default(),
+                    allow: Default::default(),
                 };
                 let transform = Transform::load(self.engine, "handler", &settings, self.embedders.clone())?;
                 self.loaded.push((case.config.clone(), case.limits.clone(), transform));

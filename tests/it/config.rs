@@ -102,6 +102,11 @@ fn a_good_file_says_what_it_says() {
     assert_eq!(config[..4], expected);
     assert_eq!(config[4], ("version", "1.10"), "numbers reach the handler as they are written");
 
+    let hosts: Vec<_> = embed.allow.http.iter().map(|host| host.host.to_string()).collect();
+    assert_eq!(hosts, ["api.example.com", "https://internal.example:8443", "http://127.0.0.1:8080"]);
+    assert_eq!((embed.allow.http[2].headers.len(), embed.allow.http[2].private.len()), (2, 2));
+    assert_eq!((embed.limits.http.requests, embed.limits.http.received.0), (10, 4 << 20));
+
     let sinks: Vec<_> = pipeline.sinks.keys().map(String::as_str).collect();
     assert_eq!(sinks, ["table", "search", "folder", "parked", "screen", "nothing"], "in the order of the file");
     let (table, search) = (pipeline.sinks["table"].batch(), pipeline.sinks["search"].batch());

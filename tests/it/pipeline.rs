@@ -175,6 +175,7 @@ impl World {
             workers: 3,
             limits: Limits::default(),
             rejections: Rejections::default(),
+            allow: Default::default(),
         };
         let engine = Engine::new(None).unwrap();
         let transform = Transform::load(&engine, "embed", &settings, embedders.clone()).unwrap();

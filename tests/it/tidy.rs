@@ -58,7 +58,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("postgres_protocol", &["src/postgres/", "src/source/postgres/", "src/sink/pgvector/", "src/demo/"]),
     ("qdrant_client", &["src/sink/qdrant/"]),
     ("qdrant_edge", &["src/sink/qdrant_edge/", "src/sink/open.rs"]), // the latter means our module of that name
-    ("reqwest", &["src/embedder/"]),
+    ("wasmtime_wasi_http", &["src/transform/"]),
+    ("reqwest", &["src/embedder/", "src/transform/http/"]),
     ("serde_yaml", &["src/config/"]),
     ("rust_embed", &["src/toolchain/"]),
     ("wasmparser", &["src/transform/", "src/toolchain/"]),

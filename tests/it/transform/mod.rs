@@ -1,6 +1,7 @@
 //! Handlers in the host: what they get, what they answer, what they are refused, and what remains of a call that failed.
 
 mod contract;
+mod http;
 mod limits;
 mod refusals;
 mod sandbox;

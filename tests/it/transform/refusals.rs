@@ -87,12 +87,12 @@ fn imports_that_are_not_granted_are_named() {
         (
             "wasi:http/outgoing-handler@0.2.6",
             "it imports `wasi:http/outgoing-handler@0.2.6`, which transform `embed` does not grant",
-            "a handler reaches no network: ",
+            "name the hosts that it may reach: `transforms.embed.allow: { http: [api.example.com] }`. ",
         ),
         (
             "wasi:keyvalue/store@0.2.0",
             "it imports `wasi:keyvalue/store@0.2.0`, which transform `embed` does not grant",
-            "a handler may import `pgstream:host` and the plain parts of WASI 0.2, nothing else; ",
+            "a handler may import `pgstream:host`, the plain parts of WASI 0.2, and `wasi:http` where hosts are granted, ",
         ),
         (
             "wasi:cli/environment@0.3.0",
