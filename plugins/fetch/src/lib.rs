@@ -29,7 +29,7 @@ fn on_event(event: &Event, out: &mut Out) -> Result<()> {
         "many" => {
             let all =
                 (0..order["times"].as_u64().unwrap_or(1)).map(|_| request(&order).and_then(|begun| answer(&begun)));
-            json!(all.map(|one| told(one)["error"].clone()).collect::<Vec<_>>())
+            json!({ "errors": all.map(|one| told(one)["error"].clone()).collect::<Vec<_>>() })
         }
         "begin" => {
             let begun = request(&order).map_err(|code| Error::reject(format!("{code:?}")))?;

@@ -100,8 +100,7 @@ pub(super) fn prohibited(error: &reqwest::Error) -> Option<Prohibited> {
 /// What a guest is told of a request that failed: a word of the standard, nothing of this machine.
 pub(super) fn code(error: &reqwest::Error) -> Code {
     let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    let tls = io.and_then(|error| error.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let tls = tls.or_else(|| causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()));
+    let tls = causes(error).find_map(|cause| inmost(cause).downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(_)) => return Code::TlsCertificateError,
         Some(_) => return Code::TlsProtocolError,
@@ -124,6 +123,14 @@ pub(super) fn code(error: &reqwest::Error) -> Code {
 
 fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source())
+}
+
+/// What an I/O error was made of, which it leaves out of its own causes.
+fn inmost<'e>(error: &'e (dyn StdError + 'static)) -> &'e (dyn StdError + 'static) {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => inmost(inner),
+        None => error,
+    }
 }
 
 #[cfg(test)]

@@ -121,7 +121,9 @@ impl Session {
 
     /// The call is over, and with it everything that was still under way.
     pub(super) fn end(&mut self) {
-        self.gate.budget = None;
+        if let Some(budget) = self.gate.budget.take() {
+            budget.ended.cancel();
+        }
     }
 
     /// The last request of the call that was refused, in full.
