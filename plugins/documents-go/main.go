@@ -79,8 +79,7 @@ func keep(event *pgstream.Event, key string, settings settings, out *pgstream.Ou
 		if title != "" {
 			embedded = title + "\n\n" + chunk
 		}
-		own := event.Row.Payload()
-		own.Remove(column)
+		own := payload.Clone()
 		own.Set(column, chunk)
 		own.Set("chunk", number)
 		points = append(points, pgstream.Point{

@@ -126,7 +126,7 @@ async fn what_ends_a_call_says_why_and_the_next_call_is_fine() {
         ("spin-aside", "exceeded its deadline"),
         ("memory", "ran out of memory"),
         ("endless-goroutines", "ran out of memory"),
-        ("stack", "stack exceeds"),
+        ("stack", "overflowed its stack"),
         ("panic-aside", "panic: aside"),
         ("deadlock", "all goroutines are asleep - deadlock!"),
         ("exit", "called `exit`"),

@@ -22,12 +22,8 @@ import (
 // otherwise become twice what is in use.
 const collectAbove = 40 << 20
 
-// stackBytes is the stack of a goroutine: endless recursion is then told as such, before it takes all of the memory.
-const stackBytes = 12 << 20
-
 func init() {
 	debug.SetMemoryLimit(collectAbove)
-	debug.SetMaxStack(stackBytes)
 	host.Current = component{}
 	export_wit_world.Handle = handle
 }

@@ -199,11 +199,10 @@ func (r Row) Vector(column string) ([]float32, error) {
 
 // Payload is the row as a payload: every column but the unchanged ones, as [Value.MarshalJSON] writes them.
 func (r Row) Payload() *Payload {
-	payload := &Payload{names: make([]string, 0, len(r.values)+2), values: make([]any, 0, len(r.values)+2)}
+	payload := &Payload{fields: make([]field, 0, len(r.values)+2)}
 	for index, value := range r.values {
 		if !value.IsUnchanged() {
-			payload.names = append(payload.names, r.table.Columns[index].Name)
-			payload.values = append(payload.values, value)
+			payload.fields = append(payload.fields, field{name: r.table.Columns[index].Name, column: value})
 		}
 	}
 	return payload

@@ -8,46 +8,63 @@ import (
 )
 
 // Payload is a JSON object whose keys keep their order. [Row.Payload] makes one of a row; the zero Payload is empty.
-type Payload struct {
-	names  []string
-	values []any
+type Payload struct{ fields []field }
+
+type field struct {
+	name   string
+	column Value
+	other  any // instead of a column's value, if set says so
+	set    bool
 }
 
 // Set sets a key, in its old place if it is there already.
 func (p *Payload) Set(name string, value any) {
+	field := field{name: name}
+	if column, ok := value.(Value); ok {
+		field.column = column
+	} else {
+		field.other, field.set = value, true
+	}
 	if at := p.index(name); at >= 0 {
-		p.values[at] = value
+		p.fields[at] = field
 		return
 	}
-	p.names = append(p.names, name)
-	p.values = append(p.values, value)
+	p.fields = append(p.fields, field)
 }
 
 // Remove takes a key away, if it is there.
 func (p *Payload) Remove(name string) {
 	if at := p.index(name); at >= 0 {
-		p.names = append(p.names[:at], p.names[at+1:]...)
-		p.values = append(p.values[:at], p.values[at+1:]...)
+		p.fields = append(p.fields[:at], p.fields[at+1:]...)
 	}
 }
 
-// Get is the value of a key.
+// Get is the value of a key: a [Value], or what was set.
 func (p *Payload) Get(name string) (any, bool) {
-	if at := p.index(name); at >= 0 {
-		return p.values[at], true
+	at := p.index(name)
+	switch {
+	case at < 0:
+		return nil, false
+	case p.fields[at].set:
+		return p.fields[at].other, true
 	}
-	return nil, false
+	return p.fields[at].column, true
 }
 
 // Len is the number of keys.
-func (p *Payload) Len() int { return len(p.names) }
+func (p *Payload) Len() int { return len(p.fields) }
+
+// Clone is a copy, for another point.
+func (p *Payload) Clone() *Payload {
+	return &Payload{fields: append(make([]field, 0, len(p.fields)+2), p.fields...)}
+}
 
 // MarshalJSON writes the object.
 func (p *Payload) MarshalJSON() ([]byte, error) { return p.appendJSON(nil) }
 
 func (p *Payload) index(name string) int {
-	for at, known := range p.names {
-		if known == name {
+	for at := range p.fields {
+		if p.fields[at].name == name {
 			return at
 		}
 	}
@@ -55,17 +72,36 @@ func (p *Payload) index(name string) int {
 }
 
 func (p *Payload) appendJSON(to []byte) (_ []byte, err error) {
+	if to == nil {
+		to = make([]byte, 0, p.length())
+	}
 	to = append(to, '{')
-	for at, name := range p.names {
+	for at := range p.fields {
+		field := &p.fields[at]
 		if at > 0 {
 			to = append(to, ',')
 		}
-		to = append(appendString(to, name), ':')
-		if to, err = appendAny(to, p.values[at]); err != nil {
+		to = append(appendString(to, field.name), ':')
+		if !field.set {
+			to = field.column.appendJSON(to)
+		} else if to, err = appendAny(to, field.other); err != nil {
 			return nil, err
 		}
 	}
 	return append(to, '}'), nil
+}
+
+// length is about the bytes of the object, so that its text is allocated but once.
+func (p *Payload) length() int {
+	length := 2
+	for at := range p.fields {
+		field := &p.fields[at]
+		length += len(field.name) + len(field.column.text) + 16
+		if text, ok := field.other.(string); ok {
+			length += len(text)
+		}
+	}
+	return length
 }
 
 // appendAny writes a value as encoding/json does, but without escapes that only HTML needs.

@@ -60,10 +60,9 @@ func (k Kind) String() string {
 // Value is the value of a column. The zero Value is null.
 type Value struct {
 	kind    Kind
-	bits    int64 // of a boolean, an integer, a float, or a time's count
-	text    string
-	bytes   []byte
-	numbers []float32
+	bits    int64      // of a boolean, an integer, a float, or a time's count
+	text    string     // or bytes
+	numbers *[]float32 // a pointer, because few values have any
 }
 
 // Infinity of dates and times: what [Value.Micros] and [Value.Days] give for `infinity` and `-infinity`.
@@ -106,7 +105,7 @@ func Numeric(text string) Value { return Value{kind: KindNumeric, text: text} }
 func String(text string) Value { return Value{kind: KindText, text: text} }
 
 // Bytes is a bytea.
-func Bytes(bytes []byte) Value { return Value{kind: KindBytes, bytes: bytes} }
+func Bytes(bytes []byte) Value { return Value{kind: KindBytes, text: string(bytes)} }
 
 // Timestamp is a point in time, in µs since 1970-01-01 UTC.
 func Timestamp(micros int64) Value { return Value{kind: KindTimestamp, bits: micros} }
@@ -124,7 +123,7 @@ func UUID(text string) Value { return Value{kind: KindUUID, text: text} }
 func JSON(text string) Value { return Value{kind: KindJSON, text: text} }
 
 // Vector is a vector of pgvector's.
-func Vector(numbers []float32) Value { return Value{kind: KindVector, numbers: numbers} }
+func Vector(numbers []float32) Value { return Value{kind: KindVector, numbers: &numbers} }
 
 // Other is the text of a type that has no kind of its own.
 func Other(text string) Value { return Value{kind: KindOther, text: text} }
@@ -184,11 +183,21 @@ func (v Value) Rat() (*big.Rat, bool) {
 // Bool is the truth value, if the value is one.
 func (v Value) Bool() (value, ok bool) { return v.bits != 0 && v.kind == KindBool, v.kind == KindBool }
 
-// Bytes are the bytes of a bytea.
-func (v Value) Bytes() ([]byte, bool) { return v.bytes, v.kind == KindBytes }
+// Bytes are a copy of the bytes of a bytea.
+func (v Value) Bytes() ([]byte, bool) {
+	if v.kind != KindBytes {
+		return nil, false
+	}
+	return []byte(v.text), true
+}
 
 // Vector are the numbers of a vector.
-func (v Value) Vector() ([]float32, bool) { return v.numbers, v.kind == KindVector }
+func (v Value) Vector() ([]float32, bool) {
+	if v.kind != KindVector {
+		return nil, false
+	}
+	return *v.numbers, true
+}
 
 // Time is a timestamp or a date, in UTC. The infinite ones, which are no point in time, are not: see [Value.Micros] and
 // [Value.Days].
@@ -236,7 +245,7 @@ func (v Value) string() (string, bool) {
 	case KindText, KindNumeric, KindUUID, KindOther:
 		return v.text, true
 	case KindBytes:
-		return fmt.Sprintf("\\x%x", v.bytes), true
+		return fmt.Sprintf("\\x%x", v.text), true
 	case KindTimestamp:
 		return formatTimestamp(v.bits), true
 	case KindDate:
@@ -279,7 +288,7 @@ func (v Value) appendJSON(to []byte) []byte {
 		return strconv.AppendInt(to, v.bits, 10)
 	case KindVector:
 		to = append(to, '[')
-		for index, number := range v.numbers {
+		for index, number := range *v.numbers {
 			if index > 0 {
 				to = append(to, ',')
 			}
