@@ -11,7 +11,7 @@ import (
 func chunks(text string, chars int) []string {
 	chars = max(chars, 1)
 	var pieces []string
-	rest := strings.TrimFunc(text, isSpace)
+	rest := strings.TrimFunc(text, unicode.IsSpace)
 	for rest != "" {
 		limit, ok := offset(rest, chars)
 		if !ok {
@@ -19,18 +19,18 @@ func chunks(text string, chars int) []string {
 			break
 		}
 		end := limit
-		if next, _ := utf8.DecodeRuneInString(rest[limit:]); !isSpace(next) {
+		if next, _ := utf8.DecodeRuneInString(rest[limit:]); !unicode.IsSpace(next) {
 			if gap, ok := lastGap(rest[:limit]); ok {
 				end = gap
 			}
 		}
 		piece := rest[:end]
-		pieces = append(pieces, strings.TrimRightFunc(piece, isSpace))
+		pieces = append(pieces, strings.TrimRightFunc(piece, unicode.IsSpace))
 		next, ok := overlap(piece, chars/8)
 		if !ok {
 			next = end
 		}
-		rest = strings.TrimLeftFunc(rest[next:], isSpace)
+		rest = strings.TrimLeftFunc(rest[next:], unicode.IsSpace)
 	}
 	return pieces
 }
@@ -49,8 +49,26 @@ func offset(text string, chars int) (int, bool) {
 // lastGap is where the last word of the second half begins: a piece is not made much shorter for the sake of a very long
 // word.
 func lastGap(text string) (int, bool) {
-	gap := strings.LastIndexFunc(text, isSpace)
-	return gap, gap >= 0 && gap >= len(text)/2
+	return lastSpace(text, len(text)/2)
+}
+
+// lastSpace is where the last white space begins, not before least. Most text is ASCII, which needs no tables.
+func lastSpace(text string, least int) (int, bool) {
+	for at := len(text); at > least; {
+		if char := text[at-1]; char < utf8.RuneSelf {
+			at--
+			if char == ' ' || '\t' <= char && char <= '\r' {
+				return at, true
+			}
+			continue
+		}
+		char, size := utf8.DecodeLastRuneInString(text[:at])
+		at -= size
+		if unicode.IsSpace(char) {
+			return at, at >= least
+		}
+	}
+	return 0, false
 }
 
 // overlap is where in the piece the next one begins, to repeat at most so many characters; at a word, if one begins there.
@@ -66,12 +84,12 @@ func overlap(piece string, chars int) (int, bool) {
 	}
 	before, tail := piece[:start], piece[start:]
 	last, _ := utf8.DecodeLastRuneInString(before)
-	if isSpace(last) || strings.IndexFunc(piece, isSpace) < 0 {
+	if unicode.IsSpace(last) {
 		return start, true
 	}
-	gap := strings.IndexFunc(tail, isSpace)
+	if _, spaced := lastSpace(piece, 0); !spaced {
+		return start, true
+	}
+	gap := strings.IndexFunc(tail, unicode.IsSpace)
 	return start + gap, gap >= 0
 }
-
-// isSpace is Unicode's White_Space.
-func isSpace(char rune) bool { return unicode.Is(unicode.White_Space, char) }

@@ -18,12 +18,13 @@ import (
 	"github.com/pgstream-host/pgstream-host/plugins/sdk/go/internal/host"
 )
 
-// collectAbove is the heap from which on the collector works harder: by default a handler gets 64 MiB, and the heap may
-// otherwise become twice what is in use.
-const collectAbove = 40 << 20
+// growth is by how many percent the heap may grow until it is collected. Go's own 100 would leave a handler half of its
+// memory. A soft limit would leave it more, but near its end Go then collects for seconds on end, and the call runs out of
+// time instead of memory, which tells nobody what to do.
+const growth = 50
 
 func init() {
-	debug.SetMemoryLimit(collectAbove)
+	debug.SetGCPercent(growth)
 	host.Current = component{}
 	export_wit_world.Handle = handle
 }
