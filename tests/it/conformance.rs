@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pgstream_host::command::{Action, Command, Point};
-use pgstream_host::config::Size;
+use pgstream_host::config::{Size, Span};
 use pgstream_host::error::{Error, Fault};
 use pgstream_host::event::json::Json;
 use pgstream_host::event::{Batch, Operation, Value};
@@ -123,6 +123,7 @@ async fn large_batches(example: Example, handler: &Transform, reference: &Transf
 async fn memory(example: Example, component: &Path) {
     let mut settings = settings(component);
     settings.limits.memory = Size(64 << 20);
+    settings.limits.deadline = Span(Duration::from_secs(60)); // memory is to be the limit that is met first
     let handler = load(&settings, Embedders::new()).unwrap();
     let documents = documents();
     let large = "x".repeat(40 << 20);
