@@ -1,6 +1,8 @@
 //! Answers as lines that can be compared and read, and the difference between two lists of them.
 
-use similar::{Algorithm, DiffOp, capture_diff_slices};
+use std::time::{Duration, Instant};
+
+use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
 
 use super::compare::seen_through;
 use crate::event::json::Json;
@@ -11,6 +13,10 @@ const SHORT: usize = 88;
 const WIDTH: usize = 240;
 /// Lines shown around a difference.
 const CONTEXT: usize = 4;
+/// How long to look for the smallest difference; after that any will do.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How far ahead an expected answer is looked for among those that came.
+const AHEAD: usize = 64;
 /// Lines of one difference that are shown.
 const MAX_LINES: usize = 200;
 
@@ -115,7 +121,8 @@ fn key(name: &str) -> String {
 pub(super) fn diff(expected: &[Json], came: &[Json]) -> Vec<Line> {
     let seen: Vec<Json> = pairs(expected, came);
     let (one, other) = (lines(&seen), lines(came));
-    let ops = capture_diff_slices(Algorithm::Myers, &one, &other);
+    let deadline = Instant::now().checked_add(PATIENCE);
+    let ops = capture_diff_slices_deadline(Algorithm::Myers, &one, &other, deadline);
     let mut out = Vec::new();
     for op in ops {
         let (old, new) = (one.get(op.old_range()).unwrap_or_default(), other.get(op.new_range()).unwrap_or_default());
@@ -138,7 +145,7 @@ fn pairs(expected: &[Json], came: &[Json]) -> Vec<Json> {
     let mut seen = Vec::new();
     for answer in expected {
         let rest = came.get(at..).unwrap_or_default();
-        match rest.iter().position(|came| super::compare::matches(answer, came)) {
+        match rest.iter().take(AHEAD).position(|came| super::compare::matches(answer, came)) {
             Some(skip) => {
                 seen.extend(rest.get(skip).cloned());
                 at += skip + 1;
