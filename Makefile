@@ -4,7 +4,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt docs bench figures fuzz deny handlers setup clean
+.PHONY: fairness help demo test lint fmt docs bench figures fuzz deny handlers setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench: setup ## the whole path against pg_recvlogical on the same log; a release
 
 figures: ## what handlers cost in each language, and the sandbox; a release build, some minutes
 	@$(CARGO) bench --bench figures
+
+fairness: ## one tenant that spins beside nine that do not: shares of CPU time and latency
+	$(CARGO) test --test it fairness_table -- --ignored --nocapture
 
 fuzz: ## mutate streams against the decoder for FUZZ_SECONDS; needs a C++ compiler, no nightly
 	@mkdir -p tests/fuzz/target/corpus

@@ -1,5 +1,9 @@
 //! The host: opens the parts that a pipeline file names, and runs pipelines side by side.
 
+mod grants;
+
+mod tenants;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,17 +18,31 @@ use crate::pipeline::{Outlet, Pipeline, Stage, Status, Tolerance};
 use crate::sink;
 use crate::source::Source;
 use crate::source::postgres::{self, PostgresSource};
-use crate::transform::{Engine, Transform};
+use crate::transform::{Engine, Resources, Tenant, Transform};
+
+pub use tenants::{Admitted, Refusal, Tenants};
 
 /// What pipelines of one process share: the engine that runs the handlers.
 pub struct Host {
     engine: Engine,
 }
 
+/// Whose a pipeline is, and what the host lends it.
+#[derive(Clone)]
+pub struct Owner {
+    tenant: Tenant,
+    embedders: IndexMap<String, Arc<dyn Embedder>>,
+}
+
 impl Host {
     /// Starts the engine. Compiled handlers are kept in the user's cache folder, so that a second start is quick.
     pub fn new() -> Result<Self> {
         Ok(Self { engine: Engine::new(cache_folder().as_deref())? })
+    }
+
+    /// As `new`, with as much of the machine as `resources` says.
+    pub fn with(resources: &Resources<'_>) -> Result<Self> {
+        Ok(Self { engine: Engine::with(resources)? })
     }
 
     /// The engine that runs the handlers.
@@ -35,9 +53,14 @@ impl Host {
     /// Opens everything that `settings` names: embedders, handlers, sinks, then the source, which sets up
     /// publication and slot. In this order, so that a mistake is found before anything is made on the server.
     pub async fn open(&self, settings: &model::Pipeline) -> Result<Pipeline> {
+        self.open_for(settings, None).await
+    }
+
+    /// As `open`, for a pipeline of `owner`, if it has one.
+    pub async fn open_for(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Pipeline> {
         let opened = async {
             refuse_loop(settings)?;
-            let stages = self.open_stages(settings)?;
+            let stages = self.open_stages(settings, owner)?;
             let mut outlets = Vec::new();
             for (name, sink) in &settings.sinks {
                 outlets.push(open_outlet(settings, name, sink).await?);
@@ -54,10 +77,10 @@ impl Host {
 
     /// Opens every part as `open` does, but makes nothing on the source and reads nothing from it; sinks make what
     /// their `create` asks for. For `validate --connect`. Answers every failure, not only the first.
-    pub async fn check(&self, settings: &model::Pipeline) -> Vec<Error> {
+    pub async fn check(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Vec<Error> {
         let mut errors = Vec::new();
         errors.extend(refuse_loop(settings).err());
-        errors.extend(self.open_stages(settings).err());
+        errors.extend(self.open_stages(settings, owner).err());
         for (name, sink) in &settings.sinks {
             match open_outlet(settings, name, sink).await {
                 Ok(outlet) => errors.extend(outlet.sink.close().await.err()),
@@ -70,15 +93,19 @@ impl Host {
         errors
     }
 
-    fn open_stages(&self, settings: &model::Pipeline) -> Result<Vec<Stage>> {
-        let embedders = open_embedders(settings)?;
+    fn open_stages(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Vec<Stage>> {
+        let mut embedders = open_embedders(settings)?;
+        embedders.extend(owner.into_iter().flat_map(|owner| owner.embedders.clone()));
         let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {
             let lent: IndexMap<String, Arc<dyn Embedder>> = wasm
                 .embedders
                 .iter()
                 .filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?))))
                 .collect();
-            let transform = Transform::load(&self.engine, name, wasm, lent.clone())?;
+            let transform = match owner {
+                Some(owner) => Transform::load_for(&owner.tenant, &self.engine, name, wasm, lent.clone())?,
+                None => Transform::load(&self.engine, name, wasm, lent.clone())?,
+            };
             let output = rejected_output(name);
             let keeps_rejected = settings.sinks.values().any(|sink| sink.inputs().contains(&output));
             Ok(Stage {
@@ -205,7 +232,8 @@ fn rejected_output(transform: &str) -> String {
     format!("{transform}.rejected")
 }
 
-fn cache_folder() -> Option<PathBuf> {
+/// Where the user's compiled handlers are kept.
+pub fn cache_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
     Some(base.join("pgstream-host"))

@@ -10,6 +10,8 @@ mod inspect;
 
 mod validate;
 
+mod tenants;
+
 mod slot;
 
 mod search;
@@ -192,11 +194,14 @@ fn print(text: &str) -> Result<ExitCode> {
 
 /// Loads a pipeline file; its problems are printed with their lines.
 fn load(path: &Path) -> Result<model::Pipeline, ExitCode> {
-    config::load(path).map_err(|diagnostics| {
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let _ = std::io::stderr().write_all(diagnostics.render(colour).as_bytes());
-        ExitCode::from(Fault::Config.exit_code())
-    })
+    config::load(path).map_err(|diagnostics| show(&diagnostics))
+}
+
+/// Prints the problems of a file.
+fn show(diagnostics: &config::Diagnostics) -> ExitCode {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let _ = std::io::stderr().write_all(diagnostics.render(colour).as_bytes());
+    ExitCode::from(Fault::Config.exit_code())
 }
 
 /// The pipeline files that the paths name: a folder stands for the `.yaml` and `.yml` files in it, by name.

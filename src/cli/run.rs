@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{complain, load, pipeline_files, progress, signals};
+use super::{complain, load, pipeline_files, progress, signals, tenants};
 use crate::error::{Fault, Result};
 use crate::host::{self, Host};
 use crate::telemetry::Bars;
@@ -13,9 +13,15 @@ pub(super) struct Arguments {
     /// Pipeline files, or folders of them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Runs pipelines of several tenants, each within what this file grants it.
+    #[arg(long, value_name = "HOST.YAML")]
+    host: Option<PathBuf>,
 }
 
 pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
+    if let Some(file) = &arguments.host {
+        return tenants::run(file, &arguments.files, bars).await;
+    }
     let mut settings = Vec::new();
     let mut refused = None;
     for file in pipeline_files(&arguments.files)? {

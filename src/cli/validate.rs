@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value as Json, json};
 
-use super::{complain, load, pipeline_files, print};
+use super::{complain, load, pipeline_files, print, tenants};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -15,6 +15,9 @@ pub(super) struct Arguments {
     /// Pipeline files, or folders of them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Checks them as pipelines of the tenants that this file names.
+    #[arg(long, value_name = "HOST.YAML")]
+    host: Option<PathBuf>,
     /// Also opens the source, the sinks and the components; makes nothing on the source.
     #[arg(long)]
     connect: bool,
@@ -24,6 +27,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if let Some(file) = &arguments.host {
+        return tenants::validate(file, &arguments.files, arguments.connect).await;
+    }
     let files = pipeline_files(&arguments.files)?;
     let host = if arguments.connect { Some(Host::new()?) } else { None };
     let mut worst = 0;
@@ -55,7 +61,7 @@ async fn check(file: &Path, host: Option<&Host>, json: bool) -> Result<(u8, Json
         }
     };
     let errors = match host {
-        Some(host) => host.check(&settings).await,
+        Some(host) => host.check(&settings, None).await,
         None => Vec::new(),
     };
     let code = errors.iter().map(|error| error.fault().exit_code()).max().unwrap_or_default();

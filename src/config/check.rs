@@ -50,7 +50,7 @@ impl Check<'_, '_> {
         self.section_bounds::<Sink>();
     }
 
-    fn section_bounds<C: Component>(&mut self) {
+    pub(super) fn section_bounds<C: Component>(&mut self) {
         for entry in self.root.get(C::SECTION).map_or(&[][..], Node::entries) {
             let kind = entry.value.get("type").and_then(Node::text).unwrap_or_default();
             if let Some(schema) = C::kinds().iter().find(|variant| variant.kind == kind).map(schema::of) {
@@ -277,7 +277,7 @@ fn table_problem(table: &str, pattern: bool) -> Option<(String, String)> {
 }
 
 /// Compares a value under `key` with the bounds in its schema, and so on inside it.
-fn bounds(key: &str, node: &Node, schema: &Value, id: usize, findings: &mut Findings<'_>) {
+pub(super) fn bounds(key: &str, node: &Node, schema: &Value, id: usize, findings: &mut Findings<'_>) {
     for choice in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
         bounds(key, node, choice, id, findings);
     }

@@ -15,6 +15,7 @@ mod document;
 mod env;
 mod excerpt;
 mod file;
+mod host;
 mod mistake;
 mod read;
 mod reference;
@@ -25,7 +26,8 @@ mod yaml;
 
 pub use diagnostic::{Diagnostics, Place, Problem};
 pub use document::{Document, Mistakes, Part, Shape};
-pub use reference::reference;
+pub use host::{host_schema, load_host, parse_host};
+pub use reference::{host_reference, reference};
 pub use schema::schema;
 pub use secret::Secret;
 pub use units::{Size, Span, UnitError};
@@ -49,6 +51,48 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// # Errors
 /// All the problems that were found, never only the first.
 pub fn load(path: &Path) -> Result<Pipeline, Diagnostics> {
+    load_granted(path, &Grants::default())
+}
+
+/// What a pipeline file may use that is not in the file.
+pub struct Grants<'a> {
+    /// The environment that its references see.
+    pub lookup: &'a dyn Fn(&str) -> Option<String>,
+    /// Names of the embedders that the host lends.
+    pub embedders: &'a [String],
+}
+
+impl Default for Grants<'_> {
+    /// The whole environment: for files of the host's own user.
+    fn default() -> Self {
+        Self { lookup: &|variable| std::env::var(variable).ok(), embedders: &[] }
+    }
+}
+
+/// As `load`, with nothing but these grants.
+///
+/// # Errors
+/// All the problems that were found, never only the first.
+pub fn load_granted(path: &Path, grants: &Grants<'_>) -> Result<Pipeline, Diagnostics> {
+    let text = text_of(path)?;
+    parse_granted(&path.to_string_lossy(), &text, path.parent().unwrap_or(Path::new("")), grants)
+}
+
+/// The tenant that the pipeline file at `path` names, before anything in it is resolved.
+///
+/// # Errors
+/// If the file cannot be read, or is not a map.
+pub fn tenant_of(path: &Path) -> Result<Option<String>, Diagnostics> {
+    let text = text_of(path)?;
+    let name = path.to_string_lossy();
+    let mut findings = Findings::new(&name, &text);
+    match nodes(&text, &mut findings) {
+        Some(root) => Ok(root.get("tenant").and_then(Node::text).map(str::to_owned)),
+        None => Err(findings.finish()),
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, Diagnostics> {
     let name = path.to_string_lossy();
     let unreadable = |message: String| {
         let mut findings = Findings::new(&name, "");
@@ -61,9 +105,7 @@ pub fn load(path: &Path) -> Result<Pipeline, Diagnostics> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(unreadable("the pipeline file is larger than 1 MiB".to_owned()));
     }
-    let text = String::from_utf8(bytes).map_err(|_| unreadable("the pipeline file is not UTF-8 text".to_owned()))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    parse(&name, &text, folder, &|variable| std::env::var(variable).ok())
+    String::from_utf8(bytes).map_err(|_| unreadable("the pipeline file is not UTF-8 text".to_owned()))
 }
 
 /// Checks `text` as the pipeline file `name`, whose relative paths start at `folder`, with the environment
@@ -77,11 +119,15 @@ pub fn parse(
     folder: &Path,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Pipeline, Diagnostics> {
+    parse_granted(name, text, folder, &Grants { lookup, embedders: &[] })
+}
+
+fn parse_granted(name: &str, text: &str, folder: &Path, grants: &Grants<'_>) -> Result<Pipeline, Diagnostics> {
     let mut findings = Findings::new(name, text);
     match nodes(text, &mut findings) {
         Some(mut root) => {
-            env::resolve(&mut root, lookup, &mut findings);
-            let pipeline = pipeline(&root, folder, &mut findings);
+            env::resolve(&mut root, grants.lookup, &mut findings);
+            let pipeline = pipeline(&root, folder, grants.embedders, &mut findings);
             pipeline.filter(|_| findings.is_empty()).ok_or_else(|| findings.finish())
         }
         None => Err(findings.finish()),
@@ -109,13 +155,13 @@ fn nodes(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
     Some(root)
 }
 
-fn pipeline(root: &Node, folder: &Path, findings: &mut Findings<'_>) -> Option<Pipeline> {
+fn pipeline(root: &Node, folder: &Path, lent: &[String], findings: &mut Findings<'_>) -> Option<Pipeline> {
     let file = File::read(root, findings);
     let sources = components(root, findings);
     let embedders = components(root, findings);
     let mut transforms = components(root, findings);
     let sinks = components(root, findings);
-    wiring::check(root, findings);
+    wiring::check(root, lent, findings);
 
     let mut check = Check { root, findings };
     check.bounds();

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Secret, Size, Span};
 
+mod host;
 mod network;
 mod sink;
 
+pub use host::{Budget, HostFile, Tenant};
 pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};
 pub use sink::{
     BlackholeSink, Create, Distance, FileSink, PgvectorSink, QdrantEdgeSink, QdrantSink, Sink, SinkBatch, StdoutSink,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::schema;
+use super::schema::{host_file, schema};
 
 /// Tables of every setting: outside the sections, then each section with its kinds.
 pub fn reference() -> String {
@@ -19,6 +19,13 @@ pub fn reference() -> String {
             table(&mut out, rows(kind, "").into_iter().filter(|row| row.name != "type"));
         }
     }
+    out
+}
+
+/// A table of every setting of a host file.
+pub fn host_reference() -> String {
+    let mut out = String::new();
+    table(&mut out, rows(&host_file(), "").into_iter());
     out
 }
 

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::file::{Component, File, Section, Variant};
+use super::host::Shape;
 
 /// The schema of a whole pipeline file.
 pub fn schema() -> Value {
@@ -18,6 +19,22 @@ pub fn schema() -> Value {
     tidy(&mut schema);
     allow_references(&mut schema);
     schema
+}
+
+/// The schema of a host file.
+pub(super) fn host_file() -> Value {
+    let mut schema = host();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".into(), "pgstream-host host".into());
+    }
+    tidy(&mut schema);
+    allow_references(&mut schema);
+    schema
+}
+
+/// The same as the reader of the file needs it: with numbers as numbers.
+pub(super) fn host() -> Value {
+    generator().into_root_schema_for::<Shape>().to_value()
 }
 
 /// Without what says nothing to an editor: Rust's names of number types, and defaults that are "nothing".

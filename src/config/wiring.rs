@@ -16,7 +16,7 @@ pub(super) const REJECTED: &str = ".rejected";
 const TAKE_REJECTED: [&str; 3] = ["file", "stdout", "blackhole"];
 
 /// Reports everything about names and `inputs` that cannot work.
-pub(super) fn check(root: &Node, findings: &mut Findings<'_>) {
+pub(super) fn check(root: &Node, lent: &[String], findings: &mut Findings<'_>) {
     let sources = section::<Source>(root);
     let embedders = section::<Embedder>(root);
     let transforms = section::<Transform>(root);
@@ -37,7 +37,7 @@ pub(super) fn check(root: &Node, findings: &mut Findings<'_>) {
         let help = format!("add `{}` to the `inputs` of a sink", transform.key);
         findings.at(transform.id, format!("no sink takes the commands of transform `{}`", transform.key), help);
     }
-    let used = embedder_uses(embedders, transforms, findings);
+    let used = embedder_uses(embedders, lent, transforms, findings);
     for embedder in embedders.iter().filter(|embedder| used.lacks(&embedder.key)) {
         let help = format!("add `embedders: [{}]` to a transform, or remove the embedder", embedder.key);
         findings.at(embedder.id, format!("no transform uses embedder `{}`", embedder.key), help);
@@ -201,14 +201,15 @@ fn sink_inputs(sources: &[Entry], transforms: &[Entry], sinks: &[Entry], finding
     used
 }
 
-fn embedder_uses(embedders: &[Entry], transforms: &[Entry], findings: &mut Findings<'_>) -> Used {
+fn embedder_uses(embedders: &[Entry], lent: &[String], transforms: &[Entry], findings: &mut Findings<'_>) -> Used {
     let mut used = Used::default();
     for transform in transforms {
         for (id, name) in references(transform, "embedders", &mut used, findings) {
-            if has(embedders, name) {
+            if has(embedders, name) || lent.iter().any(|lent| lent == name) {
                 used.names.insert(name.to_owned());
             } else {
-                let known = embedders.iter().map(|embedder| embedder.key.as_str());
+                let own = embedders.iter().map(|embedder| embedder.key.as_str());
+                let known = own.chain(lent.iter().map(String::as_str));
                 dangling(id, name, "embedder", known, &mut used, findings);
             }
         }

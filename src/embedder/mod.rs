@@ -8,6 +8,7 @@ mod openai;
 mod reply;
 mod retry;
 
+mod budget;
 mod cached;
 
 use std::sync::Arc;
@@ -48,5 +49,16 @@ pub fn open(name: &str, settings: &model::Embedder) -> Result<Arc<dyn Embedder>>
     Ok(match settings {
         model::Embedder::Hash(settings) => Arc::new(hash::Hash::new(settings)),
         model::Embedder::OpenAi(settings) => Arc::new(cached::Cached::new(openai::OpenAi::open(name, settings)?)),
+    })
+}
+
+/// As `open`, for one tenant within its budget. It shares neither requests nor memory of texts with other tenants.
+pub fn open_within(name: &str, settings: &model::Embedder, allowed: &model::Budget) -> Result<Arc<dyn Embedder>> {
+    Ok(match settings {
+        model::Embedder::Hash(settings) => Arc::new(budget::Budgeted::new(name, hash::Hash::new(settings), allowed)),
+        model::Embedder::OpenAi(settings) => {
+            let paid = budget::Budgeted::new(name, openai::OpenAi::open(name, settings)?, allowed);
+            Arc::new(cached::Cached::new(paid)) // what is remembered costs nothing
+        }
     })
 }

@@ -47,6 +47,8 @@ pub struct Url {
     pub ssl: Ssl,
     /// Whether SCRAM must, may or must not be bound to the TLS connection.
     pub channel_binding: ChannelBinding,
+    /// Whether the password is the one in the host's own environment.
+    pub borrows_password: bool,
     password: Option<Secret>,
     password_file: Option<PathBuf>,
 }
@@ -280,6 +282,7 @@ impl Parameters {
             (None, None) => None,
             _ => return Err(wrong("of `sslcert` and `sslkey` only one is given").help("give both, or none")),
         };
+        let borrows_password = self.password.is_none() && password_file.is_none();
         let password = self.password.or_else(|| std::env::var("PGPASSWORD").ok()).filter(|text| !text.is_empty());
         Ok(Url {
             address,
@@ -290,6 +293,7 @@ impl Parameters {
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             ssl: Ssl { mode, root: self.root, identity, direct: self.direct },
             channel_binding: self.channel_binding.unwrap_or(ChannelBinding::Prefer),
+            borrows_password,
             password: password.map(Secret::new),
             password_file,
         })

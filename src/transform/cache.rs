@@ -14,8 +14,6 @@ use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::Path;
-#[cfg(test)]
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -116,14 +114,6 @@ impl Cache {
             mac.update(part); // all but the last have one length, so no two splits read alike
         }
         mac
-    }
-
-    /// The entries that there are, for tests.
-    #[cfg(test)]
-    fn entries(&self) -> Vec<PathBuf> {
-        let mut entries: Vec<_> = self.folder.entries().unwrap().into_iter().map(|entry| entry.path).collect();
-        entries.sort();
-        entries
     }
 }
 

@@ -3,7 +3,6 @@
 mod bindings;
 mod cache;
 mod cpu;
-mod effort;
 mod engine;
 mod http;
 mod imports;

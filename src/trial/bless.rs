@@ -48,8 +48,10 @@ fn replace(text: &mut Vec<String>, document: &Document, case: Part<'_>, report: 
         None => {
             let last = entries.iter().filter_map(|(_, part)| document.place(*part)).map(|(line, _)| line).max();
             let last = last.ok_or_else(refused)?;
-            let indent = |line: &String| line.len() - line.trim_start_matches([' ', '-']).len();
-            if text.get(last - 1).map(indent) != Some(column - 1) {
+            if !text
+                .get(last - 1)
+                .is_some_and(|line| line.len() - line.trim_start_matches([' ', '-']).len() == column - 1)
+            {
                 return Err(refused());
             }
             let end = last + depth(text, last, column);

@@ -198,8 +198,7 @@ fn component(example: Example) -> Option<PathBuf> {
     }
     let project = root().join("plugins").join(example.name);
     if !project.is_dir() {
-        eprintln!("skipped: there is no plugins/{}", example.name);
-        return None;
+        return skip(example, "it is not there");
     }
     let handlers = root().join("target/handlers");
     std::fs::create_dir_all(&handlers).unwrap();

@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("embedder", &["backoff", "command", "config", "error"]),
     ("sink", &["command", "config", "error", "event", "lsn", "postgres"]),
     ("pipeline", &["backoff", "command", "config", "embedder", "error", "event", "lsn", "sink", "source", "transform"]),
-    ("host", &["config", "embedder", "error", "pipeline", "sink", "source", "transform"]),
+    ("host", &["config", "embedder", "error", "pipeline", "postgres", "sink", "source", "transform"]),
     ("trial", &["command", "config", "embedder", "error", "event", "transform"]),
     ("telemetry", &["error"]),
     ("toolchain", &["error"]),

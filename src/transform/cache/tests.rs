@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use std::path::PathBuf;
+
 use super::*;
 
 /// A component that differs by its number.
@@ -18,7 +20,15 @@ fn engine() -> Engine {
     Engine::default()
 }
 
-/// The time at which an entry was written; a new one shows that it was written again.
+impl Cache {
+    fn entries(&self) -> Vec<PathBuf> {
+        let mut entries: Vec<_> = self.folder.entries().unwrap().into_iter().map(|entry| entry.path).collect();
+        entries.sort();
+        entries
+    }
+}
+
+/// The only entry and what it holds.
 fn entry(cache: &Cache) -> (PathBuf, Vec<u8>) {
     let [path] = &cache.entries()[..] else { panic!("not one entry") };
     (path.clone(), std::fs::read(path).unwrap())

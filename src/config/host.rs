@@ -1,0 +1,144 @@
+//! The host file: read and checked as the pipeline file is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde_json::Value;
+
+use super::check::{Check, bounds};
+use super::diagnostic::{Diagnostics, Findings};
+use super::file::{Component, Section, VERSION, components};
+use super::mistake::{nearest, one_of};
+use super::model::{Embedder, HostFile, Sink, Tenant};
+use super::read::read;
+use super::yaml::{Kind, Node};
+use super::{Size, env, nodes, schema, text_of};
+
+/// Longest name of a tenant: it stands before a pipeline's in the name of a slot.
+const MAX_NAME: usize = 30;
+
+/// Who may run pipelines in a host, and with what.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the embedders are read by `components`; here they name the key, for reader and schema")]
+pub(super) struct Shape {
+    /// Version of the file's format.
+    #[schemars(extend("const" = VERSION))]
+    version: u64,
+    /// Cores that handlers leave to the rest of the host; one is always theirs.
+    #[serde(default)]
+    reserve_cores: usize,
+    /// Bytes of compiled handlers that are kept on disk.
+    #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1TiB"))]
+    #[serde(default = "Shape::default_cache")]
+    cache: Size,
+    /// Embedding models that tenants may use by name.
+    #[serde(default)]
+    embedders: Section<Embedder>,
+    /// The tenants by name.
+    #[schemars(extend("minProperties" = 1))]
+    tenants: BTreeMap<String, Tenant>,
+}
+
+impl Shape {
+    fn default_cache() -> Size {
+        Size(1 << 30)
+    }
+}
+
+/// Reads and checks the host file at `path`, with references resolved from the process's environment.
+///
+/// # Errors
+/// All the problems that were found, never only the first.
+pub fn load_host(path: &Path) -> Result<HostFile, Diagnostics> {
+    let text = text_of(path)?;
+    parse_host(&path.to_string_lossy(), &text, &|variable| std::env::var(variable).ok())
+}
+
+/// Checks `text` as the host file `name`, with the environment that `lookup` gives.
+///
+/// # Errors
+/// All the problems that were found, never only the first.
+pub fn parse_host(name: &str, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<HostFile, Diagnostics> {
+    let mut findings = Findings::new(name, text);
+    let Some(mut root) = nodes(text, &mut findings) else { return Err(findings.finish()) };
+    env::resolve(&mut root, lookup, &mut findings);
+    let file = host(&root, &mut findings);
+    file.filter(|_| findings.is_empty()).ok_or_else(|| findings.finish())
+}
+
+fn host(root: &Node, findings: &mut Findings<'_>) -> Option<HostFile> {
+    let mut outside = root.clone();
+    if let Kind::Map(entries) = &mut outside.kind {
+        let section = entries.iter_mut().filter(|entry| entry.key == Embedder::SECTION);
+        section.for_each(|entry| entry.value.kind = Kind::Null);
+    }
+    let shape: Option<Shape> = read(&outside, root.id, findings);
+    let embedders = components::<Embedder>(root, findings);
+    let mut check = Check { root, findings };
+    check.section_bounds::<Embedder>();
+    embedders.iter().for_each(|(name, embedder)| check.embedder(name, embedder));
+    bounds("host", &outside, &schema::host(), root.id, findings);
+    names(root, findings);
+
+    let shape = shape?;
+    if shape.version != VERSION {
+        let at = root.entry("version").map_or(root.id, |entry| entry.value.id);
+        findings.at(
+            at,
+            format!("version {} of the file format is not known to this build", shape.version),
+            "write `version: 1`",
+        );
+    }
+    for (name, tenant) in &shape.tenants {
+        let known: Vec<&str> =
+            root.get(Embedder::SECTION).map_or(&[][..], Node::entries).iter().map(|it| it.key.as_str()).collect();
+        for lent in tenant.embedders.keys().filter(|lent| !known.contains(&lent.as_str())) {
+            let entry = root.get("tenants").and_then(|all| all.get(name)?.get("embedders")?.entry(lent));
+            let help = match nearest(lent, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "add it under `embedders`".to_owned(),
+            };
+            findings.at(entry.map_or(root.id, |entry| entry.id), format!("there is no embedder `{lent}`"), help);
+        }
+        let kinds = Sink::kinds();
+        let kinds: Vec<&str> = kinds.iter().map(|variant| variant.kind).collect();
+        for (index, sink) in tenant.sinks.iter().enumerate().filter(|(_, sink)| !kinds.contains(&sink.as_str())) {
+            let list = root.get("tenants").and_then(|all| all.get(name)?.get("sinks"));
+            let item = match list.map(|list| &list.kind) {
+                Some(Kind::List(items)) => items.get(index).map(|item| item.id),
+                _ => None,
+            };
+            let help =
+                nearest(sink, kinds.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`?"));
+            findings.at(item.unwrap_or(root.id), format!("unknown type `{sink}` of sink, {}", one_of(&kinds)), help);
+        }
+    }
+    let Shape { reserve_cores, cache, tenants, .. } = shape;
+    Some(HostFile { reserve_cores, cache, embedders, tenants })
+}
+
+/// A tenant's name stands before all that is its own, so none may be the beginning of another's.
+fn names(root: &Node, findings: &mut Findings<'_>) {
+    let entries = root.get("tenants").map_or(&[][..], Node::entries);
+    let prefix = |name: &str| format!("{}_", name.replace('-', "_"));
+    for entry in entries {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+        if entry.key.is_empty() || entry.key.len() > MAX_NAME || !entry.key.chars().all(plain) {
+            let help = format!("use lower-case letters, digits, `-` and `_`, at most {MAX_NAME}");
+            findings.at(entry.id, format!("`{}` cannot be the name of a tenant", entry.key), help);
+        }
+        let other =
+            entries.iter().find(|other| other.id != entry.id && prefix(&entry.key).starts_with(&prefix(&other.key)));
+        if let Some(other) = other {
+            let message = format!("the name `{}` begins as what belongs to tenant `{}` does", entry.key, other.key);
+            findings.at(entry.id, message, "slots and collections are named after the tenant: rename one of the two");
+        }
+    }
+}
+
+/// The schema of a host file, for editors.
+pub fn host_schema() -> Value {
+    schema::host_file()
+}

@@ -1,0 +1,257 @@
+//! What a pipeline file of a tenant may reach: each of its settings against what the host file grants.
+//!
+//! The file was written by somebody whom the host's owner does not trust. Every setting that names a place, in the file
+//! system, on the network or in a database, is checked here; `match` and destructuring name them all, so that a new one
+//! does not slip by.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::config::{Secret, Size, model};
+use crate::error::{Error, Fault, Result};
+use crate::postgres::{Address, Root, Url};
+
+/// A tenant, what it is granted, and its folder.
+pub(super) struct Scope<'a> {
+    pub(super) name: &'a str,
+    pub(super) granted: &'a model::Tenant,
+    pub(super) folder: &'a Path,
+}
+
+impl Scope<'_> {
+    /// Refuses what goes beyond a grant. Names become the tenant's own, and paths absolute.
+    pub(super) fn confine(&self, settings: &mut model::Pipeline) -> Result<()> {
+        if let Some(name) = settings.embedders.keys().next() {
+            return Err(self
+                .beyond(format!("it defines an embedder `{name}`, and embedders are the host's here"))
+                .help(format!("remove `embedders.{name}`, and name one that tenant `{}` is granted", self.name)));
+        }
+        settings.name = format!("{}-{}", self.name, settings.name);
+        let slot = model::PostgresSource::default_slot(&settings.name);
+        if slot.len() > 63 {
+            return Err(self
+                .beyond(format!("its slot would be named `{slot}`, which is longer than Postgres allows"))
+                .help("choose a shorter `name`"));
+        }
+        let (name, model::Source::Postgres(source)) = &mut settings.source;
+        self.source(source).map_err(|error| error.at(format!("source `{name}`")))?;
+        for (name, model::Transform::Wasm(transform)) in &mut settings.transforms {
+            self.transform(transform).map_err(|error| error.at(format!("transform `{name}`")))?;
+        }
+        for (name, sink) in &mut settings.sinks {
+            self.sink(sink).map_err(|error| error.at(format!("sink `{name}`")))?;
+        }
+        Ok(())
+    }
+
+    fn source(&self, source: &mut model::PostgresSource) -> Result<()> {
+        let own = format!("{}{}_", model::PostgresSource::SLOT_PREFIX, self.name.replace('-', "_"));
+        for (key, name) in [("slot", &source.slot), ("publication", &source.publication)] {
+            if let Some(name) = name.as_ref().filter(|name| !name.starts_with(&own)) {
+                return Err(self
+                    .beyond(format!("`{key}: {name}` could be another tenant's"))
+                    .help(format!("leave `{key}` out, or begin it with `{own}`")));
+            }
+        }
+        self.postgres(&source.url, &mut source.password_file)?;
+        self.batch(source.batch.max_bytes)
+    }
+
+    fn transform(&self, transform: &mut model::WasmTransform) -> Result<()> {
+        let model::Limits { memory, deadline, output, http } = &transform.limits;
+        let most = &self.granted.limits;
+        let over = [
+            ("memory", *memory > most.memory, most.memory.to_string()),
+            ("deadline", deadline.0 > most.deadline.0, most.deadline.to_string()),
+            ("output", *output > most.output, most.output.to_string()),
+            ("http.requests", http.requests > most.http.requests, most.http.requests.to_string()),
+            ("http.timeout", http.timeout.0 > most.http.timeout.0, most.http.timeout.to_string()),
+            ("http.wait", http.wait.0 > most.http.wait.0, most.http.wait.to_string()),
+            ("http.sent", http.sent > most.http.sent, most.http.sent.to_string()),
+            ("http.received", http.received > most.http.received, most.http.received.to_string()),
+        ];
+        if let Some((key, _, most)) = over.iter().find(|(_, over, _)| *over) {
+            return Err(self
+                .beyond(format!("`limits.{key}` is more than the {most} that tenant `{}` may have", self.name))
+                .help(format!("lower it, or raise `tenants.{}.limits.{key}` in the host file", self.name)));
+        }
+        let model::Allow { http } = &mut transform.allow;
+        for wanted in http {
+            self.http_host(wanted)?;
+        }
+        transform.component = self.path("component", &transform.component)?;
+        Ok(())
+    }
+
+    /// Adds what the host file adds to the requests of this host.
+    fn http_host(&self, wanted: &mut model::HttpHost) -> Result<()> {
+        let name = &wanted.host;
+        let help = format!("add it to `tenants.{}.http` in the host file", self.name);
+        let Some(granted) = self.granted.http.iter().find(|granted| granted.host == *name) else {
+            return Err(self.beyond(format!("handlers of tenant `{}` may not reach `{name}`", self.name)).help(help));
+        };
+        if wanted.private.iter().any(|network| !granted.private.contains(network)) {
+            let what = format!("`{name}` may not stand for the `private` addresses that the file names");
+            return Err(self.beyond(what).help(help));
+        }
+        wanted.headers.extend(granted.headers.clone());
+        Ok(())
+    }
+
+    fn sink(&self, sink: &mut model::Sink) -> Result<()> {
+        let kind = match sink {
+            model::Sink::Pgvector(_) => "pgvector",
+            model::Sink::Qdrant(_) => "qdrant",
+            model::Sink::QdrantEdge(_) => "qdrant-edge",
+            model::Sink::File(_) => "file",
+            model::Sink::Stdout(_) => "stdout",
+            model::Sink::Blackhole(_) => "blackhole",
+        };
+        if !self.granted.sinks.iter().any(|granted| granted == kind) {
+            return Err(self
+                .beyond(format!("tenant `{}` may not use sinks of type `{kind}`", self.name))
+                .help(format!("add `{kind}` to `tenants.{}.sinks` in the host file", self.name)));
+        }
+        match sink {
+            model::Sink::Pgvector(sink) => {
+                self.prefix("table", &sink.table)?;
+                self.postgres(&sink.url, &mut sink.password_file)?;
+            }
+            model::Sink::Qdrant(sink) => {
+                self.prefix("collection", &sink.collection)?;
+                self.http_url(&sink.url)?;
+            }
+            model::Sink::QdrantEdge(sink) => sink.path = self.path("path", &sink.path)?,
+            model::Sink::File(sink) => sink.path = self.path("path", &sink.path)?,
+            model::Sink::Stdout(_) | model::Sink::Blackhole(_) => {}
+        }
+        self.batch(sink.batch().max_bytes)
+    }
+
+    fn batch(&self, bytes: Size) -> Result<()> {
+        let most = self.granted.batch;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(self
+            .beyond(format!("`batch.max_bytes` is more than the {most} that tenant `{}` may have", self.name))
+            .help(format!("lower it, or raise `tenants.{}.batch` in the host file", self.name)))
+    }
+
+    /// The server, the login and the certificates of a database.
+    fn postgres(&self, url: &Secret, password_file: &mut Option<PathBuf>) -> Result<()> {
+        let parsed = Url::parse(url, password_file.clone())?;
+        match &parsed.address {
+            Address::Tcp(host, port) => self.server(host, Some(*port))?,
+            Address::Unix(folder, _) => self.server(&folder.to_string_lossy(), None)?,
+        }
+        if parsed.borrows_password {
+            // Else `PGPASSWORD` of the host would go to a server of the tenant's choice.
+            return Err(self
+                .beyond("its database URL has no password, and may not use the host's")
+                .help("write it into the URL, or name a `password_file`"));
+        }
+        let root = match &parsed.ssl.root {
+            Some(Root::File(file)) => Some(file),
+            Some(Root::System) | None => None,
+        };
+        for file in root.into_iter().chain(parsed.ssl.identity.iter().flat_map(|(one, other)| [one, other])) {
+            if !file.is_absolute() {
+                return Err(self
+                    .beyond("a certificate in its database URL is named by a relative path")
+                    .help("write the whole path"));
+            }
+            self.path("url", file)?;
+        }
+        if let Some(file) = password_file {
+            *file = self.path("password_file", file)?;
+        }
+        Ok(())
+    }
+
+    fn http_url(&self, url: &str) -> Result<()> {
+        let parsed: Option<http::Uri> = url.parse().ok();
+        let Some((host, port)) = parsed.as_ref().and_then(|uri| Some((uri.host()?, uri.port_u16()))) else {
+            return Err(self.beyond("its `url` names no host").help("write `url: http://host:port`"));
+        };
+        self.server(host, port)
+    }
+
+    fn server(&self, host: &str, port: Option<u16>) -> Result<()> {
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        let full =
+            port.map(|port| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") });
+        let granted = |server: &String| {
+            let server = server.to_ascii_lowercase();
+            server == host || full.as_ref().is_some_and(|full| *full == server)
+        };
+        if self.granted.servers.iter().any(granted) {
+            return Ok(());
+        }
+        let shown = full.unwrap_or(host);
+        Err(self
+            .beyond(format!("tenant `{}` may not connect to `{shown}`", self.name))
+            .help(format!("add it to `tenants.{}.servers` in the host file", self.name)))
+    }
+
+    fn prefix(&self, key: &str, name: &str) -> Result<()> {
+        let own = || vec![format!("{}_", self.name), format!("{}-", self.name)];
+        let prefixes = self.granted.prefixes.clone().unwrap_or_else(own);
+        let (schema, table) = name.split_once('.').filter(|_| key == "table").unwrap_or(("public", name));
+        let qualified = format!("{schema}.{table}");
+        let begins = |prefix: &String| {
+            if prefix.contains('.') { qualified.starts_with(prefix) } else { table.starts_with(prefix) }
+        };
+        if prefixes.iter().any(begins) {
+            return Ok(());
+        }
+        let allowed: Vec<String> = prefixes.iter().map(|prefix| format!("`{prefix}`")).collect();
+        Err(self
+            .beyond(format!("`{key}: {name}` may be another tenant's"))
+            .help(format!("begin its name with {}", allowed.join(" or "))))
+    }
+
+    /// A path of the file, which has to stay within the tenant's folder. Relative ones start there.
+    fn path(&self, key: &str, path: &Path) -> Result<PathBuf> {
+        let help = "paths of a tenant start at its folder and stay in it, also through symbolic links";
+        inside(self.folder, &self.folder.join(path)).map_err(|error| {
+            error.within(format!("`{key}` leads out of the folder of tenant `{}`", self.name)).help(help)
+        })
+    }
+
+    fn beyond(&self, what: impl Into<String>) -> Error {
+        Error::new(Fault::Config, what)
+    }
+}
+
+/// Where `path` really is, if that is in `folder`, which is canonical. What is not there yet is judged by the folder that it
+/// would be made in. Nothing but plain files and folders is let through: a pipe could hold a thread for ever.
+pub(super) fn inside(folder: &Path, path: &Path) -> Result<PathBuf> {
+    let refuse = |why: &str| Err(Error::new(Fault::Config, why));
+    if path.components().any(|part| part == Component::ParentDir) {
+        return refuse("a path with `..` is not followed");
+    }
+    let (mut there, mut missing) = (path, Vec::new());
+    while there.symlink_metadata().is_err() {
+        match (there.parent(), there.file_name()) {
+            (Some(parent), Some(name)) => {
+                missing.push(name);
+                there = parent;
+            }
+            _ => return refuse("no part of the path is there"),
+        }
+    }
+    let Ok(mut real) = there.canonicalize() else { return refuse("it is a symbolic link that leads nowhere") };
+    if !real.starts_with(folder) {
+        return refuse("it lies elsewhere");
+    }
+    if !real.is_file() && !real.is_dir() {
+        return refuse("it is neither a file nor a folder");
+    }
+    real.extend(missing.into_iter().rev());
+    Ok(real)
+}
+
+/// Whether the name is the pattern, or begins as it does before its `*`.
+pub(super) fn covers(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}

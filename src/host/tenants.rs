@@ -1,0 +1,155 @@
+//! Which pipelines a host with tenants runs: those that keep within what the host file grants their tenant.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::grants::{self, Scope};
+use super::{Host, Owner};
+use crate::config::{self, Diagnostics, Grants, model};
+use crate::embedder::{self, Embedder};
+use crate::error::{Error, Fault, Result};
+use crate::transform::{Allowance, Resources, Tenant};
+
+/// The tenants of a host file, and what each has used up of its grants.
+pub struct Tenants {
+    members: BTreeMap<String, Member>,
+}
+
+struct Member {
+    settings: model::Tenant,
+    folder: PathBuf,
+    owner: Owner,
+    names: HashSet<String>,
+    workers: usize,
+}
+
+/// A pipeline that may run, under its full name, and whose it is.
+pub struct Admitted {
+    /// As the file says, but for the name, which begins with the tenant's, and for paths, which are absolute.
+    pub settings: model::Pipeline,
+    /// What it shares with its tenant's other pipelines.
+    pub owner: Owner,
+}
+
+/// Why a pipeline may not run.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The file has mistakes.
+    File(Diagnostics),
+    /// It goes beyond what its tenant is granted.
+    Grant(Error),
+}
+
+impl Tenants {
+    /// The host of a host file, and its tenants. `file` is where the host file lies: folders are relative to it.
+    pub fn open(file: &Path, settings: &model::HostFile, cache_dir: Option<&Path>) -> Result<(Host, Self)> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = cores.saturating_sub(settings.reserve_cores).max(1);
+        let host = Host::with(&Resources { cache_dir, cache_bytes: settings.cache.0, cores })?;
+        let base = file.parent().unwrap_or(Path::new(""));
+        let mut members: BTreeMap<String, Member> = BTreeMap::new();
+        for (name, tenant) in &settings.tenants {
+            let at = format!("`tenants.{name}.folder`");
+            let folder = base.join(&tenant.folder).canonicalize().map_err(|error| {
+                let what = format!("the folder `{}` of tenant `{name}` is not there", tenant.folder.display());
+                Error::new(Fault::Config, what).because(error).at(&at).help("make it; it is relative to the host file")
+            })?;
+            let other = members
+                .iter()
+                .find(|(_, other)| other.folder.starts_with(&folder) || folder.starts_with(&other.folder));
+            if let Some((other, _)) = other {
+                let what = format!("the folders of tenants `{name}` and `{other}` are one inside the other");
+                let help = "give each tenant a folder of its own: it can read and write all that is in it";
+                return Err(Error::new(Fault::Config, what).at(at).help(help));
+            }
+            let owner = owner(&host, settings, name, tenant)?;
+            let (names, workers) = (HashSet::new(), 0);
+            members.insert(name.clone(), Member { settings: tenant.clone(), folder, owner, names, workers });
+        }
+        Ok((host, Self { members }))
+    }
+
+    /// Reads a pipeline file with nothing but what its tenant is granted, and counts it among the tenant's pipelines.
+    pub fn admit(&mut self, file: &Path) -> Result<Admitted, Refusal> {
+        let named = config::tenant_of(file).map_err(Refusal::File)?;
+        let refused = |error: Error| Refusal::Grant(error.at(format!("`{}`", file.display())));
+        let Some(name) = named else {
+            let error =
+                Error::new(Fault::Config, "the pipeline names no tenant, and this host runs pipelines of tenants only");
+            return Err(refused(error.help("write `tenant: …` with the name that the host file has for you")));
+        };
+        let Some(member) = self.members.get_mut(&name) else {
+            let error = Error::new(Fault::Config, "the pipeline names a tenant that the host file does not know");
+            return Err(refused(error.help("correct `tenant`, or add the tenant to the host file")));
+        };
+        let place = grants::inside(&member.folder, file).map_err(|error| {
+            let what = format!("the file says that it is of tenant `{name}`, and does not lie in that tenant's folder");
+            refused(
+                error.within(what).help("whoever can write into a tenant's folder speaks for it: move the file there"),
+            )
+        })?;
+        let embedders: Vec<String> = member.settings.embedders.keys().cloned().collect();
+        let env = &member.settings.env;
+        let lookup = |variable: &str| {
+            env.iter().any(|granted| grants::covers(granted, variable)).then(|| std::env::var(variable).ok())?
+        };
+        let grants = Grants { lookup: &lookup, embedders: &embedders };
+        let mut settings = config::load_granted(&place, &grants).map_err(Refusal::File)?;
+        if settings.tenant.as_deref() != Some(&name) {
+            return Err(refused(Error::new(Fault::Config, "the file changed while it was read").help("start again")));
+        }
+        let scope = Scope { name: &name, granted: &member.settings, folder: &member.folder };
+        scope.confine(&mut settings).map_err(refused)?;
+        member.count(&name, &settings).map_err(refused)?;
+        Ok(Admitted { settings, owner: member.owner.clone() })
+    }
+}
+
+impl Member {
+    /// What all pipelines of the tenant have together.
+    fn count(&mut self, tenant: &str, settings: &model::Pipeline) -> Result<()> {
+        let beyond = |what: String, key: &str| {
+            Err(Error::new(Fault::Config, what)
+                .help(format!("raise `tenants.{tenant}.{key}` in the host file, or run fewer")))
+        };
+        let workers: usize = settings.transforms.values().map(|model::Transform::Wasm(wasm)| wasm.workers).sum();
+        let (pipelines, limit) = (self.names.len() + 1, self.settings.pipelines);
+        if pipelines > limit {
+            return beyond(
+                format!("tenant `{tenant}` already has the {limit} pipelines that it may have"),
+                "pipelines",
+            );
+        }
+        if self.workers + workers > self.settings.workers {
+            let (left, limit) = (self.settings.workers - self.workers, self.settings.workers);
+            let what = format!("it wants {workers} workers, tenant `{tenant}` has {left} left of {limit}");
+            return beyond(what, "workers");
+        }
+        if !self.names.insert(settings.name.clone()) {
+            let what = format!("another pipeline of tenant `{tenant}` has the name `{}` already", settings.name);
+            return Err(
+                Error::new(Fault::Config, what).help("slot and publication are named after it: choose another `name`")
+            );
+        }
+        self.workers += workers;
+        Ok(())
+    }
+}
+
+fn owner(host: &Host, settings: &model::HostFile, name: &str, tenant: &model::Tenant) -> Result<Owner> {
+    let allowance = Allowance {
+        weight: tenant.weight,
+        memory: usize::try_from(tenant.memory.0).unwrap_or(usize::MAX),
+        log_lines: tenant.log_lines,
+    };
+    let mut embedders: IndexMap<String, Arc<dyn Embedder>> = IndexMap::new();
+    for (lent, budget) in &tenant.embedders {
+        if let Some(embedder) = settings.embedders.get(lent) {
+            embedders.insert(lent.clone(), embedder::open_within(lent, embedder, budget)?);
+        }
+    }
+    Ok(Owner { tenant: Tenant::new(host.engine(), name, &allowance), embedders })
+}

@@ -1,0 +1,234 @@
+//! What a pipeline file of a stranger may reach: nothing but what the host file grants its tenant.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use pgstream_host::config::{self, model};
+use pgstream_host::host::{Admitted, Refusal, Tenants};
+
+const HOST: &str = "
+version: 1
+embedders:
+  words: { type: hash, dimension: 8 }
+  dear: { type: hash, dimension: 8 }
+tenants:
+  acme:
+    folder: acme
+    pipelines: 2
+    workers: 3
+    sinks: [file, qdrant, pgvector]
+    servers: [db.acme.example, 'vectors.acme.example:6334']
+    env: [ACME_*]
+    http: [api.acme.example]
+    embedders: { words: { texts: 100 } }
+  other: { folder: other, sinks: [file] }
+";
+
+const PIPELINE: &str = "
+version: 1
+name: documents
+tenant: acme
+sources:
+  db: { type: postgres, url: 'postgres://app:secret@db.acme.example/shop', tables: [public.documents] }
+transforms:
+  embed: { type: wasm, inputs: [db], component: handler.wasm, embedders: [words] }
+sinks:
+  out: { type: file, inputs: [embed], path: out.jsonl }
+";
+
+/// A folder with a host file, a folder for each of its two tenants, and something that is nobody's.
+struct Place {
+    scratch: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        for folder in ["acme", "other"] {
+            std::fs::create_dir(scratch.path().join(folder)).unwrap();
+            std::fs::write(scratch.path().join(folder).join("handler.wasm"), "").unwrap();
+        }
+        std::fs::write(scratch.path().join("secret.txt"), "secret").unwrap();
+        Self { scratch }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.scratch.path().canonicalize().unwrap().join(path)
+    }
+
+    fn tenants(&self) -> Tenants {
+        let host = config::parse_host("host.yaml", HOST, &|_| None).unwrap_or_else(|it| panic!("{}", it.render(false)));
+        Tenants::open(&self.path("host.yaml"), &host, None).unwrap().1
+    }
+
+    fn write(&self, path: &str, text: &str) -> PathBuf {
+        std::fs::write(self.path(path), text).unwrap();
+        self.path(path)
+    }
+
+    /// What becomes of the pipeline with one part of its text replaced.
+    fn admit(&self, from: &str, to: &str) -> Result<Admitted, String> {
+        assert!(PIPELINE.contains(from), "{from}");
+        admit(&mut self.tenants(), &self.write("acme/pipeline.yaml", &PIPELINE.replace(from, to)))
+    }
+}
+
+fn admit(tenants: &mut Tenants, file: &Path) -> Result<Admitted, String> {
+    tenants.admit(file).map_err(|refusal| match refusal {
+        Refusal::File(problems) => problems.render(false),
+        Refusal::Grant(error) => error.report(),
+    })
+}
+
+#[test]
+fn what_is_granted_is_run_under_the_tenants_name() {
+    let place = Place::new();
+    let admitted = place.admit("name: documents", "name: documents").unwrap_or_else(|why| panic!("{why}")).settings;
+    assert_eq!(admitted.name, "acme-documents");
+    assert_eq!(model::PostgresSource::default_slot(&admitted.name), "pgstream_acme_documents");
+    let model::Sink::File(out) = &admitted.sinks["out"] else { panic!() };
+    assert_eq!(out.path, place.path("acme/out.jsonl"));
+    let model::Transform::Wasm(embed) = &admitted.transforms["embed"];
+    assert_eq!(embed.component, place.path("acme/handler.wasm"));
+}
+
+#[test]
+fn what_is_not_granted_is_refused_with_the_reason() {
+    let place = Place::new();
+    symlink(place.path("secret.txt"), place.path("acme/link.jsonl")).unwrap();
+    symlink(place.path("other"), place.path("acme/there")).unwrap();
+    symlink("nowhere", place.path("acme/dangling")).unwrap();
+    let file = "{ type: file, inputs: [embed], path: out.jsonl }";
+    let url = "postgres://app:secret@db.acme.example/shop";
+    let cases: &[(&str, &str, &str)] = &[
+        ("tenant: acme\n", "", "names no tenant"),
+        ("tenant: acme", "tenant: nobody", "a tenant that the host file does not know"),
+        ("tenant: acme", "tenant: other", "does not lie in that tenant's folder"),
+        ("path: out.jsonl", "path: ../secret.txt", "`path` leads out of the folder"),
+        ("path: out.jsonl", "path: /etc/made", "`path` leads out of the folder"),
+        ("path: out.jsonl", "path: link.jsonl", "`path` leads out of the folder"),
+        ("path: out.jsonl", "path: there/made.jsonl", "`path` leads out of the folder"),
+        ("path: out.jsonl", "path: dangling", "a symbolic link that leads nowhere"),
+        ("component: handler.wasm", "component: there/handler.wasm", "`component` leads out of the folder"),
+        (url, "postgres://app:secret@10.0.0.1/shop", "may not connect to `10.0.0.1:5432`"),
+        (
+            url,
+            "postgres://app:secret@db.acme.example/shop?host=other.example",
+            "may not connect to `other.example:5432`",
+        ),
+        (url, "postgres://app:secret@/shop?host=/run/postgresql", "may not connect to `/run/postgresql`"),
+        (url, "postgres://app@db.acme.example/shop", "its database URL has no password"),
+        (url, "postgres://app:x@db.acme.example/shop?sslrootcert=/etc/hostname", "`url` leads out of the folder"),
+        (
+            "tables: [public.documents]",
+            "tables: [public.documents], password_file: /etc/hostname",
+            "`password_file` leads out",
+        ),
+        (
+            "tables: [public.documents]",
+            "tables: [public.documents], slot: pgstream_other_documents",
+            "could be another tenant's",
+        ),
+        ("tables: [public.documents]", "tables: [public.documents], publication: theirs", "could be another tenant's"),
+        (
+            "tables: [public.documents]",
+            "tables: [public.documents], batch: { max_bytes: 1GiB }",
+            "`batch.max_bytes` is more than",
+        ),
+        ("url: 'postgres://app:secret@", "url: 'postgres://app:${HOME}@", "environment variable `HOME` is not set"),
+        ("embedders: [words]", "embedders: [dear]", "there is no embedder `dear`"),
+        (
+            "transforms:",
+            "embedders: { words: { type: hash, dimension: 4 } }\ntransforms:",
+            "embedders are the host's here",
+        ),
+        ("embedders: [words]", "embedders: [words], limits: { memory: 1GiB }", "`limits.memory` is more than the 64"),
+        ("embedders: [words]", "embedders: [words], limits: { deadline: 1m }", "`limits.deadline` is more than"),
+        ("embedders: [words]", "embedders: [words], limits: { output: 1GiB }", "`limits.output` is more than"),
+        ("embedders: [words]", "embedders: [words], workers: 4", "it wants 4 workers, tenant `acme` has 3 left of 3"),
+        ("embedders: [words]", "embedders: [words], allow: { http: [other.example] }", "may not reach `other.example`"),
+        (
+            "embedders: [words]",
+            "embedders: [words], allow: { http: [{ host: api.acme.example, private: [10.0.0.0/8] }] }",
+            "`private` addresses",
+        ),
+        (
+            "embedders: [words]",
+            "embedders: [words], limits: { http: { requests: 9999 } }",
+            "`limits.http.requests` is more than",
+        ),
+        (file, "{ type: blackhole, inputs: [embed] }", "may not use sinks of type `blackhole`"),
+        (
+            file,
+            "{ type: qdrant, inputs: [embed], url: 'http://vectors.acme.example:6334', collection: theirs }",
+            "may be another tenant's",
+        ),
+        (
+            file,
+            "{ type: qdrant, inputs: [embed], url: 'http://vectors.acme.example:80', collection: acme_a }",
+            "may not connect to",
+        ),
+        (
+            file,
+            "{ type: qdrant, inputs: [embed], url: 'http://vectors.acme.example:6334@169.254.169.254', collection: acme_a }",
+            "may not connect to `169.254.169.254`",
+        ),
+        (
+            file,
+            "{ type: pgvector, inputs: [embed], url: 'postgres://a:b@db.acme.example/a', table: acme.theirs }",
+            "may be another tenant's",
+        ),
+    ];
+    for (from, to, reason) in cases {
+        match place.admit(from, to) {
+            Ok(_) => panic!("`{to}` was admitted"),
+            Err(why) => {
+                assert!(why.contains(reason), "`{to}`: {why}");
+                assert!(!why.contains("secret@"), "{why}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_granted_on_purpose_is_admitted() {
+    let place = Place::new();
+    let file = "{ type: file, inputs: [embed], path: out.jsonl }";
+    let cases = [
+        (file, "{ type: qdrant, inputs: [embed], url: 'http://vectors.acme.example:6334', collection: acme_a }"),
+        (file, "{ type: pgvector, inputs: [embed], url: 'postgres://a:b@db.acme.example:5433/a', table: app.acme_a }"),
+        ("tables: [public.documents]", "tables: [public.documents], slot: pgstream_acme_mine"),
+        ("embedders: [words]", "embedders: [words], allow: { http: [api.acme.example] }"),
+        ("path: out.jsonl", "path: deep/er/out.jsonl"),
+    ];
+    for (from, to) in cases.iter().filter(|(from, _)| PIPELINE.contains(from)) {
+        place.admit(from, to).unwrap_or_else(|why| panic!("`{to}`: {why}"));
+    }
+}
+
+#[test]
+fn one_that_is_refused_does_not_keep_others_from_running() {
+    let place = Place::new();
+    let mut tenants = place.tenants();
+    let named = |name: &str| PIPELINE.replace("name: documents", &format!("name: {name}"));
+    let first = place.write("acme/first.yaml", &named("first"));
+    let twin = place.write("acme/twin.yaml", &named("first"));
+    let second = place.write("acme/second.yaml", &named("second"));
+    let third = place.write("acme/third.yaml", &named("third"));
+    assert!(admit(&mut tenants, &first).is_ok());
+    let why = admit(&mut tenants, &twin).err().unwrap();
+    assert!(why.contains("has the name `acme-first` already"), "{why}");
+    assert!(admit(&mut tenants, &second).is_ok());
+    let why = admit(&mut tenants, &third).err().unwrap();
+    assert!(why.contains("already has the 2 pipelines"), "{why}");
+}
+
+#[test]
+fn folders_that_overlap_are_refused() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("acme/inner")).unwrap();
+    let host = HOST.replace("folder: other", "folder: acme/inner");
+    let host = config::parse_host("host.yaml", &host, &|_| None).unwrap();
+    let error = Tenants::open(&place.path("host.yaml"), &host, None).err().unwrap();
+    assert!(error.report().contains("are one inside the other"), "{}", error.report());
+}
