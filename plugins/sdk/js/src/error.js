@@ -1,0 +1,44 @@
+// Why a whole batch cannot be handled, and how any error becomes one line of text.
+
+/** Ends the batch: carried through the handler's frames as an exception. */
+export class Failure extends Error {
+  constructor(tag, why) {
+    super(why);
+    this.name = "Failure";
+    this.tag = tag;
+  }
+
+  /** As the contract has it. */
+  get wire() {
+    return { tag: this.tag, val: this.message.toWellFormed() };
+  }
+}
+
+export function retry(why) {
+  throw new Failure("retry", String(why));
+}
+
+export function stop(why) {
+  throw new Failure("stop", String(why));
+}
+
+/** Characters of a reason. The host cuts what is longer; this keeps it from crossing at all. */
+const REASON = 1000;
+
+/** What is said of something that was thrown: an error's message, with its name if that says more than "Error". */
+export function reason(thrown) {
+  let text;
+  try {
+    if (thrown instanceof Error) {
+      const message = String(thrown.message);
+      text = thrown.name === "Error" ? message : `${thrown.name}: ${message}`;
+      if (thrown.cause !== undefined) text += `: ${thrown.cause instanceof Error ? thrown.cause.message : thrown.cause}`;
+    } else {
+      text = String(thrown);
+    }
+  } catch {
+    text = "something was thrown that cannot be told";
+  }
+  text = text.replace(/\s*[\r\n]+\s*/g, " ").trim() || "the handler threw without a message";
+  return (text.length > REASON ? `${text.slice(0, REASON)}…` : text).toWellFormed();
+}

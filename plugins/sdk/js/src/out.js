@@ -1,0 +1,157 @@
+// `Out`: what a handler answers. Mistakes that the host would stop the pipeline for reject the one event here.
+
+import { write } from "./json.js";
+
+/** Bytes of an id or a group that the host takes. */
+const ID_BYTES = 1024;
+
+/** Takes the answers to one event, in the order in which they are to be applied. */
+export class Out {
+  #actions = [];
+  #rejected;
+
+  upsert(id, embedding, payload) {
+    this.#push("upsert", point({ id, embedding, payload }, "upsert"));
+  }
+
+  patch(id, payload) {
+    this.#push("patch", [name("id", id), object(payload)]);
+  }
+
+  replace(group, points) {
+    if (!Array.isArray(points)) throw new TypeError("replace() takes an array of points: { id, embedding, payload }");
+    const wired = points.map(point);
+    const ids = new Set();
+    for (const { id } of wired) {
+      if (ids.has(id)) throw new Error(`two points of a group have the id \`${shown(id)}\``);
+      ids.add(id);
+    }
+    this.#push("replace", [name("group", group), wired]);
+  }
+
+  patchGroup(group, payload) {
+    this.#push("patch-group", [name("group", group), object(payload)]);
+  }
+
+  delete(id) {
+    this.#push("delete", name("id", id));
+  }
+
+  deleteGroup(group) {
+    this.#push("delete-group", name("group", group));
+  }
+
+  clear() {
+    this.#actions.push({ tag: "clear" });
+  }
+
+  reject(reason) {
+    this.#rejected = String(reason);
+  }
+
+  #push(tag, val) {
+    this.#actions.push({ tag, val });
+  }
+
+  /** The answers as the contract has them, and the reason if the event was refused. */
+  static taken(out) {
+    return { actions: out.#actions, rejected: out.#rejected };
+  }
+}
+
+class Sparse {
+  constructor(indices, values) {
+    this.indices = indices;
+    this.values = values;
+  }
+}
+
+export function sparse(indices, values) {
+  return new Sparse(Array.from(indices), Array.from(values));
+}
+
+function point({ id, embedding, payload }) {
+  return { id: name("id", id), embeddings: embeddings(embedding), payload: object(payload ?? {}) };
+}
+
+function embeddings(given) {
+  if (given === undefined || given === null) return [];
+  if (!isNamed(given)) return [["", one("", given)]];
+  return Object.entries(given).map(([vector, embedding]) => [vector.toWellFormed(), one(vector, embedding)]);
+}
+
+/** Whether these are embeddings by name: a plain object. */
+function isNamed(given) {
+  if (typeof given !== "object" || given instanceof Sparse) return false;
+  const prototype = Object.getPrototypeOf(given);
+  return prototype === Object.prototype || prototype === null;
+}
+
+function one(vector, given) {
+  const wrong = (what) => new Error(`${vector === "" ? "the vector" : `vector \`${shown(vector)}\``} ${what}`);
+  if (typeof given === "string") {
+    if (given === "") throw wrong("is to be made from empty text");
+    return { tag: "text", val: given.toWellFormed() };
+  }
+  if (given instanceof Sparse) {
+    const { indices, values } = given;
+    if (indices.length !== values.length) throw wrong("has another number of indices than values");
+    if (!indices.every(isU32)) throw wrong("has an index that is not a number from 0 to 4294967295");
+    if (indices.some((index, at) => at > 0 && indices[at - 1] >= index)) throw wrong("has indices that do not rise");
+    if (!values.every(isF32)) throw wrong("has a number that is not finite");
+    // The runtime takes u32 as if it had a sign.
+    return { tag: "sparse", val: { indices: indices.map((index) => index | 0), values } };
+  }
+  if (Array.isArray(given) || (ArrayBuffer.isView(given) && typeof given.every === "function")) {
+    if (given.length === 0) throw wrong("has no numbers");
+    if (!given.every(isF32)) throw wrong("has a number that is not finite");
+    return { tag: "dense", val: Array.isArray(given) ? given : Array.from(given) };
+  }
+  throw wrong(`is ${typeof given === "symbol" ? String(given) : typeof given}, not text, an array of numbers or sparse()`);
+}
+
+/** The largest finite 32-bit float, and half of what would follow: beyond that it rounds to infinity. */
+const F32_MAX = 3.4028235677973366e38;
+
+function isF32(value) {
+  return typeof value === "number" && value < F32_MAX && value > -F32_MAX;
+}
+
+function isU32(value) {
+  return Number.isInteger(value) && value >= 0 && value <= 0xffffffff;
+}
+
+function name(what, given) {
+  if (typeof given !== "string" && typeof given !== "number" && typeof given !== "bigint") {
+    const found = given === null ? "null" : typeof given === "symbol" ? String(given) : typeof given;
+    throw new TypeError(`the ${what} is ${found}, not text or a number`);
+  }
+  const text = String(given).toWellFormed();
+  if (text === "") throw new Error(`the ${what} is empty`);
+  // A UTF-16 unit takes three bytes at most.
+  if (text.length * 3 > ID_BYTES) {
+    const bytes = utf8Length(text);
+    if (bytes > ID_BYTES) throw new Error(`the ${what} has ${bytes} bytes, at most ${ID_BYTES} are allowed: hash it`);
+  }
+  if (text.includes("\0")) throw new Error(`the ${what} holds a NUL character`);
+  return text;
+}
+
+function utf8Length(text) {
+  let bytes = 0;
+  for (const character of text) {
+    const point = character.codePointAt(0);
+    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+  }
+  return bytes;
+}
+
+function object(payload) {
+  const text = write(payload);
+  if (!text?.startsWith("{")) throw new Error("the payload is not an object");
+  return text;
+}
+
+function shown(text) {
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}
