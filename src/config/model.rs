@@ -61,6 +61,10 @@ pub struct PostgresSource {
     /// from now on.
     #[serde(default)]
     pub snapshot: Snapshot,
+    /// What becomes of large values that an UPDATE left alone and that Postgres does not send. `keep`: they reach the
+    /// handler as unchanged, and the sinks keep what they have; `reread`: they are read from the table.
+    #[serde(default)]
+    pub toast: Toast,
     /// How often a message is written into the log, so that the server lets go of log also where only other tables are
     /// written; `0s` for never.
     #[schemars(extend("x-maximum" = "1h"))]
@@ -100,6 +104,17 @@ pub enum Snapshot {
     /// None: only changes made from now on.
     #[default]
     Never,
+}
+
+/// What becomes of large values that an UPDATE left alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Toast {
+    /// They reach the handler as unchanged.
+    #[default]
+    Keep,
+    /// They are read from the table: a query for each batch that lacks some.
+    Reread,
 }
 
 /// When a batch of events closes: at whichever limit comes first.

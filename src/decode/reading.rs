@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::table::{Table, malformed};
 use super::wire::Reader;
 use super::{Catalog, DecodeError, Decoder, Events};
-use crate::event::{BatchBuilder, Column, Operation, Relation, ReplicaIdentity, Row};
+use crate::event::{Batch, BatchBuilder, Column, Operation, Relation, ReplicaIdentity, Row};
 
 /// What the columns of a query are, and how to read them.
 #[derive(Debug)]
@@ -50,6 +50,20 @@ impl Reading {
         let (schema, table) = (schema.to_owned(), table.to_owned());
         let relation = Relation { id, schema, table, replica_identity, columns };
         Self { table: Table::new(Arc::new(relation), catalog) }
+    }
+
+    /// All columns of a relation of the stream.
+    pub fn of(relation: &Arc<Relation>, catalog: &Catalog) -> Self {
+        Self { table: Table::new(Arc::clone(relation), catalog) }
+    }
+
+    /// Puts the values of `data_row`, after its first `skip`, where the row of an event has none. They are copied into the
+    /// batch.
+    ///
+    /// # Errors
+    /// As for [`Decoder::decode`]; the columns before the one in question are filled.
+    pub fn fill(&self, data_row: &[u8], skip: usize, batch: &mut Batch, event: usize) -> Result<(), DecodeError> {
+        self.table.fill("DataRow", data_row, skip, batch, event)
     }
 
     /// The table and its columns.

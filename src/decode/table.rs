@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::array::{self, Scratch};
 use super::catalog::{Catalog, Plan};
 use super::error::DecodeError;
-use super::wire::{Flaw, Reader};
+use super::wire::{Flaw, Reader, derived};
 use super::{binary, text};
-use crate::event::{BatchBuilder, Cell, Relation, Value};
+use crate::event::{Arena, Batch, BatchBuilder, Cell, Place, Relation, Value};
 
 #[derive(Debug)]
 pub(super) struct Table {
@@ -79,6 +79,39 @@ impl Table {
         self.end_row(message, start)
     }
 
+    /// Copies values of a row that a query answered, after its first `skip`, into the gaps of an event's row.
+    pub(super) fn fill(
+        &self,
+        message: &'static str,
+        data_row: &[u8],
+        skip: usize,
+        batch: &mut Batch,
+        event: usize,
+    ) -> Result<(), DecodeError> {
+        let malformed = |flaw| malformed(message, flaw);
+        let (mut reader, mut scratch) = (Reader::new(data_row), Scratch::default());
+        reader.i16().map_err(malformed)?;
+        for _ in 0..skip {
+            let len = reader.i32().map_err(malformed)?;
+            reader.take(len.max(0)).map_err(malformed)?;
+        }
+        for (index, plan) in self.plans.iter().enumerate() {
+            let len = reader.i32().map_err(malformed)?;
+            let field = reader.take(len.max(0)).map_err(malformed)?;
+            let Some((gap, arena)) = batch.gap(event, index) else { continue };
+            let mut cell = Cell::Null;
+            if len >= 0 {
+                match plan.array {
+                    None => text::cell(plan.codec, field, arena, &mut cell),
+                    Some(elements) => array::text(plan.codec, elements, field, arena, &mut scratch, &mut cell),
+                }
+                .map_err(|flaw| self.explain(index, flaw))?;
+            }
+            *gap = kept(cell, data_row, arena).map_err(malformed)?;
+        }
+        reader.end().map_err(malformed)
+    }
+
     fn begin_row(
         &self,
         message: &'static str,
@@ -128,6 +161,16 @@ impl Table {
             Flaw::BinaryOnly => DecodeError::BinaryOnly { relation, column, type_name },
         }
     }
+}
+
+/// The cell without the frame that it points into.
+fn kept(cell: Cell, frame: &[u8], arena: &mut Arena) -> Result<Cell, Flaw> {
+    let Cell::Slice { kind, place: Place::Frame, start, len } = cell else { return Ok(cell) };
+    let bytes = frame.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default();
+    let (at, mut kept) = (arena.derived.len(), Cell::Null);
+    arena.derived.extend_from_slice(bytes);
+    derived(kind, at, arena, &mut kept)?;
+    Ok(kept)
 }
 
 /// Equal as parts of a key: NaN is equal to itself, as it is in Postgres' indexes.

@@ -1,5 +1,7 @@
 //! `Batch`: events with the bytes that their values point into, and the position at which the batch ends.
 
+mod gaps;
+
 use std::ops::Range;
 use std::sync::Arc;
 

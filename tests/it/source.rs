@@ -24,6 +24,7 @@ pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
         password_file: None,
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
         snapshot: model::Snapshot::Never,
+        toast: model::Toast::Keep,
         heartbeat: Span(Duration::ZERO), // nothing but what the test does
         slot: None,
         publication: None,
@@ -668,4 +669,41 @@ async fn a_slot_that_is_about_to_lose_its_log_is_told_of_early() {
     lock.rollback().await.unwrap();
     let (status, log) = host.stop().await;
     assert!(status.success(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_that_were_not_sent_are_read_on_request() {
+    let database = fresh_database().await;
+    let client = &database.client;
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int, day date, at timestamptz, tag bytea, body text, PRIMARY KEY (id, day, at, tag));
+             ALTER TABLE t ALTER body SET STORAGE EXTERNAL;
+             CREATE TABLE u (id int PRIMARY KEY, body text, tags text[]); ALTER TABLE u ALTER body SET STORAGE EXTERNAL;
+             ALTER TABLE u ALTER tags SET STORAGE EXTERNAL;
+             INSERT INTO t VALUES (1, '2026-02-03', '2026-02-03 04:05:06.789+00', '\\x00ff', repeat('a', 9000));
+             INSERT INTO u SELECT i, repeat(i::text, 9000), ARRAY[repeat('x', 9000), NULL] FROM generate_series(1, 250) i",
+        )
+        .await
+        .unwrap();
+    let config = model::PostgresSource { toast: model::Toast::Reread, ..config(&database.url, &["t", "u"]) };
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    client.batch_execute("UPDATE t SET id = id + 1; UPDATE u SET id = id + 1000 WHERE id < 250").await.unwrap();
+    let mut seen = read(&mut source, 2 + 2 * 249).await;
+    assert!(seen.remove(0).starts_with("-t 1,"));
+    assert!(seen[0].starts_with("+t 2,") && seen[0].ends_with(&"a".repeat(9000)), "{}", seen[0]);
+    let tags = format!("[\"{}\",null]", "x".repeat(9000));
+    for (index, event) in seen[1..].iter().enumerate().filter(|(_, event)| event.starts_with('+')) {
+        let id = index / 2 + 1;
+        assert_eq!(*event, format!("+u {},{},{tags}", id + 1000, id.to_string().repeat(9000)));
+    }
+    // Of a row that is gone there is nothing to read; what took it away follows.
+    client
+        .batch_execute("BEGIN; UPDATE u SET id = 9 WHERE id = 250; DELETE FROM u WHERE id = 9; COMMIT")
+        .await
+        .unwrap();
+    let seen = read(&mut source, 3).await;
+    assert_eq!(seen[0], "-u 250,null,null");
+    assert!(seen[1].starts_with("-u 9,unchanged"), "{}", seen[1]);
+    assert_eq!(seen[2], "-u 9,null,null");
 }

@@ -13,6 +13,7 @@ mod dial;
 mod feedback;
 mod frames;
 mod publication;
+mod reread;
 mod settings;
 mod setup;
 mod slot;
@@ -38,6 +39,7 @@ pub use copy::Copied;
 use copy::Copies;
 use dial::Dial;
 use feedback::Progress;
+use reread::Reread;
 use settings::Settings;
 use stream::{Broken, Stream};
 use tables::Table;
@@ -145,6 +147,7 @@ pub struct PostgresSource {
     origin: String,
     progress: Arc<Progress>,
     copies: Copies,
+    rereading: Rereading,
     /// Ends with the source.
     _watch: JoinSet<()>,
     state: State,
@@ -166,6 +169,40 @@ enum State {
     Dialling(JoinSet<Result<Stream>>),
 }
 
+/// Whether gaps of batches are filled, and whether one is being filled.
+enum Rereading {
+    Never,
+    Idle(Reread),
+    /// A task, so that a cancelled `next` loses nothing.
+    Busy(JoinSet<(Reread, Result<Batch>)>),
+}
+
+impl Rereading {
+    /// The batch, if it has no gaps that would be filled.
+    fn begin(&mut self, batch: Batch) -> Option<Batch> {
+        if matches!(self, Self::Never) || batch.incomplete().is_empty() {
+            return Some(batch);
+        }
+        let Self::Idle(reread) = std::mem::replace(self, Self::Never) else { return Some(batch) };
+        let mut task = JoinSet::new();
+        task.spawn(reread.complete(batch));
+        *self = Self::Busy(task);
+        None
+    }
+
+    /// The batch whose gaps are being filled, once they are. Safe to cancel.
+    async fn finish(&mut self) -> Result<Option<Batch>> {
+        let Self::Busy(task) = self else { return Ok(None) };
+        match task.join_next().await {
+            Some(Ok((reread, batch))) => {
+                *self = Self::Idle(reread);
+                batch.map(Some)
+            }
+            _ => Err(Error::new(Fault::Bug, "the task that reads large values ended without a result")),
+        }
+    }
+}
+
 impl PostgresSource {
     /// Sets the server up (see [`setup`]) and begins to stream. A slot that is still in use is waited for by `next`.
     ///
@@ -185,6 +222,10 @@ impl PostgresSource {
         let copies = Copies::start(Arc::clone(&settings), Arc::clone(&tables));
         let mut watching = JoinSet::new();
         watching.spawn(watch::watch(Arc::clone(&settings)));
+        let rereading = match settings.rereads {
+            true => Rereading::Idle(Reread::new(Arc::clone(&settings), Arc::clone(&tables))),
+            false => Rereading::Never,
+        };
         let dial = Dial::new(settings, tables, system, Arc::clone(&progress), Arc::clone(&copies.handover));
         drop(client);
         let mut source = Self {
@@ -192,6 +233,7 @@ impl PostgresSource {
             origin,
             progress,
             copies,
+            rereading,
             _watch: watching,
             state: State::Waiting(Instant::now()),
             returned: None,
@@ -245,6 +287,9 @@ impl Source for PostgresSource {
     }
 
     async fn next(&mut self) -> Result<Option<Batch>> {
+        if let Some(batch) = self.rereading.finish().await? {
+            return Ok(Some(batch));
+        }
         loop {
             match &mut self.state {
                 State::Live(stream) => match tokio::select! {
@@ -255,8 +300,10 @@ impl Source for PostgresSource {
                     next = stream.next() => next,
                 } {
                     Ok(batch) => {
-                        if let Some(batch) = self.note(batch) {
-                            return Ok(Some(batch));
+                        let Some(batch) = self.note(batch) else { continue };
+                        match self.rereading.begin(batch) {
+                            Some(batch) => return Ok(Some(batch)),
+                            None => return self.rereading.finish().await,
                         }
                     }
                     Err(Broken::NeedsText) => {

@@ -21,6 +21,8 @@ pub(super) struct Settings {
     pub(super) copies_first: bool,
     /// How often a message is written into the log, so that there is something to confirm.
     pub(super) heartbeat: Option<Duration>,
+    /// Values that the server did not send are read from the table.
+    pub(super) rereads: bool,
 }
 
 /// When a batch closes.
@@ -66,6 +68,7 @@ impl Settings {
                 linger: config.batch.linger.0,
             },
             copies_first: config.snapshot == model::Snapshot::Initial,
+            rereads: config.toast == model::Toast::Reread,
             heartbeat: Some(config.heartbeat.0).filter(|period| !period.is_zero()),
         })
     }

@@ -218,7 +218,7 @@ pub(super) async fn fail(client: &Client, job: &Job, why: &str) -> Result<()> {
 }
 
 /// The values of a DataRow in text format: of these columns, in this order. None if one is null or missing.
-pub(super) fn texts(row: &Bytes, columns: &[usize]) -> Option<Vec<String>> {
+pub(in super::super) fn texts(row: &Bytes, columns: &[usize]) -> Option<Vec<String>> {
     let mut values = Vec::new();
     let mut rest = row.get(2..)?;
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {

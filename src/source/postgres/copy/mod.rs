@@ -34,6 +34,7 @@ use select::Select;
 use window::Mark;
 
 pub use ledger::Copied;
+pub(super) use ledger::texts;
 pub(super) use window::{Handover, PREFIX, Windows};
 
 /// Tables that are copied at once: more would only contend for one stream.
