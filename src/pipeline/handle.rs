@@ -90,3 +90,21 @@ impl Stage {
         Ok(Made { commands, rejected, rejected_at })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Action;
+    use crate::error::Code;
+
+    #[test]
+    fn the_bytes_of_a_batch_are_its_commands_and_its_rejected_events() {
+        let position = Position::default();
+        let command = Command { position, action: Action::Delete { id: "x".repeat(1000) } };
+        let (event, reason) = ("e".repeat(100), "r".repeat(10));
+        let letter = DeadLetter { position, transform: "embed".into(), code: Code::Trap, reason, event };
+        let bytes = 2 * command.bytes() + 110;
+        let made = Made { commands: vec![command.clone(), command], rejected: vec![letter], rejected_at: vec![0] };
+        assert_eq!(made.bytes(), bytes);
+    }
+}

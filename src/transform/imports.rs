@@ -38,6 +38,10 @@ const EMBEDS_PER_EVENT: u64 = 8;
 const TEXTS_PER_CALL: u64 = 16 * TEXTS as u64;
 const TEXTS_PER_EVENT: u64 = 512;
 
+/// Things of the host (streams, clocks, random sources) that an instance may hold at once. Each costs host memory that no
+/// limit of the guest's own memory counts; a runtime holds some dozen.
+pub(super) const HANDLES: usize = 4096;
+
 /// Bytes of a name that a guest made up and that is repeated in an error.
 const NAME_BYTES: usize = 100;
 
@@ -128,7 +132,7 @@ impl State {
             quota: EmbedQuota::default(),
             embed_failure: None,
             wasi: wasi::context(&voice),
-            table: ResourceTable::new(),
+            table: handles(),
             voice,
         }
     }
@@ -241,6 +245,12 @@ impl State {
         self.embed_failure = Some(error);
         failure
     }
+}
+
+fn handles() -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(HANDLES);
+    table
 }
 
 impl log::Host for State {

@@ -8,7 +8,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::bindings::{self, pgstream::host::types as wit};
 use super::engine::GUEST_STACK;
-use super::imports::{Call, Shared, State, Stop};
+use super::imports::{Call, HANDLES, Shared, State, Stop};
 use super::lift::lifted;
 use super::limits::Refused;
 use super::lower::lowered;
@@ -48,6 +48,7 @@ impl Maker {
         let mut store = Store::new(self.component.engine(), state);
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(self.limits.output);
+        store.set_max_component_handles(HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| {
             store.data_mut().tick().map_err(wasmtime::Error::new)?;

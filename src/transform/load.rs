@@ -5,6 +5,7 @@ use std::path::Path;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::bindings;
+use super::effort;
 use super::engine::Engine;
 use super::http::{self, Grants};
 use super::imports::State;
@@ -36,6 +37,9 @@ pub(super) fn load(
     let refused = |refusal: Refusal| refusal.of(name, file);
     let bytes = read(file).map_err(refused)?;
     recognize(&bytes).map_err(refused)?;
+    if let Some(excess) = effort::excess(&bytes) {
+        return Err(refused(Refusal::new(excess, "build it optimised and without what it does not use")));
+    }
     let component = engine.compile(&bytes).map_err(|error| {
         let why = presentable(&error.root_cause().to_string(), WORDS);
         refused(Refusal::new(

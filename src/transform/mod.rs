@@ -3,6 +3,7 @@
 mod bindings;
 mod cache;
 mod cpu;
+mod effort;
 mod engine;
 mod http;
 mod imports;

@@ -48,10 +48,8 @@ fn replace(text: &mut Vec<String>, document: &Document, case: Part<'_>, report: 
         None => {
             let last = entries.iter().filter_map(|(_, part)| document.place(*part)).map(|(line, _)| line).max();
             let last = last.ok_or_else(refused)?;
-            if !text
-                .get(last - 1)
-                .is_some_and(|line| line.len() - line.trim_start_matches([' ', '-']).len() == column - 1)
-            {
+            let indent = |line: &String| line.len() - line.trim_start_matches([' ', '-']).len();
+            if text.get(last - 1).map(indent) != Some(column - 1) {
                 return Err(refused());
             }
             let end = last + depth(text, last, column);

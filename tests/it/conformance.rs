@@ -198,7 +198,8 @@ fn component(example: Example) -> Option<PathBuf> {
     }
     let project = root().join("plugins").join(example.name);
     if !project.is_dir() {
-        return skip(example, "it is not there");
+        eprintln!("skipped: there is no plugins/{}", example.name);
+        return None;
     }
     let handlers = root().join("target/handlers");
     std::fs::create_dir_all(&handlers).unwrap();

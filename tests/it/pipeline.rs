@@ -1,6 +1,7 @@
 //! The loop with a source and sinks that the test holds in its hands: order, confirmation, back-pressure, stops.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -135,6 +136,79 @@ async fn a_rejection_that_nobody_keeps_stops_the_pipeline() {
     let report = error.report();
     assert!(report.contains("handler `embed` rejected an event, and no sink takes `embed.rejected`"), "{report}");
     assert!(report.contains("inputs: [embed.rejected]"), "the help says what to add: {report}");
+    assert_eq!(world.source.confirmed(), Lsn::INVALID);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_good_during_a_stop_is_said() {
+    let world = World::new(1);
+    world.sinks[0].close_gate();
+    world.sinks[0].fail(1, Fault::Environment);
+    world.source.push(insert(1, 1, "text"));
+    let run = world.start(Slow::Never);
+    eventually("the sink was asked", async || world.sinks[0].tries() == 1).await;
+    run.stop.cancel();
+    world.source.push(insert(2, 2, "text"));
+    settled(|| world.source.taken()).await; // the loop takes in nothing any more: it drains
+    world.sinks[0].open_gate();
+    let error = run.ended().await.unwrap_err();
+    assert!(error.report().contains("caused by: the test asked for it"), "{error:?}");
+    assert_eq!(world.source.confirmed(), Lsn::INVALID);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_wait_for_an_embedder_end_with_their_pipeline() {
+    let world = World::new(1);
+    world.sinks[0].fail(1, Fault::Environment);
+    world.sinks[0].close_gate();
+    let asking = Arc::new(AtomicUsize::new(0));
+    let run = world.start(SilentAfterOne { calls: AtomicUsize::new(0), asking: Arc::clone(&asking) });
+    world.source.push(insert(1, 1, "text"));
+    eventually("the sink was asked", async || world.sinks[0].tries() == 1).await;
+    world.source.push(insert(2, 2, "text"));
+    eventually("the second batch waits", async || asking.load(Ordering::SeqCst) == 1).await;
+    world.sinks[0].open_gate();
+    run.ended().await.unwrap_err();
+    eventually("nobody waits any more", async || asking.load(Ordering::SeqCst) == 0).await;
+}
+
+/// Answers once; what is asked later waits for ever.
+struct SilentAfterOne {
+    calls: AtomicUsize,
+    asking: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Embedder for SilentAfterOne {
+    async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
+        struct Asking(Arc<AtomicUsize>);
+        impl Drop for Asking {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        if self.calls.fetch_add(1, Ordering::SeqCst) > 0 {
+            self.asking.fetch_add(1, Ordering::SeqCst);
+            let _asking = Asking(Arc::clone(&self.asking));
+            std::future::pending::<()>().await;
+        }
+        Ok(Vectors { dimension: 2, data: [1.0, 0.0].repeat(texts.len()) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_stuck_holds_up_a_stop_for_one_drain_limit_only() {
+    const DRAIN_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+    let world = World::new(1);
+    world.sinks[0].close_gate();
+    world.source.push(insert(1, 1, "text"));
+    let run = world.start(Slow::Never);
+    eventually("the sink was asked", async || world.sinks[0].tries() == 1).await;
+    let began = std::time::Instant::now();
+    run.stop().await.unwrap();
+    let took = began.elapsed();
+    assert!((DRAIN_LIMIT..DRAIN_LIMIT + DRAIN_LIMIT / 2).contains(&took), "the stop took {took:?}");
+    assert!(world.source.closed() && !world.sinks[0].closed());
     assert_eq!(world.source.confirmed(), Lsn::INVALID);
 }
 

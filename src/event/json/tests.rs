@@ -154,7 +154,7 @@ proptest! {
         prop_assert!(!written.contains('\n'));
         serde_json::from_str::<serde_json::Value>(&written).unwrap();
 
-        let again = read(&[written.clone()]);
+        let again = read(std::slice::from_ref(&written));
         let (one, other) = (&batch.events()[0], &again.events()[0]);
         prop_assert_eq!((one.position, one.commit_time, one.xid, one.snapshot), (other.position, other.commit_time, other.xid, other.snapshot));
         prop_assert_eq!(batch.relation(one), again.relation(other));

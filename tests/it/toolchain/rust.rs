@@ -1,6 +1,8 @@
 //! Rust: a new project builds, and says what is wrong when it does not.
 
-use super::{fail, has_tools, host, new_project, succeed, text};
+use std::process::Command;
+
+use super::{caches, fail, has_tools, host, new_project, succeed, text, tutorial};
 
 #[test]
 fn a_new_project_builds_to_where_it_is_wanted() {
@@ -48,4 +50,26 @@ fn without_cargo_it_says_what_to_install() {
     let (_scratch, project) = new_project("rust-missing", "rust");
     let said = fail(host(["build"]).current_dir(&project).env("PATH", "/nowhere"), 3);
     assert!(said.contains("`cargo` is not installed") && said.contains("https://sh.rustup.rs"), "{said}");
+}
+
+#[test]
+fn a_new_project_passes_its_own_tests() {
+    if !has_tools(&["cargo"]) {
+        return;
+    }
+    let (_scratch, project) = new_project("rust-tested", "rust");
+    succeed(host(["build"]).current_dir(&project));
+    let said = succeed(host(["test"]).current_dir(&project));
+    assert!(said.contains('3'), "three cases ran: {said}");
+    succeed(Command::new("cargo").args(["test", "--quiet"]).envs(caches()).current_dir(&project));
+    let said = succeed(host(["inspect", "--json", "rust-tested.wasm"]).current_dir(&project));
+    let told: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&told["runs"], &told["language"]), (&true.into(), &"Rust".into()));
+}
+
+#[test]
+fn the_tutorial_is_true_to_the_letter() {
+    if has_tools(&["cargo"]) {
+        tutorial("docs/handlers/rust.md", &[]);
+    }
 }

@@ -1,5 +1,7 @@
 //! Handlers in the host: what they get, what they answer, what they are refused, and what remains of a call that failed.
 
+mod abi;
+mod bombs;
 mod contract;
 mod http;
 mod limits;
@@ -41,4 +43,9 @@ async fn hear(transform: &Transform, word: &str) -> String {
 
 async fn fail(transform: &Transform, word: &str) -> Error {
     tell(transform, word).await.err().unwrap_or_else(|| panic!("`{word}` did not fail"))
+}
+
+/// For what ends by itself if nothing is stuck.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(60), what).await.expect("it is stuck")
 }

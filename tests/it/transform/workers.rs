@@ -11,11 +11,8 @@ use pgstream_host::error::{Error, Fault, Result};
 use pgstream_host::transform::Transform;
 use tokio::sync::Barrier;
 
-use super::{evil, evil_with, fail, hear, tell};
+use super::{evil, evil_with, fail, hear, soon, tell};
 use crate::guests::{Embedders, guest, settings};
-
-/// Long enough for anything that is not stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers when `Barrier` lets it: when as many calls are under way as it waits for.
 struct Meeting(Barrier);
@@ -75,10 +72,6 @@ impl Embedder for Slow {
 
 fn small(embedder: impl Embedder + 'static) -> Embedders {
     Embedders::from_iter([("small".to_owned(), Arc::new(embedder) as Arc<dyn Embedder>)])
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it is stuck")
 }
 
 /// Polls for a condition.
