@@ -4,6 +4,7 @@
 
 mod go;
 mod inspect;
+mod javascript;
 mod rust;
 mod tutorial;
 
