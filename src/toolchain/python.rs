@@ -1,11 +1,163 @@
-//! Components from Python.
+//! Components from Python, with `componentize-py` in a virtual environment of its own, shared by all projects.
+//!
+//! What a project imports is read while it is built and becomes part of the component; the interpreter comes with the tool.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::Project;
+use serde::Deserialize;
+
+use super::scratch::{Scratch, cache};
+use super::tool::Tool;
+use super::{Language, Project, template, unwritable};
 use crate::error::{Error, Fault, Result};
 
+/// What makes components. Another version may bring another Python: see `GUEST`.
+const COMPONENTIZE: &str = "0.25.1";
+
+/// The Python in the component, for which packages are chosen.
+const GUEST: &str = "3.14";
+
+/// What the tool itself needs.
+const OLDEST: (u32, u32) = (3, 10);
+
+const INSTALL: &str = "install Python 3.10 or newer with its `venv`: `sudo apt install python3 python3-venv`, \
+                       `sudo dnf install python3`, or `brew install python`";
+
+/// Tells what the project's manifest says, as JSON.
+const READ_MANIFEST: &str = include_str!("read_pyproject.py");
+
+/// What `pyproject.toml` says about the handler.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    /// The module that holds it.
+    module: String,
+    /// Packages to take along, as pip knows them.
+    dependencies: Vec<String>,
+}
+
 /// Builds the project; the component goes to `out`.
-pub(super) fn build(project: &Project, _out: &Path) -> Result<()> {
-    Err(Error::new(Fault::Bug, format!("this program cannot build {} yet", project.language())))
+pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
+    let python = environment()?;
+    let tool = || Tool::new(&python, INSTALL).within(project.folder()).without_env("PYTHONPATH");
+    let manifest = tool().args(["-I", "-c", READ_MANIFEST]).arg(project.folder()).output()?;
+    let manifest: Manifest = serde_json::from_str(&manifest)
+        .map_err(|error| Error::new(Fault::Bug, "`pyproject.toml` was read as something else").because(error))?;
+
+    let scratch = Scratch::make()?;
+    let entry = scratch.path().join("entry");
+    let module = &manifest.module;
+    let text = format!("from pgstream._guest import WitWorld, ready\nimport {module}\nready({module:?})\n");
+    write(&entry.join("pgstream_component.py"), text.as_bytes())?;
+    let sdk = given(project, "sdk", "pgstream", &scratch, template::sdk(Language::Python))?;
+    let wit = given(project, "wit", "world.wit", &scratch, template::contract())?;
+    let packages = scratch.path().join("packages");
+    take_along(project, &manifest.dependencies, &packages, tool)?;
+
+    let mut paths = vec![entry, sdk, project.folder().to_owned()];
+    paths.extend([project.folder().join("src"), packages].into_iter().filter(|path| path.is_dir()));
+    let paths = paths.iter().flat_map(|path| ["-p".as_ref(), path.as_os_str()]);
+    tool()
+        // It would take along what else it finds in the environments that it knows of.
+        .without_env("VIRTUAL_ENV")
+        .env("PATH", python.parent().unwrap_or(&python))
+        .args(["-I", "-c", "import componentize_py; componentize_py.script()", "--quiet", "--wit-path"])
+        .arg(wit)
+        .args(["--world", "handler", "componentize"])
+        .args(paths)
+        .arg("--output")
+        .arg(out)
+        .arg("pgstream_component")
+        .run()
+        .map_err(|_| {
+            Error::new(Fault::Handler, format!("`{module}` could not be made a component")).help(
+                "what was said stands above; the last line of the traceback says why. Modules are imported while they are built",
+            )
+        })
+}
+
+/// The interpreter of an environment that has the tool; made when it is wanted for the first time.
+fn environment() -> Result<PathBuf> {
+    let said = Tool::new("python3", INSTALL).args(["-c", "import sys; print(*sys.version_info[:2])"]).output()?;
+    let mut numbers = said.split_whitespace().map(|number| number.parse().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < OLDEST {
+        let what = format!("`python3` is Python {}.{}, which is too old", version.0, version.1);
+        return Err(Error::new(Fault::Environment, what).help(INSTALL));
+    }
+    let kept = cache(&format!("componentize-py-{COMPONENTIZE}"))?;
+    // An environment belongs to the version that made it.
+    let ready = kept.join(format!("python-{}.{}", version.0, version.1));
+    let python = ready.join("bin/python3");
+    if python.exists() {
+        return Ok(python);
+    }
+    let unfinished = kept.join(format!("unfinished-{:08x}", rand::random::<u32>()));
+    let made = fill(&unfinished).and_then(|()| {
+        let _ = std::fs::remove_dir_all(&ready); // whose interpreter is gone
+        match std::fs::rename(&unfinished, &ready) {
+            Err(error) if !python.exists() => Err(unwritable(&ready, error)),
+            _ => Ok(()), // or somebody else was faster
+        }
+    });
+    let _ = std::fs::remove_dir_all(&unfinished);
+    made.map(|()| python)
+}
+
+fn fill(folder: &Path) -> Result<()> {
+    Tool::new("python3", INSTALL).args(["-m", "venv"]).arg(folder).run().map_err(|error| {
+        Error::new(Fault::Environment, "Python's `venv` made no environment to build in").because(error).help(INSTALL)
+    })?;
+    Tool::new(folder.join("bin/python3"), INSTALL)
+        .args(PIP)
+        .arg(format!("componentize-py=={COMPONENTIZE}"))
+        .run()
+        .map_err(|error| {
+            Error::new(Fault::Environment, format!("`componentize-py` {COMPONENTIZE} could not be installed"))
+                .because(error)
+                .help("the first build needs PyPI, or a mirror that pip is configured for; later ones need no network")
+        })
+}
+
+const PIP: [&str; 7] = ["-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
+
+/// Fetches the packages that the project needs. Only what is Python through and through can be part of a component.
+fn take_along(project: &Project, packages: &[String], to: &Path, tool: impl Fn() -> Tool) -> Result<()> {
+    let listed = project.folder().join("requirements.txt");
+    if packages.is_empty() && !listed.is_file() {
+        return Ok(());
+    }
+    let mut pip = tool().args(PIP).args(["--no-compile", "--only-binary=:all:", "--platform=any", "--abi=none"]);
+    pip = pip.arg("--implementation=py").arg(format!("--python-version={GUEST}")).arg("--target").arg(to);
+    if listed.is_file() {
+        pip = pip.arg("--requirement").arg(listed);
+    }
+    pip.arg("--").args(packages).run().map_err(|_| {
+        Error::new(Fault::Handler, "the packages that the project depends on cannot be taken along").help(
+            "what pip said stands above; a component takes pure Python only, packages with a wheel `…-none-any.whl`",
+        )
+    })
+}
+
+/// The project's own copy if it has one, or else what this program carries.
+fn given(
+    project: &Project,
+    name: &str,
+    holds: &str,
+    scratch: &Scratch,
+    files: impl Iterator<Item = template::File>,
+) -> Result<PathBuf> {
+    let own = project.folder().join(name);
+    if own.join(holds).exists() {
+        return Ok(own);
+    }
+    let folder = scratch.path().join(name);
+    for (path, content) in files {
+        write(&folder.join(path), &content)?;
+    }
+    Ok(folder)
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let written = std::fs::create_dir_all(path.parent().unwrap_or(path)).and_then(|()| std::fs::write(path, content));
+    written.map_err(|error| unwritable(path, error))
 }

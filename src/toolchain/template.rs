@@ -26,6 +26,7 @@ struct Templates;
 #[exclude = "*/__pycache__/*"]
 #[exclude = "*/.venv/*"]
 #[exclude = "*.egg-info/*"]
+#[exclude = "python/tests/*"]
 #[exclude = "*/Cargo.lock"]
 struct Sdks;
 

@@ -5,6 +5,7 @@
 mod go;
 mod inspect;
 mod javascript;
+mod python;
 mod rust;
 mod tutorial;
 

@@ -10,6 +10,8 @@ mod sandbox;
 mod values;
 mod workers;
 
+pub(crate) use sandbox::Log;
+
 use pgstream_host::command::Action;
 use pgstream_host::config::model::WasmTransform;
 use pgstream_host::error::{Error, Result};

@@ -77,15 +77,15 @@ async fn a_flood_of_lines_is_cut_and_owned_up_to() {
 
 /// What is logged in a test, and by the handlers that it loads.
 #[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
         let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(self.clone()).finish();
         tracing::subscriber::set_default(subscriber)
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
