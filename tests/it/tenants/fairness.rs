@@ -31,14 +31,14 @@ fn field(component: &Path, weight: u32, spins: bool) -> Field {
     Field { normal, spinning: spins.then(|| load("bad".into(), 1, 2)) }
 }
 
-/// CPU time of the threads of each handler, by its name.
-fn cpu() -> BTreeMap<String, u64> {
+/// CPU time of each handler's threads: its name and the thread's number.
+fn cpu() -> BTreeMap<(String, std::ffi::OsString), u64> {
     let mut used = BTreeMap::new();
     for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
         let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
         if let Some(name) = read("comm").trim().strip_prefix("handler-").and_then(|name| name.split_once('-')) {
             let nanoseconds: u64 = read("schedstat").split(' ').next().unwrap_or_default().parse().unwrap_or(0);
-            *used.entry(name.0.to_owned()).or_default() += nanoseconds;
+            used.insert((name.0.to_owned(), task.file_name()), nanoseconds);
         }
     }
     used
@@ -72,8 +72,14 @@ async fn run(field: &Field, pause: Duration) -> (Vec<Duration>, BTreeMap<String,
         () = spin => panic!("it ended by itself"),
         () = tokio::time::sleep(RUN) => {}
     }
-    let used = cpu().into_iter().map(|(name, after)| (name.clone(), after - before.get(&name).copied().unwrap_or(0)));
-    let used = used.collect();
+    let mut used = BTreeMap::new();
+    for (thread, after) in cpu() {
+        // Threads that are not in both belong to a field that is gone.
+        if let Some(before) = before.get(&thread) {
+            *used.entry(thread.0).or_default() += after - before;
+        }
+    }
+    used.retain(|name: &String, used| *used > 0 && (name == "bad" || name.starts_with('n')));
     (took.into_inner(), used)
 }
 
