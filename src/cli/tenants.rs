@@ -59,8 +59,11 @@ pub(super) async fn validate(file: &Path, paths: &[PathBuf], connect: bool) -> R
     Ok(ExitCode::from(worst))
 }
 
-/// Opens the host file, and admits the pipelines that keep within it; how many do not is the last answer.
-fn admit(file: &Path, paths: &[PathBuf]) -> Result<std::result::Result<(Host, Vec<Admitted>, usize), ExitCode>> {
+/// The host, the pipelines that keep within its file, and how many do not.
+type Admission = (Host, Vec<Admitted>, usize);
+
+/// Opens the host file and admits pipelines. An exit code if the file is wrong, which has been said then.
+fn admit(file: &Path, paths: &[PathBuf]) -> Result<std::result::Result<Admission, ExitCode>> {
     let settings = match config::load_host(file) {
         Ok(settings) => settings,
         Err(diagnostics) => return Ok(Err(show(&diagnostics))),
@@ -81,11 +84,11 @@ fn admit(file: &Path, paths: &[PathBuf]) -> Result<std::result::Result<(Host, Ve
             Ok(one) => admitted.push(one),
             Err(why) => {
                 refused += 1;
-                let code = match why {
+                // The others go on; the exit code tells at the end.
+                let _ = match why {
                     Refusal::File(diagnostics) => show(&diagnostics),
                     Refusal::Grant(error) => fail(&error.within(format!("`{}` is not run", pipeline.display()))),
                 };
-                let _ = code; // the others go on; the exit code tells at the end
             }
         }
     }

@@ -269,7 +269,7 @@ mod tests {
         let mut turn = Turn::new(Arc::new(cpu.share(1)));
         turn.take(None).unwrap();
         let other = Arc::new(cpu.share(1));
-        let (report, reports) = mpsc::channel();
+        let (report, reports) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let mut turn = Turn::new(other);
             turn.take(None).unwrap();

@@ -172,7 +172,7 @@ enum State {
 /// Whether gaps of batches are filled, and whether one is being filled.
 enum Rereading {
     Never,
-    Idle(Reread),
+    Idle(Box<Reread>),
     /// A task, so that a cancelled `next` loses nothing.
     Busy(JoinSet<(Reread, Result<Batch>)>),
 }
@@ -195,7 +195,7 @@ impl Rereading {
         let Self::Busy(task) = self else { return Ok(None) };
         match task.join_next().await {
             Some(Ok((reread, batch))) => {
-                *self = Self::Idle(reread);
+                *self = Self::Idle(Box::new(reread));
                 batch.map(Some)
             }
             _ => Err(Error::new(Fault::Bug, "the task that reads large values ended without a result")),
@@ -223,7 +223,7 @@ impl PostgresSource {
         let mut watching = JoinSet::new();
         watching.spawn(watch::watch(Arc::clone(&settings)));
         let rereading = match settings.rereads {
-            true => Rereading::Idle(Reread::new(Arc::clone(&settings), Arc::clone(&tables))),
+            true => Rereading::Idle(Box::new(Reread::new(Arc::clone(&settings), Arc::clone(&tables)))),
             false => Rereading::Never,
         };
         let dial = Dial::new(settings, tables, system, Arc::clone(&progress), Arc::clone(&copies.handover));

@@ -174,7 +174,8 @@ fn what_was_not_used_for_longest_goes_first() {
     };
     (0..3).for_each(|number| _ = cache.compiled(&engine, &component(number)).unwrap());
     let size = age(0, 300);
-    (age(1, 200), age(2, 100));
+    age(1, 200);
+    age(2, 100);
     assert!(is_kept(&cache, &engine, &component(0)), "and used now");
     let small = Cache::open(scratch.path(), size * 7 / 2).unwrap();
     small.compiled(&engine, &component(3)).unwrap();

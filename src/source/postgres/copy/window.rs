@@ -296,7 +296,7 @@ fn append(out: &mut Vec<u8>, value: Value<'_>) {
         Value::Bool(value) => return out.extend([2, u8::from(value)]),
         Value::Int(value) => return fixed(3, value.to_be_bytes()),
         // -0 is 0, and NaN is itself, as in Postgres' indexes.
-        Value::Float(value) if value == 0.0 => return fixed(4, 0f64.to_be_bytes()),
+        Value::Float(0.0) => return fixed(4, 0f64.to_be_bytes()),
         Value::Float(value) if value.is_nan() => return fixed(4, f64::NAN.to_be_bytes()),
         Value::Float(value) => return fixed(4, value.to_be_bytes()),
         Value::Timestamp(value) | Value::Time(value) => return fixed(5, value.to_be_bytes()),
