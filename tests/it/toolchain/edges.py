@@ -32,7 +32,7 @@ def recurse(event, out, rest):
 
 def nest(event, out, rest):
     payload = {}
-    for _ in range(100_000):
+    for _ in range(1000):
         payload = {"in": payload}
     out.patch("1", payload)
 

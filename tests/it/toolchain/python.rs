@@ -107,9 +107,7 @@ async fn an_exception_rejects_the_one_event() {
     assert_eq!(rejected(&edges, "reject").await, "not  this one");
     let reason = rejected(&edges, "recurse").await;
     assert!(reason.starts_with("RecursionError: maximum recursion depth exceeded"), "{reason}");
-    assert_eq!(rejected(&edges, "nest").await, "the payload is nested too deeply");
-    let reason = rejected(&edges, "compare").await;
-    assert!(reason.starts_with("RecursionError: "), "{reason}");
+    assert_eq!(rejected(&edges, "nest").await, "the payload is nested more than 200 deep, or holds itself");
     let reason = rejected(&edges, "leave").await;
     assert!(reason.starts_with("SystemExit: 3 (handler.py:"), "{reason}");
     assert_eq!(rejected(&edges, "missing").await, "`public.things` has no column `colour`, it has `id`, `what`");
@@ -138,6 +136,9 @@ async fn a_handler_that_never_ends_is_ended() {
     let edges = load(&settings, Embedders::new()).unwrap();
     let (_, said) = failed(&edges, "spin").await;
     assert!(said.contains("exceeded its deadline"), "{said}");
+    // What recurses inside the interpreter is not seen by it.
+    let (_, said) = failed(&edges, "compare").await;
+    assert!(said.contains("overflowed its stack"), "{said}");
     apply(&edges, "upsert").await;
 }
 
@@ -442,7 +443,7 @@ fn the_sdk_and_the_example_pass_their_own_tests() {
     };
     python("plugins/sdk/python", &["-m", "unittest", "discover", "-s", "tests"]);
     python("plugins/sdk/python", &["-m", "mypy", "--strict", "-p", "pgstream"]);
-    python("plugins/documents-python", &["-m", "unittest", "discover", "-s", "tests", "-t", "."]);
+    python("plugins/documents-python", &["-m", "unittest", "discover", "-s", "tests"]);
     python("plugins/documents-python", &["-m", "mypy", "--strict", "documents.py", "tests"]);
     python("plugins/templates/python", &["-m", "unittest", "tests/test_handler.py"]);
     python("plugins/templates/python", &["-m", "mypy", "--strict", "handler.py", "tests"]);

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from ._errors import Reject
-from ._values import UNCHANGED, bytes_text, datetime_text, decimal_text
+from ._values import JSON_DEPTH, UNCHANGED, bytes_text, datetime_text, decimal_text
 
 
 def _other(value: Any) -> Any:
@@ -47,12 +47,13 @@ def write(payload: Mapping[str, Any] | None) -> str:
         return "{}"
     if not isinstance(payload, Mapping):
         raise Reject(f"the payload is a {type(payload).__name__}, not a dict")
+    for item in payload.values():
+        if isinstance(item, (dict, list, tuple)) and _too_deep(item):
+            raise Reject(f"the payload is nested more than {JSON_DEPTH} deep, or holds itself")
     try:
         text = _encode(payload if type(payload) is dict else _other(payload))
         if not text.isascii():
             text.encode()
-    except RecursionError:
-        raise Reject("the payload is nested too deeply") from None
     except (TypeError, ValueError):
         raise Reject(_fault(payload, "the payload", 0) or "the payload cannot be written as JSON") from None
     return text
@@ -63,10 +64,24 @@ def array(values: list[Any]) -> str:
     return _encode(values)
 
 
+def _too_deep(value: Any) -> bool:
+    """Whether the encoder would recurse too far: on a stack beyond whose end the whole call is lost, not this event."""
+    level = [value]
+    for _ in range(JSON_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            below.extend(item.values() if isinstance(item, dict) else item)
+        # Once is enough of what occurs several times, lest a few objects become millions.
+        level = list({id(item): item for item in below if isinstance(item, (dict, list, tuple))}.values())
+        if not level:
+            return False
+    return True
+
+
 def _fault(value: Any, place: str, depth: int) -> str | None:
     """What cannot be written, and where; None if it is not in here."""
-    if depth > 100:
-        return "the payload is nested too deeply, or holds itself"
+    if depth > JSON_DEPTH:
+        return None
     if value is UNCHANGED:
         return f"{place} is UNCHANGED: leave it out, and answer with `out.patch`"
     if value is None or isinstance(value, (bool, int)):

@@ -22,6 +22,12 @@ _EPOCH = datetime.datetime(1970, 1, 1)
 _EPOCH_UTC = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 _EPOCH_DAY = _EPOCH.toordinal()
 
+JSON_DEPTH: Final = 200
+"""How deep lists and objects may be nested in each other."""
+
+# A string, so that its brackets do not count, or a bracket.
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
 
 @final
 class Unchanged:
@@ -108,7 +114,19 @@ def _to_decimal(value: str) -> Decimal:
 
 
 def _from_json(value: str) -> Any:
+    _check_depth(value)
     return json.loads(value)
+
+
+def _check_depth(text: str) -> None:
+    """The parser recurses on a stack that the host limits: beyond its end the whole call is lost, not this event."""
+    if text.count("[") + text.count("{") <= JSON_DEPTH:
+        return
+    depth = 0
+    for mark in _MARKS.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(mark[0], 0)
+        if depth > JSON_DEPTH:
+            raise ValueError(f"JSON that is nested more than {JSON_DEPTH} deep")
 
 
 CONVERT: Final[dict[type, Callable[[Any], Any]]] = {
@@ -193,6 +211,10 @@ _ODD = re.compile(r"[0-9]{19}|[0-9][eE]\+?[0-9]{3}|\\u[dD]")
 def _json_form(text: str) -> Any:
     """The parsed JSON; the text itself if its numbers or characters have no place in a payload."""
     text = str(text)
+    try:
+        _check_depth(text)
+    except ValueError:
+        return text
     if _ODD.search(text) is None:
         try:
             return json.loads(text)

@@ -1,6 +1,7 @@
 """The SDK against its promises, in any Python: no WebAssembly is needed."""
 
 import datetime
+import json
 import unittest
 import uuid
 from decimal import Decimal
@@ -158,6 +159,10 @@ class Forms(unittest.TestCase):
         for odd in ("[1e999]", '"\\ud800"', "[" + "9" * 400 + "]"):
             self.assertEqual(_json_form(odd), odd)
         self.assertEqual(_json_form('"\\ud83c\\udfd5"'), "🏕")
+        deep = "[" * 201 + "]" * 201
+        self.assertEqual((_json_form(deep), _json_form(deep[1:-1])), (deep, json.loads(deep[1:-1])))
+        self.assertEqual(_json_form('["' + "[" * 300 + '\\"["]'), ["[" * 300 + '"['])
+        self.assertEqual(_json_form("[" + "[]," * 300 + "[]]"), [[]] * 301)
 
 
 class Payloads(unittest.TestCase):
@@ -187,7 +192,7 @@ class Payloads(unittest.TestCase):
             ({"a": object()}, "`a` of the payload is of type object"),
             ({(1, 2): 1}, "the payload has a key of type tuple"),
             ([1], "the payload is a list, not a dict"),
-            (ring, "the payload is nested too deeply, or holds itself"),
+            (ring, "the payload is nested more than 200 deep, or holds itself"),
         ]
         for payload, said in wrong:
             with self.assertRaises(Reject) as error:
