@@ -8,7 +8,7 @@
 //! identifier (`my_handler`). A name that begins with `dot.` gets a plain dot, so that the template of a `.gitignore` does
 //! not act in this repository.
 //!
-//! A language's file holds its `build`, which runs that language's ordinary tools through [`tool`], and the pins of their
+//! A language's file holds its `build`, which runs that language's ordinary tools through `tool.rs`, and the pins of their
 //! versions.
 
 mod create;

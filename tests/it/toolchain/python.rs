@@ -257,7 +257,7 @@ async fn every_value_goes_there_and_back_exact() {
     };
     let (id, written) = payload(0);
     assert_eq!(id, "[9223372036854775807,9007199254740993]");
-    let mut expected = json!({
+    let expected = json!({
         "id": i64::MAX, "part": 9007199254740993i64, "flag": true, "whole": 2.0, "nan": "NaN",
         "price": "12345678901234567890.10", "text": "ä\u{1F600}\u{0}\u{2028}<&>\"\\\n", "bytes": "\\x00ff",
         "at": "2024-05-01T12:00:00.5Z", "day": "0001-01-01", "noon": "12:00:00",
@@ -282,9 +282,6 @@ async fn every_value_goes_there_and_back_exact() {
         reason,
         "column `at` of `public.things` is infinity, which a datetime cannot hold: use `row.raw(\"at\")`"
     );
-    expected["at"] = json!("infinity");
-    expected["day"] = json!("-0001-12-31");
-    assert_eq!(expected["day"], "-0001-12-31");
 }
 
 /// One event of each kind.
