@@ -115,6 +115,7 @@ impl Host {
                 embedders: lent,
                 keeps_rejected,
                 tolerance: Tolerance::new(&wasm.rejections),
+                admissions: Vec::new(),
             })
         });
         stages.collect()

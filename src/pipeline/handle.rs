@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::bisect::{Bisect, Sifted, wait_out};
+use super::bisect::{Bisect, Refused, Sifted, wait_out};
 use super::dead_letter::dead_letter;
 use super::progress::Ticket;
 use super::tolerance::TooMany;
 use super::{BACKOFF, Stage};
-use crate::command::Command;
+use crate::command::{Action, Command};
 use crate::embedder;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Position;
 use crate::sink::DeadLetter;
@@ -74,7 +74,7 @@ impl Stage {
     async fn make(&self, batch: &Arc<Batch>) -> Result<Made> {
         let Self { transform, tolerance, keeps_rejected, .. } = self;
         let bisect = Bisect { transform, tolerance, keeps_rejected: *keeps_rejected, batch };
-        let Sifted { mut commands, refused, .. } = bisect.run().await?;
+        let Sifted { mut commands, mut refused, .. } = bisect.run().await?;
         let mut backoff = BACKOFF;
         while let Err(error) = embedder::resolve(&mut commands, &self.embedders).await {
             if error.fault() != Fault::Transient {
@@ -82,6 +82,7 @@ impl Stage {
             }
             wait_out(&error, &self.name, &mut backoff).await;
         }
+        self.admit(batch, &mut commands, &mut refused)?;
         let rejected_at = refused.iter().map(|refused| refused.event).collect();
         let rejected = refused
             .into_iter()
@@ -89,13 +90,43 @@ impl Stage {
             .collect();
         Ok(Made { commands, rejected, rejected_at })
     }
+
+    /// Sets the events aside whose points a sink has no place for, with all that they asked for.
+    fn admit(&self, batch: &Batch, commands: &mut Vec<Command>, refused: &mut Vec<Refused>) -> Result<()> {
+        let mut unfit: Vec<(Position, Error)> = Vec::new();
+        for command in commands.iter() {
+            let points = match &command.action {
+                Action::Upsert(point) => std::slice::from_ref(point),
+                Action::Replace { points, .. } => points,
+                _ => continue,
+            };
+            let mut asked =
+                points.iter().flat_map(|point| self.admissions.iter().map(move |admission| (point, admission)));
+            let Some(error) = asked.find_map(|(point, admission)| admission(point, command.position).err()) else {
+                continue;
+            };
+            if error.fault() != Fault::Handler || !self.keeps_rejected {
+                return Err(error.at(format!("transform `{}`", self.name)));
+            }
+            unfit.push((command.position, error));
+        }
+        if unfit.is_empty() {
+            return Ok(());
+        }
+        commands.retain(|command| unfit.iter().all(|(position, _)| *position != command.position));
+        unfit.dedup_by_key(|(position, _)| *position); // an event's commands stand together
+        for (position, error) in unfit {
+            let Some(event) = batch.events().iter().position(|event| event.position == position) else { continue };
+            refused.push(Refused { event, code: Code::Contract, reason: error.chain() });
+        }
+        refused.sort_by_key(|refused| refused.event);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Action;
-    use crate::error::Code;
 
     #[test]
     fn the_bytes_of_a_batch_are_its_commands_and_its_rejected_events() {

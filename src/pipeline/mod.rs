@@ -26,7 +26,7 @@ use crate::backoff::Backoff;
 use crate::config::model::SinkBatch;
 use crate::embedder::Embedder;
 use crate::error::Result;
-use crate::sink::Sink;
+use crate::sink::{Admission, Sink};
 use crate::source::Source;
 use crate::transform::Transform;
 
@@ -60,6 +60,8 @@ pub struct Stage {
     pub keeps_rejected: bool,
     /// How many of them are too many.
     pub tolerance: Tolerance,
+    /// What the sinks that it feeds have to say of its points; filled by [`Pipeline::new`].
+    pub admissions: Vec<Admission>,
 }
 
 /// A sink and what flows into it.
@@ -78,7 +80,13 @@ pub struct Outlet {
 
 impl Pipeline {
     /// Joins open parts.
-    pub fn new(name: &str, source: Box<dyn Source>, stages: Vec<Stage>, outlets: Vec<Outlet>) -> Self {
+    pub fn new(name: &str, source: Box<dyn Source>, mut stages: Vec<Stage>, outlets: Vec<Outlet>) -> Self {
+        for outlet in &outlets {
+            for &index in &outlet.commands_of {
+                let stage = stages.get_mut(index).zip(outlet.sink.admission());
+                stage.into_iter().for_each(|(stage, admission)| stage.admissions.push(admission));
+            }
+        }
         let status = Arc::new(Status::new(name, outlets.iter().map(|outlet| outlet.name.clone())));
         Self { name: name.to_owned(), source, stages, outlets, status }
     }

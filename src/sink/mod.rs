@@ -24,9 +24,11 @@ pub mod blackhole;
 pub use coalesce::{GroupDelete, Patch, PatchRun, Payload, Upsert, WriteSet};
 pub use open::{open, search};
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use crate::command::Command;
+use crate::command::{Command, Point};
 use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
 
@@ -47,12 +49,20 @@ pub trait Sink: Send {
     /// the same delivery twice leaves the same state. After any other error the pipeline stops.
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()>;
 
+    /// What tells whether a point would fit, before it is delivered. None where anything fits.
+    fn admission(&self) -> Option<Admission> {
+        None
+    }
+
     /// The nearest points to a query, best first; for people at a prompt, not for serving.
     async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>>;
 
     /// Closes connections and files. Everything that was written is durable already.
     async fn close(self: Box<Self>) -> Result<()>;
 }
+
+/// Refuses with `Handler` a point that a sink has no place for: a vector of another length, of another name.
+pub type Admission = Arc<dyn Fn(&Point, Position) -> Result<()> + Send + Sync>;
 
 /// What one write carries: commands or rejected events, never none of both.
 #[derive(Debug, Default)]

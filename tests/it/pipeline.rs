@@ -266,7 +266,7 @@ impl World {
     ) -> Run {
         let tolerance = Tolerance::new(&settings.rejections);
         let (name, workers) = ("embed".into(), settings.workers);
-        let stage = Stage { name, transform, workers, embedders, keeps_rejected, tolerance };
+        let stage = Stage { name, transform, workers, embedders, keeps_rejected, tolerance, admissions: vec![] };
         let outlets = self.sinks.iter().enumerate().map(|(index, shelf)| Outlet {
             name: format!("sink{index}"),
             sink: Box::new(shelf.clone()),

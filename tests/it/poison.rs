@@ -16,7 +16,8 @@ use serde_json::Value as Json;
 
 use crate::guests::{Embedders, guest, load, settings, words_at};
 use crate::pipeline::{Run, World};
-use crate::support::program::eventually;
+use crate::support::fresh_database;
+use crate::support::program::{Folder, Running, eventually};
 
 /// A pipeline with `plugins/evil` whose one sink takes everything.
 struct Trial {
@@ -270,4 +271,41 @@ async fn what_fails_in_passing_while_the_event_is_looked_for_is_repeated() {
     assert_eq!(trial.said(), expected);
     assert_eq!(trial.letters().len(), 1);
     trial.run.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_the_sink_has_no_place_for_is_set_aside_before_it_is_written() {
+    let Some(evil) = guest("evil") else { return };
+    let database = fresh_database().await;
+    let client = &database.client;
+    client.batch_execute("CREATE TABLE things (id int PRIMARY KEY, what text)").await.unwrap();
+    let folder = Folder::new();
+    let file = folder.write(
+        "unfit.yaml",
+        &format!(
+            "version: 1\nname: unfit\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.things] }}\n\
+             transforms:\n  embed: {{ type: wasm, inputs: [db], component: {} }}\n\
+             sinks:\n  points: {{ type: pgvector, inputs: [embed], url: \"${{DATABASE_URL}}\", table: public.points, create: {{ dimension: 2 }} }}\n\
+             \x20 parked: {{ type: file, inputs: [embed.rejected], path: {} }}\n",
+            evil.display(),
+            folder.path("rejected.jsonl").display()
+        ),
+    );
+    let mut host = Running::start(&file, &[("DATABASE_URL", &database.url)]);
+    host.said("running").await;
+    let words = "INSERT INTO things VALUES (1, 'payload {\"n\":1}'), (2, 'sparse'), (3, 'payload {\"n\":3}')";
+    client.batch_execute(words).await.unwrap();
+    eventually("what comes after it is written", async || {
+        let rows = client.query("SELECT payload->>'n' FROM points", &[]).await.unwrap();
+        rows.iter().any(|row| row.get::<_, Option<&str>>(0) == Some("3"))
+    })
+    .await;
+    let (status, log) = host.stop().await;
+    assert!(status.success(), "{log}");
+    let parked = std::fs::read_to_string(folder.path("rejected.jsonl")).unwrap();
+    let lines: Vec<Json> = parked.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [line] = lines.as_slice() else { panic!("{parked}") };
+    assert_eq!((&line["code"], &line["event"]["row"]["id"]), (&"contract".into(), &2.into()));
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains("vector `s`"), "{reason}");
 }

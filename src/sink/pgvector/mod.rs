@@ -10,11 +10,13 @@ mod statements;
 mod table;
 mod write;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use self::position::Lease;
 use self::session::{Session, Target};
-use super::{Delivery, Hit, Query, Sink, WriteSet};
+use super::{Admission, Delivery, Hit, Query, Sink, WriteSet};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
@@ -111,6 +113,12 @@ impl Sink for PgvectorSink {
         self.session = Some(session);
         self.lease = Some(lease);
         Ok(position)
+    }
+
+    fn admission(&self) -> Option<Admission> {
+        let table = &self.session.as_ref()?.table;
+        let (columns, name) = (table.columns.clone(), table.name.clone());
+        Some(Arc::new(move |point, position| columns::admit(&columns, &name, point, position)))
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {

@@ -7,6 +7,7 @@ mod collection;
 mod fault;
 mod request;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use qdrant_client::{Payload, Qdrant};
 use self::fault::Peer;
 use self::request::{Merge, Operations, Phase, Request};
 use super::spaces::Spaces;
-use super::{Delivery, Hit, Query, Sink, WriteSet, stored};
+use super::{Admission, Delivery, Hit, Query, Sink, WriteSet, stored};
 use crate::config::model::{self, Distance};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
@@ -109,6 +110,11 @@ impl QdrantSink {
 impl Sink for QdrantSink {
     async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
         Ok(None)
+    }
+
+    fn admission(&self) -> Option<Admission> {
+        let spaces = self.spaces.clone();
+        Some(Arc::new(move |point, position| spaces.admit(point, position)))
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {

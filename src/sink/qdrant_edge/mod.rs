@@ -17,7 +17,7 @@ use self::engine::Engine;
 use self::lock::{Lock, Role};
 use self::serve::Server;
 use super::spaces::Spaces;
-use super::{Delivery, Hit, Query, Sink, WriteSet, blocking};
+use super::{Admission, Delivery, Hit, Query, Sink, WriteSet, blocking};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
@@ -65,6 +65,11 @@ impl QdrantEdge {
 impl Sink for QdrantEdge {
     async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
         Ok(None)
+    }
+
+    fn admission(&self) -> Option<Admission> {
+        let spaces = self.engine.spaces().clone();
+        Some(Arc::new(move |point, position| spaces.admit(point, position)))
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
