@@ -3,4 +3,5 @@
 mod admission;
 mod fairness;
 mod file;
+mod live;
 mod shares;
