@@ -72,6 +72,15 @@ impl Reading {
     }
 }
 
+/// The values of a `DataRow` in text format: of these columns, in this order. None if one is null or missing.
+pub fn texts(data_row: &[u8], columns: &[usize]) -> Option<Vec<String>> {
+    let mut reader = Reader::new(data_row);
+    let count = reader.i16().ok()?;
+    let fields: Vec<_> = (0..count).map_while(|_| reader.nullable().ok()).collect();
+    let text = |index: &usize| Some(std::str::from_utf8(fields.get(*index)?.as_ref()?.bytes).ok()?.to_owned());
+    columns.iter().map(text).collect()
+}
+
 impl Decoder {
     /// Appends a row as an insert of the transaction that is being decoded, if `keep` says so. `data_row` is the body
     /// of a `DataRow` in text format (Postgres manual, 54.7). Answers whether it was appended.
@@ -112,5 +121,21 @@ impl Decoder {
         }
         events.push(Operation::Insert, table, row, None, out)?;
         Ok(events.added > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_in_a_row() {
+        let row = b"\0\x04\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0\0\0\0\x02bc";
+        assert_eq!(texts(row, &[3, 0, 2]), Some(vec!["bc".into(), "a".into(), "".into()]));
+        assert_eq!(texts(row, &[1]), None, "null");
+        assert_eq!(texts(row, &[4]), None, "missing");
+        assert_eq!(texts(&row[..9], &[0]), Some(vec!["a".into()]));
+        assert_eq!(texts(b"\0\x01\0\0\0\x09a", &[0]), None, "cut off");
+        assert_eq!(texts(b"", &[0]), None);
     }
 }

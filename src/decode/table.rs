@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::array::{self, Scratch};
 use super::catalog::{Catalog, Plan};
 use super::error::DecodeError;
-use super::wire::{Flaw, Reader, derived};
+use super::wire::{Field, Flaw, Reader, derived};
 use super::{binary, text};
 use crate::event::{Arena, Batch, BatchBuilder, Cell, Place, Relation, Value};
 
@@ -40,8 +40,7 @@ impl Table {
                 format @ (b't' | b'b') => {
                     let field = reader.sized().map_err(malformed)?;
                     match (format, plan.array) {
-                        (b't', None) => text::cell(plan.codec, field, arena, cell),
-                        (b't', Some(elements)) => array::text(plan.codec, elements, field, arena, scratch, cell),
+                        (b't', _) => plan.text(field, arena, scratch, cell),
                         (_, None) => binary::cell(plan.codec, field, arena, cell),
                         (_, Some(elements)) => array::binary(plan.codec, elements, field, arena, scratch, cell),
                     }
@@ -65,16 +64,9 @@ impl Table {
         let start = self.begin_row(message, reader, out)?;
         for (index, plan) in self.plans.iter().enumerate() {
             let (cell, arena) = out.next_cell();
-            let len = reader.i32().map_err(malformed)?;
-            if len == -1 {
-                continue; // null, as the cell is
+            if let Some(field) = reader.nullable().map_err(malformed)? {
+                plan.text(field, arena, scratch, cell).map_err(|flaw| self.explain(index, flaw))?;
             }
-            let field = reader.take(len).map_err(malformed)?;
-            match plan.array {
-                None => text::cell(plan.codec, field, arena, cell),
-                Some(elements) => array::text(plan.codec, elements, field, arena, scratch, cell),
-            }
-            .map_err(|flaw| self.explain(index, flaw))?
         }
         self.end_row(message, start)
     }
@@ -92,20 +84,14 @@ impl Table {
         let (mut reader, mut scratch) = (Reader::new(data_row), Scratch::default());
         reader.i16().map_err(malformed)?;
         for _ in 0..skip {
-            let len = reader.i32().map_err(malformed)?;
-            reader.take(len.max(0)).map_err(malformed)?;
+            reader.nullable().map_err(malformed)?;
         }
         for (index, plan) in self.plans.iter().enumerate() {
-            let len = reader.i32().map_err(malformed)?;
-            let field = reader.take(len.max(0)).map_err(malformed)?;
+            let field = reader.nullable().map_err(malformed)?;
             let Some((gap, arena)) = batch.gap(event, index) else { continue };
             let mut cell = Cell::Null;
-            if len >= 0 {
-                match plan.array {
-                    None => text::cell(plan.codec, field, arena, &mut cell),
-                    Some(elements) => array::text(plan.codec, elements, field, arena, &mut scratch, &mut cell),
-                }
-                .map_err(|flaw| self.explain(index, flaw))?;
+            if let Some(field) = field {
+                plan.text(field, arena, &mut scratch, &mut cell).map_err(|flaw| self.explain(index, flaw))?;
             }
             *gap = kept(cell, data_row, arena).map_err(malformed)?;
         }
@@ -159,6 +145,16 @@ impl Table {
         match flaw {
             Flaw::Bad(flaw) => DecodeError::Value { relation, column, type_name, flaw },
             Flaw::BinaryOnly => DecodeError::BinaryOnly { relation, column, type_name },
+        }
+    }
+}
+
+impl Plan {
+    /// Reads a value in text format.
+    fn text(self, field: Field<'_>, arena: &mut Arena, scratch: &mut Scratch, cell: &mut Cell) -> Result<(), Flaw> {
+        match self.array {
+            None => text::cell(self.codec, field, arena, cell),
+            Some(elements) => array::text(self.codec, elements, field, arena, scratch, cell),
         }
     }
 }

@@ -78,6 +78,14 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
+    /// Bytes preceded by their length, as a DataRow has them; none for a null.
+    pub(super) fn nullable(&mut self) -> Result<Option<Field<'a>>, Flaw> {
+        match self.i32()? {
+            -1 => Ok(None),
+            len => self.take(len).map(Some),
+        }
+    }
+
     /// `len` bytes, a length that the server gave.
     pub(super) fn take(&mut self, len: i32) -> Result<Field<'a>, Flaw> {
         let len = usize::try_from(len).map_err(|_| Flaw::Bad("a negative length"))?;

@@ -113,10 +113,11 @@ impl Stage {
         if unfit.is_empty() {
             return Ok(());
         }
-        commands.retain(|command| unfit.iter().all(|(position, _)| *position != command.position));
-        unfit.dedup_by_key(|(position, _)| *position); // an event's commands stand together
+        // Commands stand in the order of their events, so the positions rise.
+        unfit.dedup_by_key(|(position, _)| *position);
+        commands.retain(|command| unfit.binary_search_by_key(&command.position, |(position, _)| *position).is_err());
         for (position, error) in unfit {
-            let Some(event) = batch.events().iter().position(|event| event.position == position) else { continue };
+            let Ok(event) = batch.events().binary_search_by_key(&position, |event| event.position) else { continue };
             refused.push(Refused { event, code: Code::Contract, reason: error.chain() });
         }
         refused.sort_by_key(|refused| refused.event);

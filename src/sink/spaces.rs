@@ -158,12 +158,16 @@ impl fmt::Display for Space {
     }
 }
 
-fn title(name: &str) -> String {
-    if name.is_empty() { "the default vector".to_owned() } else { format!("vector `{name}`") }
+/// A vector as sentences name it.
+pub(super) fn title(name: &str) -> impl fmt::Display + use<'_> {
+    fmt::from_fn(move |f| match name {
+        "" => f.write_str("the default vector"),
+        name => write!(f, "vector `{name}`"),
+    })
 }
 
 /// The distance as the pipeline file spells it.
-fn word(distance: Distance) -> &'static str {
+pub(super) fn word(distance: Distance) -> &'static str {
     match distance {
         Distance::Cosine => "cosine",
         Distance::Dot => "dot",

@@ -21,7 +21,7 @@ use crate::support::program::root;
 
 /// The example in each language.
 #[derive(Clone, Copy, Debug)]
-struct Example {
+pub(crate) struct Example {
     name: &'static str,
     /// What it is made of, beside `wit/`.
     sources: &'static [&'static str],
@@ -31,9 +31,9 @@ struct Example {
 const PATIENT: Span = Span(Duration::from_secs(60));
 
 const RUST: Example = Example { name: "documents-rust", sources: &["plugins/documents-rust", "plugins/sdk/rust"] };
-const GO: Example = Example { name: "documents-go", sources: &["plugins/documents-go", "plugins/sdk/go"] };
+pub(crate) const GO: Example = Example { name: "documents-go", sources: &["plugins/documents-go", "plugins/sdk/go"] };
 const JS: Example = Example { name: "documents-js", sources: &["plugins/documents-js", "plugins/sdk/js"] };
-const PYTHON: Example =
+pub(crate) const PYTHON: Example =
     Example { name: "documents-python", sources: &["plugins/documents-python", "plugins/sdk/python"] };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +192,7 @@ fn rust() -> PathBuf {
 }
 
 /// The component of the example, built if what it is made of is newer. None where a tool is missing, with a word on which.
-fn component(example: Example) -> Option<PathBuf> {
+pub(crate) fn component(example: Example) -> Option<PathBuf> {
     if example.name == RUST.name {
         return Some(rust());
     }

@@ -17,7 +17,7 @@ fn documents(component: &std::path::Path) -> Transform {
 }
 
 /// One event of each kind.
-fn changes(long: &str) -> Arc<Batch> {
+pub(crate) fn changes(long: &str) -> Arc<Batch> {
     let documents = relation(
         "documents",
         &[("id", "int8", true), ("title", "text", false), ("content", "text", false), ("made", "timestamptz", false)],

@@ -707,3 +707,38 @@ async fn large_values_that_were_not_sent_are_read_on_request() {
     assert!(seen[1].starts_with("-u 9,unchanged"), "{}", seen[1]);
     assert_eq!(seen[2], "-u 9,null,null");
 }
+
+/// The commit of a moved key is streamed while nobody sees it yet: its row must not be taken for one that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_are_read_only_once_their_commit_is_seen() {
+    let cluster = private_cluster(18, &Options::fast());
+    let database = Database::create(&cluster).await;
+    let client = &database.client;
+    let body = "x".repeat(9000);
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE t (id int PRIMARY KEY, body text); ALTER TABLE t ALTER body SET STORAGE EXTERNAL;
+             INSERT INTO t VALUES (1, '{body}'); ALTER DATABASE {} SET synchronous_commit = local",
+            database.name
+        ))
+        .await
+        .unwrap();
+    let config = model::PostgresSource { toast: model::Toast::Reread, ..config(&database.url, &["t"]) };
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let writer = connect(&database.url).await;
+    let update = "SET synchronous_commit = on; UPDATE t SET id = 2";
+    let writing = tokio::spawn(async move { writer.batch_execute(update).await });
+
+    let reading = tokio::spawn(async move { read(&mut source, 2).await });
+    let asks =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_current_snapshot%' AND pid <> pg_backend_pid()";
+    eventually("the row is looked for", async || one::<i64>(client, asks).await > 0).await;
+    let seen: i32 = one(client, "SELECT id FROM t").await;
+    assert_eq!((seen, reading.is_finished()), (1, false), "the commit waits for its standby, and we for the commit");
+    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    assert_eq!(reading.await.unwrap(), ["-t 1,null".to_owned(), format!("+t 2,{body}")]);
+    writing.await.unwrap().unwrap();
+}

@@ -6,6 +6,7 @@ use crate::command::{Embedding, Point};
 use crate::config::model::{Create, Distance};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
+pub(super) use crate::sink::spaces::{title, word};
 
 /// Column of the default vector in the tables that we make.
 pub(super) const DEFAULT: &str = "embedding";
@@ -220,19 +221,6 @@ fn alter(table: &str, vector: &str, embedding: &Embedding) -> String {
 /// `name` as an SQL identifier.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-pub(super) fn title(vector: &str) -> String {
-    if vector.is_empty() { "the default vector".to_owned() } else { format!("vector `{vector}`") }
-}
-
-/// The distance as the pipeline file spells it.
-pub(super) fn word(distance: Distance) -> &'static str {
-    match distance {
-        Distance::Cosine => "cosine",
-        Distance::Dot => "dot",
-        Distance::Euclid => "euclid",
-    }
 }
 
 /// Columns as a list, for help.

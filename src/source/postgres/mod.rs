@@ -17,6 +17,7 @@ mod reread;
 mod settings;
 mod setup;
 mod slot;
+mod snapshot;
 mod stream;
 mod tables;
 mod tap;
@@ -40,7 +41,7 @@ use copy::Copies;
 use dial::Dial;
 use feedback::Progress;
 use reread::Reread;
-use settings::Settings;
+use settings::{Pattern, Settings};
 use stream::{Broken, Stream};
 use tables::Table;
 
@@ -119,7 +120,7 @@ pub async fn copied(pipeline: &str, config: &model::PostgresSource, numbers: Opt
 
 fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
     let find = |name: &String| {
-        let full = if name.contains('.') { name.clone() } else { format!("public.{name}") };
+        let full = Pattern::parse(name)?.to_string();
         tables.iter().find(|table| table.to_string() == full).cloned().ok_or_else(|| {
             let known: Vec<String> = tables.iter().map(|table| format!("`{table}`")).collect();
             Error::new(Fault::Config, format!("`{name}` is not a table of the source"))

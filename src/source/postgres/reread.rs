@@ -1,28 +1,29 @@
 //! `Reread`: large values that an UPDATE left alone, and that the server therefore did not send, read from the table.
 //!
 //! What is read may be newer than the event. Then the event that made it so follows, and the sinks are right after that;
-//! they never go back, because the stream does not. A row that is gone by now keeps its gaps in an update, and an insert of
+//! they never go back, because the stream does not, and what is older than the event is read again. A row that is gone by now keeps its gaps in an update, and an insert of
 //! it (the second half of a changed key) becomes a delete: the event that took it away follows, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::connection::Connection;
-use super::copy::texts;
 use super::settings::{Settings, literal, quoted};
+use super::snapshot::Snapshot;
 use super::tables::{self, Table};
 use super::{BACKOFF, setup};
-use crate::decode::{Catalog, Reading};
+use crate::backoff::Backoff;
+use crate::decode::{Catalog, Reading, texts};
 use crate::error::{Error, Fault, Result};
-use crate::event::{Batch, Operation, Relation, Value};
+use crate::event::{Batch, Event, Operation, Relation, Value};
 use crate::postgres::sqlstate;
 
 /// Rows of one query.
 const AT_ONCE: usize = 100;
+/// Between looks for a commit that is streamed before it is seen.
+const UNSEEN: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
 
 /// Fills the gaps of batches, in a session of its own.
 pub(super) struct Reread {
@@ -54,23 +55,30 @@ impl Reread {
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> Result<()> {
-        let mut by_relation: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        let mut by_relation: BTreeMap<u32, Vec<(usize, String)>> = BTreeMap::new();
         for index in batch.incomplete() {
-            if let Some(event) = batch.events().get(index) {
-                by_relation.entry(event.relation).or_default().push(index);
+            let Some(event) = batch.events().get(index) else { continue };
+            // A key that cannot be asked for leaves the gap as it is.
+            if let Some(select) = select(batch, event) {
+                by_relation.entry(event.relation).or_default().push((index, select));
             }
         }
-        for (relation, events) in by_relation {
+        for (relation, asked) in by_relation {
             let Some(relation) = batch.relations().get(relation as usize).map(Arc::clone) else { continue };
-            for events in events.chunks(AT_ONCE) {
-                self.fill_some(batch, &relation, events).await?;
+            for asked in asked.chunks(AT_ONCE) {
+                self.fill_some(batch, &relation, asked).await?;
             }
         }
         Ok(())
     }
 
-    async fn fill_some(&mut self, batch: &mut Batch, relation: &Arc<Relation>, events: &[usize]) -> Result<()> {
-        let Some(sql) = select(batch, relation, events) else { return Ok(()) };
+    /// Fills the gaps of some events of one relation. Each has the SQL that answers its row.
+    async fn fill_some(
+        &mut self,
+        batch: &mut Batch,
+        relation: &Arc<Relation>,
+        asked: &[(usize, String)],
+    ) -> Result<()> {
         let (session, catalog) = match &mut self.session {
             Some(session) => session,
             None => {
@@ -79,58 +87,65 @@ impl Reread {
                 self.session.insert((Connection::open_sql(&self.settings).await?, catalog))
             }
         };
-        let mut rows = Vec::new();
-        match session.query(&sql, &mut rows).await {
-            Ok(()) => {}
-            // A column or the table is no more: what the events say of it is history, and stays as it is.
-            Err(error) if matches!(sqlstate(&error), Some("42703" | "42P01")) => {
-                self.session = None; // the session waits for more of the answer
-                return Ok(());
+        let selects: Vec<String> =
+            asked.iter().enumerate().map(|(number, (_, select))| format!("SELECT {number}, {select}")).collect();
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot(); {}; COMMIT",
+            selects.join(" UNION ALL ")
+        );
+        let mut backoff = UNSEEN;
+        let mut rows = loop {
+            let mut rows = Vec::new();
+            match session.query(&sql, &mut rows).await {
+                Ok(()) => {}
+                // A column or the table is no more: what the events say of it is history, and stays as it is.
+                Err(error) if matches!(sqlstate(&error), Some("42703" | "42P01")) => {
+                    self.session = None; // the session waits for more of the answer
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
-        }
+            let snapshot = rows.first().and_then(Snapshot::read).ok_or_else(|| {
+                Error::new(Fault::Environment, "the server answered a snapshot that cannot be read")
+                    .help("check that `url` leads to a Postgres server")
+            })?;
+            let events = asked.iter().filter_map(|(index, _)| batch.events().get(*index));
+            if events.map(|event| event.xid).all(|xid| snapshot.sees(xid)) {
+                break rows.into_iter().skip(1);
+            }
+            // What is older than the event would undo it, and its row would seem to be gone.
+            tokio::time::sleep(backoff.next_wait()).await;
+        };
         let reading = Reading::of(relation, catalog);
-        let mut found = vec![false; events.len()];
-        for row in rows {
-            let Some((number, event)) = numbered(&row, events) else { continue };
-            reading.fill(&row, 1, batch, event).map_err(Error::from)?;
-            if let Some(found) = found.get_mut(number) {
-                *found = true;
-            }
+        let mut gone: BTreeSet<usize> = asked.iter().map(|(index, _)| *index).collect();
+        for row in &mut rows {
+            let Some(index) =
+                texts(&row, &[0]).and_then(|number| Some(asked.get(number.first()?.parse::<usize>().ok()?)?.0))
+            else {
+                continue;
+            };
+            reading.fill(&row, 1, batch, index).map_err(Error::from)?;
+            gone.remove(&index);
         }
-        for (&event, _) in events.iter().zip(found).filter(|(_, found)| !found) {
-            if batch.events().get(event).is_some_and(|event| event.operation == Operation::Insert) {
-                batch.set_operation(event, Operation::Delete);
+        for index in gone {
+            if batch.events().get(index).is_some_and(|event| event.operation == Operation::Insert) {
+                batch.set_operation(index, Operation::Delete);
             }
         }
         Ok(())
     }
 }
 
-/// The number that a row begins with, and the event that it stands for.
-fn numbered(row: &Bytes, events: &[usize]) -> Option<(usize, usize)> {
-    let number: usize = texts(row, &[0])?.pop()?.parse().ok()?;
-    Some((number, *events.get(number)?))
-}
-
-/// The rows of these events as they are now, each after its number. None if none of them can be looked for.
-fn select(batch: &Batch, relation: &Relation, events: &[usize]) -> Option<String> {
+/// The columns of an event's row as the table has them now, after a SELECT. None if its key cannot be asked for.
+fn select(batch: &Batch, event: &Event) -> Option<String> {
+    let relation = batch.relation(event);
+    let key = relation.columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
+    let key: Option<Vec<String>> =
+        key.map(|(column, value)| Some(format!("{} = {}", quoted(&column.name), sql(value)?))).collect();
+    let key = key.filter(|key| !key.is_empty())?;
     let columns: Vec<String> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
     let table = format!("{}.{}", quoted(&relation.schema), quoted(&relation.table));
-    let mut selects = Vec::new();
-    for (number, &index) in events.iter().enumerate() {
-        let Some(event) = batch.events().get(index) else { continue };
-        let key = relation.columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
-        let conditions: Option<Vec<String>> =
-            key.map(|(column, value)| Some(format!("{} = {}", quoted(&column.name), sql(value)?))).collect();
-        let Some(conditions) = conditions.filter(|conditions| !conditions.is_empty()) else { continue };
-        selects.push(format!(
-            "SELECT {number}, {} FROM {table} WHERE {}",
-            columns.join(", "),
-            conditions.join(" AND ")
-        ));
-    }
-    (!selects.is_empty()).then(|| selects.join(" UNION ALL "))
+    Some(format!("{} FROM {table} WHERE {}", columns.join(", "), key.join(" AND ")))
 }
 
 /// A value of a key as SQL, without a type: it takes that of the column it is compared with.

@@ -80,7 +80,7 @@ fn is_slot_name(name: &str) -> bool {
 }
 
 impl Pattern {
-    fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         let (schema, table) = text.split_once('.').unwrap_or(("public", text));
         if schema.is_empty() || table.is_empty() || table.contains('.') || schema.contains('*') {
             return Err(wrong(format!("`{text}` does not name tables"))

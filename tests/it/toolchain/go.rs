@@ -4,28 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use async_trait::async_trait;
 use pgstream_host::command::{Action, Embedding};
 use pgstream_host::config::Span;
-use pgstream_host::embedder::{Embedder, Vectors};
-use pgstream_host::error::{Fault, Result};
+use pgstream_host::error::Fault;
 use pgstream_host::event::{Operation, Value};
 use pgstream_host::transform::{Output, Transform};
 use serde_json::{Value as Json, json};
 
-use super::{caches, has_tools, host, kept, root, succeed, text, tutorial};
+use super::{caches, has_tools, host, kept, lengths, root, succeed, text, tutorial};
+use crate::conformance::{GO, component};
 use crate::guests::{Change, Embedders, batch, load, relation, settings, things, words};
-
-/// Texts' lengths, twice.
-struct Lengths;
-
-#[async_trait]
-impl Embedder for Lengths {
-    async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
-        let data = texts.iter().flat_map(|text| [text.len() as f32, 0.5]).collect();
-        Ok(Vectors { dimension: 2, data })
-    }
-}
 
 /// The component of `probe.go`. None where Go is missing.
 fn probe() -> Option<&'static Path> {
@@ -50,20 +38,14 @@ fn probe() -> Option<&'static Path> {
 /// The component of `plugins/documents-go`. None where Go is missing.
 fn documents() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let component = has_tools(&["go"]).then(|| kept("").join("documents-go.wasm"))?;
-        succeed(host(["build", "plugins/documents-go", "--out"]).arg(&component));
-        Some(component)
-    });
-    built.as_deref()
+    BUILT.get_or_init(|| component(GO)).as_deref()
 }
 
 fn probing() -> Option<Transform> {
     let mut settings = settings(probe()?);
     settings.embedders = vec!["default".into()];
     settings.config.insert("known".into(), "value".into());
-    let lengths: Arc<dyn Embedder> = Arc::new(Lengths);
-    Some(load(&settings, Embedders::from([("default".to_owned(), lengths)])).unwrap())
+    Some(load(&settings, lengths()).unwrap())
 }
 
 async fn hear(probe: &Transform, word: &str) -> String {

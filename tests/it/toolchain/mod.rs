@@ -11,9 +11,31 @@ mod tutorial;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use pgstream_host::embedder::{Embedder, Vectors};
+use pgstream_host::error::Result;
+
+use crate::guests::Embedders;
 use crate::support::program::{pgstream, root};
 use tutorial::tutorial;
+
+/// An embedder `default` of texts' lengths, twice.
+fn lengths() -> Embedders {
+    struct Lengths;
+
+    #[async_trait]
+    impl Embedder for Lengths {
+        async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
+            let data = texts.iter().flat_map(|text| [text.len() as f32, 0.5]).collect();
+            Ok(Vectors { dimension: 2, data })
+        }
+    }
+
+    let lengths: Arc<dyn Embedder> = Arc::new(Lengths);
+    Embedders::from([("default".to_owned(), lengths)])
+}
 
 /// A folder that stays from one test run to the next: what tools fetch and compile is kept in it.
 fn kept(name: &str) -> PathBuf {

@@ -4,29 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use async_trait::async_trait;
 use pgstream_host::command::{Action, Embedding};
 use pgstream_host::config::{Size, Span};
-use pgstream_host::embedder::{Embedder, Vectors};
-use pgstream_host::error::{Fault, Result};
-use pgstream_host::event::{Batch, Operation, Value};
+use pgstream_host::error::Fault;
+use pgstream_host::event::{Operation, Value};
 use pgstream_host::transform::{Output, Transform};
 use serde_json::{Value as Json, json};
 
-use super::{fail, has_tools, host, kept, new_project, root, succeed};
+use super::{fail, has_tools, host, kept, lengths, new_project, root, succeed};
+use crate::conformance::{PYTHON, component};
 use crate::guests::{Change, Embedders, batch, load, relation, settings, words};
+use crate::sdk::changes;
 use crate::transform::Log;
-
-/// Texts' lengths, twice.
-struct Lengths;
-
-#[async_trait]
-impl Embedder for Lengths {
-    async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
-        let data = texts.iter().flat_map(|text| [text.len() as f32, 0.5]).collect();
-        Ok(Vectors { dimension: 2, data })
-    }
-}
 
 /// The component of `edges.py`. None where Python is missing.
 fn edges() -> Option<&'static Path> {
@@ -44,12 +33,7 @@ fn edges() -> Option<&'static Path> {
 /// The component of `plugins/documents-python`. None where Python is missing.
 fn documents() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let component = has_tools(&["python3"]).then(|| kept("").join("documents-python.wasm"))?;
-        succeed(host(["build", "plugins/documents-python", "--out"]).arg(&component));
-        Some(component)
-    });
-    built.as_deref()
+    BUILT.get_or_init(|| component(PYTHON)).as_deref()
 }
 
 fn edgy() -> Option<Transform> {
@@ -57,8 +41,7 @@ fn edgy() -> Option<Transform> {
     settings.limits.deadline = Span(std::time::Duration::from_secs(10));
     settings.embedders = vec!["default".into()];
     settings.config.insert("known".into(), "value".into());
-    let lengths: Arc<dyn Embedder> = Arc::new(Lengths);
-    Some(load(&settings, Embedders::from([("default".to_owned(), lengths)])).unwrap())
+    Some(load(&settings, lengths()).unwrap())
 }
 
 async fn apply(transform: &Transform, word: &str) -> Output {
@@ -282,25 +265,6 @@ async fn every_value_goes_there_and_back_exact() {
         reason,
         "column `at` of `public.things` is infinity, which a datetime cannot hold: use `row.raw(\"at\")`"
     );
-}
-
-/// One event of each kind.
-fn changes(content: &str) -> Arc<Batch> {
-    let table = relation(
-        "documents",
-        &[("id", "int8", true), ("title", "text", false), ("content", "text", false), ("made", "timestamptz", false)],
-    );
-    let made = Value::Timestamp(1_714_564_800_000_000);
-    let row = |content| vec![Value::Int(7), Value::Text("Title"), content, made];
-    let key = || vec![Value::Int(7), Value::Null, Value::Null, Value::Null];
-    batch(&[
-        Change::new(&table, Operation::Insert, row(Value::Text(content))),
-        Change::new(&table, Operation::Update, row(Value::Unchanged)),
-        Change::new(&table, Operation::Update, row(Value::Null)),
-        Change::new(&table, Operation::Insert, row(Value::Unchanged)),
-        Change::new(&table, Operation::Delete, key()),
-        Change::new(&table, Operation::Truncate, vec![]),
-    ])
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! The ledger `pgstream.copies`: which tables are to be copied, and how far each copy has come. It lies in the source's
 //! database, so that it survives the loss of the host's disk, and is bound to the slot that the copies belong to.
 
-use bytes::Bytes;
 use tokio_postgres::Client;
 
 use super::super::settings::{Settings, literal, quoted};
@@ -82,12 +81,12 @@ pub(super) async fn is_there(client: &Client) -> Result<bool> {
 }
 
 /// Forgets the copies of a slot that is gone: a new one begins anew.
-pub(super) async fn forget(client: &Client, slot: &str) -> Result<u64> {
+pub(in crate::source::postgres) async fn forget(client: &Client, slot: &str) -> Result<()> {
     if !is_there(client).await? {
-        return Ok(0);
+        return Ok(());
     }
     let forgotten = client.execute("DELETE FROM pgstream.copies WHERE slot = $1", &[&slot]).await;
-    forgotten.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
+    forgotten.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
 }
 
 /// Writes down a first copy of each table that has none. Answers how many there were.
@@ -217,34 +216,4 @@ pub(super) async fn fail(client: &Client, job: &Job, why: &str) -> Result<()> {
     failed_now.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
 }
 
-/// The values of a DataRow in text format: of these columns, in this order. None if one is null or missing.
-pub(in super::super) fn texts(row: &Bytes, columns: &[usize]) -> Option<Vec<String>> {
-    let mut values = Vec::new();
-    let mut rest = row.get(2..)?;
-    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
-        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
-        let (value, tail) = tail.split_at_checked(length.unwrap_or(0))?;
-        values.push(length.map(|_| value));
-        rest = tail;
-    }
-    let text = |index: &usize| Some(std::str::from_utf8((*values.get(*index)?)?).ok()?.to_owned());
-    columns.iter().map(text).collect()
-}
-
 const UNREADABLE: &str = "cannot read the ledger of copies";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_found_in_a_row() {
-        let row = Bytes::from_static(b"\0\x04\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0\0\0\0\x02bc");
-        assert_eq!(texts(&row, &[3, 0, 2]), Some(vec!["bc".into(), "a".into(), "".into()]));
-        assert_eq!(texts(&row, &[1]), None, "null");
-        assert_eq!(texts(&row, &[4]), None, "missing");
-        assert_eq!(texts(&row.slice(..9), &[0]), Some(vec!["a".into()]));
-        assert_eq!(texts(&Bytes::from_static(b"\0\x01\0\0\0\x09a"), &[0]), None, "cut off");
-        assert_eq!(texts(&Bytes::new(), &[0]), None);
-    }
-}

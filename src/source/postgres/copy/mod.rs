@@ -14,12 +14,12 @@ mod reader;
 mod select;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use super::settings::{Settings, literal};
 use super::setup;
@@ -34,7 +34,7 @@ use select::Select;
 use window::Mark;
 
 pub use ledger::Copied;
-pub(super) use ledger::texts;
+pub(super) use ledger::forget;
 pub(super) use window::{Handover, PREFIX, Windows};
 
 /// Tables that are copied at once: more would only contend for one stream.
@@ -96,11 +96,6 @@ pub(super) async fn plan(
     Ok((added > 0).then(|| format!("noted {added} tables to copy before their changes")))
 }
 
-/// Forgets the copies of a slot that was dropped.
-pub(super) async fn forget(client: &tokio_postgres::Client, slot: &str) -> Result<()> {
-    ledger::forget(client, slot).await.map(drop)
-}
-
 /// Asks for copies of `tables`; whoever runs the pipeline begins at once. Answers their numbers.
 pub(super) async fn ask(
     client: &tokio_postgres::Client,
@@ -130,7 +125,7 @@ pub(super) async fn progress(client: &tokio_postgres::Client, slot: &str, ids: O
 /// Runs the copies that the ledger has open, some at once. Ends only with its source.
 async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sender<Error>) {
     let mut running: JoinSet<(i64, Result<()>)> = JoinSet::new();
-    let mut numbers: HashMap<i64, AbortHandle> = HashMap::new();
+    let mut numbers: HashSet<i64> = HashSet::new();
     let mut again = AGAIN;
     loop {
         let wait = match begin(&reader, &tables, &mut running, &mut numbers, &failure).await {
@@ -144,7 +139,10 @@ async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sen
         tokio::select! {
             // A copy has ended: there may be room for the next.
             Some(ended) = running.join_next() => {
-                let Ok((number, result)) = ended else { continue };
+                let (number, result) = match ended {
+                    Ok(ended) => ended,
+                    Err(panic) => return drop(failure.try_send(Error::new(Fault::Bug, "a copy failed").because(panic))),
+                };
                 numbers.remove(&number);
                 match result {
                     Ok(()) => again = AGAIN,
@@ -166,26 +164,23 @@ async fn begin(
     reader: &Arc<Reader>,
     tables: &Arc<[Table]>,
     running: &mut JoinSet<(i64, Result<()>)>,
-    numbers: &mut HashMap<i64, AbortHandle>,
+    numbers: &mut HashSet<i64>,
     failure: &mpsc::Sender<Error>,
 ) -> Result<()> {
     let client = setup::session(&reader.settings).await?;
     let open = ledger::open(&client, &reader.settings.slot).await?;
-    for job in open
-        .into_iter()
-        .filter(|job| !numbers.contains_key(&job.id))
-        .take(AT_ONCE.saturating_sub(numbers.len()))
-        .collect::<Vec<_>>()
-    {
-        let (number, reader, tables, failure) = (job.id, Arc::clone(reader), Arc::clone(tables), failure.clone());
-        let handle = running.spawn(async move { (number, copy(&reader, &tables, job, &failure).await) });
-        numbers.insert(number, handle);
+    for job in open {
+        let number = job.id;
+        if numbers.len() < AT_ONCE && numbers.insert(number) {
+            let (reader, tables, failure) = (Arc::clone(reader), Arc::clone(tables), failure.clone());
+            running.spawn(async move { (number, copy(&reader, &tables, job, &failure).await) });
+        }
     }
     Ok(())
 }
 
-/// Makes one copy. Only a failure that will pass is an error: any other is written into the ledger, and ends the pipeline if
-/// it concerns a first copy.
+/// Makes one copy. Only a failure that will pass is an error. Any other ends the pipeline if it concerns a first copy, and is
+/// written into the ledger if somebody asked for the copy.
 async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sender<Error>) -> Result<()> {
     tracing::info!(table = job.table, rows_before = job.rows, "copying the rows of a table");
     let client = setup::session(&reader.settings).await?;

@@ -1,6 +1,6 @@
 //! One copy: reads a table chunk by chunk, hands each to the stream, and notes in the ledger what has become durable.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -11,10 +11,12 @@ use tokio::time::Instant;
 
 use super::super::connection::Connection;
 use super::super::settings::{Settings, literal};
-use super::ledger::{self, Job, texts};
+use super::super::snapshot::Snapshot;
+use super::ledger::{self, Job};
 use super::select::Select;
 use super::window::{Chunk, Handover, Mark, PREFIX};
 use crate::backoff::Backoff;
+use crate::decode::texts;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 
@@ -157,7 +159,7 @@ impl Reader {
             select.sql(after, job.rows_per_second.map_or(CHUNK_ROWS, |rate| CHUNK_ROWS.min(rate as usize).max(1)))
         );
         session.query(&begin, &mut answers).await?;
-        let at_work = answers.first().and_then(at_work).ok_or_else(|| unreadable("a snapshot"))?;
+        let snapshot = answers.first().and_then(Snapshot::read).ok_or_else(|| unreadable("a snapshot"))?;
         let mut rows = Vec::new();
         let mut bytes = 0;
         while bytes < CHUNK_BYTES {
@@ -173,7 +175,7 @@ impl Reader {
         let last = texts(last, &select.key).ok_or_else(|| unreadable("a key"))?;
         let (joined, answer) = oneshot::channel();
         let count = rows.len() as u64;
-        self.handover.put(number, Chunk { reading: Arc::clone(&select.reading), rows, at_work, joined });
+        self.handover.put(number, Chunk { reading: Arc::clone(&select.reading), rows, snapshot, joined });
         mark(session, Mark::High { chunk: number }).await?;
         Ok(Some(Read { joined: answer, last, rows: count, bytes: bytes as u64 }))
     }
@@ -189,13 +191,6 @@ fn fresh_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let _ = NEXT.compare_exchange(0, rand::random::<u64>() >> 1 | 1, Relaxed, Relaxed);
     NEXT.fetch_add(1, Relaxed)
-}
-
-/// Ids of the transactions at work, from a row with a `pg_snapshot`: `xmin:xmax:xid,xid…`. The stream knows their lower 32 bits.
-fn at_work(row: &Bytes) -> Option<HashSet<u32>> {
-    let text = texts(row, &[0])?.pop()?;
-    let (_, ids) = text.split_once(':')?.1.split_once(':')?;
-    ids.split(',').filter(|id| !id.is_empty()).map(|id| Some(id.parse::<u64>().ok()? as u32)).collect()
 }
 
 fn unreadable(what: &str) -> Error {
@@ -225,25 +220,6 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(text: &str) -> Bytes {
-        let mut row = vec![0, 1];
-        row.extend((text.len() as u32).to_be_bytes());
-        row.extend(text.as_bytes());
-        row.into()
-    }
-
-    #[test]
-    fn transactions_at_work_are_read_from_a_snapshot() {
-        assert_eq!(at_work(&row("10:20:10,14,15")), Some([10, 14, 15].into()));
-        assert_eq!(
-            at_work(&row("4294967300:4294967301:4294967300")),
-            Some([4].into()),
-            "the epoch is not in the stream"
-        );
-        assert_eq!(at_work(&row("10:10:")), Some(HashSet::new()));
-        assert_eq!(at_work(&row("10")), None);
-    }
 
     #[test]
     fn numbers_of_chunks_differ() {

@@ -4,14 +4,15 @@
 //! Papapanagiotou 2020, algorithm 1). When the second one comes by, the chunk joins the stream, without the rows that the
 //! stream changed in between: those are newer. Before the first one the stream holds what the query saw, with one
 //! exception: a commit stands in the log before other sessions see it, which with a synchronous standby may take long.
-//! So a chunk whose snapshot still saw a transaction at work that the stream had already brought is read again.
+//! So a chunk whose snapshot does not see a transaction that the stream had already brought is read again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
+use super::super::snapshot::Snapshot;
 use crate::decode::{DecodeError, Decoder, LogicalMessage, Reading};
 use crate::event::{BatchBuilder, Operation, Relation, Row, Value};
 use crate::lsn::Lsn;
@@ -61,8 +62,8 @@ pub(super) struct Chunk {
     pub(super) reading: Arc<Reading>,
     /// Bodies of DataRow messages.
     pub(super) rows: Vec<Bytes>,
-    /// Ids of the transactions that were at work when the query's snapshot was taken.
-    pub(super) at_work: HashSet<u32>,
+    /// What the query saw.
+    pub(super) snapshot: Snapshot,
     /// Told where the transaction ends with which the rows travel, once they are all in a batch. Dropped: read again.
     pub(super) joined: oneshot::Sender<Lsn>,
 }
@@ -71,6 +72,8 @@ pub(super) struct Chunk {
 #[derive(Debug, Default)]
 pub(in super::super) struct Handover {
     chunks: Mutex<HashMap<u64, Option<Chunk>>>,
+    /// Ids of the last transactions that were streamed, the newest last. Outlives connections: a commit may stay unseen longer.
+    seen: Mutex<VecDeque<u32>>,
     /// Somebody asked for a copy.
     pub(super) asked: Notify,
 }
@@ -107,8 +110,12 @@ impl Handover {
         self.lock().remove(&number).flatten()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Option<Chunk>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Option<Chunk>>> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, VecDeque<u32>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,8 +124,6 @@ impl Handover {
 pub(in super::super) struct Windows {
     handover: Arc<Handover>,
     open: Vec<Window>,
-    /// Ids of the last transactions, the newest last.
-    seen: VecDeque<u32>,
     joining: Option<Joining>,
     /// Chunks whose rows are all in the batch, and where their transactions end.
     joined: Vec<(Option<Lsn>, oneshot::Sender<Lsn>)>,
@@ -129,8 +134,8 @@ pub(in super::super) struct Windows {
 struct Window {
     chunk: u64,
     table: u32,
-    /// What had been seen when it opened.
-    before: HashSet<u32>,
+    /// Transactions that had been streamed when it opened.
+    before: Vec<u32>,
     touched: HashSet<Box<[u8]>>,
     touched_bytes: usize,
     /// The key's columns as the stream names them, once it did.
@@ -150,15 +155,16 @@ struct Joining {
 
 impl Windows {
     pub(in super::super) fn new(handover: Arc<Handover>) -> Self {
-        Self { handover, open: Vec::new(), seen: VecDeque::new(), joining: None, joined: Vec::new() }
+        Self { handover, open: Vec::new(), joining: None, joined: Vec::new() }
     }
 
     /// A transaction begins.
     pub(in super::super) fn begin(&mut self, xid: u32) {
-        if self.seen.len() == REMEMBERED {
-            self.seen.pop_front();
+        let mut seen = self.handover.seen();
+        if seen.len() == REMEMBERED {
+            seen.pop_front();
         }
-        self.seen.push_back(xid);
+        seen.push_back(xid);
     }
 
     /// A message came by.
@@ -171,7 +177,7 @@ impl Windows {
             Some(Mark::Low { chunk, table }) if self.handover.expects(chunk) => self.open.push(Window {
                 chunk,
                 table,
-                before: self.seen.iter().copied().collect(),
+                before: self.handover.seen().iter().copied().collect(),
                 touched: HashSet::new(),
                 touched_bytes: 0,
                 key: None,
@@ -187,7 +193,7 @@ impl Windows {
         let Some(at) = self.open.iter().position(|window| window.chunk == number) else { return };
         let window = self.open.swap_remove(at);
         let Some(chunk) = self.handover.take(number) else { return };
-        let limbo = chunk.at_work.iter().any(|xid| window.before.contains(xid));
+        let limbo = window.before.iter().any(|xid| !chunk.snapshot.sees(*xid));
         let same_key =
             window.key.is_none_or(|key| key.iter().map(String::as_str).eq(key_names(chunk.reading.relation())));
         if window.spoilt || limbo || !same_key {
