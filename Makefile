@@ -4,10 +4,10 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: fairness help demo test lint fmt docs bench figures fuzz deny handlers setup clean
+.PHONY: fairness help demo test lint fmt docs bench bench-quick figures guard fuzz deny handlers setup clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## watch a table and its vectors stay in step; KEEP=1 leaves it running to play with
 	@$(CARGO) build
@@ -26,11 +26,17 @@ fmt: ## format all Rust code
 docs: ## the API's documentation, without a broken link
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps
 
-bench: setup ## the whole path against pg_recvlogical on the same log; a release build, some minutes
-	@$(CARGO) bench --bench bench
+bench: setup ## the whole path and its stages against yardsticks, as a table; ARMS=log,decode runs some; a release build first
+	@$(CARGO) bench --bench bench -- $(if $(ARMS),--arms $(ARMS))
 
-figures: ## what handlers cost in each language, and the sandbox; a release build, some minutes
-	@$(CARGO) bench --bench figures
+bench-quick: setup ## the same with fewer rows and rounds: under three minutes once it is built
+	@$(CARGO) bench --bench bench -- --quick $(if $(ARMS),--arms $(ARMS))
+
+figures: ## what handlers cost in each language, and what the sandbox costs
+	@$(MAKE) bench ARMS=languages,sandbox
+
+guard: setup ## how often a row makes the host allocate; part of `make test`
+	$(CARGO) test --bench bench
 
 fairness: ## one tenant that spins beside nine that do not: shares of CPU time and latency
 	$(CARGO) test --test it fairness_table -- --ignored --nocapture

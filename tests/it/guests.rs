@@ -18,7 +18,7 @@ use pgstream_host::transform::{Engine, Transform};
 /// The component of `plugins/<name>`, built from its source. None, with a word on why, where the target is missing.
 pub(crate) fn guest(name: &str) -> Option<PathBuf> {
     static BUILT: OnceLock<Option<Vec<PathBuf>>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build(&["documents-rust", "echo", "evil", "fetch"]));
+    let built = BUILT.get_or_init(|| build(&["documents-rust", "echo", "evil", "fetch", "noop", "points"]));
     let file = format!("{}.wasm", name.replace('-', "_"));
     built.as_ref()?.iter().find(|path| path.ends_with(&file)).cloned()
 }

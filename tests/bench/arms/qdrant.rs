@@ -1,0 +1,83 @@
+//! `qdrant`: rows to points in Qdrant, against a client that only writes them: bulk upserts, four in flight.
+//!
+//! The server is the one at `QDRANT_URL` (with `QDRANT_API_KEY`), or else Qdrant's engine behind Qdrant's protocol in this
+//! process, as the tests use it. The bare client has its vectors ready.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+use qdrant_client::qdrant::{CreateCollectionBuilder, Distance, PointStruct, UpsertPointsBuilder, VectorParamsBuilder};
+use qdrant_client::{Payload, Qdrant};
+
+use super::Bench;
+use crate::flow::{self, Flow};
+use crate::points::{self, Point};
+use crate::qdrant_server::QdrantServer;
+use crate::report::{Figure, Target};
+use crate::rounds::contest;
+use crate::rows::DIMENSION;
+
+/// Points in a request and requests in flight, as the sink has them.
+const CHUNK: usize = 256;
+const IN_FLIGHT: usize = 4;
+
+pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
+    let given = std::env::var("QDRANT_URL").ok();
+    let server = given.is_none().then(|| QdrantServer::start(None));
+    let url = given.or_else(|| server.as_ref().map(QdrantServer::url)).context("no Qdrant")?;
+    let key = std::env::var("QDRANT_API_KEY").ok();
+    let client = Qdrant::from_url(&url).api_key(key.clone()).skip_compatibility_check().build()?;
+    let (rig, host, recorded) = (bench.rig().await?, bench.host().await?, bench.articles().await?);
+    let (points, handler) = (points::of(rig, recorded).await?, flow::guest("points")?);
+    let key = key.map(|key| format!("api_key: \"{key}\", ")).unwrap_or_default();
+    let ours = async || {
+        let name = fresh();
+        let create = format!("create: {{ dimension: {DIMENSION}, distance: cosine }}");
+        let sink = format!("type: qdrant, url: \"{url}\", {key}collection: {name}, {create}");
+        let rate = flow::run(host, rig, recorded, &Flow { handler: &handler, embeds: true, sink: &sink }).await?;
+        check(&client, &name, recorded.rows).await?;
+        Ok(rate)
+    };
+    let theirs = async || {
+        let name = fresh();
+        let rate = write(&client, &name, &points).await?;
+        check(&client, &name, recorded.rows).await?;
+        Ok(rate)
+    };
+    let contest = contest(bench.rounds(), ours, theirs).await?;
+    let what =
+        format!("log → handler → embedder → Qdrant ({})", if server.is_some() { "its engine" } else { "a server" });
+    Ok(vec![Figure::ratio("qdrant", what, contest, "bulk upserts", "rows").target(Target::AtLeast(0.8))])
+}
+
+fn fresh() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("bench_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Checks that a collection has all points, and removes it.
+async fn check(client: &Qdrant, name: &str, points: u64) -> Result<()> {
+    let info = client.collection_info(name).await?.result.context("a collection has no info")?;
+    ensure!(info.points_count == Some(points), "{points} points were written, {:?} are there", info.points_count);
+    client.delete_collection(name).await?;
+    Ok(())
+}
+
+/// Points per second of a bare client, from making the collection until all are there.
+async fn write(client: &Qdrant, name: &str, points: &[Point]) -> Result<f64> {
+    let began = Instant::now();
+    let vectors = VectorParamsBuilder::new(DIMENSION as u64, Distance::Cosine);
+    client.create_collection(CreateCollectionBuilder::new(name).vectors_config(vectors)).await?;
+    let chunks = stream::iter(points.chunks(CHUNK)).map(|chunk| async move {
+        let points = chunk.iter().map(|Point { id, vector, payload }| {
+            let payload = Payload::try_from(payload.clone()).map_err(|error| anyhow!(error))?;
+            Ok(PointStruct::new(*id as u64, vector.clone(), payload))
+        });
+        let points = points.collect::<Result<Vec<_>>>()?;
+        anyhow::Ok(client.upsert_points(UpsertPointsBuilder::new(name, points).wait(true)).await?)
+    });
+    chunks.buffer_unordered(IN_FLIGHT).try_for_each(|_| async { Ok(()) }).await?;
+    Ok(points.len() as f64 / began.elapsed().as_secs_f64())
+}

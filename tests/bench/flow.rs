@@ -1,0 +1,75 @@
+//! A whole pipeline inside this process, until its sink has all that it should have.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use pgstream_host::config::{self, model};
+use pgstream_host::host::Host;
+use tokio_util::sync::CancellationToken;
+
+use crate::handler::failed;
+use crate::rig::{Recorded, Rig};
+
+/// How often is looked whether all is there: little beside what a measurement takes.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The file of a pipeline that reads `table` from `slot`.
+pub(crate) fn pipeline(url: &str, table: &str, slot: &str, flow: &Flow<'_>) -> String {
+    let Flow { handler, embeds, sink } = flow;
+    let embedders = if *embeds { "embedders: { words: { type: hash, dimension: 384 } }" } else { "" };
+    let lent = if *embeds { ", embedders: [words]" } else { "" };
+    format!(
+        "version: 1
+name: bench
+sources:
+  db: {{ type: postgres, url: \"{url}\", tables: [public.{table}], slot: {slot}, publication: bench_{table} }}
+{embedders}
+transforms:
+  embed: {{ type: wasm, inputs: [db], component: {}{lent} }}
+sinks:
+  store: {{ {sink}, inputs: [embed] }}
+",
+        handler.display()
+    )
+}
+
+/// Rows per second from opening the pipeline until every row is durable in its sink.
+pub(crate) async fn run(host: &Host, rig: &Rig, recorded: &Recorded, flow: &Flow<'_>) -> Result<f64> {
+    let slot = rig.slot(&recorded.table)?;
+    let settings = settings(&pipeline(&rig.url, &recorded.table, &slot, flow))?;
+    let began = Instant::now();
+    let pipeline = host.open(&settings).await.map_err(failed)?;
+    let (status, stop) = (pipeline.status(), CancellationToken::new());
+    let running = tokio::spawn(pipeline.run(stop.clone()));
+    while status.sinks[0].commands() < recorded.rows {
+        ensure!(!running.is_finished(), "the pipeline has ended: {:?}", running.await);
+        tokio::time::sleep(LOOK).await;
+    }
+    let took = began.elapsed();
+    stop.cancel();
+    running.await?.map_err(failed)?;
+    ensure!(status.sinks[0].commands() == recorded.rows, "the sink has more than there is");
+    rig.drop_slot(&slot)?;
+    Ok(recorded.rows as f64 / took.as_secs_f64())
+}
+
+/// Reads a pipeline file.
+pub(crate) fn settings(text: &str) -> Result<model::Pipeline> {
+    config::parse("bench.yaml", text, Path::new(""), &|_| None).map_err(|problems| anyhow!(problems.render(false)))
+}
+
+/// What lies behind the source.
+pub(crate) struct Flow<'a> {
+    pub(crate) handler: &'a Path,
+    /// Whether the handler leaves texts to the host to embed.
+    pub(crate) embeds: bool,
+    /// `type` and settings of the sink.
+    pub(crate) sink: &'a str,
+}
+
+/// The component of a guest in `plugins/`, built from source.
+pub(crate) fn guest(name: &str) -> Result<PathBuf> {
+    crate::guests::guest(name)
+        .ok_or_else(|| anyhow!("the target wasm32-wasip2 is missing: `rustup target add wasm32-wasip2`"))
+}
