@@ -75,6 +75,11 @@ enum Command {
     /// Drops slot and publication. From then on changes are no longer kept for the pipeline.
     #[command(after_help = "Example:\n  pgstream-host teardown pipeline.yaml")]
     Teardown(slot::Arguments),
+    /// Begins anew after changes were lost: makes a new slot; the next `run` clears the sinks and copies all rows.
+    #[command(
+        after_help = "Example:\n  pgstream-host resnapshot pipeline.yaml\n  pgstream-host run pipeline.yaml\n\nFor a slot that is gone or was given up by the server, for a database that was restored from a backup, and whenever the\nsinks are to be filled from scratch. Until the copy is complete a search finds only what is copied already. Stop the\npipeline first. `on_slot_lost: resnapshot` in the source does the same by itself."
+    )]
+    Resnapshot(slot::Arguments),
     /// Sends rows that are there already through the pipeline once more, while it runs.
     #[command(
         after_help = "Examples:\n  pgstream-host backfill pipeline.yaml\n  pgstream-host backfill pipeline.yaml --table public.documents --where \"updated_at > '2026-01-01'\" --rate 500\n  pgstream-host backfill pipeline.yaml --status\n\nWhoever runs the pipeline makes the copy; rows that change meanwhile win over it. After a crash it goes on where it was."
@@ -149,6 +154,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Validate(arguments) => validate::run(arguments).await,
         Command::Setup(arguments) => slot::setup(arguments).await,
         Command::Teardown(arguments) => slot::teardown(arguments).await,
+        Command::Resnapshot(arguments) => slot::resnapshot(arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Backfill(arguments) => backfill::run(arguments, bars).await,
         Command::Search(arguments) => search::run(arguments).await,

@@ -1,4 +1,4 @@
-//! `pgstream-host setup` and `teardown`: publication and slot, made and dropped on request.
+//! `pgstream-host setup`, `teardown` and `resnapshot`: publication and slot, made, dropped and made anew on request.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +33,16 @@ pub(super) async fn teardown(arguments: Arguments) -> Result<ExitCode> {
     let (_, model::Source::Postgres(source)) = &settings.source;
     let dropped = postgres::teardown(&settings.name, source).await?;
     print(&lines(&dropped))
+}
+
+pub(super) async fn resnapshot(arguments: Arguments) -> Result<ExitCode> {
+    let settings = match load(&arguments.file) {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let (_, model::Source::Postgres(source)) = &settings.source;
+    let made = postgres::resnapshot(&settings.name, source).await?;
+    print(&format!("{}the next `pgstream-host run` clears the sinks and copies all rows\n", lines(&made)))
 }
 
 fn lines(done: &[String]) -> String {

@@ -65,6 +65,15 @@ pub struct PostgresSource {
     /// handler as unchanged, and the sinks keep what they have; `reread`: they are read from the table.
     #[serde(default)]
     pub toast: Toast,
+    /// What to do when changes went past the pipeline: the slot was dropped, given up by the server, or moved or made again by
+    /// somebody else, the publication was changed, or the database comes from a backup. `stop`: stop and say so;
+    /// `resnapshot`: make a new slot, clear the sinks and copy all rows again, also with `snapshot: never`.
+    #[serde(default)]
+    pub on_slot_lost: OnSlotLost,
+    /// Whether a standby that is promoted takes the slot over; needs Postgres 17 or later, and `sync_replication_slots` on the
+    /// standby. `false` leaves a slot as it is.
+    #[serde(default)]
+    pub failover: bool,
     /// How often a message is written into the log, so that the server lets go of log also where only other tables are
     /// written; `0s` for never.
     #[schemars(extend("x-maximum" = "1h"))]
@@ -104,6 +113,17 @@ pub enum Snapshot {
     /// None: only changes made from now on.
     #[default]
     Never,
+}
+
+/// What to do when changes went past the pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSlotLost {
+    /// Stop, and say what happened and what to type.
+    #[default]
+    Stop,
+    /// Make a new slot, clear the sinks, and copy all rows again.
+    Resnapshot,
 }
 
 /// What becomes of large values that an UPDATE left alone.

@@ -102,6 +102,17 @@ impl Decoder {
         appended
     }
 
+    /// Appends that the table was emptied, as part of the transaction that is being decoded.
+    ///
+    /// # Errors
+    /// As for [`decode`](Self::decode).
+    pub fn empty(&mut self, Reading { table }: &Reading, out: &mut BatchBuilder) -> Result<(), DecodeError> {
+        let mut events = Events::of("Truncate", &mut self.transaction, self.resume_after)?;
+        events.snapshot = true;
+        let nothing = out.row_start();
+        events.push(Operation::Truncate, table, nothing..nothing, None, out)
+    }
+
     fn append(
         &mut self,
         Reading { table }: &Reading,

@@ -93,6 +93,25 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Makes and starts a standby of this server, which streams from it through the physical slot `standby`; with
+    /// `primary_conninfo` naming a database, so that it can bring logical slots along. Same user and password.
+    pub fn standby(&self, options: &Options) -> Result<Self> {
+        let folder = Folder::make(&self.bin, self.owner)?;
+        let mut backup = self.command("pg_basebackup");
+        let socket = self.folder.path().display();
+        backup
+            .arg(format!("--dbname=host={socket} port={} user={USER} dbname={USER}", self.port))
+            .arg(format!("--pgdata={}", folder.path().join("data").display()))
+            .args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--write-recovery-conf"])
+            .args(["--create-slot", "--slot=standby"]);
+        run(backup, None)?;
+        let (bin, password) = (self.bin.clone(), self.password.clone());
+        let mut standby = Self { bin, folder, port: 0, password, owner: self.owner, server: None };
+        standby.configure(options)?;
+        standby.launch()?;
+        Ok(standby)
+    }
+
     /// `postgres://` URL of a database, with user and password. The name must need no escaping.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::fork;
 use super::handle::Handled;
 use super::progress::Ticket;
 use super::{BACKOFF, Outlet, SinkStatus, Status};
@@ -12,8 +13,7 @@ use crate::backoff::Backoff;
 use crate::command::Command;
 use crate::config::model::SinkBatch;
 use crate::error::{Error, Fault, Result};
-use crate::lsn::Position;
-use crate::sink::{Delivery, Sink};
+use crate::sink::{Delivery, Held, Sink};
 
 /// A sink holds a batch.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Durable {
 
 /// What waits for a sink, in stream order. Never full: the loop lets in no more batches than it can hold.
 pub(super) struct Inbox {
+    /// Told the source's origin once it streams: until then another host may be writing to the sink.
+    pub(super) begun: oneshot::Receiver<Arc<str>>,
     pub(super) handled: mpsc::Receiver<Arc<Handled>>,
 }
 
@@ -30,7 +32,6 @@ pub(super) struct Inbox {
 pub(super) async fn deliver(
     outlet: Outlet,
     mut inbox: Inbox,
-    origin: Arc<str>,
     durable: mpsc::Sender<Durable>,
     index: usize,
     status: Arc<Status>,
@@ -39,10 +40,13 @@ pub(super) async fn deliver(
     let place = |error: Error| error.at(format!("sink `{name}`"));
     let unknown = SinkStatus::default();
     let status = status.sinks.get(index).unwrap_or(&unknown);
-    let held = resume(&mut *sink, &origin, &name, status).await.map_err(place)?;
+    let Ok(origin) = (&mut inbox.begun).await else { return sink.close().await.map_err(place) };
+    let resumed = resume(&mut *sink, &origin, &name, status).await.map_err(place)?;
+    let held = resumed.map(|held| held.position);
     loop {
         let gathered = inbox.gather(&batch).await;
         let Some(last) = gathered.last() else { break };
+        gathered.iter().try_for_each(|handled| fork::refuse(resumed, &handled.commits)).map_err(place)?;
         let mut delivery = Delivery { through: last.through, ..Delivery::default() };
         for made in gathered.iter().flat_map(|handled| handled.made.iter().enumerate()) {
             let (stage, made) = made;
@@ -53,7 +57,7 @@ pub(super) async fn deliver(
                 delivery.rejected.extend(made.rejected.iter().filter(|letter| Some(letter.position) > held));
             }
         }
-        if Some(delivery.through) > held {
+        if Some(delivery.through.position) > held {
             write(&mut *sink, &delivery, &name, status).await.map_err(place)?;
         }
         status.wrote(delivery.commands.len() + delivery.rejected.len());
@@ -65,7 +69,7 @@ pub(super) async fn deliver(
     sink.close().await.map_err(place)
 }
 
-async fn resume(sink: &mut dyn Sink, origin: &str, name: &str, status: &SinkStatus) -> Result<Option<Position>> {
+async fn resume(sink: &mut dyn Sink, origin: &str, name: &str, status: &SinkStatus) -> Result<Option<Held>> {
     let mut backoff = BACKOFF;
     loop {
         match sink.resume(origin).await {

@@ -4,21 +4,24 @@ use std::sync::Arc;
 
 use super::bisect::{Bisect, Refused, Sifted, wait_out};
 use super::dead_letter::dead_letter;
+use super::fork::{self, Commit};
 use super::progress::Ticket;
 use super::tolerance::TooMany;
 use super::{BACKOFF, Stage};
 use crate::command::{Action, Command};
 use crate::embedder;
 use crate::error::{Code, Error, Fault, Result};
-use crate::event::Batch;
+use crate::event::{Batch, Event};
 use crate::lsn::Position;
-use crate::sink::DeadLetter;
+use crate::sink::{DeadLetter, Held};
 
 /// What the handlers made of a batch: one [`Made`] per stage.
 #[derive(Debug)]
 pub(super) struct Handled {
     pub(super) ticket: Ticket,
-    pub(super) through: Position,
+    pub(super) through: Held,
+    /// The transactions that the batch has events of.
+    pub(super) commits: Vec<Commit>,
     pub(super) made: Vec<Made>,
     /// Events of the batch.
     events: usize,
@@ -65,9 +68,11 @@ impl Made {
 pub(super) async fn handle(stages: Arc<[Stage]>, batch: Arc<Batch>, ticket: Ticket) -> Result<Handled> {
     let made = stages.iter().map(|stage| stage.make(&batch));
     let made = futures::future::try_join_all(made).await?;
-    let through = batch.events().last().map(|event| event.position).unwrap_or_default();
+    let commits = fork::commits(&batch);
+    let held = |event: &Event| Held { position: event.position, committed: event.commit_time };
+    let through = batch.events().last().map(held).unwrap_or_default();
     let bytes = made.iter().map(Made::bytes).sum();
-    Ok(Handled { ticket, through, made, events: batch.events().len(), bytes })
+    Ok(Handled { ticket, through, commits, made, events: batch.events().len(), bytes })
 }
 
 impl Stage {

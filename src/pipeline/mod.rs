@@ -10,6 +10,8 @@ mod tolerance;
 
 mod deliver;
 
+mod fork;
+
 mod progress;
 
 mod dead_letter;

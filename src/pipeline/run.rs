@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -30,21 +31,23 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<()> {
     let Pipeline { source, stages, outlets, status, name } = pipeline;
-    let origin: Arc<str> = source.origin().into();
     let (durable_tx, durable) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
-    let (mut inboxes, mut deliveries) = (Vec::new(), JoinSet::new());
+    let (mut inboxes, mut begin, mut deliveries) = (Vec::new(), Vec::new(), JoinSet::new());
     for (index, outlet) in outlets.into_iter().enumerate() {
         let (inbox, handled) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
         inboxes.push(inbox);
+        let (origin, begun) = oneshot::channel();
+        begin.push(origin);
         let report = durable_tx.clone();
-        deliveries.spawn(deliver(outlet, Inbox { handled }, Arc::clone(&origin), report, index, Arc::clone(&status)));
+        deliveries.spawn(deliver(outlet, Inbox { begun, handled }, report, index, Arc::clone(&status)));
     }
-    tracing::info!(pipeline = %name, origin = %origin, "running");
+    tracing::info!(pipeline = %name, "running");
     let workers: usize = stages.iter().map(|stage| stage.workers).sum();
     let mut flow = Flow {
         source,
         stages: stages.into(),
         inboxes,
+        begin,
         deliveries,
         durable,
         handling: FuturesOrdered::new(),
@@ -62,6 +65,8 @@ struct Flow {
     source: Box<dyn Source>,
     stages: Arc<[Stage]>,
     inboxes: Vec<mpsc::Sender<Arc<Handled>>>,
+    /// Tells the sinks that the source streams, and what their positions belong to. Empty once it is told.
+    begin: Vec<oneshot::Sender<Arc<str>>>,
     deliveries: JoinSet<Result<()>>,
     durable: mpsc::Receiver<Durable>,
     /// Results come out in the order in which the batches went in, whichever is finished first.
@@ -139,6 +144,10 @@ impl Flow {
     }
 
     fn receive(&mut self, batch: Batch) {
+        for begin in self.begin.drain(..) {
+            // A sink that has failed is found by the next turn of the loop.
+            let _ = begin.send(self.source.origin().into());
+        }
         self.status.received(batch.events().len(), self.source.lag());
         if batch.events().is_empty() {
             self.progress.enter(batch.ends_at(), 0, 0);
@@ -179,6 +188,7 @@ impl Flow {
     /// Ends the sinks, then the stream: its last status update carries the last confirmation.
     async fn close(mut self) -> Result<()> {
         self.inboxes.clear();
+        self.begin.clear();
         if !self.progress.is_idle() {
             // They had their time in `drain`; a sink that is stuck would only use it up once more.
             self.deliveries.shutdown().await;

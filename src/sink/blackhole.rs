@@ -3,9 +3,8 @@
 use async_trait::async_trait;
 
 use super::lines::Lines;
-use super::{Delivery, Hit, Query, Sink};
+use super::{Delivery, Held, Hit, Query, Sink};
 use crate::error::Result;
-use crate::lsn::Position;
 
 /// A sink that costs nothing, to measure what lies before it.
 #[derive(Debug, Default)]
@@ -16,7 +15,7 @@ pub struct Blackhole {
 
 #[async_trait]
 impl Sink for Blackhole {
-    async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
+    async fn resume(&mut self, _origin: &str) -> Result<Option<Held>> {
         Ok(None)
     }
 

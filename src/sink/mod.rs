@@ -41,8 +41,8 @@ use crate::lsn::Position;
 pub trait Sink: Send {
     /// Up to which position the sink already holds everything that came from `origin`. Only sinks that store the
     /// position in the same transaction as the points answer Some; the caller then skips what lies before.
-    /// Called once, before the first `write`.
-    async fn resume(&mut self, origin: &str) -> Result<Option<Position>>;
+    /// Called once, before the first `write` and not before the source streams.
+    async fn resume(&mut self, origin: &str) -> Result<Option<Held>>;
 
     /// Writes everything that `delivery` holds. `Ok` promises that it would survive a crash of the sink's
     /// server and of the host. After a `Transient` error the same delivery comes again, so a write must be repeatable:
@@ -71,8 +71,17 @@ pub struct Delivery<'a> {
     pub commands: Vec<&'a Command>,
     /// In stream order; only ever given to sinks that write lines, or nothing.
     pub rejected: Vec<&'a DeadLetter>,
-    /// The position of the last event that the delivery covers.
-    pub through: Position,
+    /// The last event that the delivery covers.
+    pub through: Held,
+}
+
+/// How far a sink holds a stream: up to and including one event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Where the event stands in the stream.
+    pub position: Position,
+    /// When its transaction committed, in µs since 1970-01-01 UTC.
+    pub committed: i64,
 }
 
 impl Delivery<'_> {

@@ -317,6 +317,55 @@ async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_copy() {
     assert_eq!((mirror.rows["t/1"].as_str(), mirror.copied), ("1,new", 1));
 }
 
+/// As above, but the process that had streamed the commit is gone, and another one knows nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_nobody_sees_yet_is_not_undone_after_a_restart_either() {
+    let cluster = private_cluster(18, &Options::fast());
+    let database = Database::create(&cluster).await;
+    let client = &database.client;
+    client
+        .batch_execute("CREATE TABLE t (a bigint PRIMARY KEY, bb text); INSERT INTO t VALUES (1, 'old')")
+        .await
+        .unwrap();
+    let config = config(&database.url, &["t"]);
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    let wait = "ALTER DATABASE {} SET synchronous_commit = local".replace("{}", &database.name);
+    client.batch_execute(&wait).await.unwrap();
+    client.batch_execute("SET synchronous_commit = local").await.unwrap();
+    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let writer = connect(&database.url).await;
+    let update = "SET synchronous_commit = on; UPDATE t SET bb = 'new' WHERE a = 1";
+    let writing = tokio::spawn(async move { writer.batch_execute(update).await });
+    let mut mirror = Mirror::default();
+    while mirror.rows.get("t/1").is_none_or(|row| row != "1,new") {
+        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+        mirror.apply(&batch);
+        if let Some(end) = batch.ends_at() {
+            source.confirm(end);
+        }
+    }
+    Box::new(source).close().await.unwrap();
+
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    let (numbers, _) = postgres::ask_copy(&pipeline(&database), &config, &CopyRequest::default()).await.unwrap();
+    let mut watermarks = 0;
+    while watermarks < 8 {
+        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+        watermarks += 1;
+        mirror.apply(&batch);
+        assert_eq!(mirror.rows["t/1"], "1,new");
+    }
+    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let done = async || {
+        postgres::copied(&pipeline(&database), &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done)
+    };
+    read_until_done(&mut source, &mut mirror, done).await;
+    writing.await.unwrap().unwrap();
+    assert_eq!((mirror.rows["t/1"].as_str(), mirror.copied), ("1,new", 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_policies_hide_are_an_error_and_not_left_out() {
     let database = Database::create(postgres()).await;

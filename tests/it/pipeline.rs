@@ -16,7 +16,7 @@ use pgstream_host::event::{
 };
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::pipeline::{Outlet, Pipeline, Stage, Tolerance};
-use pgstream_host::sink::{DeadLetter, Delivery, Hit, Query, Sink};
+use pgstream_host::sink::{DeadLetter, Delivery, Held, Hit, Query, Sink};
 use pgstream_host::source::{Lag, Source};
 use pgstream_host::transform::{Engine, Transform};
 use tokio::sync::{Notify, Semaphore};
@@ -439,9 +439,10 @@ impl Shelf {
 
 #[async_trait]
 impl Sink for Shelf {
-    async fn resume(&mut self, origin: &str) -> Result<Option<Position>> {
+    async fn resume(&mut self, origin: &str) -> Result<Option<Held>> {
         assert_eq!(origin, "hand");
-        Ok(*self.0.held.lock().unwrap())
+        let held = *self.0.held.lock().unwrap();
+        Ok(held.map(|position| Held { position, committed: 0 }))
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {

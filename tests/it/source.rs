@@ -25,6 +25,8 @@ pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
         snapshot: model::Snapshot::Never,
         toast: model::Toast::Keep,
+        on_slot_lost: model::OnSlotLost::Stop,
+        failover: false,
         heartbeat: Span(Duration::ZERO), // nothing but what the test does
         slot: None,
         publication: None,

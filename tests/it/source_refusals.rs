@@ -9,10 +9,12 @@ use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
 
 use crate::source::{config, pipeline, slot};
+use crate::support::program::root;
 use crate::support::{Database, connect, fresh_database, postgres16, private_cluster};
 
-const LOST: &str = "changes made meanwhile never reach the pipeline. Begin anew: `pgstream-host teardown`, then \
-                    `pgstream-host setup`, and fill the sinks again from the tables";
+const LOST: &str = "changes made meanwhile never reach the pipeline. `pgstream-host resnapshot pipeline.yaml` begins anew: \
+                    it clears the sinks and copies all rows again; with `on_slot_lost: resnapshot` in the source that \
+                    happens by itself";
 
 async fn with_table() -> Database {
     let database = fresh_database().await;
@@ -117,8 +119,19 @@ async fn a_user_without_privileges() {
              help: let the tables' owner run, before the slot is made:\n        {create}\n"
         ),
     );
-    // The advice works, and the user needs no more than REPLICATION then.
     database.client.batch_execute(&create).await.unwrap();
+    let schema = format!("CREATE SCHEMA pgstream AUTHORIZATION \"{role}\";");
+    assert_refused(
+        &refusal(&database, &ours).await,
+        Fault::Environment,
+        &format!(
+            "error: user `{role}` may not keep the pipeline's state in the database\n  \
+             caused by: it takes a schema `pgstream` that the user may create tables in\n  \
+             help: as the database's owner: {schema}\n"
+        ),
+    );
+    // The advice works, and the user needs no more than REPLICATION then.
+    database.client.batch_execute(&schema).await.unwrap();
     let source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
     Box::new(source).close().await.unwrap();
     let torn = postgres::teardown(&pipeline(&database), &ours).await.unwrap();
@@ -126,6 +139,46 @@ async fn a_user_without_privileges() {
         torn,
         [format!("dropped slot `{slot}`"), format!("left publication `{slot}`, which pgstream-host did not make")]
     );
+}
+
+/// What docs/postgres.md says to run, and no more: rows are copied, changes streamed, and the pipeline ends in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_smallest_role_of_the_manual_is_enough() {
+    let database = fresh_database().await;
+    database
+        .client
+        .batch_execute("CREATE TABLE documents (id int PRIMARY KEY); INSERT INTO documents VALUES (1)")
+        .await
+        .unwrap();
+    let role = format!("role_{}", database.name);
+    let manual = std::fs::read_to_string(root().join("docs/postgres.md")).unwrap();
+    let sql = manual.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
+    let sql = sql.replace(" pipeline ", &format!(" {role} ")).replace(" pipeline;", &format!(" {role};"));
+    database.client.batch_execute(&sql.replace('…', "p")).await.unwrap();
+    let url = format!("postgres://{role}:p@{}", database.url.split_once('@').unwrap().1);
+    let ours = model::PostgresSource {
+        publication: Some("pgstream_documents".into()),
+        snapshot: model::Snapshot::Initial,
+        ..config(&url, &["documents"])
+    };
+    let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+    let mut rows = 0;
+    let reading = async {
+        while rows < 2 {
+            let batch = source.next().await.unwrap().unwrap();
+            if rows == 0 && !batch.events().is_empty() {
+                database.client.batch_execute("INSERT INTO documents VALUES (2)").await.unwrap();
+            }
+            rows += batch.events().len();
+            if let Some(end) = batch.ends_at() {
+                source.confirm(end);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap();
+    Box::new(source).close().await.unwrap();
+    postgres::resnapshot(&pipeline(&database), &ours).await.unwrap();
+    postgres::teardown(&pipeline(&database), &ours).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,13 +332,18 @@ async fn a_slot_or_a_publication_that_vanished() {
     let (slot, ours) = (slot(&database), config(&database.url, &["t"]));
     postgres::setup(&pipeline(&database), &ours).await.unwrap();
     database.client.batch_execute(&format!("DROP PUBLICATION {slot}")).await.unwrap();
-    let what = format!("error: publication `{slot}` is gone, though slot `{slot}` is there\n  help: {LOST}\n");
+    let what = format!(
+        "error: publication `{slot}` is gone\n  caused by: the server does not keep it, though it keeps the slot\n  help: {LOST}\n"
+    );
     assert_refused(&refusal(&database, &ours).await, Fault::Environment, &what);
 
     postgres::teardown(&pipeline(&database), &ours).await.unwrap();
     postgres::setup(&pipeline(&database), &ours).await.unwrap();
     database.client.execute(&format!("SELECT pg_drop_replication_slot('{slot}')"), &[]).await.unwrap();
-    let what = format!("error: slot `{slot}` is gone\n  help: {LOST}\n");
+    let what = format!(
+        "error: slot `{slot}` is gone\n  caused by: it was dropped, or left behind by a failover or a restored backup\n  \
+         help: {LOST}\n"
+    );
     assert_refused(&refusal(&database, &ours).await, Fault::Environment, &what);
     postgres::teardown(&pipeline(&database), &ours).await.unwrap();
     postgres::setup(&pipeline(&database), &ours).await.unwrap();
@@ -341,7 +399,7 @@ async fn a_slot_that_somebody_moved_ahead_while_we_were_cut_off() {
     };
     tokio::time::timeout(Duration::from_secs(60), stolen).await.unwrap();
     let error = last_word(&mut source).await;
-    assert_eq!(error.to_string(), format!("slot `{slot}` was moved ahead by somebody else"), "{}", error.report());
+    assert_eq!(error.to_string(), format!("slot `{slot}` is not where the pipeline left it"), "{}", error.report());
     assert_eq!((error.fault(), error.advice()), (Fault::Environment, Some(LOST)));
 }
 
@@ -354,7 +412,7 @@ async fn tearing_down_what_is_in_use_says_who_uses_it() {
     assert_eq!((error.fault(), error.to_string()), (Fault::Transient, format!("slot `{slot}` is in use")));
     assert!(
         error.report().contains(&format!(
-            " of the server serves it to `pgstream-host {name}`\n  help: stop the pipeline that uses it first\n"
+            " of the server serves it to `pgstream-host {name}` at 127.0.0.1\n  help: stop the pipeline that uses it first\n"
         )),
         "{}",
         error.report()

@@ -12,9 +12,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::file::LineFile;
-use super::{Delivery, Hit, Query, Sink, blocking};
+use super::{Delivery, Held, Hit, Query, Sink, blocking};
 use crate::error::{Error, Fault, Result};
-use crate::lsn::Position;
 
 /// A sink that writes each command and each rejected event as one line.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ impl Lines {
 
 #[async_trait]
 impl Sink for Lines {
-    async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
+    async fn resume(&mut self, _origin: &str) -> Result<Option<Held>> {
         Ok(None)
     }
 

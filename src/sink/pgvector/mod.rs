@@ -16,10 +16,9 @@ use async_trait::async_trait;
 
 use self::position::Lease;
 use self::session::{Session, Target};
-use super::{Admission, Delivery, Hit, Query, Sink, WriteSet};
+use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::lsn::Position;
 use crate::postgres::Url;
 
 /// Writes points to a table:
@@ -86,7 +85,7 @@ impl PgvectorSink {
 
     /// Says which event it was that the server did not take, on a connection of its own: the one at hand is in no
     /// known state.
-    async fn place(&mut self, error: Error, set: &WriteSet<'_>, through: Position) -> Error {
+    async fn place(&mut self, error: Error, set: &WriteSet<'_>, through: Held) -> Error {
         if error.fault() != Fault::Data {
             return error;
         }
@@ -98,21 +97,21 @@ impl PgvectorSink {
             Some(position) => error
                 .at(format!("event {position}"))
                 .help("the payload is JSON that Postgres cannot hold, such as `\\u0000` in a text: make the handler leave it out"),
-            None => error.at(format!("delivery up to event {through}")),
+            None => error.at(format!("delivery up to event {}", through.position)),
         }
     }
 }
 
 #[async_trait]
 impl Sink for PgvectorSink {
-    async fn resume(&mut self, origin: &str) -> Result<Option<Position>> {
+    async fn resume(&mut self, origin: &str) -> Result<Option<Held>> {
         let mut session = self.session().await?;
-        let (lease, position) =
+        let (lease, held) =
             Lease::take(&mut session.client, &self.pipeline, &self.name, origin, self.oid, &self.target.url.user)
                 .await?;
         self.session = Some(session);
         self.lease = Some(lease);
-        Ok(position)
+        Ok(held)
     }
 
     fn admission(&self) -> Option<Admission> {
@@ -129,7 +128,7 @@ impl Sink for PgvectorSink {
         let lease = lease.ok_or_else(|| Error::new(Fault::Bug, "a sink was written to before it resumed"))?;
         let set = WriteSet::coalesce(&delivery.commands);
         let mut session = self.session().await?;
-        let written = match write::admit(&session.table, &set, delivery.through) {
+        let written = match write::admit(&session.table, &set, delivery.through.position) {
             Ok(()) => write::write(&mut session, &lease, &set, delivery.through).await,
             refused => {
                 self.session = Some(session);

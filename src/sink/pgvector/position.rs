@@ -3,6 +3,8 @@
 //! One row of `pgstream.positions` per pipeline, sink, origin and table. Its epoch rises each time a host takes the
 //! sink over; a host that was given up for dead and still writes finds another epoch, and its transaction fails.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Statement, Transaction};
 
@@ -11,6 +13,7 @@ use super::create;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
 use crate::postgres::failed;
+use crate::sink::Held;
 
 /// Never published: the source's publication names its tables one by one.
 const CREATE: &str = "
@@ -21,19 +24,25 @@ const CREATE: &str = "
         relation oid NOT NULL,
         lsn pg_lsn,
         ordinal bigint,
+        committed_at timestamptz,
         epoch bigint NOT NULL,
         updated_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (pipeline, sink, origin, relation)
     )";
 
+/// Also ends the turns under other origins: a host that woke up late may not know that the pipeline has begun anew.
 const TAKE_OVER: &str = "
+    WITH fenced AS (
+        UPDATE pgstream.positions SET epoch = epoch + 1
+        WHERE pipeline = $1 AND sink = $2 AND relation = $4 AND origin <> $3
+    )
     INSERT INTO pgstream.positions AS held (pipeline, sink, origin, relation, epoch) VALUES ($1, $2, $3, $4, 1)
     ON CONFLICT (pipeline, sink, origin, relation) DO UPDATE SET epoch = held.epoch + 1, updated_at = now()
-    RETURNING epoch, lsn, ordinal";
+    RETURNING epoch, lsn, ordinal, committed_at";
 
 /// Takes the row's lock, so that a host that takes over waits for a transaction that is under way.
 const ADVANCE: &str = "
-    UPDATE pgstream.positions SET lsn = $6, ordinal = $7, updated_at = now()
+    UPDATE pgstream.positions SET lsn = $6, ordinal = $7, committed_at = $8, updated_at = now()
     WHERE pipeline = $1 AND sink = $2 AND origin = $3 AND relation = $4 AND epoch = $5";
 
 /// Which stream is written to which table, and since which takeover.
@@ -55,7 +64,7 @@ impl Lease {
         origin: &str,
         relation: u32,
         user: &str,
-    ) -> Result<(Self, Option<Position>)> {
+    ) -> Result<(Self, Option<Held>)> {
         ensure_table(client, user).await?;
         let row = client.query_one(TAKE_OVER, &[&pipeline, &sink, &origin, &relation]).await.map_err(|error| {
             let help = format!("GRANT SELECT, INSERT, UPDATE ON pgstream.positions TO {}", quoted(user));
@@ -63,7 +72,9 @@ impl Lease {
         })?;
         let (lsn, ordinal): (Option<PgLsn>, Option<i64>) = (row.get("lsn"), row.get("ordinal"));
         let ordinal = ordinal.and_then(|ordinal| u32::try_from(ordinal).ok());
-        let position = lsn.zip(ordinal).map(|(lsn, ordinal)| Position { lsn: Lsn(lsn.into()), ordinal });
+        let committed = row.get::<_, Option<SystemTime>>("committed_at").map_or(0, micros);
+        let held = lsn.zip(ordinal).map(|(lsn, ordinal)| Position { lsn: Lsn(lsn.into()), ordinal });
+        let held = held.map(|position| Held { position, committed });
         let lease = Self {
             pipeline: pipeline.to_owned(),
             sink: sink.to_owned(),
@@ -71,7 +82,7 @@ impl Lease {
             relation,
             epoch: row.get("epoch"),
         };
-        Ok((lease, position))
+        Ok((lease, held))
     }
 
     /// Stores the position that the transaction reaches; fails if another host has taken over. `prepared` is kept
@@ -80,7 +91,7 @@ impl Lease {
         &self,
         transaction: &Transaction<'_>,
         prepared: &mut Option<Statement>,
-        through: Position,
+        through: Held,
     ) -> Result<()> {
         let failed = |error| failed("cannot store the position", error);
         let statement = match prepared {
@@ -88,9 +99,10 @@ impl Lease {
             None => prepared.insert(transaction.prepare(ADVANCE).await.map_err(failed)?),
         };
         let Self { pipeline, sink, origin, relation, epoch } = self;
-        let (lsn, ordinal) = (PgLsn::from(through.lsn.0), i64::from(through.ordinal));
+        let (lsn, ordinal) = (PgLsn::from(through.position.lsn.0), i64::from(through.position.ordinal));
+        let committed = UNIX_EPOCH + Duration::from_micros(through.committed.max(0) as u64);
         let rows = transaction
-            .execute(&*statement, &[pipeline, sink, origin, relation, epoch, &lsn, &ordinal])
+            .execute(&*statement, &[pipeline, sink, origin, relation, epoch, &lsn, &ordinal, &committed])
             .await
             .map_err(failed)?;
         if rows == 1 {
@@ -103,6 +115,11 @@ impl Lease {
         .at(format!("epoch {epoch} in table `pgstream.positions`"))
         .help("run a pipeline on one host at a time; what this host had not written, the other one writes"))
     }
+}
+
+/// Since 1970; what lies before is as good as then.
+fn micros(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 async fn ensure_table(client: &mut Client, user: &str) -> Result<()> {

@@ -12,6 +12,7 @@ use super::table::{IdType, Table};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
 use crate::postgres::failed;
+use crate::sink::Held;
 use crate::sink::{PatchRun, Payload, WriteSet};
 
 /// Enough that a message costs little beside its content, and little memory.
@@ -77,7 +78,7 @@ fn check_key(table: &Table, kind: IdType, key: &str, position: Position) -> Resu
 }
 
 /// Carries out `set` and stores `through`, all or nothing. After an error the session is in no known state.
-pub(super) async fn write(session: &mut Session, lease: &Lease, set: &WriteSet<'_>, through: Position) -> Result<()> {
+pub(super) async fn write(session: &mut Session, lease: &Lease, set: &WriteSet<'_>, through: Held) -> Result<()> {
     let Session { client, table, statements, advance } = session;
     let failed = |error| failed(format!("cannot write to table `{}`", table.name), error);
     let transaction = client.transaction().await.map_err(failed)?;

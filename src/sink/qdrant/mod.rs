@@ -18,10 +18,9 @@ use qdrant_client::{Payload, Qdrant};
 use self::fault::Peer;
 use self::request::{Merge, Operations, Phase, Request};
 use super::spaces::Spaces;
-use super::{Admission, Delivery, Hit, Query, Sink, WriteSet, stored};
+use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet, stored};
 use crate::config::model::{self, Distance};
 use crate::error::{Error, Fault, Result};
-use crate::lsn::Position;
 
 /// Requests in flight at once. Qdrant applies the writes of a shard one after the other, so more would only queue.
 const CONCURRENCY: usize = 4;
@@ -108,7 +107,7 @@ impl QdrantSink {
 
 #[async_trait]
 impl Sink for QdrantSink {
-    async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
+    async fn resume(&mut self, _origin: &str) -> Result<Option<Held>> {
         Ok(None)
     }
 

@@ -17,10 +17,9 @@ use self::engine::Engine;
 use self::lock::{Lock, Role};
 use self::serve::Server;
 use super::spaces::Spaces;
-use super::{Admission, Delivery, Hit, Query, Sink, WriteSet, blocking};
+use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet, blocking};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::lsn::Position;
 
 /// How long writes must pause before the optimizer takes its turn; they wait for it while it runs.
 const QUIET: Duration = Duration::from_secs(1);
@@ -63,7 +62,7 @@ impl QdrantEdge {
 
 #[async_trait]
 impl Sink for QdrantEdge {
-    async fn resume(&mut self, _origin: &str) -> Result<Option<Position>> {
+    async fn resume(&mut self, _origin: &str) -> Result<Option<Held>> {
         Ok(None)
     }
 

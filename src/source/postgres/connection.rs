@@ -11,6 +11,7 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use super::auth;
 use super::frames::{Frame, Frames};
 use super::settings::{Settings, literal, quoted};
+use crate::decode::texts;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use crate::postgres::{Encryption, Ladder, SESSION, ServerError, Socket, in_time, lost};
@@ -115,6 +116,24 @@ impl Connection {
                 _ => {} // RowDescription, CommandComplete, ParameterStatus
             }
         }
+    }
+
+    /// Lets the server bring the slot along when a standby is promoted.
+    pub(super) async fn make_failover(&mut self, settings: &Settings) -> Result<()> {
+        let command = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", quoted(&settings.slot));
+        self.query(&command, &mut Vec::new()).await
+    }
+
+    /// Where the server left an older timeline for its present one. None if the present one does not go back to it.
+    pub(super) async fn fork(&mut self, older: i64, present: i64) -> Result<Option<Lsn>> {
+        let mut rows = Vec::new();
+        self.query(&format!("TIMELINE_HISTORY {present}"), &mut rows).await?;
+        let history = rows.first().and_then(|row| texts(row, &[1])).unwrap_or_default();
+        let forks = history.iter().flat_map(|text| text.lines()).filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next()?.parse() == Ok(older)).then(|| words.next()?.parse().ok()).flatten()
+        });
+        Ok(forks.last())
     }
 
     /// Makes a slot that lives as long as this session, and begins where the log ends now.

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use super::bond::{self, Bond, Place};
 use super::connection::Connection;
 use super::copy::{Handover, Windows};
 use super::feedback::Progress;
-use super::publication::{self, LOST};
+use super::loss::Loss;
+use super::publication;
 use super::settings::Settings;
-use super::setup;
+use super::setup::{self, Ready};
 use super::slot::{self, Slot};
 use super::stream::Stream;
 use super::tables::{self, Table};
 use crate::decode::Decoder;
-use crate::error::{Error, Fault, Result};
+use crate::error::Result;
 use crate::lsn::{Lsn, Position};
 use crate::postgres::{failed, sqlstate};
 
@@ -27,21 +29,26 @@ const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Dial {
     settings: Arc<Settings>,
     tables: Arc<[Table]>,
-    system: String,
+    place: Place,
+    incarnation: Arc<str>,
     progress: Arc<Progress>,
     handover: Arc<Handover>,
     text_only: bool,
 }
 
+/// What came of opening a session.
+pub(super) enum Opened {
+    /// A stream, and the number of the turn in which we read the slot.
+    Stream(Box<Stream>, i64),
+    /// The slot is another one than before, by a promotion of the server or by somebody who began anew: so must we.
+    Anew,
+}
+
 impl Dial {
-    pub(super) fn new(
-        settings: Arc<Settings>,
-        tables: Arc<[Table]>,
-        system: String,
-        progress: Arc<Progress>,
-        handover: Arc<Handover>,
-    ) -> Self {
-        Self { settings, tables, system, progress, handover, text_only: false }
+    pub(super) fn new(settings: Arc<Settings>, ready: Ready, progress: Arc<Progress>, handover: Arc<Handover>) -> Self {
+        let Ready { tables, place, bond, .. } = ready;
+        let incarnation = bond.incarnation.into();
+        Self { settings, tables: tables.into(), place, incarnation, progress, handover, text_only: false }
     }
 
     /// From now on values come as text.
@@ -49,71 +56,102 @@ impl Dial {
         self.text_only = true;
     }
 
-    pub(super) fn slot(&self) -> &str {
-        &self.settings.slot
-    }
-
     /// Opens a session that streams what was not confirmed yet, without the events up to `returned`.
-    pub(super) async fn open(self, returned: Option<Position>) -> Result<Stream> {
+    pub(super) async fn open(self, returned: Option<Position>) -> Result<Opened> {
         let settings = &*self.settings;
         let client = setup::session(settings).await?;
-        if system_identifier(&client).await? != self.system {
-            return Err(Error::new(Fault::Environment, "the database URL leads to another server than before")
-                .help("positions of one server mean nothing on another: let `url` lead to the server on which the slot was made"));
-        }
-        let slot = self.slot_now(&client).await?;
+        let place = Place::ask(&client).await?;
+        // Before the bond: who takes the slot up says so there first, and moves it then.
+        let slot = Slot::find(&client, &settings.slot).await?;
+        let true = self.still_bound(&client, &place, slot.as_ref(), returned).await? else {
+            return Ok(Opened::Anew);
+        };
+        let slot = slot.ok_or_else(|| Loss::slot_gone(&settings.slot).error())?;
+        self.refuse_loss(&slot)?;
         publication::verify(&client, settings, &self.tables).await?;
         // Nothing confirmed by us yet: the slot knows what was, before.
         let first = self.progress.confirmed() == Lsn::INVALID;
-        if first {
-            self.progress.confirm(slot.confirmed);
-        }
-        let from = self.progress.confirmed();
+        let from = if first { slot.confirmed } else { self.progress.confirmed() };
         let (catalog, types) = tables::catalog(&client, &self.tables).await?;
         let binary = !self.text_only && catalog.binary_is_readable(types);
-        let connection = Connection::open(settings).await?;
-        let streaming = match connection.start(settings, from, binary).await {
+        let mut connection = Connection::open(settings).await?;
+        let started = async {
+            if settings.failover && !slot.failover {
+                connection.make_failover(settings).await?;
+                tracing::info!(slot = settings.slot, "a standby that is promoted now brings the slot along");
+            }
+            connection.start(settings, from, binary).await
+        };
+        let streaming = match started.await {
             Err(error) if sqlstate(&error) == Some("55006") => return Err(slot::in_use(&client, &settings.slot).await),
             result => result?,
         };
         // Only now that the slot is ours can nobody else move it.
-        let confirmed = self.slot_now(&client).await?.confirmed;
-        if confirmed > from {
-            self.refuse_gap(first, from, confirmed)?;
+        let slot = Slot::find(&client, &settings.slot).await?.ok_or_else(|| Loss::slot_gone(&settings.slot).error())?;
+        self.refuse_loss(&slot)?;
+        // The server starts at the slot's position when that lies ahead of ours, and says nothing.
+        match first {
+            // Whoever held the slot until now told the server his last word after we had read it.
+            true => self.progress.confirm(slot.confirmed),
+            false if slot.confirmed > from => return Err(Loss::moved(&settings.slot, from, slot.confirmed).error()),
+            false => {}
         }
+        let turn = bond::take_up(&client, &settings.slot).await?;
         let mut decoder = Decoder::new(catalog);
         if let Some(position) = returned {
             decoder = decoder.resume_after(position);
         }
         let patience = sender_timeout(&client).await? * 2;
         let windows = Windows::new(self.handover);
-        Ok(Stream::new(streaming, decoder, windows, self.progress, settings.limits, from, patience))
+        let stream = Stream::new(streaming, decoder, windows, self.progress, settings.limits, from, patience);
+        Ok(Opened::Stream(Box::new(stream), turn))
     }
 
-    async fn slot_now(&self, client: &Client) -> Result<Slot> {
-        let slot = Slot::find(client, &self.settings.slot).await?.ok_or_else(|| slot::gone(&self.settings))?;
-        slot.check(&self.settings)?;
-        Ok(slot)
-    }
-
-    /// The server starts at the slot's position when that lies ahead of ours, and says nothing.
-    fn refuse_gap(&self, first: bool, from: Lsn, confirmed: Lsn) -> Result<()> {
-        if first {
-            // Whoever held the slot until now told the server his last word after we had read it.
-            self.progress.confirm(confirmed);
-            return Ok(());
+    /// Whether the slot still is the one that we began with.
+    async fn still_bound(
+        &self,
+        client: &Client,
+        place: &Place,
+        slot: Option<&Slot>,
+        returned: Option<Position>,
+    ) -> Result<bool> {
+        let name = &self.settings.slot;
+        let bond = Bond::find(client, name).await?.ok_or_else(|| Loss::slot_gone(name).error())?;
+        if *bond.incarnation != *self.incarnation {
+            return Ok(false);
         }
-        let slot = &self.settings.slot;
-        Err(Error::new(Fault::Environment, format!("slot `{slot}` was moved ahead by somebody else"))
-            .because(format!("the pipeline confirmed {from}, the slot stands at {confirmed}"))
-            .help(LOST))
+        if let Some(loss) = bond.loss(name, place, slot) {
+            return Err(loss.error());
+        }
+        if place.timeline != self.place.timeline {
+            self.refuse_lost_commits(place, returned).await?;
+            tracing::info!(timeline = place.timeline, "the server was promoted, and has brought the slot along");
+            return Ok(false);
+        }
+        let received = self.progress.received();
+        if received > place.end {
+            return Err(Loss::ahead(received, place.end).error());
+        }
+        Ok(true)
     }
-}
 
-/// What tells one server from another.
-pub(super) async fn system_identifier(client: &Client) -> Result<String> {
-    let row = client.query_one("SELECT system_identifier::text FROM pg_control_system()", &[]).await;
-    Ok(row.map_err(|error| failed("cannot read the server's identity", error))?.get(0))
+    /// A standby that was promoted too early lacks commits that we have handed on.
+    async fn refuse_lost_commits(&self, place: &Place, returned: Option<Position>) -> Result<()> {
+        let mut connection = Connection::open(&self.settings).await?;
+        let fork = connection.fork(self.place.timeline, place.timeline).await?;
+        let Some(fork) = fork else {
+            return Err(Loss::other_timeline(&self.settings.slot, self.place.timeline, place.timeline).error());
+        };
+        match returned {
+            Some(seen) if seen.lsn >= fork => Err(Loss::ahead(seen.lsn, fork).error()),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_loss(&self, slot: &Slot) -> Result<()> {
+        slot.check(&self.settings)?;
+        slot.loss(&self.settings.slot).map_or(Ok(()), |loss| Err(loss.error()))
+    }
 }
 
 pub(super) async fn sender_timeout(client: &Client) -> Result<Duration> {

@@ -65,6 +65,11 @@ impl Progress {
         self.see(end);
     }
 
+    /// Up to where everything was received.
+    pub(super) fn received(&self) -> Lsn {
+        Lsn(self.received.load(Relaxed))
+    }
+
     /// The server has log up to `end`.
     pub(super) fn see(&self, end: Lsn) {
         self.ahead.fetch_max(end.0, Relaxed);

@@ -7,13 +7,18 @@
 //! ```
 
 mod auth;
+mod blockers;
+mod bond;
 mod connection;
+mod control;
 mod copy;
 mod dial;
 mod feedback;
 mod frames;
+mod loss;
 mod publication;
 mod reread;
+mod schema;
 mod settings;
 mod setup;
 mod slot;
@@ -30,127 +35,48 @@ use async_trait::async_trait;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::setup::Ready;
 use super::{Lag, Source};
 use crate::backoff::Backoff;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
+pub use control::{CopyRequest, ask_copy, check, copied, resnapshot, setup, teardown};
 pub use copy::Copied;
 use copy::Copies;
-use dial::Dial;
+use dial::{Dial, Opened};
 use feedback::Progress;
-use reread::Reread;
-use settings::{Pattern, Settings};
+use loss::Loss;
+use reread::Rereading;
+use settings::Settings;
 use stream::{Broken, Stream};
 use tables::Table;
+use watch::Watch;
 
 pub use tap::Tap;
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
 /// that is down for long should not be hammered by every pipeline that waits for it.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+/// As long as another host has the slot: one that fails is to be followed within seconds.
+const WAITING: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// A slot is held for some moments by the connection that was lost before: not worth a word.
-const QUIET: Duration = Duration::from_secs(5);
-
-/// Makes publication and slot, as far as they are missing. Answers what it did, line by line.
-///
-/// # Errors
-/// `Config` or `Environment`, with the SQL to run, when the server does not allow for it.
-pub async fn setup(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
-    let settings = Settings::new(pipeline, config)?;
-    let client = setup::session(&settings).await?;
-    Ok(setup::setup(&client, &settings).await?.1)
-}
-
-/// Drops slot and publication, as far as they are ours: changes from now on are lost to the pipeline. Answers what it
-/// did, line by line.
-///
-/// # Errors
-/// `Transient` while the slot is in use.
-pub async fn teardown(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
-    let settings = Settings::new(pipeline, config)?;
-    let client = setup::session(&settings).await?;
-    setup::teardown(&client, &settings).await
-}
-
-/// Which copies to ask for.
-#[derive(Clone, Debug, Default)]
-pub struct CopyRequest {
-    /// Tables as `schema.table`; all of the source if there are none.
-    pub tables: Vec<String>,
-    /// An SQL condition on the rows.
-    pub filter: Option<String>,
-    /// At most so many rows a second.
-    pub rows_per_second: Option<u32>,
-}
-
-/// Asks whoever runs the pipeline, now or later, to copy rows of tables once more. Answers the numbers of the copies, and
-/// whether somebody reads the slot.
-///
-/// # Errors
-/// `Config` if a table is not one of the source, or there is no slot.
-pub async fn ask_copy(
-    pipeline: &str,
-    config: &model::PostgresSource,
-    request: &CopyRequest,
-) -> Result<(Vec<i64>, bool)> {
-    let settings = Settings::new(pipeline, config)?;
-    let client = setup::session(&settings).await?;
-    let (tables, slot) = setup::preflight(&client, &settings).await?;
-    let Some(slot) = slot else {
-        return Err(Error::new(Fault::Config, format!("pipeline `{pipeline}` has no slot yet"))
-            .help("run it first: `snapshot: initial` in the source copies all rows by itself"));
-    };
-    let wanted = if request.tables.is_empty() { tables } else { chosen(&tables, &request.tables)? };
-    let rate = request.rows_per_second.map(|rate| i32::try_from(rate).unwrap_or(i32::MAX));
-    let numbers = copy::ask(&client, &settings, &wanted, request.filter.as_deref(), rate).await?;
-    Ok((numbers, slot.is_active()))
-}
-
-/// How far copies have come: those with these numbers, or all of the pipeline.
-///
-/// # Errors
-/// As for [`ask_copy`].
-pub async fn copied(pipeline: &str, config: &model::PostgresSource, numbers: Option<&[i64]>) -> Result<Vec<Copied>> {
-    let settings = Settings::new(pipeline, config)?;
-    let client = setup::session(&settings).await?;
-    copy::progress(&client, &settings.slot, numbers).await
-}
-
-fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
-    let find = |name: &String| {
-        let full = Pattern::parse(name)?.to_string();
-        tables.iter().find(|table| table.to_string() == full).cloned().ok_or_else(|| {
-            let known: Vec<String> = tables.iter().map(|table| format!("`{table}`")).collect();
-            Error::new(Fault::Config, format!("`{name}` is not a table of the source"))
-                .help(format!("it has {}", known.join(", ")))
-        })
-    };
-    names.iter().map(find).collect()
-}
-
-/// Checks everything that [`PostgresSource::connect`] would need, down to a replication login, and changes nothing.
-///
-/// # Errors
-/// As for [`PostgresSource::connect`].
-pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
-    let settings = Settings::new(pipeline, config)?;
-    let client = setup::session(&settings).await?;
-    setup::preflight(&client, &settings).await?;
-    connection::Connection::open(&settings).await?;
-    Ok(())
-}
+const QUIET: Duration = Duration::from_secs(2);
+/// How often it is said again that another host has the slot.
+const REMIND: Duration = Duration::from_secs(60);
+/// How long a source that ends may take to write down where it was.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// A replication slot being read.
 pub struct PostgresSource {
+    settings: Arc<Settings>,
     dial: Dial,
     origin: String,
     progress: Arc<Progress>,
     copies: Copies,
     rereading: Rereading,
-    /// Ends with the source.
-    _watch: JoinSet<()>,
+    watch: Watch,
     state: State,
     /// The position of the last event that was returned.
     returned: Option<Position>,
@@ -158,50 +84,22 @@ pub struct PostgresSource {
     ended: Lsn,
     /// Failures since something was last returned.
     backoff: Backoff,
-    /// Since when there has been no stream.
+    /// Looks at a slot that another host has.
+    waiting: Backoff,
+    /// Since when there has been no stream, and when it was last said who else reads the slot.
     down_since: Option<Instant>,
+    reminded: Option<Instant>,
 }
 
 enum State {
-    Live(Box<Stream>),
+    /// With the number of our turn at the slot.
+    Live(Box<Stream>, i64),
     /// Not before then.
     Waiting(Instant),
     /// A task, so that a cancelled `next` does not begin anew.
-    Dialling(JoinSet<Result<Stream>>),
-}
-
-/// Whether gaps of batches are filled, and whether one is being filled.
-enum Rereading {
-    Never,
-    Idle(Box<Reread>),
-    /// A task, so that a cancelled `next` loses nothing.
-    Busy(JoinSet<(Reread, Result<Batch>)>),
-}
-
-impl Rereading {
-    /// The batch, if it has no gaps that would be filled.
-    fn begin(&mut self, batch: Batch) -> Option<Batch> {
-        if matches!(self, Self::Never) || batch.incomplete().is_empty() {
-            return Some(batch);
-        }
-        let Self::Idle(reread) = std::mem::replace(self, Self::Never) else { return Some(batch) };
-        let mut task = JoinSet::new();
-        task.spawn(reread.complete(batch));
-        *self = Self::Busy(task);
-        None
-    }
-
-    /// The batch whose gaps are being filled, once they are. Safe to cancel.
-    async fn finish(&mut self) -> Result<Option<Batch>> {
-        let Self::Busy(task) = self else { return Ok(None) };
-        match task.join_next().await {
-            Some(Ok((reread, batch))) => {
-                *self = Self::Idle(Box::new(reread));
-                batch.map(Some)
-            }
-            _ => Err(Error::new(Fault::Bug, "the task that reads large values ended without a result")),
-        }
-    }
+    Dialling(JoinSet<Result<Opened>>),
+    /// The slot is another one: everything is set up again.
+    BeginningAnew(JoinSet<Result<PostgresSource>>),
 }
 
 impl PostgresSource {
@@ -210,67 +108,101 @@ impl PostgresSource {
     /// # Errors
     /// `Config` or `Environment` with what to type; `Transient` if the server cannot be reached or is starting.
     pub async fn connect(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
-        let settings = Settings::new(pipeline, config)?;
-        let client = setup::session(&settings).await?;
-        let (tables, done) = setup::setup(&client, &settings).await?;
-        for step in done {
-            tracing::info!("{step}");
-        }
-        let system = dial::system_identifier(&client).await?;
-        let origin = format!("{system}/{}/{}", settings.url.database, settings.slot);
-        let progress = Arc::new(Progress::default());
-        let (settings, tables): (Arc<Settings>, Arc<[Table]>) = (Arc::new(settings), tables.into());
-        let copies = Copies::start(Arc::clone(&settings), Arc::clone(&tables));
-        let mut watching = JoinSet::new();
-        watching.spawn(watch::watch(Arc::clone(&settings)));
-        let rereading = match settings.rereads {
-            true => Rereading::Idle(Box::new(Reread::new(Arc::clone(&settings), Arc::clone(&tables)))),
-            false => Rereading::Never,
-        };
-        let dial = Dial::new(settings, tables, system, Arc::clone(&progress), Arc::clone(&copies.handover));
-        drop(client);
-        let mut source = Self {
-            dial,
-            origin,
-            progress,
-            copies,
-            rereading,
-            _watch: watching,
-            state: State::Waiting(Instant::now()),
-            returned: None,
-            ended: Lsn::INVALID,
-            backoff: BACKOFF,
-            down_since: None,
-        };
+        let mut source = Self::set_up(Arc::new(Settings::new(pipeline, config)?)).await?;
         match source.dial.clone().open(None).await {
-            Ok(stream) => source.state = State::Live(Box::new(stream)),
+            Ok(opened) => source.opened(opened),
             Err(error) => source.fail(error)?,
         }
         Ok(source)
     }
 
-    /// Waits before the next attempt after a passing failure; returns any other.
+    async fn set_up(settings: Arc<Settings>) -> Result<Self> {
+        let client = setup::session(&settings).await?;
+        let ready = setup::setup(&client, &settings).await?;
+        for step in &ready.done {
+            tracing::info!("{step}");
+        }
+        let Ready { tables, place, bond, .. } = &ready;
+        let origin = format!("{}/{}/{}/{}", place.system, bond.incarnation, settings.url.database, settings.slot);
+        let (progress, tables): (_, Arc<[Table]>) = (Arc::new(Progress::default()), tables.as_slice().into());
+        let unseen = snapshot::unseen_before(&client).await?;
+        let copies = Copies::start(Arc::clone(&settings), Arc::clone(&tables), unseen);
+        let rereading = Rereading::new(&settings, &tables);
+        let watch = Watch::start(Arc::clone(&settings), Arc::clone(&tables));
+        let dial = Dial::new(Arc::clone(&settings), ready, Arc::clone(&progress), Arc::clone(&copies.handover));
+        Ok(Self {
+            settings,
+            dial,
+            origin,
+            progress,
+            copies,
+            rereading,
+            watch,
+            state: State::Waiting(Instant::now()),
+            returned: None,
+            ended: Lsn::INVALID,
+            backoff: BACKOFF,
+            waiting: WAITING,
+            down_since: None,
+            reminded: None,
+        })
+    }
+
+    fn opened(&mut self, opened: Opened) {
+        self.state = match opened {
+            Opened::Stream(stream, turn) => {
+                tracing::info!(slot = self.settings.slot, "streaming");
+                State::Live(stream, turn)
+            }
+            Opened::Anew => self.begin_anew(),
+        };
+    }
+
+    fn begin_anew(&self) -> State {
+        let mut setting_up = JoinSet::new();
+        setting_up.spawn(Self::set_up(Arc::clone(&self.settings)));
+        State::BeginningAnew(setting_up)
+    }
+
+    /// Waits before the next attempt after a passing failure, and begins anew after a loss if that is wanted; returns any
+    /// other.
     fn fail(&mut self, error: Error) -> Result<()> {
+        if Loss::can_begin_anew(&error) && self.settings.on_slot_lost == model::OnSlotLost::Resnapshot {
+            self.copies.handover.clear();
+            self.state = self.begin_anew();
+            return Ok(());
+        }
         if error.fault() != Fault::Transient {
             return Err(error);
         }
         self.copies.handover.clear();
-        let down_since = *self.down_since.get_or_insert_with(Instant::now);
-        let pause = self.backoff.next_wait();
-        let cause = error.chain();
-        if slot::is_in_use(&error) && down_since.elapsed() < QUIET {
-            tracing::debug!(cause, "trying again");
-        } else {
-            tracing::warn!(cause, pause_ms = pause.as_millis() as u64, "no stream from Postgres, trying again");
-        }
+        let pause = self.say_why(&error);
         self.state = State::Waiting(Instant::now() + pause);
         Ok(())
     }
 
+    /// Logs a passing failure. Answers how long to wait.
+    fn say_why(&mut self, error: &Error) -> Duration {
+        let cause = error.chain();
+        let down_since = *self.down_since.get_or_insert_with(Instant::now);
+        if !slot::is_in_use(error) {
+            let pause = self.backoff.next_wait();
+            tracing::warn!(cause, pause_ms = pause.as_millis() as u64, "no stream from Postgres, trying again");
+            return pause;
+        }
+        let told = self.reminded.is_some_and(|told| told.elapsed() < REMIND);
+        if down_since.elapsed() >= QUIET && !told {
+            self.reminded = Some(Instant::now());
+            let slot = &self.settings.slot;
+            tracing::warn!(slot, cause, "waits for the slot, and takes over as soon as it is free");
+        }
+        self.waiting.next_wait()
+    }
+
     /// Takes note of a batch; None if it says nothing new.
     fn note(&mut self, batch: Batch) -> Option<Batch> {
-        self.backoff = BACKOFF;
-        self.down_since = None;
+        (self.backoff, self.waiting) = (BACKOFF, WAITING);
+        (self.down_since, self.reminded) = (None, None);
         if let Some(event) = batch.events().last() {
             self.returned = Some(event.position);
         } else if batch.ends_at().is_none_or(|end| end <= self.ended) {
@@ -293,11 +225,13 @@ impl Source for PostgresSource {
         }
         loop {
             match &mut self.state {
-                State::Live(stream) => match tokio::select! {
+                State::Live(stream, _) => match tokio::select! {
                     biased;
                     // 1. A first copy that cannot be made: going on would leave rows out.
                     error = self.copies.failed() => return Err(error),
-                    // 2. The stream.
+                    // 2. Changes that are no longer sent.
+                    error = self.watch.lost() => Err(Broken::Failed(error)),
+                    // 3. The stream.
                     next = stream.next() => next,
                 } {
                     Ok(batch) => {
@@ -313,6 +247,9 @@ impl Source for PostgresSource {
                         self.copies.handover.clear();
                         self.state = State::Waiting(Instant::now());
                     }
+                    Err(Broken::Unpublished) => {
+                        self.fail(Loss::publication_gone(&self.settings.publication).error())?
+                    }
                     Err(Broken::Failed(error)) => self.fail(error)?,
                 },
                 State::Waiting(until) => {
@@ -321,18 +258,19 @@ impl Source for PostgresSource {
                     attempt.spawn(self.dial.clone().open(self.returned));
                     self.state = State::Dialling(attempt);
                 }
-                State::Dialling(attempt) => match attempt.join_next().await {
-                    Some(Ok(Ok(stream))) => {
-                        tracing::info!(slot = self.dial.slot(), "streaming");
-                        self.state = State::Live(Box::new(stream));
+                State::Dialling(attempt) => match ended(attempt.join_next().await) {
+                    Ok(opened) => self.opened(opened),
+                    Err(error) => self.fail(error)?,
+                },
+                State::BeginningAnew(setting_up) => match ended(setting_up.join_next().await) {
+                    Ok(mut anew) => {
+                        if self.ended > Lsn::INVALID || self.returned.is_some() {
+                            // Sinks hold what they hold under the name that they were told first.
+                            anew.origin = std::mem::take(&mut self.origin);
+                        }
+                        *self = anew;
                     }
-                    Some(Ok(Err(error))) => self.fail(error)?,
-                    _ => {
-                        return Err(Error::new(
-                            Fault::Bug,
-                            "the task that connects to Postgres ended without a result",
-                        ));
-                    }
+                    Err(error) => self.fail(error)?,
                 },
             }
         }
@@ -348,9 +286,22 @@ impl Source for PostgresSource {
     }
 
     async fn close(self: Box<Self>) -> Result<()> {
-        match self.state {
-            State::Live(stream) => stream.close().await,
-            State::Waiting(_) | State::Dialling(_) => Ok(()),
+        let State::Live(stream, turn) = self.state else { return Ok(()) };
+        // While the slot is still ours.
+        let left = async {
+            let client = setup::session(&self.settings).await?;
+            bond::leave(&client, &self.settings.slot, turn, self.progress.confirmed()).await
+        };
+        if !matches!(tokio::time::timeout(LAST_WORD, left).await, Ok(Ok(()))) {
+            tracing::debug!("where the slot was left could not be written down");
         }
+        stream.close().await
+    }
+}
+
+fn ended<T>(task: Option<Result<Result<T>, tokio::task::JoinError>>) -> Result<T> {
+    match task {
+        Some(Ok(result)) => result,
+        _ => Err(Error::new(Fault::Bug, "the task that connects to Postgres ended without a result")),
     }
 }

@@ -2,14 +2,11 @@
 
 use tokio_postgres::Client;
 
+use super::loss::Loss;
 use super::settings::{Settings, literal, quoted};
 use super::tables::Table;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::failed;
-
-/// What to do when changes went past us.
-pub(super) const LOST: &str = "changes made meanwhile never reach the pipeline. Begin anew: `pgstream-host teardown`, then \
-`pgstream-host setup`, and fill the sinks again from the tables";
 
 const UNREADABLE: &str = "cannot read the publication";
 const MARK: &str = "pgstream-host: ";
@@ -20,8 +17,8 @@ const OPTIONS: &str = "publish = 'insert, update, delete, truncate', publish_via
 pub(super) struct Publication {
     comment: Option<String>,
     complete: bool,
-    /// `schema.table`, sorted.
-    tables: Vec<String>,
+    /// OIDs, sorted.
+    tables: Vec<u32>,
 }
 
 impl Publication {
@@ -36,10 +33,14 @@ impl Publication {
             .map_err(|error| failed(UNREADABLE, error))?;
         let Some(row) = row else { return Ok(None) };
         let tables = client
-            .query("SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = $1", &[&name])
+            .query(
+                "SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
+                 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = $1",
+                &[&name],
+            )
             .await
             .map_err(|error| failed(UNREADABLE, error))?;
-        let mut tables: Vec<String> = tables.iter().map(|row| row.get(0)).collect();
+        let mut tables: Vec<u32> = tables.iter().map(|row| row.get(0)).collect();
         tables.sort();
         Ok(Some(Self { comment: row.get(0), complete: row.get(1), tables }))
     }
@@ -49,20 +50,25 @@ impl Publication {
         self.comment.as_deref().is_some_and(|comment| comment.starts_with(MARK))
     }
 
-    /// Whether a slot was made for it.
-    pub(super) fn had_slot(&self, slot: &str) -> bool {
-        self.is_ours() && self.comment.as_deref().is_some_and(|comment| comment.ends_with(&marked(slot)))
-    }
-
     pub(super) fn fits(&self, tables: &[Table]) -> bool {
-        let mut wanted: Vec<String> = tables.iter().map(Table::to_string).collect();
-        wanted.sort();
-        self.complete && self.tables == wanted
+        let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+        self.complete && self.publishes(&oids)
     }
-}
 
-fn marked(slot: &str) -> String {
-    format!(", slot {slot}")
+    fn publishes(&self, tables: &[u32]) -> bool {
+        let mut wanted = tables.to_vec();
+        wanted.sort_unstable();
+        self.tables == wanted
+    }
+
+    /// What was lost, if these are the tables that we had put into it: somebody else has changed it since.
+    pub(super) async fn loss(&self, client: &Client, name: &str, tables: &[u32]) -> Result<Option<Loss>> {
+        let there = client.query("SELECT oid FROM pg_class WHERE oid = ANY ($1)", &[&tables]).await;
+        // A table that was dropped has no changes any more.
+        let there: Vec<u32> = there.map_err(|error| failed(UNREADABLE, error))?.iter().map(|row| row.get(0)).collect();
+        let intact = self.complete && self.publishes(&there);
+        Ok((!intact).then(|| Loss::publication_changed(name)))
+    }
 }
 
 /// Checks that a publication could be made, or that the one that is there can be used.
@@ -121,17 +127,6 @@ pub(super) async fn ensure(client: &Client, settings: &Settings, tables: &[Table
     }
 }
 
-/// Notes on our publication that its slot was made, so that a slot that vanishes is not taken for one never made.
-pub(super) async fn note_slot(client: &Client, settings: &Settings) -> Result<()> {
-    let name = &settings.publication;
-    if !Publication::find(client, name).await?.is_some_and(|found| found.is_ours()) {
-        return Ok(());
-    }
-    let comment = literal(&format!("{MARK}pipeline {}{}", settings.pipeline, marked(&settings.slot)));
-    let sql = format!("COMMENT ON PUBLICATION {} IS {comment}", quoted(name));
-    client.batch_execute(&sql).await.map_err(|error| failed(format!("cannot comment on publication `{name}`"), error))
-}
-
 /// Drops the publication if it is ours. Says what it did.
 pub(super) async fn drop(client: &Client, name: &str) -> Result<String> {
     match Publication::find(client, name).await? {
@@ -148,23 +143,15 @@ pub(super) async fn drop(client: &Client, name: &str) -> Result<String> {
     }
 }
 
-/// Checks before each stream that what is to be streamed is still published: Postgres 18 only warns.
+/// Checks before and during each stream that what is streamed is still published: Postgres 18 only warns.
 pub(super) async fn verify(client: &Client, settings: &Settings, tables: &[Table]) -> Result<()> {
-    match Publication::find(client, &settings.publication).await? {
-        Some(found) if found.fits(tables) => Ok(()),
-        Some(_) => Err(Error::new(
-            Fault::Environment,
-            format!("publication `{}` was changed while the pipeline ran", settings.publication),
-        )
-        .help(LOST)),
-        None => Err(gone(settings)),
-    }
-}
-
-/// The publication is missing although there is a slot.
-pub(super) fn gone(settings: &Settings) -> Error {
-    let what = format!("publication `{}` is gone, though slot `{}` is there", settings.publication, settings.slot);
-    Error::new(Fault::Environment, what).help(LOST)
+    let name = &settings.publication;
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let loss = match Publication::find(client, name).await? {
+        Some(found) => found.loss(client, name, &oids).await?,
+        None => Some(Loss::publication_gone(name)),
+    };
+    loss.map_or(Ok(()), |loss| Err(loss.error()))
 }
 
 fn create(name: &str, tables: &[Table]) -> String {

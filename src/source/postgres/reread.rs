@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::connection::Connection;
 use super::settings::{Settings, literal, quoted};
 use super::snapshot::Snapshot;
@@ -25,6 +27,47 @@ const AT_ONCE: usize = 100;
 /// Between looks for a commit that is streamed before it is seen.
 const UNSEEN: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
 
+/// Whether gaps of batches are filled, and whether one is being filled.
+pub(super) enum Rereading {
+    Never,
+    Idle(Box<Reread>),
+    /// A task, so that a cancelled `next` loses nothing.
+    Busy(JoinSet<(Reread, Result<Batch>)>),
+}
+
+impl Rereading {
+    pub(super) fn new(settings: &Arc<Settings>, tables: &Arc<[Table]>) -> Self {
+        match settings.rereads {
+            true => Self::Idle(Box::new(Reread::new(Arc::clone(settings), Arc::clone(tables)))),
+            false => Self::Never,
+        }
+    }
+
+    /// The batch, if it has no gaps that would be filled.
+    pub(super) fn begin(&mut self, batch: Batch) -> Option<Batch> {
+        if matches!(self, Self::Never) || batch.incomplete().is_empty() {
+            return Some(batch);
+        }
+        let Self::Idle(reread) = std::mem::replace(self, Self::Never) else { return Some(batch) };
+        let mut task = JoinSet::new();
+        task.spawn(reread.complete(batch));
+        *self = Self::Busy(task);
+        None
+    }
+
+    /// The batch whose gaps are being filled, once they are. Safe to cancel.
+    pub(super) async fn finish(&mut self) -> Result<Option<Batch>> {
+        let Self::Busy(task) = self else { return Ok(None) };
+        match task.join_next().await {
+            Some(Ok((reread, batch))) => {
+                *self = Self::Idle(Box::new(reread));
+                batch.map(Some)
+            }
+            _ => Err(Error::new(Fault::Bug, "the task that reads large values ended without a result")),
+        }
+    }
+}
+
 /// Fills the gaps of batches, in a session of its own.
 pub(super) struct Reread {
     settings: Arc<Settings>,
@@ -33,12 +76,12 @@ pub(super) struct Reread {
 }
 
 impl Reread {
-    pub(super) fn new(settings: Arc<Settings>, tables: Arc<[Table]>) -> Self {
+    fn new(settings: Arc<Settings>, tables: Arc<[Table]>) -> Self {
         Self { settings, tables, session: None }
     }
 
     /// Fills the gaps of `batch`. Waits while the server cannot be reached.
-    pub(super) async fn complete(mut self, mut batch: Batch) -> (Self, Result<Batch>) {
+    async fn complete(mut self, mut batch: Batch) -> (Self, Result<Batch>) {
         let mut backoff = BACKOFF;
         loop {
             match self.fill(&mut batch).await {

@@ -19,6 +19,10 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Rows that are there already are copied before their changes count.
     pub(super) copies_first: bool,
+    /// What follows when changes were lost.
+    pub(super) on_slot_lost: model::OnSlotLost,
+    /// A standby that is promoted is to bring the slot along.
+    pub(super) failover: bool,
     /// How often a message is written into the log, so that there is something to confirm.
     pub(super) heartbeat: Option<Duration>,
     /// Values that the server did not send are read from the table.
@@ -68,6 +72,8 @@ impl Settings {
                 linger: config.batch.linger.0,
             },
             copies_first: config.snapshot == model::Snapshot::Initial,
+            on_slot_lost: config.on_slot_lost,
+            failover: config.failover,
             rereads: config.toast == model::Toast::Reread,
             heartbeat: Some(config.heartbeat.0).filter(|period| !period.is_zero()),
         })

@@ -1,71 +1,147 @@
-//! `setup`, `teardown` and `check`: what must hold on the server before anything can be streamed.
+//! `setup`, `resnapshot` and `teardown`: what must hold on the server before anything can be streamed, and what to make of it.
 
 use tokio_postgres::Client;
 
-use super::copy;
+use super::bond::{self, Bond, Place};
+use super::loss::Loss;
 use super::publication::{self, Publication};
 use super::settings::{Settings, quoted};
 use super::slot::{self, Slot};
 use super::tables::{self, Table};
+use super::{copy, schema};
+use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{connect, failed};
 
 /// Postgres 14 brought binary pgoutput and logical messages.
 const OLDEST: i32 = 140_000;
+/// Postgres 17 brought slots that a standby takes over.
+const FAILOVER: i32 = 170_000;
 
-/// Makes publication and slot as far as they are missing, in this order: a slot decodes with the publications
-/// of its time. Says what it did. Answers the tables.
-pub(super) async fn setup(client: &Client, settings: &Settings) -> Result<(Vec<Table>, Vec<String>)> {
-    let (tables, found) = preflight(client, settings).await?;
+/// What is there on the server for a pipeline.
+pub(super) struct Found {
+    pub(super) tables: Vec<Table>,
+    pub(super) slot: Option<Slot>,
+    pub(super) loss: Option<Loss>,
+    place: Place,
+}
+
+/// What a pipeline has on the server once all is made.
+pub(super) struct Ready {
+    pub(super) tables: Vec<Table>,
+    pub(super) place: Place,
+    pub(super) bond: Bond,
+    /// What was done for it, line by line.
+    pub(super) done: Vec<String>,
+}
+
+/// Makes publication and slot as far as they are missing. After a loss, what the settings say.
+pub(super) async fn setup(client: &Client, settings: &Settings) -> Result<Ready> {
+    let found = preflight(client, settings).await?;
+    match (&found.loss, settings.on_slot_lost) {
+        (None, _) => make(client, settings, found).await,
+        (Some(loss), OnSlotLost::Stop) => Err(loss.clone().error()),
+        (Some(loss), OnSlotLost::Resnapshot) => {
+            let (slot, cause) = (&settings.slot, loss.clone().error().chain());
+            tracing::warn!(slot, cause, "changes were lost; the sinks are cleared and all rows copied again");
+            begin_anew(client, settings, found).await
+        }
+    }
+}
+
+/// Makes a new slot in place of the one that is there, and notes that the sinks are to be cleared and all rows copied.
+pub(super) async fn resnapshot(client: &Client, settings: &Settings) -> Result<Ready> {
+    let found = preflight(client, settings).await?;
+    begin_anew(client, settings, found).await
+}
+
+async fn begin_anew(client: &Client, settings: &Settings, found: Found) -> Result<Ready> {
+    let mut done = Vec::new();
+    if found.slot.is_some() {
+        done.push(slot::drop(client, &settings.slot).await?);
+    }
+    // After the slot: a crash in between leaves a slot that is gone, which is a loss again.
+    bond::cut(client, settings, &found.place).await?;
+    let mut ready = make(client, settings, Found { slot: None, loss: None, ..found }).await?;
+    done.append(&mut ready.done);
+    Ok(Ready { done, ..ready })
+}
+
+/// In this order: a slot decodes with the publications of its time.
+async fn make(client: &Client, settings: &Settings, found: Found) -> Result<Ready> {
+    let Found { tables, slot, place, .. } = found;
     let mut done = vec![publication::ensure(client, settings, &tables).await?];
     // Before the slot: without it a crash in between would leave a slot, and nobody who knows of the rows before it.
-    if settings.copies_first {
-        done.extend(copy::plan(client, settings, &tables, found.is_none()).await?);
+    let bond = bond::tie(client, settings, &place, &tables, slot.is_some()).await?;
+    if settings.copies_first || bond.clear_sinks {
+        done.extend(copy::plan(client, settings, &tables, slot.is_none()).await?);
     }
-    done.push(match found {
-        Some(_) => format!("slot `{}` is there", settings.slot),
-        None => slot::create(client, settings).await?,
-    });
-    publication::note_slot(client, settings).await?;
-    Ok((tables, done))
+    let bond = match slot {
+        Some(_) => {
+            done.push(format!("slot `{}` is there", settings.slot));
+            bond
+        }
+        None => {
+            done.push(slot::create(client, settings).await?);
+            bond::tie(client, settings, &place, &tables, true).await?
+        }
+    };
+    Ok(Ready { tables, place, bond, done })
 }
 
 /// Drops slot and publication, as far as they are ours. Says what it did.
 pub(super) async fn teardown(client: &Client, settings: &Settings) -> Result<Vec<String>> {
     let done = vec![slot::drop(client, &settings.slot).await?, publication::drop(client, &settings.publication).await?];
     copy::forget(client, &settings.slot).await?;
+    bond::forget(client, &settings.slot).await?;
     Ok(done)
 }
 
 /// Everything that can be known before the first byte is streamed. Changes nothing.
-pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<(Vec<Table>, Option<Slot>)> {
+pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Found> {
     let server = Server::ask(client).await?;
     server.check(settings)?;
     let tables = tables::find(client, settings).await?;
+    let place = Place::ask(client).await?;
     let slot = Slot::find(client, &settings.slot).await?;
+    let bond = Bond::find(client, &settings.slot).await?;
     let publication = Publication::find(client, &settings.publication).await?;
-    match &slot {
-        Some(slot) => {
-            slot.check(settings)?;
-            if publication.is_none() {
-                return Err(publication::gone(settings));
+    if let Some(slot) = &slot {
+        slot.check(settings)?;
+    }
+    let name = &settings.slot;
+    let mut loss = bond.as_ref().and_then(|bond| bond.loss(name, &place, slot.as_ref()));
+    if let (None, Some(slot)) = (&loss, &slot) {
+        let published = bond.as_ref().and_then(Bond::published);
+        loss = match (slot.loss(name), &publication, published) {
+            (Some(loss), ..) => Some(loss),
+            (_, None, _) => Some(Loss::publication_gone(&settings.publication)),
+            (_, Some(found), Some(tables)) if found.is_ours() => {
+                found.loss(client, &settings.publication, tables).await?
             }
-        }
-        None if publication.as_ref().is_some_and(|found| found.had_slot(&settings.slot)) => {
-            return Err(slot::gone(settings));
-        }
-        None => server.check_room_for_slot(settings)?,
+            _ => None,
+        };
+    }
+    if slot.is_none() && loss.is_none() {
+        server.check_room_for_slot(settings)?;
     }
     if !slot.as_ref().is_some_and(Slot::is_active) {
         server.check_room_for_sender()?;
     }
-    publication::check(publication.as_ref(), server.may_create, settings, &tables)?;
-    Ok((tables, slot))
+    if loss.is_none() {
+        publication::check(publication.as_ref(), server.may_create, settings, &tables)?;
+        schema::check(client, settings).await?;
+    }
+    Ok(Found { tables, slot, loss, place })
 }
 
 /// Opens an SQL session for the source.
 pub(super) async fn session(settings: &Settings) -> Result<Client> {
-    connect(&settings.url, &settings.application_name).await
+    let client = connect(&settings.url, &settings.application_name).await?;
+    // What we write down serves this server alone: it must not wait for a standby that is away.
+    let local = client.batch_execute("SET synchronous_commit = local").await;
+    local.map_err(|error| failed("cannot set up a session", error))?;
+    Ok(client)
 }
 
 /// What the server says of itself and of us.
@@ -118,6 +194,10 @@ impl Server {
         if self.version < OLDEST {
             return Err(wrong(format!("the server is Postgres {}", self.version_text))
                 .help("pgstream-host needs Postgres 14 or later: upgrade the server"));
+        }
+        if settings.failover && self.version < FAILOVER {
+            return Err(wrong(format!("the server is Postgres {}, which has no failover slots", self.version_text))
+                .help("they came with Postgres 17: upgrade the server, or take `failover: true` out of the source"));
         }
         if self.is_standby {
             return Err(wrong("the server is a standby, which publishes nothing").help("name the primary in `url`"));

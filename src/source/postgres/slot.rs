@@ -1,10 +1,9 @@
 //! The replication slot: from where the server still has the changes, and whether we are who may read them.
 
-use std::time::Duration;
-
 use tokio_postgres::Client;
 
-use super::publication::LOST;
+use super::blockers;
+use super::loss::Loss;
 use super::settings::Settings;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
@@ -20,17 +19,20 @@ pub(super) struct Slot {
     active_pid: Option<i32>,
     wal_status: Option<String>,
     reason: Option<String>,
+    /// The server brings it along when a standby is promoted.
+    pub(super) failover: bool,
     /// Up to where the server was told that everything is durable.
     pub(super) confirmed: Lsn,
 }
 
 impl Slot {
     pub(super) async fn find(client: &Client, name: &str) -> Result<Option<Self>> {
-        // Through JSON, because `invalidation_reason` came with Postgres 17.
+        // Through JSON, because `invalidation_reason` and `failover` came with Postgres 17.
         let row = client
             .query_opt(
                 "SELECT plugin::text, slot_type, database::text, temporary, active_pid, wal_status,
-                        to_jsonb(s) ->> 'invalidation_reason', coalesce(confirmed_flush_lsn, '0/0')::text
+                        to_jsonb(s) ->> 'invalidation_reason', coalesce(confirmed_flush_lsn, '0/0')::text,
+                        coalesce((to_jsonb(s) ->> 'failover')::boolean, false)
                  FROM pg_replication_slots s WHERE slot_name = $1",
                 &[&name],
             )
@@ -46,6 +48,7 @@ impl Slot {
             active_pid: row.get(4),
             wal_status: row.get(5),
             reason: row.get(6),
+            failover: row.get(8),
             confirmed: confirmed
                 .parse()
                 .map_err(|error| Error::new(Fault::Bug, "the slot's position").because(error))?,
@@ -74,15 +77,13 @@ impl Slot {
         if self.temporary {
             return other("is temporary".into());
         }
-        if self.wal_status.as_deref() == Some("lost") || self.reason.is_some() {
-            let why = self.reason.as_deref().unwrap_or("wal_removed");
-            return Err(Error::new(Fault::Environment, format!("slot `{name}` was invalidated by the server"))
-                .because(format!("invalidation reason: {why}"))
-                .help(format!(
-                    "{LOST}. Then raise `max_slot_wal_keep_size` or `idle_replication_slot_timeout`, whichever it was"
-                )));
-        }
         Ok(())
+    }
+
+    /// Whether the server has given the slot up.
+    pub(super) fn loss(&self, name: &str) -> Option<Loss> {
+        let lost = self.wal_status.as_deref() == Some("lost") || self.reason.is_some();
+        lost.then(|| Loss::invalidated(name, self.reason.as_deref().unwrap_or("wal_removed")))
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -90,32 +91,17 @@ impl Slot {
     }
 }
 
-/// The slot is gone although it was made.
-pub(super) fn gone(settings: &Settings) -> Error {
-    Error::new(Fault::Environment, format!("slot `{}` is gone", settings.slot)).help(LOST)
-}
-
 /// Makes the slot. Waits for transactions that are running, for as long as they run, and says so.
 pub(super) async fn create(client: &Client, settings: &Settings) -> Result<String> {
     let name = &settings.slot;
-    let created = async { client.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[name]).await };
-    tokio::pin!(created);
-    let created = loop {
-        match tokio::time::timeout(SLOW, &mut created).await {
-            Ok(created) => break created,
-            Err(_) => tracing::warn!(
-                slot = name,
-                "the server makes the slot only after all running transactions have ended; to see them: \
-                 SELECT pid, xact_start, application_name FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
-            ),
-        }
+    let sql = match settings.failover {
+        true => "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, false, true)",
+        false => "SELECT pg_create_logical_replication_slot($1, 'pgoutput')",
     };
+    let created = blockers::wait_for(settings, client.execute(sql, &[name])).await;
     created.map_err(|error| failed(format!("cannot create slot `{name}`"), error))?;
     Ok(format!("created slot `{name}`"))
 }
-
-/// On a server without long transactions a slot takes less.
-const SLOW: Duration = Duration::from_secs(5);
 
 /// Drops the slot. Says what it did.
 pub(super) async fn drop(client: &Client, name: &str) -> Result<String> {
@@ -138,14 +124,15 @@ pub(super) async fn drop(client: &Client, name: &str) -> Result<String> {
 pub(super) async fn in_use(client: &Client, name: &str) -> Error {
     let who = client
         .query_opt(
-            "SELECT a.pid, a.application_name FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid
-             WHERE slot_name = $1",
+            "SELECT a.pid, coalesce(a.application_name, a.usename::text, 'another role'), coalesce(host(a.client_addr), 'an unknown address')
+             FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE slot_name = $1",
             &[&name],
         )
         .await;
     let who = match who {
         Ok(Some(row)) => {
-            format!("process {} of the server serves it to `{}`", row.get::<_, i32>(0), row.get::<_, &str>(1))
+            let (pid, application, address): (i32, &str, &str) = (row.get(0), row.get(1), row.get(2));
+            format!("process {pid} of the server serves it to `{application}` at {address}")
         }
         _ => "it was in use a moment ago".to_owned(),
     };

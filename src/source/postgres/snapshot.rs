@@ -4,12 +4,17 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use tokio_postgres::Client;
 
 use crate::decode::texts;
+use crate::error::{Error, Fault, Result};
+use crate::postgres::failed;
 
 /// What `SELECT pg_current_snapshot()` answered, `xmin:xmax:xid,xid…`, with the 32 bits of ids that the stream knows.
 #[derive(Debug)]
 pub(super) struct Snapshot {
+    /// All ids before this one have ended.
+    begin: u32,
     /// The first id that was not given out, or not known to have ended: this one and all after it are not seen.
     end: u32,
     /// Transactions before that which were at work.
@@ -21,9 +26,15 @@ impl Snapshot {
     pub(super) fn read(row: &Bytes) -> Option<Self> {
         let id = |id: &str| Some(id.parse::<u64>().ok()? as u32);
         let text = texts(row, &[0])?.pop()?;
-        let (end, at_work) = text.split_once(':')?.1.split_once(':')?;
+        let (begin, rest) = text.split_once(':')?;
+        let (end, at_work) = rest.split_once(':')?;
         let at_work = at_work.split(',').filter(|text| !text.is_empty()).map(id).collect::<Option<_>>()?;
-        Some(Self { end: id(end)?, at_work })
+        Some(Self { begin: id(begin)?, end: id(end)?, at_work })
+    }
+
+    /// Whether all transactions with ids before this one have ended, and are seen as far as they have committed.
+    pub(super) fn sees_all_before(&self, xid: u32) -> bool {
+        (xid.wrapping_sub(self.begin) as i32) <= 0
     }
 
     /// Whether the query saw what this transaction, which has committed, did.
@@ -31,6 +42,20 @@ impl Snapshot {
         let before_the_end = (xid.wrapping_sub(self.end) as i32) < 0; // ids go round in a circle
         before_the_end && !self.at_work.contains(&xid)
     }
+}
+
+/// With a synchronous standby: an id before which transactions may have been streamed, and confirmed, that nobody sees yet.
+/// Without one a commit is seen before a process could have ended and begun again.
+pub(super) async fn unseen_before(client: &Client) -> Result<Option<u32>> {
+    let unreadable = |error| failed("cannot read the server's transactions", error);
+    let standbys = "SELECT current_setting('synchronous_standby_names') <> ''";
+    if !client.query_one(standbys, &[]).await.map_err(unreadable)?.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let row = client.query_one("SELECT pg_current_xact_id()::text", &[]).await.map_err(unreadable)?;
+    let id = row.get::<_, &str>(0).parse::<u64>();
+    let id = id.map_err(|error| Error::new(Fault::Bug, "the server's transaction id").because(error))?;
+    Ok(Some(id as u32))
 }
 
 #[cfg(test)]
@@ -53,6 +78,8 @@ mod tests {
         for xid in [10, 14, 15, 20, 21, 2_000_000_000] {
             assert!(!snapshot.sees(xid), "{xid}");
         }
+        assert!(snapshot.sees_all_before(10) && snapshot.sees_all_before(4_000_000_000));
+        assert!(!snapshot.sees_all_before(11));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use super::connection::{Streaming, notice, server_error, unexpected};
 use super::copy::Windows;
 use super::feedback::{EPOCH, Feedback, Progress};
 use super::frames::{Frame, Frames};
-use super::publication::LOST;
 use super::settings::Limits;
 use crate::decode::{DecodeError, Decoded, Decoder};
 use crate::error::{Error, Fault, Result};
@@ -48,6 +47,8 @@ pub(super) struct Stream {
 pub(super) enum Broken {
     /// A type of the tables cannot be read in binary: the session must be opened in text format.
     NeedsText,
+    /// The publication was dropped: what is committed from now on is not sent.
+    Unpublished,
     Failed(Error),
 }
 
@@ -137,7 +138,7 @@ impl Stream {
     fn handle(&mut self, frame: Frame) -> Result<(), Broken> {
         match frame.tag {
             b'd' => self.copy_data(frame.body),
-            b'E' => Err(ended(server_error(frame)?).into()),
+            b'E' => Err(ended(server_error(frame)?)),
             b'N' => self.notice(frame),
             // ParameterStatus: somebody reloaded the server's configuration.
             b'S' => Ok(()),
@@ -214,8 +215,7 @@ impl Stream {
         let notice = notice(frame)?;
         // Postgres 18 goes on without the publication, and so without its changes.
         if notice.message.contains("skipped loading publication") {
-            let error = Error::new(Fault::Environment, "the publication was dropped while its changes were streamed");
-            return Err(error.because(notice).help(LOST).into());
+            return Err(Broken::Unpublished);
         }
         tracing::info!(notice = %notice, "the server says");
         Ok(())
@@ -264,11 +264,12 @@ impl Stream {
     }
 }
 
-fn ended(error: ServerError) -> Error {
+fn ended(error: ServerError) -> Broken {
     // Before Postgres 18 a missing publication ends the stream.
-    let unpublished = error.code == "42704" && error.message.contains("publication");
-    let error = Error::from(error).within("the server ended the stream");
-    if unpublished { error.help(LOST) } else { error }
+    if error.code == "42704" && error.message.contains("publication") {
+        return Broken::Unpublished;
+    }
+    Broken::Failed(Error::from(error).within("the server ended the stream"))
 }
 
 const BROKE: &str = "the replication connection broke";

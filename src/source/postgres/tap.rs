@@ -1,7 +1,6 @@
 //! `Tap`: a second look at what a pipeline is sent, through a slot of its own that is gone with the connection.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::connection::Connection;
 use super::copy::Windows;
@@ -10,15 +9,12 @@ use super::feedback::Progress;
 use super::publication::Publication;
 use super::settings::Settings;
 use super::stream::{Broken, Stream};
-use super::{setup, tables};
+use super::{blockers, setup, tables};
 use crate::config::model;
 use crate::decode::Decoder;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Lsn;
-
-/// On a server without long transactions a slot takes less.
-const SLOW: Duration = Duration::from_secs(5);
 
 /// A stream of what is committed from now on in the tables of a pipeline. The pipeline's own slot is neither read nor
 /// moved, and whether the pipeline runs does not matter.
@@ -76,6 +72,8 @@ impl Tap {
     pub async fn next(&mut self) -> Result<Batch> {
         let batch = self.stream.next().await.map_err(|broken| match broken {
             Broken::Failed(error) => error,
+            Broken::Unpublished => Error::new(Fault::Environment, "the publication was dropped")
+                .help("run the pipeline again first, it makes a new one"),
             Broken::NeedsText => Error::new(Fault::Bug, "the server sent binary values though text was asked for"),
         })?;
         // On the temporary slot, so that the server keeps no log for us.
@@ -96,18 +94,10 @@ impl Tap {
 
 /// Makes the slot in the session that is to read it: it belongs to that one, and the server drops it with it.
 async fn create(connection: &mut Connection, settings: &Settings) -> Result<()> {
-    let created = connection.create_temporary_slot(settings);
-    tokio::pin!(created);
-    loop {
-        match tokio::time::timeout(SLOW, &mut created).await {
-            Ok(created) => {
-                return created.map_err(|error| {
-                    error
-                        .within("cannot make a temporary slot to look through")
-                        .help("a tap takes one of `max_replication_slots` and one of `max_wal_senders` while it runs")
-                });
-            }
-            Err(_) => tracing::warn!("the server begins only after all transactions that run now have ended"),
-        }
-    }
+    let created = blockers::wait_for(settings, connection.create_temporary_slot(settings)).await;
+    created.map_err(|error| {
+        error
+            .within("cannot make a temporary slot to look through")
+            .help("a tap takes one of `max_replication_slots` and one of `max_wal_senders` while it runs")
+    })
 }

@@ -7,13 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Client;
 
 use super::copy::PREFIX;
+use super::loss::Loss;
 use super::settings::{Settings, literal};
-use super::setup;
-use crate::error::Result;
+use super::tables::Table;
+use super::{blockers, publication, setup};
+use crate::error::{Error, Fault, Result};
 use crate::postgres::failed;
 
 /// How often the slot is looked at, also where no heart beats.
@@ -25,8 +28,30 @@ const HELD_BACK: i64 = 1 << 30;
 /// The part of the room for log that is left, in percent, below which it is time to act.
 const ROOM_LEFT: i64 = 25;
 
-/// Runs until it is dropped. A server that cannot be reached is the stream's concern.
-pub(super) async fn watch(settings: Arc<Settings>) {
+/// The watch over a slot. Ends when it is dropped.
+pub(super) struct Watch {
+    task: JoinSet<Error>,
+}
+
+impl Watch {
+    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>) -> Self {
+        let mut task = JoinSet::new();
+        task.spawn(watch(settings, tables));
+        Self { task }
+    }
+
+    /// What was lost, once something is. Safe to cancel.
+    pub(super) async fn lost(&mut self) -> Error {
+        match self.task.join_next().await {
+            Some(Ok(error)) => error,
+            Some(Err(panic)) => Error::new(Fault::Bug, "the task that watches the slot failed").because(panic),
+            None => std::future::pending().await, // told already
+        }
+    }
+}
+
+/// Runs until changes are lost. A server that cannot be reached is the stream's concern.
+async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>) -> Error {
     let mut session = None;
     let mut told = Told::default();
     let period = settings.heartbeat.unwrap_or(LOOK).min(LOOK);
@@ -34,14 +59,18 @@ pub(super) async fn watch(settings: Arc<Settings>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = look(&settings, &mut session, &mut told).await {
-            tracing::debug!(cause = error.chain(), "the slot cannot be looked at now");
-            session = None;
+        match look(&settings, &tables, &mut session, &mut told).await {
+            Ok(()) => {}
+            Err(error) if Loss::of(&error).is_some() => return error,
+            Err(error) => {
+                tracing::debug!(cause = error.chain(), "the slot cannot be looked at now");
+                session = None;
+            }
         }
     }
 }
 
-async fn look(settings: &Settings, session: &mut Option<Client>, told: &mut Told) -> Result<()> {
+async fn look(settings: &Settings, tables: &[Table], session: &mut Option<Client>, told: &mut Told) -> Result<()> {
     let client = match session {
         Some(client) => client,
         None => {
@@ -51,6 +80,8 @@ async fn look(settings: &Settings, session: &mut Option<Client>, told: &mut Told
             session.insert(client)
         }
     };
+    // The server goes on without a word when a table is taken out.
+    publication::verify(client, settings, tables).await?;
     if settings.heartbeat.is_some() {
         let sql = format!("SELECT pg_logical_emit_message(true, '{PREFIX}', {})", literal("heartbeat"));
         client.batch_execute(&sql).await.map_err(|error| failed("cannot write a heartbeat", error))?;
@@ -115,33 +146,10 @@ async fn trouble(client: &Client, slot: &str) -> Result<Option<Trouble>> {
     }
     if held_back.is_some_and(|bytes| bytes > HELD_BACK) {
         let what = "the server keeps log that was confirmed, for a transaction that is still open";
-        let help = format!("{} MiB are kept; {}", kept >> 20, oldest(client).await?);
+        let help = format!("{} MiB are kept; {}", kept >> 20, blockers::oldest(client).await?);
         return Ok(Some(Trouble { what, help }));
     }
     Ok(None)
-}
-
-/// Who has the oldest transaction that writes.
-async fn oldest(client: &Client) -> Result<String> {
-    let row = client
-        .query_opt(
-            "SELECT pid, coalesce(nullif(application_name, ''), usename::text, 'unknown'), state,
-                    extract(epoch FROM now() - xact_start)::bigint
-             FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY age(backend_xid) DESC LIMIT 1",
-            &[],
-        )
-        .await
-        .map_err(|error| failed("cannot read the server's sessions", error))?;
-    if let Some(row) = row {
-        let (pid, name, state): (i32, &str, Option<&str>) = (row.get(0), row.get(1), row.get(2));
-        let seconds = row.get::<_, Option<i64>>(3).unwrap_or(0);
-        let state = state.unwrap_or("unknown");
-        return Ok(format!(
-            "session {pid} (`{name}`, {state}) has written in a transaction for {seconds} s: end it, if need be with \
-             SELECT pg_terminate_backend({pid})"
-        ));
-    }
-    Ok("look for forgotten prepared transactions: SELECT gid, prepared FROM pg_prepared_xacts".to_owned())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use pgstream_host::command::{Action, Command, Embedding, Point};
 use pgstream_host::config::model::{Create, Distance, VectorSpec};
 use pgstream_host::error::{Error, Fault, Result};
 use pgstream_host::lsn::{Lsn, Position};
-use pgstream_host::sink::{Delivery, Query, Sink};
+use pgstream_host::sink::{Delivery, Held, Query, Sink};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -371,13 +371,18 @@ pub(crate) async fn the_nearest_come_first<S: Store>() {
 /// What the tests call the stream that positions belong to.
 pub(crate) const ORIGIN: &str = "contract";
 
+/// An event of a fixed time.
+pub(crate) fn held(position: Position) -> Held {
+    Held { position, committed: 1_790_000_000_123_456 }
+}
+
 /// Writes one delivery; its events are `0/<delivery>#0` and on.
 pub(crate) async fn write(sink: &mut dyn Sink, delivery: u64, actions: impl IntoIterator<Item = Action>) -> Result<()> {
     let at = |ordinal| Position { lsn: Lsn(delivery), ordinal };
     let commands: Vec<Command> =
         actions.into_iter().zip(0..).map(|(action, n)| Command { position: at(n), action }).collect();
     let through = at(commands.len().saturating_sub(1) as u32);
-    sink.write(&Delivery { commands: commands.iter().collect(), rejected: Vec::new(), through }).await
+    sink.write(&Delivery { commands: commands.iter().collect(), rejected: Vec::new(), through: held(through) }).await
 }
 
 /// A store, the sink on it, and what the store should hold.

@@ -6,6 +6,8 @@ use pgstream_host::error::{Code, Fault};
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::sink::{self, DeadLetter, Delivery, Query};
 
+use super::contract::held;
+
 #[tokio::test]
 async fn commands_and_rejected_events_are_appended_across_restarts() {
     let folder = tempfile::tempdir().unwrap();
@@ -23,7 +25,7 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
 
     let mut sink = sink::open("documents", "parked", &config).await.unwrap();
     assert_eq!(sink.resume("origin").await.unwrap(), None);
-    let delivery = Delivery { commands: vec![&command], rejected: Vec::new(), through: position };
+    let delivery = Delivery { commands: vec![&command], rejected: Vec::new(), through: held(position) };
     sink.write(&delivery).await.unwrap();
     sink.write(&Delivery::default()).await.unwrap();
     sink.close().await.unwrap();
@@ -31,7 +33,7 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
     std::fs::write(&path, torn).unwrap();
 
     let mut sink = sink::open("documents", "parked", &config).await.unwrap();
-    sink.write(&Delivery { commands: Vec::new(), rejected: vec![&letter], through: position }).await.unwrap();
+    sink.write(&Delivery { commands: Vec::new(), rejected: vec![&letter], through: held(position) }).await.unwrap();
     assert_eq!(
         std::fs::read_to_string(&path).unwrap(),
         concat!(

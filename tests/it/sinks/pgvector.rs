@@ -15,7 +15,7 @@ use pgstream_host::sink::{Query, Sink};
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
 
-use super::contract::{ORIGIN, Points, Store, Stored, contract, write};
+use super::contract::{ORIGIN, Points, Store, Stored, contract, held, write};
 use crate::support::{Database, connect, fresh_database, postgres16};
 
 contract!(Table);
@@ -176,7 +176,7 @@ async fn rows_and_position_are_one_transaction_whenever_the_connection_dies() {
         text(&database.client, "SELECT (min(payload->>'n'), max(payload->>'n'))::text FROM points").await,
         "(100,100)"
     );
-    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(Position { lsn: Lsn(100), ordinal: 50 }));
+    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(held(Position { lsn: Lsn(100), ordinal: 50 })));
 }
 
 /// Fifty points that are all rewritten, by way of being deleted.
@@ -202,7 +202,7 @@ async fn a_payload_that_postgres_cannot_hold_is_named_and_nothing_is_written() {
     let error = write(&mut sink, 2, good().take(700).chain([patch])).await.unwrap_err();
     assert_eq!((error.fault(), error.report()), (Fault::Data, report.replace("send rows for", "write to")));
     assert_eq!(text(&database.client, "SELECT string_agg(id, ',') FROM points").await, "a");
-    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(Position { lsn: Lsn(1), ordinal: 0 }));
+    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(held(Position { lsn: Lsn(1), ordinal: 0 })));
     write(&mut sink, 2, good()).await.unwrap();
 }
 
@@ -230,7 +230,7 @@ async fn a_host_that_was_replaced_can_write_no_more() {
     let mut old = ready(&database, small()).await;
     write(&mut old, 1, [upsert("a", r#"{"by":"old"}"#)]).await.unwrap();
     let mut new = open(&database, small()).await.unwrap();
-    assert_eq!(new.resume(ORIGIN).await.unwrap(), Some(Position { lsn: Lsn(1), ordinal: 0 }));
+    assert_eq!(new.resume(ORIGIN).await.unwrap(), Some(held(Position { lsn: Lsn(1), ordinal: 0 })));
     write(&mut new, 2, [upsert("a", r#"{"by":"new"}"#)]).await.unwrap();
     for _ in 0..2 {
         let error = write(&mut old, 2, [upsert("a", r#"{"by":"zombie"}"#)]).await.unwrap_err();
@@ -246,6 +246,12 @@ async fn a_host_that_was_replaced_can_write_no_more() {
     }
     assert_eq!(text(&database.client, "SELECT payload->>'by' FROM points").await, "new");
     write(&mut new, 3, [upsert("b", "{}")]).await.unwrap();
+
+    // A pipeline that began anew has another origin; who still writes under the old one is as outdated.
+    let mut anew = open(&database, small()).await.unwrap();
+    assert_eq!(anew.resume("begun anew").await.unwrap(), None);
+    let error = write(&mut new, 4, [upsert("a", r#"{"by":"zombie"}"#)]).await.unwrap_err();
+    assert!(error.to_string().starts_with("another host has taken over"), "{}", error.report());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,7 +269,7 @@ async fn who_takes_over_waits_for_a_transaction_under_way_and_sees_what_it_did()
     wait_for_locks(&database, 2).await;
     blocker.batch_execute("COMMIT").await.unwrap();
     writing.await.unwrap().unwrap();
-    assert_eq!(resuming.await.unwrap().unwrap(), Some(Position { lsn: Lsn(2), ordinal: 0 }));
+    assert_eq!(resuming.await.unwrap().unwrap(), Some(held(Position { lsn: Lsn(2), ordinal: 0 })));
 }
 
 async fn wait_for_locks(database: &Database, waiting: usize) {
@@ -284,7 +290,7 @@ async fn positions_belong_to_an_origin_and_to_the_very_table() {
     let mut sink = ready(&database, small()).await;
     write(&mut sink, 7, [upsert("a", "{}")]).await.unwrap();
     assert_eq!(sink.resume("another server").await.unwrap(), None);
-    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(Position { lsn: Lsn(7), ordinal: 0 }));
+    assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(held(Position { lsn: Lsn(7), ordinal: 0 })));
     database.client.batch_execute("DROP TABLE points").await.unwrap();
     assert_eq!(open(&database, small()).await.unwrap().resume(ORIGIN).await.unwrap(), None);
 }
@@ -448,8 +454,9 @@ async fn many_hosts_may_create_at_once() {
         .map(|n| {
             let database = std::sync::Arc::clone(&database);
             tokio::spawn(async move {
-                let mut sink = open(&database, small()).await?;
-                sink.resume(&format!("host {n}")).await?;
+                let pipeline = format!("pipeline-{n}"); // of their own, or they would take the sink from each other
+                let mut sink = PgvectorSink::open(&pipeline, "search", &settings(&database, small())).await?;
+                sink.resume(ORIGIN).await?;
                 write(&mut sink, 1, [upsert(&n.to_string(), "{}")]).await
             })
         })

@@ -3,16 +3,14 @@
 
 use tokio_postgres::Client;
 
-use super::super::settings::{Settings, literal, quoted};
+use super::super::schema;
+use super::super::settings::{Settings, literal};
 use super::super::tables::Table;
-use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, sqlstate};
+use crate::error::Result;
+use crate::postgres::failed;
 
 /// Where copies are written down.
 const TABLE: &str = "pgstream.copies";
-
-/// An arbitrary number that no other program is likely to lock: `IF NOT EXISTS` alone fails when two hosts start at once.
-const LOCK: i64 = 0x7067_7374_636F_7079;
 
 const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS pgstream.copies (
@@ -53,31 +51,11 @@ pub(super) struct Job {
 
 /// Makes schema and table if they are missing.
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
-    if is_there(client).await? {
-        return Ok(());
-    }
-    let schema = client.query_opt("SELECT FROM pg_namespace WHERE nspname = 'pgstream'", &[]).await;
-    let schema = schema.map_err(|error| failed(UNREADABLE, error))?.map_or("CREATE SCHEMA pgstream;", |_| "");
-    let sql = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {schema} {CREATE}; COMMIT");
-    if let Err(error) = client.batch_execute(&sql).await {
-        let error = failed(format!("cannot create table `{TABLE}`"), error);
-        // Best effort: the session must not stay in the transaction that failed.
-        let _ = client.batch_execute("ROLLBACK").await;
-        let user = quoted(&settings.url.user);
-        let help = format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION {user};");
-        return Err(match sqlstate(&error) {
-            Some("42501") => {
-                Error::new(Fault::Environment, "the user may not keep a ledger of copies").because(error).help(help)
-            }
-            _ => error,
-        });
-    }
-    Ok(())
+    schema::ensure(client, settings, TABLE, CREATE).await
 }
 
 pub(super) async fn is_there(client: &Client) -> Result<bool> {
-    let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&TABLE]).await;
-    Ok(row.map_err(|error| failed(UNREADABLE, error))?.get(0))
+    schema::is_there(client, TABLE).await
 }
 
 /// Forgets the copies of a slot that is gone: a new one begins anew.

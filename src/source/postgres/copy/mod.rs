@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::bond::{self, Bond};
 use super::settings::{Settings, literal};
 use super::setup;
 use super::tables::Table;
@@ -51,9 +52,10 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// Starts what the ledger has open, and whatever is asked for from now on.
-    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>) -> Self {
-        let handover = Arc::new(Handover::default());
+    /// Starts what the ledger has open, and whatever is asked for from now on. Transactions before `unseen_before` may have
+    /// been streamed although nobody sees them yet.
+    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>, unseen_before: Option<u32>) -> Self {
+        let handover = Arc::new(Handover::new(unseen_before));
         let (durable, durable_now) = watch::channel(Lsn::INVALID);
         let (failure, failures) = mpsc::channel(1);
         let reader = Reader { settings, handover: Arc::clone(&handover), durable: durable_now };
@@ -168,6 +170,10 @@ async fn begin(
     failure: &mpsc::Sender<Error>,
 ) -> Result<()> {
     let client = setup::session(&reader.settings).await?;
+    let slot = &reader.settings.slot;
+    if Bond::find(&client, slot).await?.is_some_and(|bond| bond.clear_sinks) {
+        clear(reader, tables, &client, failure).await?;
+    }
     let open = ledger::open(&client, &reader.settings.slot).await?;
     for job in open {
         let number = job.id;
@@ -177,6 +183,31 @@ async fn begin(
         }
     }
     Ok(())
+}
+
+/// Begins anew after a loss: what is gone from the tables must go from the sinks. All tables at once, before any is copied:
+/// several may feed one collection.
+async fn clear(
+    reader: &Reader,
+    tables: &[Table],
+    client: &tokio_postgres::Client,
+    failure: &mpsc::Sender<Error>,
+) -> Result<()> {
+    let cleared = async {
+        let mut readings = Vec::new();
+        for table in tables {
+            readings.push(Select::describe(client, &reader.settings, table, None).await?.reading);
+        }
+        reader.clear(&readings).await?;
+        bond::cleared(client, &reader.settings.slot).await
+    };
+    match cleared.await {
+        Err(error) if error.fault() != Fault::Transient => {
+            let _ = failure.try_send(error.within("the sinks cannot be cleared"));
+            std::future::pending().await
+        }
+        result => result,
+    }
 }
 
 /// Makes one copy. Only a failure that will pass is an error. Any other ends the pipeline if it concerns a first copy, and is
@@ -189,7 +220,7 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
             Error::new(Fault::Environment, format!("table `{}` is not among the tables of the source", job.table))
                 .help("it was dropped, or taken out of `tables`: ask for the copy again if it is to be made")
         })?;
-        let select = Select::describe(&client, &reader.settings, table, &job).await?;
+        let select = Select::describe(&client, &reader.settings, table, job.filter.as_deref()).await?;
         reader.run(&select, job.clone()).await
     };
     match made.await {

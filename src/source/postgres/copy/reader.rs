@@ -14,9 +14,9 @@ use super::super::settings::{Settings, literal};
 use super::super::snapshot::Snapshot;
 use super::ledger::{self, Job};
 use super::select::Select;
-use super::window::{Chunk, Handover, Mark, PREFIX};
+use super::window::{Chunk, Clear, Handover, Mark, PREFIX};
 use crate::backoff::Backoff;
-use crate::decode::texts;
+use crate::decode::{Reading, texts};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 
@@ -94,14 +94,32 @@ impl Reader {
                 break;
             }
         }
-        let mut durable = self.durable.clone();
         while let Some(Joined { end, .. }) = joined.front() {
-            let end = *end;
-            let gone = |_| Error::new(Fault::Bug, "the source of a copy is gone");
-            durable.wait_for(|durable| *durable >= end).await.map_err(gone)?;
+            self.durable(*end).await?;
             self.note(&mut session, &mut job, &mut joined).await?;
         }
         session.query(&ledger::finish(&job), &mut Vec::new()).await
+    }
+
+    /// Lets the rows of all tables go from the sinks. Returns once that is durable.
+    pub(super) async fn clear(&self, readings: &[Arc<Reading>]) -> Result<()> {
+        let mut session = self.session().await?;
+        let mut again = AGAIN;
+        loop {
+            let number = fresh_number();
+            let (joined, answer) = oneshot::channel();
+            self.handover.put_clear(number, Clear { readings: readings.to_vec(), joined });
+            mark(&mut session, Mark::Clear { number }).await?;
+            match answer.await {
+                Ok(end) => return self.durable(end).await,
+                Err(_) => tokio::time::sleep(again.next_wait()).await, // the connection was lost meanwhile
+            }
+        }
+    }
+
+    async fn durable(&self, end: Lsn) -> Result<()> {
+        let gone = |_| Error::new(Fault::Bug, "the source of a copy is gone");
+        self.durable.clone().wait_for(|durable| *durable >= end).await.map(drop).map_err(gone)
     }
 
     async fn session(&self) -> Result<Connection> {

@@ -7,7 +7,6 @@ use tokio_postgres::Client;
 
 use super::super::settings::{Settings, literal, quoted};
 use super::super::tables::{self, Table};
-use super::ledger::Job;
 use crate::decode::{ReadColumn, Reading};
 use crate::error::{Error, Fault, Result};
 use crate::event::ReplicaIdentity;
@@ -45,7 +44,12 @@ const DESCRIBE: &str = "
 
 impl Select {
     /// Asks the server how the table of `job` is to be read.
-    pub(super) async fn describe(client: &Client, settings: &Settings, table: &Table, job: &Job) -> Result<Self> {
+    pub(super) async fn describe(
+        client: &Client,
+        settings: &Settings,
+        table: &Table,
+        filter: Option<&str>,
+    ) -> Result<Self> {
         let rows = client.query(DESCRIBE, &[&table.oid, &settings.publication, &table.schema, &table.name]).await;
         let rows = rows.map_err(|error| failed(format!("cannot read the columns of `{table}`"), error))?;
         let Some(first) = rows.first() else {
@@ -106,7 +110,7 @@ impl Select {
             columns: names.join(", "),
             from: format!("{only}{}", table.quoted()),
             key_sql,
-            conditions: [published, job.filter.clone()].into_iter().flatten().collect(),
+            conditions: [published, filter.map(str::to_owned)].into_iter().flatten().collect(),
         })
     }
 

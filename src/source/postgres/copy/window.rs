@@ -31,6 +31,8 @@ pub(super) enum Mark {
     Low { chunk: u64, table: u32 },
     /// The query has read it.
     High { chunk: u64 },
+    /// The rows of all tables are to go.
+    Clear { number: u64 },
     /// There is a new request in the ledger.
     Asked,
 }
@@ -40,6 +42,7 @@ impl Mark {
         match self {
             Mark::Low { chunk, table } => format!("low {chunk:016x} {table}"),
             Mark::High { chunk } => format!("high {chunk:016x}"),
+            Mark::Clear { number } => format!("clear {number:016x}"),
             Mark::Asked => "asked".to_owned(),
         }
     }
@@ -50,6 +53,7 @@ impl Mark {
         match words[..] {
             ["low", chunk, table] => Some(Mark::Low { chunk: number(chunk)?, table: table.parse().ok()? }),
             ["high", chunk] => Some(Mark::High { chunk: number(chunk)? }),
+            ["clear", digits] => Some(Mark::Clear { number: number(digits)? }),
             ["asked"] => Some(Mark::Asked),
             _ => None,
         }
@@ -74,11 +78,45 @@ pub(in super::super) struct Handover {
     chunks: Mutex<HashMap<u64, Option<Chunk>>>,
     /// Ids of the last transactions that were streamed, the newest last. Outlives connections: a commit may stay unseen longer.
     seen: Mutex<VecDeque<u32>>,
+    /// What is to be cleared, under the number of the message that says when.
+    clearing: Mutex<Option<(u64, Clear)>>,
+    /// At the start of this process transactions with ids before this one may have been streamed that nobody saw yet.
+    unseen_before: Option<u32>,
     /// Somebody asked for a copy.
     pub(super) asked: Notify,
 }
 
+/// Tables whose rows are to go from the sinks, before they are copied again.
+#[derive(Debug)]
+pub(super) struct Clear {
+    pub(super) readings: Vec<Arc<Reading>>,
+    /// As for a [`Chunk`].
+    pub(super) joined: oneshot::Sender<Lsn>,
+}
+
 impl Handover {
+    pub(super) fn new(unseen_before: Option<u32>) -> Self {
+        Self { unseen_before, ..Self::default() }
+    }
+
+    /// Says what the message of this number clears, before it is written.
+    pub(super) fn put_clear(&self, number: u64, clear: Clear) {
+        *self.clearing() = Some((number, clear));
+    }
+
+    fn take_clear(&self, number: u64) -> Option<Clear> {
+        self.clearing().take_if(|(expected, _)| *expected == number).map(|(_, clear)| clear)
+    }
+
+    fn clearing(&self) -> MutexGuard<'_, Option<(u64, Clear)>> {
+        self.clearing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a query with this snapshot saw all that had been streamed when this process began.
+    fn saw_what_was_before(&self, snapshot: &Snapshot) -> bool {
+        self.unseen_before.is_none_or(|id| snapshot.sees_all_before(id))
+    }
+
     /// Says that a chunk of this number will come, before its first watermark is written.
     pub(super) fn announce(&self, number: u64) {
         self.lock().insert(number, None);
@@ -100,6 +138,7 @@ impl Handover {
     /// Forgets all chunks: their watermarks may have gone by with the connection that is lost.
     pub(in super::super) fn clear(&self) {
         self.lock().clear();
+        *self.clearing() = None;
     }
 
     fn expects(&self, number: u64) -> bool {
@@ -125,6 +164,7 @@ pub(in super::super) struct Windows {
     handover: Arc<Handover>,
     open: Vec<Window>,
     joining: Option<Joining>,
+    clearing: Option<Clear>,
     /// Chunks whose rows are all in the batch, and where their transactions end.
     joined: Vec<(Option<Lsn>, oneshot::Sender<Lsn>)>,
 }
@@ -155,7 +195,7 @@ struct Joining {
 
 impl Windows {
     pub(in super::super) fn new(handover: Arc<Handover>) -> Self {
-        Self { handover, open: Vec::new(), joining: None, joined: Vec::new() }
+        Self { handover, open: Vec::new(), joining: None, clearing: None, joined: Vec::new() }
     }
 
     /// A transaction begins.
@@ -184,6 +224,7 @@ impl Windows {
                 spoilt: false,
             }),
             Some(Mark::High { chunk }) => self.close(chunk),
+            Some(Mark::Clear { number }) => self.clearing = self.handover.take_clear(number),
             Some(Mark::Asked) => self.handover.asked.notify_one(),
             Some(Mark::Low { .. }) | None => {}
         }
@@ -193,7 +234,8 @@ impl Windows {
         let Some(at) = self.open.iter().position(|window| window.chunk == number) else { return };
         let window = self.open.swap_remove(at);
         let Some(chunk) = self.handover.take(number) else { return };
-        let limbo = window.before.iter().any(|xid| !chunk.snapshot.sees(*xid));
+        let limbo = window.before.iter().any(|xid| !chunk.snapshot.sees(*xid))
+            || !self.handover.saw_what_was_before(&chunk.snapshot);
         let same_key =
             window.key.is_none_or(|key| key.iter().map(String::as_str).eq(key_names(chunk.reading.relation())));
         if window.spoilt || limbo || !same_key {
@@ -217,11 +259,18 @@ impl Windows {
 
     /// Whether rows of a chunk wait to join.
     pub(in super::super) fn is_joining(&self) -> bool {
-        self.joining.is_some()
+        self.joining.is_some() || self.clearing.is_some()
     }
 
-    /// Appends the next row that waits, if it is not outdated.
+    /// Appends the next row that waits, if it is not outdated; before all rows, what clears their tables.
     pub(in super::super) fn join(&mut self, decoder: &mut Decoder, out: &mut BatchBuilder) -> Result<(), DecodeError> {
+        if let Some(Clear { readings, joined }) = self.clearing.take() {
+            for reading in &readings {
+                decoder.empty(reading, out)?;
+            }
+            self.joined.push((None, joined));
+            return Ok(());
+        }
         let Some(joining) = &mut self.joining else { return Ok(()) };
         let Joining { reading, rows, touched, .. } = joining;
         let Some(row) = rows.next() else {

@@ -1,0 +1,54 @@
+//! Who holds up the making of a slot, or log that could go: the sessions with the oldest transactions that write.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::settings::Settings;
+use super::setup;
+use crate::error::Result;
+use crate::postgres::failed;
+
+/// On a server without long transactions a slot takes less.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Waits for a slot to be made, which takes as long as transactions run that had begun before, and says who has the oldest.
+pub(super) async fn wait_for<T>(settings: &Settings, made: impl Future<Output = T>) -> T {
+    tokio::pin!(made);
+    loop {
+        match tokio::time::timeout(SLOW, &mut made).await {
+            Ok(made) => return made,
+            Err(_) => {
+                // In a session of its own: the other one waits.
+                let asked = async { oldest(&setup::session(settings).await?).await };
+                let help = asked.await.unwrap_or_else(|error| error.chain());
+                let slot = &settings.slot;
+                tracing::warn!(slot, help, "the server makes the slot only after all running transactions have ended");
+            }
+        }
+    }
+}
+
+/// Who has the oldest transaction that writes, and what to do about it.
+pub(super) async fn oldest(client: &Client) -> Result<String> {
+    let row = client
+        .query_opt(
+            "SELECT pid, coalesce(nullif(application_name, ''), usename::text, 'unknown'), state,
+                    extract(epoch FROM now() - xact_start)::bigint
+             FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+             ORDER BY age(backend_xid) DESC LIMIT 1",
+            &[],
+        )
+        .await
+        .map_err(|error| failed("cannot read the server's sessions", error))?;
+    if let Some(row) = row {
+        let (pid, name, state): (i32, &str, Option<&str>) = (row.get(0), row.get(1), row.get(2));
+        let seconds = row.get::<_, Option<i64>>(3).unwrap_or(0);
+        let state = state.unwrap_or("unknown");
+        return Ok(format!(
+            "session {pid} (`{name}`, {state}) has written in a transaction for {seconds} s: end it, if need be with \
+             SELECT pg_terminate_backend({pid})"
+        ));
+    }
+    Ok("look for forgotten prepared transactions: SELECT gid, prepared FROM pg_prepared_xacts".to_owned())
+}

@@ -1,0 +1,219 @@
+//! `Bond`: what a slot is bound to, in `pgstream.slots`: the server, its timeline, the database, and where the pipeline left it.
+//!
+//! A slot knows neither when it was made nor by whom, and positions of one history of the log mean nothing in another. What
+//! is written down here when the slot is made is compared before each stream.
+
+use tokio_postgres::Client;
+use tokio_postgres::types::PgLsn;
+
+use super::loss::Loss;
+use super::schema;
+use super::settings::Settings;
+use super::slot::Slot;
+use super::tables::Table;
+use crate::error::{Error, Fault, Result};
+use crate::lsn::Lsn;
+use crate::postgres::failed;
+
+/// Where bonds are written down.
+const TABLE: &str = "pgstream.slots";
+
+const CREATE: &str = "
+    CREATE TABLE IF NOT EXISTS pgstream.slots (
+        slot text PRIMARY KEY,
+        incarnation text NOT NULL,
+        system_identifier text NOT NULL,
+        timeline bigint NOT NULL,
+        database oid NOT NULL,
+        tables oid[] NOT NULL,
+        made boolean NOT NULL,
+        clear_sinks boolean NOT NULL,
+        left_at pg_lsn,
+        turn bigint NOT NULL DEFAULT 0,
+        changed_at timestamptz NOT NULL DEFAULT now()
+    );
+    COMMENT ON TABLE pgstream.slots IS 'pgstream-host: what the slots of pipelines are bound to'";
+
+/// Which history of which database we are connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) system: String,
+    pub(super) timeline: i64,
+    database: u32,
+    /// Where the log ends.
+    pub(super) end: Lsn,
+}
+
+impl Place {
+    /// # Errors
+    /// `Transient` if the server is a standby: it may be about to be promoted.
+    pub(super) async fn ask(client: &Client) -> Result<Self> {
+        let row = client
+            .query_one(
+                "SELECT system_identifier::text, (SELECT oid FROM pg_database WHERE datname = current_database()),
+                        CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END,
+                        CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END
+                 FROM pg_control_system()",
+                &[],
+            )
+            .await
+            .map_err(|error| failed("cannot read the server's identity", error))?;
+        let (timeline, end): (Option<&str>, Option<PgLsn>) = (row.get(2), row.get(3));
+        let timeline = timeline.and_then(|digits| i64::from_str_radix(digits, 16).ok());
+        let Some((timeline, end)) = timeline.zip(end) else {
+            return Err(Error::new(Fault::Transient, "the server is a standby now").help("name the primary in `url`"));
+        };
+        Ok(Self { system: row.get(0), timeline, database: row.get(1), end: Lsn(end.into()) })
+    }
+}
+
+/// A slot as it was written down.
+#[derive(Clone, Debug)]
+pub(super) struct Bond {
+    /// New with each slot that is made.
+    pub(super) incarnation: String,
+    system: String,
+    timeline: i64,
+    database: u32,
+    /// The tables that were published for it, by their OIDs.
+    tables: Vec<u32>,
+    /// The slot was made; otherwise it was only about to be.
+    made: bool,
+    /// The sinks hold what may be gone: they are to be cleared before anything is copied.
+    pub(super) clear_sinks: bool,
+    /// What had been confirmed when the pipeline ended in order.
+    left_at: Option<Lsn>,
+}
+
+impl Bond {
+    pub(super) async fn find(client: &Client, slot: &str) -> Result<Option<Self>> {
+        if !schema::is_there(client, TABLE).await? {
+            return Ok(None);
+        }
+        let row = client
+            .query_opt(
+                "SELECT incarnation, system_identifier, timeline, database, tables, made, clear_sinks, left_at
+                 FROM pgstream.slots WHERE slot = $1",
+                &[&slot],
+            )
+            .await
+            .map_err(|error| failed(format!("cannot read `{TABLE}`"), error))?;
+        Ok(row.map(|row| Self {
+            incarnation: row.get(0),
+            system: row.get(1),
+            timeline: row.get(2),
+            database: row.get(3),
+            tables: row.get(4),
+            made: row.get(5),
+            clear_sinks: row.get(6),
+            left_at: row.get::<_, Option<PgLsn>>(7).map(|lsn| Lsn(lsn.into())),
+        }))
+    }
+
+    /// The tables that we published for the slot, if it was made.
+    pub(super) fn published(&self) -> Option<&[u32]> {
+        self.made.then_some(&self.tables)
+    }
+
+    /// Why the pipeline cannot go on with `slot`, which is there or not, at this place.
+    pub(super) fn loss(&self, name: &str, place: &Place, slot: Option<&Slot>) -> Option<Loss> {
+        if !self.made {
+            return None;
+        }
+        if self.system != place.system {
+            return Some(Loss::other_server(name, &self.system, &place.system));
+        }
+        if self.database != place.database {
+            return Some(Loss::other_database(name, self.database, place.database));
+        }
+        let Some(slot) = slot else { return Some(Loss::slot_gone(name)) };
+        if self.timeline != place.timeline && !slot.failover {
+            return Some(Loss::other_timeline(name, self.timeline, place.timeline));
+        }
+        match self.left_at {
+            Some(left) if slot.confirmed > left => Some(Loss::moved(name, left, slot.confirmed)),
+            _ => None,
+        }
+    }
+}
+
+/// Writes down that the slot is about to be made, or that one is there that nothing was known of. Answers the bond.
+pub(super) async fn tie(
+    client: &Client,
+    settings: &Settings,
+    place: &Place,
+    tables: &[Table],
+    made: bool,
+) -> Result<Bond> {
+    schema::ensure(client, settings, TABLE, CREATE).await?;
+    let incarnation = fresh();
+    let Place { system, timeline, database, .. } = place;
+    let tables: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    client
+        .execute(
+            "INSERT INTO pgstream.slots (slot, incarnation, system_identifier, timeline, database, tables, made, clear_sinks)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, false)
+             ON CONFLICT (slot) DO UPDATE SET system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+                 database = excluded.database, tables = excluded.tables, made = excluded.made OR slots.made, changed_at = now()",
+            &[&settings.slot, &incarnation, system, timeline, database, &tables, &made],
+        )
+        .await
+        .map_err(unwritable)?;
+    let missing = || Error::new(Fault::Environment, format!("what was written to `{TABLE}` is gone"));
+    Bond::find(client, &settings.slot).await?.ok_or_else(|| missing().help("let only pgstream-host write to it"))
+}
+
+/// Unties the slot after a loss: the next one is a new one, whose sinks are cleared first.
+pub(super) async fn cut(client: &Client, settings: &Settings, place: &Place) -> Result<()> {
+    schema::ensure(client, settings, TABLE, CREATE).await?;
+    let incarnation = fresh();
+    let Place { system, timeline, database, .. } = place;
+    let cut = client
+        .execute(
+            "INSERT INTO pgstream.slots (slot, incarnation, system_identifier, timeline, database, tables, made, clear_sinks)
+             VALUES ($1, $2, $3, $4, $5, '{}', false, true)
+             ON CONFLICT (slot) DO UPDATE SET incarnation = excluded.incarnation, made = false, clear_sinks = true,
+                 system_identifier = excluded.system_identifier, timeline = excluded.timeline, database = excluded.database,
+                 left_at = NULL, changed_at = now()",
+            &[&settings.slot, &incarnation, system, timeline, database],
+        )
+        .await;
+    cut.map(drop).map_err(unwritable)
+}
+
+/// From now on the slot moves: where it was left says nothing any more. Answers the number of the turn that begins. To be
+/// asked by who holds the slot, before it moves.
+pub(super) async fn take_up(client: &Client, slot: &str) -> Result<i64> {
+    let sql =
+        "UPDATE pgstream.slots SET left_at = NULL, turn = turn + 1, changed_at = now() WHERE slot = $1 RETURNING turn";
+    let row = client.query_opt(sql, &[&slot]).await.map_err(unwritable)?;
+    row.map(|row| row.get(0)).ok_or_else(|| Loss::slot_gone(slot).error())
+}
+
+/// Notes where the pipeline leaves the slot, unless somebody else has taken it up meanwhile.
+pub(super) async fn leave(client: &Client, slot: &str, turn: i64, at: Lsn) -> Result<()> {
+    let sql = "UPDATE pgstream.slots SET left_at = $3, changed_at = now() WHERE slot = $1 AND turn = $2";
+    client.execute(sql, &[&slot, &turn, &PgLsn::from(at.0)]).await.map(drop).map_err(unwritable)
+}
+
+/// The sinks are cleared.
+pub(super) async fn cleared(client: &Client, slot: &str) -> Result<()> {
+    let sql = "UPDATE pgstream.slots SET clear_sinks = false, changed_at = now() WHERE slot = $1";
+    client.execute(sql, &[&slot]).await.map(drop).map_err(unwritable)
+}
+
+/// Forgets a slot that is gone for good.
+pub(super) async fn forget(client: &Client, slot: &str) -> Result<()> {
+    if !schema::is_there(client, TABLE).await? {
+        return Ok(());
+    }
+    client.execute("DELETE FROM pgstream.slots WHERE slot = $1", &[&slot]).await.map(drop).map_err(unwritable)
+}
+
+fn fresh() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+fn unwritable(error: tokio_postgres::Error) -> Error {
+    failed(format!("cannot write to `{TABLE}`"), error)
+}

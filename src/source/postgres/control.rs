@@ -1,0 +1,114 @@
+//! What can be asked of a source beside a running pipeline: to set it up, to check it, to begin anew, to copy rows once more.
+
+use super::connection::Connection;
+use super::copy::{self, Copied};
+use super::settings::{Pattern, Settings};
+use super::tables::Table;
+use crate::config::model;
+use crate::error::{Error, Fault, Result};
+
+/// Makes publication and slot, as far as they are missing. Answers what it did, line by line.
+///
+/// # Errors
+/// `Config` or `Environment`, with the SQL to run, when the server does not allow for it.
+pub async fn setup(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    Ok(super::setup::setup(&client, &settings).await?.done)
+}
+
+/// Begins anew after a loss: makes a new slot in place of the one that is there. Whoever runs the pipeline next clears the
+/// sinks and copies all rows. Answers what it did, line by line.
+///
+/// # Errors
+/// `Transient` while the slot is in use; otherwise as for [`setup`].
+pub async fn resnapshot(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    Ok(super::setup::resnapshot(&client, &settings).await?.done)
+}
+
+/// Drops slot and publication, as far as they are ours: changes from now on are lost to the pipeline. Answers what it
+/// did, line by line.
+///
+/// # Errors
+/// `Transient` while the slot is in use.
+pub async fn teardown(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    super::setup::teardown(&client, &settings).await
+}
+
+/// Which copies to ask for.
+#[derive(Clone, Debug, Default)]
+pub struct CopyRequest {
+    /// Tables as `schema.table`; all of the source if there are none.
+    pub tables: Vec<String>,
+    /// An SQL condition on the rows.
+    pub filter: Option<String>,
+    /// At most so many rows a second.
+    pub rows_per_second: Option<u32>,
+}
+
+/// Asks whoever runs the pipeline, now or later, to copy rows of tables once more. Answers the numbers of the copies, and
+/// whether somebody reads the slot.
+///
+/// # Errors
+/// `Config` if a table is not one of the source, or there is no slot.
+pub async fn ask_copy(
+    pipeline: &str,
+    config: &model::PostgresSource,
+    request: &CopyRequest,
+) -> Result<(Vec<i64>, bool)> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    let found = super::setup::preflight(&client, &settings).await?;
+    if let Some(loss) = found.loss {
+        return Err(loss.error());
+    }
+    let (tables, Some(slot)) = (found.tables, found.slot) else {
+        return Err(Error::new(Fault::Config, format!("pipeline `{pipeline}` has no slot yet"))
+            .help("run it first: `snapshot: initial` in the source copies all rows by itself"));
+    };
+    let wanted = if request.tables.is_empty() { tables } else { chosen(&tables, &request.tables)? };
+    let rate = request.rows_per_second.map(|rate| i32::try_from(rate).unwrap_or(i32::MAX));
+    let numbers = copy::ask(&client, &settings, &wanted, request.filter.as_deref(), rate).await?;
+    Ok((numbers, slot.is_active()))
+}
+
+/// How far copies have come: those with these numbers, or all of the pipeline.
+///
+/// # Errors
+/// As for [`ask_copy`].
+pub async fn copied(pipeline: &str, config: &model::PostgresSource, numbers: Option<&[i64]>) -> Result<Vec<Copied>> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    copy::progress(&client, &settings.slot, numbers).await
+}
+
+fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
+    let find = |name: &String| {
+        let full = Pattern::parse(name)?.to_string();
+        tables.iter().find(|table| table.to_string() == full).cloned().ok_or_else(|| {
+            let known: Vec<String> = tables.iter().map(|table| format!("`{table}`")).collect();
+            Error::new(Fault::Config, format!("`{name}` is not a table of the source"))
+                .help(format!("it has {}", known.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+/// Checks everything that [`PostgresSource::connect`] would need, down to a replication login, and changes nothing.
+///
+/// # Errors
+/// As for [`PostgresSource::connect`].
+pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    let found = super::setup::preflight(&client, &settings).await?;
+    if let Some(loss) = found.loss.filter(|_| settings.on_slot_lost == model::OnSlotLost::Stop) {
+        return Err(loss.error());
+    }
+    Connection::open(&settings).await?;
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! Changes that went past the pipeline: recognised, said with what to type, and made good by beginning anew.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pgstream_host::config::model::{OnSlotLost, PostgresSource as Config};
+use pgstream_host::demo::Options;
+use pgstream_host::error::{Error, Fault};
+use pgstream_host::event::{Operation, Value};
+use pgstream_host::source::Source;
+use pgstream_host::source::postgres::{self, PostgresSource};
+use rustix::process::Signal;
+
+use crate::source::{config, pipeline, slot};
+use crate::support::program::{Folder, Running, eventually, pgstream, root};
+use crate::support::{Database, connect, fresh_database, private_cluster};
+
+/// Only a broken promise waits for it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const TABLE: &str = "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text)";
+
+/// A pipeline file called `pipeline.yaml`, as the help calls it.
+fn pipeline_file(folder: &Folder, name: &str, more: &str) -> PathBuf {
+    let component = root().join("plugins/documents-rust/documents.wasm");
+    let text = format!(
+        "version: 1\nname: {name}\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.documents], \
+         heartbeat: 50ms, {more} }}\nembedders:\n  words: {{ type: hash, dimension: 8 }}\n\
+         transforms:\n  embed: {{ type: wasm, inputs: [db], component: {}, embedders: [words] }}\n\
+         sinks:\n  search: {{ type: pgvector, inputs: [embed], url: \"${{DATABASE_URL}}\", table: public.vectors, \
+         create: {{ dimension: 8 }} }}\n",
+        component.display()
+    );
+    folder.write("pipeline.yaml", &text)
+}
+
+/// Waits until the sink holds the table's rows and no other.
+async fn agree(database: &Database) {
+    let sql = "SELECT (SELECT array_agg((id::text, content) ORDER BY id::text) FROM documents)
+                      IS NOT DISTINCT FROM
+                      (SELECT array_agg((group_id, payload->>'content') ORDER BY group_id) FROM vectors)";
+    eventually("table and sink agree", async || database.client.query_one(sql, &[]).await.unwrap().get(0)).await;
+}
+
+async fn run(database: &Database, sql: &str) {
+    database.client.batch_execute(sql).await.unwrap();
+}
+
+/// Drops the slot, whoever reads it.
+async fn drop_slot(database: &Database, slot: &str) {
+    let sql = format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active;
+         SELECT pg_drop_replication_slot('{slot}')"
+    );
+    eventually("the slot is dropped", async || database.client.batch_execute(&sql).await.is_ok()).await;
+}
+
+async fn refused(database: &Database, config: &Config) -> Error {
+    PostgresSource::connect(&pipeline(database), config).await.map(drop).expect_err("a refusal")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_help_says_to_type_brings_everything_back() {
+    let database = fresh_database().await;
+    run(&database, TABLE).await;
+    let folder = Folder::new();
+    let name = pipeline(&database);
+    let file = pipeline_file(&folder, &name, "snapshot: initial");
+    let environment = [("DATABASE_URL", database.url.as_str())];
+    let host = Running::start(&file, &environment);
+    run(&database, "INSERT INTO documents SELECT i, 't', 'text ' || i FROM generate_series(1, 50) i").await;
+    eventually("the sink's table is there", async || {
+        database.client.batch_execute("SELECT FROM vectors").await.is_ok()
+    })
+    .await;
+    agree(&database).await;
+    host.stop().await;
+
+    drop_slot(&database, &slot(&database)).await;
+    run(&database, "DELETE FROM documents WHERE id <= 10; UPDATE documents SET content = 'new' WHERE id <= 20").await;
+    let (status, log) = Running::start(&file, &environment).ended().await;
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains(&format!("slot `{}` is gone", slot(&database))), "{log}");
+
+    let help = log.lines().find(|line| line.contains("help: ")).unwrap();
+    let typed = help.split('`').find(|text| text.starts_with("pgstream-host ")).unwrap();
+    let words: Vec<&str> = typed.split(' ').skip(1).collect();
+    let output = pgstream(words).current_dir(file.parent().unwrap()).envs(environment).output().unwrap();
+    assert!(output.status.success(), "{typed}: {}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(&format!("created slot `{}`", slot(&database))), "{said}");
+
+    let host = Running::start(&file, &environment);
+    agree(&database).await;
+    // Killed in the middle of the second half it would go on; and changes are followed again.
+    run(&database, "INSERT INTO documents VALUES (100, 't', 'after')").await;
+    agree(&database).await;
+    let (status, log) = host.stop().await;
+    assert!(status.success(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_may_begins_anew_by_itself_also_under_kills() {
+    let database = fresh_database().await;
+    run(&database, TABLE).await;
+    let folder = Folder::new();
+    let name = pipeline(&database);
+    let file = pipeline_file(&folder, &name, "on_slot_lost: resnapshot"); // with `snapshot: never`
+    let environment = [("DATABASE_URL", database.url.as_str())];
+    let mut host = Running::start(&file, &environment);
+    host.said("streaming").await;
+    run(&database, "INSERT INTO documents SELECT i, 't', 'text ' || i FROM generate_series(1, 9000) i").await;
+    agree(&database).await;
+
+    // Under its feet: what is deleted while nothing streams must go from the sink.
+    let gone = format!(
+        "BEGIN; DELETE FROM documents WHERE id % 3 = 0; UPDATE documents SET content = 'new' WHERE id % 3 = 1; COMMIT;"
+    );
+    host.signal(Signal::STOP);
+    drop_slot(&database, &slot(&database)).await;
+    run(&database, &gone).await;
+    host.signal(Signal::CONT);
+    host.said("changes were lost").await;
+    host.said("copying the rows of a table").await;
+    host.kill();
+    let mut host = Running::start(&file, &environment);
+    agree(&database).await;
+
+    host.kill();
+    drop_slot(&database, &slot(&database)).await;
+    run(&database, "DELETE FROM documents WHERE id > 100; INSERT INTO documents VALUES (20000, 't', 'last')").await;
+    let host = Running::start(&file, &environment);
+    agree(&database).await;
+    let (status, log) = host.stop().await;
+    assert!(status.success(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_tables_are_cleared_before_any_is_copied() {
+    let database = fresh_database().await;
+    run(&database, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)").await;
+    let config = Config { on_slot_lost: OnSlotLost::Resnapshot, ..config(&database.url, &["t", "u"]) };
+    postgres::setup(&pipeline(&database), &config).await.unwrap();
+    run(&database, "INSERT INTO t VALUES (1); INSERT INTO u VALUES (2)").await;
+    postgres::resnapshot(&pipeline(&database), &config).await.unwrap();
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    let mut seen = Vec::new();
+    let reading = async {
+        while seen.len() < 4 {
+            let batch = source.next().await.unwrap().unwrap();
+            for event in batch.events() {
+                assert!(event.snapshot);
+                seen.push((batch.relation(event).table.clone(), event.operation == Operation::Truncate));
+            }
+            if let Some(end) = batch.ends_at() {
+                source.confirm(end);
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, reading).await.unwrap();
+    let tables = |from: usize| {
+        let mut tables: Vec<&str> = seen[from..from + 2].iter().map(|(table, _)| table.as_str()).collect();
+        tables.sort_unstable();
+        (tables, seen[from].1 && seen[from + 1].1)
+    };
+    assert_eq!(tables(0), (vec!["t", "u"], true), "{seen:?}");
+    assert_eq!(tables(2), (vec!["t", "u"], false), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_was_made_again_or_moved_behind_our_back() {
+    let database = fresh_database().await;
+    run(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let (slot, ours) = (slot(&database), config(&database.url, &["t"]));
+    let steps = [
+        format!(
+            "SELECT pg_drop_replication_slot('{slot}'); SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+        ),
+        format!("SELECT pg_replication_slot_advance('{slot}', pg_current_wal_insert_lsn())"),
+    ];
+    for (n, behind_our_back) in steps.iter().enumerate() {
+        let source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+        Box::new(source).close().await.unwrap();
+        let source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+        Box::new(source).close().await.unwrap();
+        run(&database, &format!("INSERT INTO t VALUES ({n})")).await;
+        for statement in behind_our_back.split(';') {
+            run(&database, statement).await;
+        }
+        let error = refused(&database, &ours).await;
+        assert_eq!(error.fault(), Fault::Environment);
+        assert_eq!(error.to_string(), format!("slot `{slot}` is not where the pipeline left it"), "{}", error.report());
+        postgres::resnapshot(&pipeline(&database), &ours).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_came_from_elsewhere() {
+    let database = fresh_database().await;
+    run(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let ours = config(&database.url, &["t"]);
+    postgres::setup(&pipeline(&database), &ours).await.unwrap();
+    // What a restored dump, a copied database and a promoted standby bring along in the table.
+    for (change, cause) in [
+        ("system_identifier = '1'", "the slot was made on server 1, this is server "),
+        ("system_identifier = DEFAULT", ""),
+        ("database = 1", "the slot was made for the database with OID 1, this one has "),
+        ("timeline = 7", "the server was promoted or restored (timeline 7, now 1), and the slot is not one"),
+    ] {
+        if cause.is_empty() {
+            run(
+                &database,
+                "UPDATE pgstream.slots SET system_identifier = s.system_identifier::text FROM pg_control_system() s",
+            )
+            .await;
+            continue;
+        }
+        run(&database, &format!("UPDATE pgstream.slots SET {change}")).await;
+        let error = refused(&database, &ours).await;
+        assert_eq!(error.to_string(), format!("slot `{}` was made elsewhere", slot(&database)));
+        assert!(error.report().contains(cause), "{}", error.report());
+        run(
+            &database,
+            "UPDATE pgstream.slots SET timeline = 1, database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        .await;
+    }
+    postgres::check(&pipeline(&database), &ours).await.unwrap();
+}
+
+/// The source comes from a backup, the sink does not: what the sink takes for written is another history.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_ahead_of_a_restored_source_skips_nothing_in_silence() {
+    let database = fresh_database().await;
+    run(&database, TABLE).await;
+    let folder = Folder::new();
+    let name = pipeline(&database);
+    let file = pipeline_file(&folder, &name, "snapshot: initial");
+    let environment = [("DATABASE_URL", database.url.as_str())];
+    let host = Running::start(&file, &environment);
+    eventually("the sink's table is there", async || {
+        database.client.batch_execute("SELECT FROM vectors").await.is_ok()
+    })
+    .await;
+    run(&database, "INSERT INTO documents VALUES (1, 't', 'first')").await;
+    agree(&database).await;
+    host.stop().await;
+    // As the sink looks to a source that lost the last hour, and a gigabyte of log.
+    run(
+        &database,
+        "UPDATE pgstream.positions SET lsn = pg_current_wal_insert_lsn() + 1000000000, committed_at = now() - interval '1 hour'",
+    )
+    .await;
+    run(&database, "INSERT INTO documents VALUES (2, 't', 'second')").await;
+    let (status, log) = Running::start(&file, &environment).ended().await;
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("the source's history is not the one that the sink was filled from"), "{log}");
+
+    postgres::resnapshot(&name, &config(&database.url, &["documents"])).await.unwrap();
+    let host = Running::start(&file, &environment);
+    agree(&database).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_taken_out_of_the_publication_is_missed_while_streaming_and_after() {
+    let database = fresh_database().await;
+    run(
+        &database,
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE TABLE v (id int PRIMARY KEY)",
+    )
+    .await;
+    let mut ours = config(&database.url, &["t", "u", "v"]);
+    ours.heartbeat = pgstream_host::config::Span(Duration::from_millis(20));
+    let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+    // Harmless: a table that is gone has no changes, and a name is a name.
+    run(&database, "DROP TABLE v; ALTER TABLE u RENAME TO w; INSERT INTO w VALUES (1)").await;
+    let next = async |source: &mut PostgresSource| loop {
+        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap()?.unwrap();
+        if let Some(event) = batch.events().first() {
+            assert_eq!(batch.row(event).get(0), Some(Value::Int(1)));
+            return Ok::<_, Error>(batch.relation(event).table.clone());
+        }
+    };
+    assert_eq!(next(&mut source).await.unwrap(), "w");
+    run(&database, &format!("ALTER PUBLICATION {} DROP TABLE t", slot(&database))).await;
+    let what = format!("publication `{}` was changed while the pipeline used it", slot(&database));
+    assert_eq!(next(&mut source).await.unwrap_err().to_string(), what);
+    drop(source);
+    let ours = config(&database.url, &["t", "w"]);
+    assert_eq!(refused(&database, &ours).await.to_string(), what, "also by the next start");
+    postgres::resnapshot(&pipeline(&database), &ours).await.unwrap();
+    postgres::check(&pipeline(&database), &ours).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_the_server_gave_up_is_replaced_where_that_is_wanted() {
+    let options = Options::fast().setting("max_slot_wal_keep_size", "1MB").setting("min_wal_size", "32MB");
+    let cluster = private_cluster(18, &options.setting("max_wal_size", "32MB"));
+    let database = Database::create(&cluster).await;
+    run(&database, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE filler (x text)").await;
+    let ours = Config { on_slot_lost: OnSlotLost::Resnapshot, ..config(&database.url, &["t"]) };
+    postgres::setup(&pipeline(&database), &ours).await.unwrap();
+    run(&database, "INSERT INTO t VALUES (1)").await;
+    let other = connect(&database.url).await;
+    eventually("the slot is given up", async || {
+        let fill = "INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 10000); SELECT pg_switch_wal()";
+        other.batch_execute(fill).await.unwrap();
+        other.batch_execute("CHECKPOINT").await.unwrap();
+        other.query_one("SELECT wal_status = 'lost' FROM pg_replication_slots", &[]).await.unwrap().get(0)
+    })
+    .await;
+    let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+    let copied = async {
+        loop {
+            let batch = source.next().await.unwrap().unwrap();
+            if let Some(end) = batch.ends_at() {
+                source.confirm(end);
+            }
+            if batch.events().iter().any(|event| event.snapshot && event.operation == Operation::Insert) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, copied).await.unwrap();
+}
