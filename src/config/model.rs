@@ -238,6 +238,10 @@ pub struct WasmTransform {
     pub inputs: Vec<String>,
     /// The component's file, relative to the pipeline file.
     pub component: PathBuf,
+    /// Columns that the handler gets, beside those of the key, of whichever table has them. Default: all. What it does not
+    /// read costs nothing when it is left out.
+    #[serde(default)]
+    pub columns: Option<Vec<String>>,
     /// What the handler reads through `config.get`.
     #[schemars(extend("additionalProperties" = { "type": ["string", "number", "boolean"] }))]
     #[serde(default)]

@@ -16,6 +16,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::pgstream::host::{config, embeddings, log, types};
+use super::columns::Columns;
 use super::cpu::{Turn, thread_time};
 use super::http::{Grants, Session};
 use super::limits::Meter;
@@ -51,6 +52,7 @@ pub(super) struct Shared {
     pub(super) config: BTreeMap<String, String>,
     pub(super) embedders: IndexMap<String, Arc<dyn Embedder>>,
     pub(super) deadline: Duration,
+    pub(super) columns: Columns,
     pub(super) tenant: Tenant,
     pub(super) grants: Arc<Grants>,
 }

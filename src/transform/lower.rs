@@ -1,25 +1,43 @@
 //! A batch as the guest gets it: slices into a few flat lists, values borrowed from the batch's own cells.
 
 use super::bindings::pgstream::host::types as wit;
-use crate::event::{Batch, Operation, Value};
+use super::columns::Columns;
+use crate::event::{Batch, Event, Operation, Row, Value};
 
-/// Calls `call` with the batch in the guest's terms. Four allocations, however many events and columns there are.
-pub(super) fn lowered<R>(batch: &Batch, call: impl FnOnce(wit::Batch<'_>) -> R) -> R {
-    let columns: Vec<wit::Column<'_>> =
-        batch.relations().iter().flat_map(|relation| &relation.columns).map(column).collect();
+/// Calls `call` with the batch in the guest's terms, and only with `columns` of it. A few allocations, however many events and
+/// columns there are.
+pub(super) fn lowered<R>(batch: &Batch, columns: &Columns, call: impl FnOnce(wit::Batch<'_>) -> R) -> R {
+    let kept: Vec<Vec<u32>> = batch.relations().iter().map(|relation| columns.of(relation)).collect();
+    let kept_of = |event: &Event| kept.get(event.relation as usize).map_or(&[][..], Vec::as_slice);
+    // A truncate has no row.
+    let len = |event: &Event, row: &Row<'_>| if row.is_empty() { 0 } else { kept_of(event).len() };
+
+    let columns: Vec<wit::Column<'_>> = batch
+        .relations()
+        .iter()
+        .zip(&kept)
+        .flat_map(|(relation, kept)| kept.iter().filter_map(|&index| relation.columns.get(index as usize)))
+        .map(column)
+        .collect();
     let mut rest = columns.as_slice();
     let relations: Vec<wit::Relation<'_>> = batch
         .relations()
         .iter()
-        .map(|relation| {
-            let columns = next(&mut rest, relation.columns.len());
+        .zip(&kept)
+        .map(|(relation, kept)| {
+            let columns = next(&mut rest, kept.len());
             wit::Relation { schema: &relation.schema, table: &relation.table, columns }
         })
         .collect();
 
-    let rows = || batch.events().iter().flat_map(|event| [Some(batch.row(event)), batch.old_row(event)]).flatten();
-    let mut values = Vec::with_capacity(rows().map(|row| row.len()).sum());
-    values.extend(rows().flat_map(|row| row.iter()).map(value));
+    let rows = || {
+        let rows = |event| [Some(batch.row(event)), batch.old_row(event)].into_iter().flatten().map(move |row| (event, row));
+        batch.events().iter().flat_map(rows)
+    };
+    let mut values = Vec::with_capacity(rows().map(|(event, row)| len(event, &row)).sum());
+    for (event, row) in rows().filter(|(_, row)| !row.is_empty()) {
+        values.extend(kept_of(event).iter().map(|&index| row.get(index as usize).map_or(wit::Value::Null, value)));
+    }
 
     let mut rest = values.as_slice();
     let events: Vec<wit::Event<'_>> = batch
@@ -28,8 +46,8 @@ pub(super) fn lowered<R>(batch: &Batch, call: impl FnOnce(wit::Batch<'_>) -> R) 
         .map(|event| wit::Event {
             operation: operation(event.operation),
             relation: event.relation,
-            row: next(&mut rest, batch.row(event).len()),
-            old_row: batch.old_row(event).map(|row| next(&mut rest, row.len())),
+            row: next(&mut rest, len(event, &batch.row(event))),
+            old_row: batch.old_row(event).map(|row| next(&mut rest, len(event, &row))),
             lsn: event.position.lsn.0,
             ordinal: event.position.ordinal,
             commit_time: event.commit_time,

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod cache;
+mod columns;
 mod cpu;
 mod effort;
 mod engine;
@@ -96,6 +97,7 @@ impl Transform {
             config: settings.config.clone(),
             embedders,
             deadline: settings.limits.deadline.0,
+            columns: columns::Columns::new(&name, settings.columns.as_deref()),
             tenant: tenant.clone(),
             grants,
         });

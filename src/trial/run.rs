@@ -129,6 +129,7 @@ impl<'s> Handlers<'s> {
                     inputs: Vec::new(),
                     component: self.component.clone(),
                     config: case.config.clone(),
+                    columns: None,
                     embedders: self.embedders.keys().cloned().collect(),
                     workers: 1,
                     limits: case.limits.clone(),

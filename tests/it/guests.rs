@@ -61,6 +61,7 @@ pub(crate) fn settings(component: &Path) -> WasmTransform {
         component: component.to_owned(),
         config: Default::default(),
         embedders: vec![],
+        columns: None,
         workers: 1,
         limits: Limits::default(),
         rejections: Rejections::default(),

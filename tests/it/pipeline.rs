@@ -246,6 +246,7 @@ impl World {
             component: root().join("plugins/documents-rust/documents.wasm"),
             config: Default::default(),
             embedders: vec!["slow".into()],
+            columns: None,
             workers: 3,
             limits: Limits::default(),
             rejections: Rejections::default(),

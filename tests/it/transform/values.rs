@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgstream_host::command::{Action, Command};
-use pgstream_host::event::{Batch, Operation, Row, Value};
+use pgstream_host::event::{Batch, Column, Operation, Row, Value};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value as Json, json};
@@ -54,8 +54,20 @@ fn leaked(value: Owned) -> Value<'static> {
 
 #[test]
 fn every_value_survives_the_way_through_a_guest() {
+    survive(None);
+}
+
+#[test]
+fn only_the_key_and_the_columns_that_were_asked_for_reach_the_guest() {
+    survive(Some(&["d", "ä", "of another table"]));
+}
+
+fn survive(chosen: Option<&[&str]>) {
     let Some(component) = guest("echo") else { return };
-    let echo = load(&settings(&component), Embedders::new()).unwrap();
+    let mut settings = settings(&component);
+    settings.columns = chosen.map(|names| names.iter().copied().map(Into::into).collect());
+    let echo = load(&settings, Embedders::new()).unwrap();
+    let crosses = |column: &Column| column.key || chosen.is_none_or(|names| names.contains(&&*column.name));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let rows = prop::collection::vec((0usize..4, prop::collection::vec(value(), 5), any::<bool>()), 0..20);
     let mut runner = TestRunner::new(Config { cases: 100, failure_persistence: None, ..Config::default() });
@@ -87,7 +99,7 @@ fn every_value_survives_the_way_through_a_guest() {
         prop_assert_eq!(output.commands.len(), batch.events().len());
         for (index, command) in output.commands.iter().enumerate() {
             prop_assert_eq!(command.position, batch.events()[index].position);
-            prop_assert_eq!(echoed(command), expected(&batch, index));
+            prop_assert_eq!(echoed(command), expected(&batch, index, crosses));
         }
         Ok(())
     });
@@ -99,12 +111,15 @@ fn echoed(command: &Command) -> Json {
     serde_json::from_str(&point.payload).unwrap()
 }
 
-fn expected(batch: &Batch, index: usize) -> Json {
+fn expected(batch: &Batch, index: usize, crosses: impl Fn(&Column) -> bool) -> Json {
     let event = &batch.events()[index];
     let relation = batch.relation(event);
-    let columns: Vec<_> =
-        relation.columns.iter().map(|column| json!([column.name, column.type_name, column.key])).collect();
-    let values = |row: Row<'_>| row.iter().map(exact).collect::<Vec<_>>();
+    let columns = relation.columns.iter().filter(|column| crosses(column));
+    let columns: Vec<_> = columns.map(|column| json!([column.name, column.type_name, column.key])).collect();
+    let values = |row: Row<'_>| {
+        let kept = row.iter().zip(&relation.columns).filter(|(_, column)| crosses(column));
+        kept.map(|(value, _)| exact(value)).collect::<Vec<_>>()
+    };
     json!({
         "operation": format!("{:?}", event.operation).to_lowercase(),
         "table": relation.to_string(),
