@@ -9,6 +9,7 @@ use pgstream_host::host::Host;
 use tokio_util::sync::CancellationToken;
 
 use crate::handler::failed;
+use crate::machine::Process;
 use crate::rig::{Recorded, Rig};
 
 /// How often is looked whether all is there: little beside what a measurement takes.
@@ -34,24 +35,37 @@ sinks:
     )
 }
 
-/// Rows per second from opening the pipeline until every row is durable in its sink.
-pub(crate) async fn run(host: &Host, rig: &Rig, recorded: &Recorded, flow: &Flow<'_>) -> Result<f64> {
+/// What a pipeline took for its rows.
+pub(crate) struct Ran {
+    /// Rows per second, from opening the pipeline until every row was durable in its sink.
+    pub(crate) rate: f64,
+    /// Time that opening took of it, in seconds.
+    pub(crate) opening: f64,
+    /// CPU time of the whole process, in µs per row.
+    pub(crate) cpu: f64,
+}
+
+/// Opens a pipeline and runs it until the sink has all rows.
+pub(crate) async fn run(host: &Host, rig: &Rig, recorded: &Recorded, flow: &Flow<'_>) -> Result<Ran> {
     let slot = rig.slot(&recorded.table)?;
     let settings = settings(&pipeline(&rig.url, &recorded.table, &slot, flow))?;
-    let began = Instant::now();
+    let (process, began) = (Process::current(), Instant::now());
+    let cpu = process.cpu()?;
     let pipeline = host.open(&settings).await.map_err(failed)?;
+    let opening = began.elapsed().as_secs_f64();
     let (status, stop) = (pipeline.status(), CancellationToken::new());
     let running = tokio::spawn(pipeline.run(stop.clone()));
     while status.sinks[0].commands() < recorded.rows {
         ensure!(!running.is_finished(), "the pipeline has ended: {:?}", running.await);
         tokio::time::sleep(LOOK).await;
     }
-    let took = began.elapsed();
+    let (took, cpu) = (began.elapsed(), process.cpu()? - cpu);
     stop.cancel();
     running.await?.map_err(failed)?;
     ensure!(status.sinks[0].commands() == recorded.rows, "the sink has more than there is");
     rig.drop_slot(&slot)?;
-    Ok(recorded.rows as f64 / took.as_secs_f64())
+    let rows = recorded.rows as f64;
+    Ok(Ran { rate: rows / took.as_secs_f64(), opening, cpu: cpu / rows * 1e6 })
 }
 
 /// Reads a pipeline file.

@@ -35,6 +35,7 @@ impl Program {
         std::fs::write(&file, flow::pipeline(&rig.url, table, &slot, flow))?;
         let child = Command::new(env!("CARGO_BIN_EXE_pgstream-host"))
             .args(["run".as_ref(), file.as_os_str()])
+            .env("PGSTREAM_LOG", "warn")
             .stdout(Stdio::null())
             .spawn()
             .context("pgstream-host")?;

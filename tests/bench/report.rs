@@ -57,7 +57,8 @@ impl Figure {
         Self { target: Some(target), ..self }
     }
 
-    fn met(&self) -> Option<bool> {
+    /// Whether it is what it should be, if there is such a thing.
+    pub(crate) fn met(&self) -> Option<bool> {
         Some(match self.target? {
             Target::AtLeast(limit) => self.value.median >= limit,
             Target::AtMost(limit) => self.value.median <= limit,

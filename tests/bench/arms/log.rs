@@ -6,25 +6,39 @@ use super::Bench;
 use crate::flow::{self, Flow};
 use crate::report::{Figure, Target};
 use crate::rig::Recorded;
-use crate::rounds::contest;
+use crate::rounds::{Spread, contest};
 
 pub(super) async fn hundred(bench: &Bench) -> Result<Vec<Figure>> {
     let recorded = bench.documents().await?;
-    let what = "log → handler → nowhere, 100 rows a transaction";
-    Ok(vec![against_receiver(bench, recorded, "log", what).await?.target(Target::AtLeast(0.95))])
+    against_receiver(bench, recorded, "log", "log → handler → nowhere, 100 rows a transaction", 0.95).await
 }
 
 pub(super) async fn singles(bench: &Bench) -> Result<Vec<Figure>> {
     let recorded = bench.rig().await?.record("singles", bench.scale(200_000, 50_000), 1)?;
-    let what = "log → handler → nowhere, 1 row a transaction";
-    Ok(vec![against_receiver(bench, &recorded, "log-singles", what).await?.target(Target::AtLeast(0.90))])
+    against_receiver(bench, &recorded, "log-singles", "log → handler → nowhere, 1 row a transaction", 0.90).await
 }
 
-async fn against_receiver(bench: &Bench, recorded: &Recorded, arm: &'static str, what: &str) -> Result<Figure> {
+async fn against_receiver(
+    bench: &Bench,
+    recorded: &Recorded,
+    arm: &'static str,
+    what: &str,
+    target: f64,
+) -> Result<Vec<Figure>> {
     let (rig, host, handler) = (bench.rig().await?, bench.host().await?, flow::guest("noop")?);
     let flow = Flow { handler: &handler, embeds: false, sink: "type: blackhole" };
-    let ours = async || flow::run(host, rig, recorded, &flow).await;
+    let (mut cpu, mut opening) = (Vec::new(), Vec::new());
+    let ours = async || {
+        let ran = flow::run(host, rig, recorded, &flow).await?;
+        cpu.push(ran.cpu);
+        opening.push(ran.opening * 1e3);
+        Ok(ran.rate)
+    };
     let theirs = async || rig.receive(recorded).await;
     let contest = contest(bench.rounds(), ours, theirs).await?;
-    Ok(Figure::ratio(arm, what, contest, "pg_recvlogical", "rows"))
+    Ok(vec![
+        Figure::ratio(arm, what, contest, "pg_recvlogical", "rows").target(Target::AtLeast(target)),
+        Figure::new(arm, "the host's CPU time", Spread::of(cpu), "µs/row"),
+        Figure::new(arm, "of the run, until the pipeline is open", Spread::of(opening), "ms"),
+    ])
 }

@@ -69,7 +69,7 @@ impl Bench {
             "boundary" => boundary::run(self).await,
             "log" => log::hundred(self).await,
             "log-singles" => log::singles(self).await,
-            "pgvector" => pgvector::run(self).await,
+            "pgvector" => return pgvector::run(self).await,
             "qdrant" => qdrant::run(self).await,
             "latency" => latency::run(self).await,
             "memory" => memory::steady(self).await,

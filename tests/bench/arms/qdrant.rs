@@ -36,7 +36,8 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
         let name = fresh();
         let create = format!("create: {{ dimension: {DIMENSION}, distance: cosine }}");
         let sink = format!("type: qdrant, url: \"{url}\", {key}collection: {name}, {create}");
-        let rate = flow::run(host, rig, recorded, &Flow { handler: &handler, embeds: true, sink: &sink }).await?;
+        let flow = Flow { handler: &handler, embeds: true, sink: &sink };
+        let rate = flow::run(host, rig, recorded, &flow).await?.rate;
         check(&client, &name, recorded.rows).await?;
         Ok(rate)
     };
