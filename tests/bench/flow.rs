@@ -37,11 +37,11 @@ sinks:
 
 /// What a pipeline took for its rows.
 pub(crate) struct Ran {
-    /// Rows per second, from opening the pipeline until every row was durable in its sink.
+    /// Rows per second, from the open pipeline until every row was durable in its sink.
     pub(crate) rate: f64,
-    /// Time that opening took of it, in seconds.
+    /// Time that opening took before, in seconds.
     pub(crate) opening: f64,
-    /// CPU time of the whole process, in µs per row.
+    /// CPU time of the whole process, with opening, in µs per row.
     pub(crate) cpu: f64,
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn run(host: &Host, rig: &Rig, recorded: &Recorded, flow: &Flow
     let (process, began) = (Process::current(), Instant::now());
     let cpu = process.cpu()?;
     let pipeline = host.open(&settings).await.map_err(failed)?;
-    let opening = began.elapsed().as_secs_f64();
+    let (opening, began) = (began.elapsed().as_secs_f64(), Instant::now());
     let (status, stop) = (pipeline.status(), CancellationToken::new());
     let running = tokio::spawn(pipeline.run(stop.clone()));
     while status.sinks[0].commands() < recorded.rows {

@@ -9,7 +9,10 @@ use anyhow::{Context, Result, ensure};
 use bytes::{Bytes, BytesMut};
 use pgstream_host::demo::{Cluster, Options};
 use pgstream_host::lsn::Lsn;
+use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
+
+use crate::rounds::Spread;
 
 /// What the server is asked for beside the publication: as the host does where it can read all types in binary format.
 const OPTIONS: [(&str, &str); 3] = [("proto_version", "1"), ("messages", "true"), ("binary", "true")];
@@ -20,6 +23,8 @@ pub(crate) struct Rig {
     pub(crate) version: String,
     bin: PathBuf,
     cluster: Cluster,
+    /// Seconds that `pg_recvlogical` takes for nothing.
+    starting: OnceCell<f64>,
 }
 
 /// A table whose rows are in the log, after a slot.
@@ -43,7 +48,8 @@ impl Rig {
             .setting("autovacuum", "off")
             .setting("track_commit_timestamp", "on"); // what `latency` reads
         let cluster = Cluster::start(&bin, &options)?;
-        let rig = Self { url: cluster.url("postgres"), version: String::new(), bin, cluster };
+        let rig =
+            Self { url: cluster.url("postgres"), version: String::new(), bin, cluster, starting: OnceCell::new() };
         rig.sql("CREATE EXTENSION vector")?;
         Ok(Self { version: rig.sql("SHOW server_version")?, ..rig })
     }
@@ -114,22 +120,40 @@ impl Rig {
         }
     }
 
-    /// Rows per second of `pg_recvlogical`, which writes them to nowhere.
+    /// Rows per second of `pg_recvlogical`, which writes them to nowhere. Its start, which it is measured with in front of
+    /// an empty log, does not count.
     pub(crate) async fn receive(&self, recorded: &Recorded) -> Result<f64> {
-        let slot = self.slot(&recorded.table)?;
+        let idle = self.starting.get_or_try_init(async || {
+            let table = &recorded.table;
+            self.sql("SELECT pg_create_logical_replication_slot('before_nothing', 'pgoutput')")?;
+            let end = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'before_nothing'";
+            let end = self.sql(end)?.parse()?;
+            let mut starts = Vec::new();
+            for _ in 0..3 {
+                starts.push(self.receive_from("nothing", table, end).await?);
+            }
+            anyhow::Ok(Spread::of(starts).median)
+        });
+        let idle = *idle.await?;
+        let took = self.receive_from(&recorded.table, &recorded.table, recorded.end).await?;
+        Ok(recorded.rows as f64 / (took - idle))
+    }
+
+    /// Seconds that `pg_recvlogical` takes from a slot before `start` to the end.
+    async fn receive_from(&self, start: &str, table: &str, end: Lsn) -> Result<f64> {
+        let slot = self.slot(start)?;
         let mut command = tokio::process::Command::new(self.bin.join("pg_recvlogical"));
         command.args(["--dbname", &self.url, "--start", "--no-loop", "--file", "/dev/null", "--slot", &slot]);
         for (option, value) in OPTIONS {
             command.args(["-o", &format!("{option}={value}")]);
         }
-        command.args(["-o", &format!("publication_names=bench_{}", recorded.table)]);
-        command.arg(format!("--endpos={}", recorded.end));
+        command.args(["-o", &format!("publication_names=bench_{table}"), &format!("--endpos={end}")]);
         let began = Instant::now();
         let status = command.status().await.context("pg_recvlogical")?;
         let took = began.elapsed();
         ensure!(status.success(), "pg_recvlogical failed");
         self.drop_slot(&slot)?;
-        Ok(recorded.rows as f64 / took.as_secs_f64())
+        Ok(took.as_secs_f64())
     }
 
     /// What the server sends for the table's rows, message by message.

