@@ -4,7 +4,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: fairness help demo test lint fmt docs bench bench-quick figures guard fuzz deny handlers setup clean
+.PHONY: chaos fairness help demo test lint fmt docs bench bench-quick figures guard fuzz deny handlers setup clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ guard: setup ## how often a row makes the host allocate; part of `make test`
 
 fairness: ## one tenant that spins beside nine that do not: shares of CPU time and latency
 	$(CARGO) test --test it fairness_table -- --ignored --nocapture
+
+chaos: ## N runs of random faults under load (default 10); CHAOS_SEED=… begins with a certain one
+	CHAOS_RUNS=$(or $(N),10) $(CARGO) test --test it chaos::many_runs -- --ignored --nocapture
 
 fuzz: ## mutate streams against the decoder for FUZZ_SECONDS; needs a C++ compiler, no nightly
 	@mkdir -p tests/fuzz/target/corpus

@@ -18,6 +18,8 @@ pub mod error;
 
 mod backoff;
 
+pub mod sabotage;
+
 pub mod config;
 
 pub mod postgres;

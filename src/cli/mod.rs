@@ -34,6 +34,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, model};
 use crate::error::{Error, Fault, Result};
+use crate::sabotage;
 use crate::telemetry::{self, LogFormat};
 
 /// Keeps vector stores in step with Postgres, with your own code in the middle, sandboxed.
@@ -149,6 +150,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
+    sabotage::announce()?;
     match command {
         Command::Run(arguments) => run::run(arguments, bars).await,
         Command::Validate(arguments) => validate::run(arguments).await,

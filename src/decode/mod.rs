@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation};
 use crate::lsn::Position;
+use crate::sabotage::Breakage;
 use array::Scratch;
 use table::{Table, malformed};
 use wire::{Flaw, Reader};
@@ -200,7 +201,9 @@ impl Decoder {
             return Ok(events.decoded(false));
         }
         let incomplete = out.cells_mut(new.clone()).contains(&Cell::Unchanged);
-        events.push(Operation::Delete, table, old, None, out)?;
+        if !Breakage::KeyChangeWithoutDelete.is_on() {
+            events.push(Operation::Delete, table, old, None, out)?;
+        }
         events.push(Operation::Insert, table, new, None, out)?;
         Ok(events.decoded(incomplete))
     }
@@ -219,7 +222,7 @@ impl Decoder {
     fn truncate(&mut self, payload: &Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
         let relations = whole("Truncate", payload, message::truncate)?;
         let mut events = Events::of("Truncate", &mut self.transaction, self.resume_after)?;
-        for oid in relations {
+        for oid in relations.filter(|_| !Breakage::TruncateIgnored.is_on()) {
             let unknown = DecodeError::UnknownRelation { message: "Truncate", oid };
             let table = self.tables.get(&oid).ok_or(unknown)?;
             let nothing = out.row_start();

@@ -9,6 +9,7 @@ use super::error::DecodeError;
 use super::wire::{Field, Flaw, Reader, derived};
 use super::{binary, text};
 use crate::event::{Arena, Batch, BatchBuilder, Cell, Place, Relation, Value};
+use crate::sabotage::Breakage;
 
 #[derive(Debug)]
 pub(super) struct Table {
@@ -36,6 +37,7 @@ impl Table {
             let (cell, arena) = out.next_cell();
             match reader.u8().map_err(malformed)? {
                 b'n' => {}
+                b'u' if Breakage::UnchangedAsNull.is_on() => {}
                 b'u' => *cell = Cell::Unchanged,
                 format @ (b't' | b'b') => {
                     let field = reader.sized().map_err(malformed)?;

@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::command::Command;
 use crate::config::model::SinkBatch;
 use crate::error::{Error, Fault, Result};
+use crate::sabotage::Breakage;
 use crate::sink::{Delivery, Held, Sink};
 
 /// A sink holds a batch.
@@ -43,6 +44,7 @@ pub(super) async fn deliver(
     let Ok(origin) = (&mut inbox.begun).await else { return sink.close().await.map_err(place) };
     let resumed = resume(&mut *sink, &origin, &name, status).await.map_err(place)?;
     let held = resumed.map(|held| held.position);
+    let mut deliveries = 0_u64;
     loop {
         let gathered = inbox.gather(&batch).await;
         let Some(last) = gathered.last() else { break };
@@ -57,7 +59,9 @@ pub(super) async fn deliver(
                 delivery.rejected.extend(made.rejected.iter().filter(|letter| Some(letter.position) > held));
             }
         }
-        if Some(delivery.through.position) > held {
+        deliveries += 1;
+        let dropped = Breakage::DroppedBatch.is_on() && deliveries % 3 == 0;
+        if Some(delivery.through.position) > held && !dropped {
             write(&mut *sink, &delivery, &name, status).await.map_err(place)?;
         }
         status.wrote(delivery.commands.len() + delivery.rejected.len());
@@ -83,7 +87,12 @@ async fn write(sink: &mut dyn Sink, delivery: &Delivery<'_>, name: &str, status:
     let mut backoff = BACKOFF;
     loop {
         match sink.write(delivery).await {
-            Err(error) if error.fault() == Fault::Transient => wait(&error, &mut backoff, name, status).await,
+            Err(error) if error.fault() == Fault::Transient => {
+                wait(&error, &mut backoff, name, status).await;
+                if Breakage::RetrySkipped.is_on() {
+                    return Ok(());
+                }
+            }
             written => return written,
         }
     }

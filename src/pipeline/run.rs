@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::{Pipeline, Stage, Status};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
+use crate::sabotage::Breakage;
 use crate::source::Source;
 
 /// Memory that batches on their way may hold. Beyond it the source is not read: back-pressure reaches the server.
@@ -155,7 +156,11 @@ impl Flow {
         }
         let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
         let handling = tokio::spawn(handle(Arc::clone(&self.stages), Arc::new(batch), ticket));
-        self.handling.push_back(AbortOnDropHandle::new(handling));
+        let handling = AbortOnDropHandle::new(handling);
+        match Breakage::ReorderedResults.is_on() {
+            true => self.handling.push_front(handling),
+            false => self.handling.push_back(handling),
+        }
     }
 
     fn hand_out(&mut self, handled: Handled) -> Result<()> {

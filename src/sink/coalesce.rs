@@ -10,6 +10,7 @@ use super::payload;
 use crate::command::{Action, Command, Point};
 use crate::error::Result;
 use crate::lsn::Position;
+use crate::sabotage::Breakage;
 
 /// What is left to do after commands that cancel or complete each other were put together.
 ///
@@ -256,7 +257,7 @@ impl<'a> Pending<'a> {
                 }
             }
         }
-        if !clear {
+        if !clear && !Breakage::GroupLeftovers.is_on() {
             let delete = |group| GroupDelete { group, keep: keep.remove(group).unwrap_or_default() };
             set.delete_groups = groups.into_keys().map(delete).collect();
         }

@@ -744,3 +744,20 @@ async fn large_values_are_read_only_once_their_commit_is_seen() {
     assert_eq!(reading.await.unwrap(), ["-t 1,null".to_owned(), format!("+t 2,{body}")]);
     writing.await.unwrap().unwrap();
 }
+
+/// A server that stops waits until its stream is confirmed to the end. The sinks may be down, or lie on that very server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_is_let_go_although_nothing_is_confirmed() {
+    let mut cluster = private_cluster(18, &Options::fast());
+    let database = Database::create(&cluster).await;
+    database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    let mut source = open(&database, &["t"]).await;
+    database.client.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+    while next(&mut source).await.events().is_empty() {}
+    // Nobody asks for more, as while a sink is down.
+    tokio::task::block_in_place(|| cluster.stop(Stop::Fast)).expect("the server can stop");
+    tokio::task::block_in_place(|| cluster.start_again()).unwrap();
+    let client = connect(&database.url).await;
+    client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    assert_eq!(read(&mut source, 1).await, ["+t 2"]);
+}

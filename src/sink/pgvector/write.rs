@@ -12,6 +12,7 @@ use super::table::{IdType, Table};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
 use crate::postgres::failed;
+use crate::sabotage::Breakage;
 use crate::sink::Held;
 use crate::sink::{PatchRun, Payload, WriteSet};
 
@@ -81,6 +82,11 @@ fn check_key(table: &Table, kind: IdType, key: &str, position: Position) -> Resu
 pub(super) async fn write(session: &mut Session, lease: &Lease, set: &WriteSet<'_>, through: Held) -> Result<()> {
     let Session { client, table, statements, advance } = session;
     let failed = |error| failed(format!("cannot write to table `{}`", table.name), error);
+    if Breakage::PositionApart.is_on() {
+        let apart = client.transaction().await.map_err(failed)?;
+        lease.advance(&apart, advance, through).await?;
+        apart.commit().await.map_err(failed)?;
+    }
     let transaction = client.transaction().await.map_err(failed)?;
     if !set.upserts.is_empty() {
         stage(&transaction, &statements.stage, set, table).await?;

@@ -22,6 +22,7 @@ use super::lock::Lock;
 use super::operation::{self, Step};
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
+use crate::sabotage::Breakage;
 use crate::sink::spaces::{Space, Spaces};
 use crate::sink::{Hit, Query, stored};
 
@@ -113,7 +114,9 @@ impl Engine {
             }
             .map_err(|error| failed(&self.path, error))?;
         }
-        shard.flush();
+        if !Breakage::NotFlushed.is_on() {
+            shard.flush();
+        }
         drop(guard);
         self.shorten_log(self.max_log_files)
     }

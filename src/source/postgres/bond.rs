@@ -14,6 +14,7 @@ use super::tables::Table;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use crate::postgres::failed;
+use crate::sabotage::Breakage;
 
 /// Where bonds are written down.
 const TABLE: &str = "pgstream.slots";
@@ -126,7 +127,7 @@ impl Bond {
         if self.database != place.database {
             return Some(Loss::other_database(name, self.database, place.database));
         }
-        let Some(slot) = slot else { return Some(Loss::slot_gone(name)) };
+        let Some(slot) = slot else { return (!Breakage::SlotMadeAnew.is_on()).then(|| Loss::slot_gone(name)) };
         if self.timeline != place.timeline && !slot.failover {
             return Some(Loss::other_timeline(name, self.timeline, place.timeline));
         }

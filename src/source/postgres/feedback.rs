@@ -40,6 +40,8 @@ pub(super) struct Progress {
     /// We want an answer, and have none yet.
     asked: AtomicBool,
     wake: Notify,
+    /// The server wants to shut down.
+    leave: Notify,
 }
 
 impl Progress {
@@ -83,6 +85,12 @@ impl Progress {
     pub(super) fn answer(&self) {
         self.wanted.store(true, Relaxed);
         self.wake.notify_one();
+    }
+
+    /// The server shuts down, and would wait until all that it has sent is confirmed. The sinks may need that server themselves,
+    /// or be down: whoever streams lets go, and what is not confirmed comes again.
+    pub(super) fn leave(&self) {
+        self.leave.notify_waiters();
     }
 
     pub(super) fn lag(&self) -> Lag {
@@ -145,15 +153,13 @@ async fn run<W: AsyncWrite + Unpin>(
                 if stop.is_err() {
                     return Ok(output); // the connection was given up, not ended in order
                 }
-                let mut message = status(&progress, false);
-                frontend::copy_done(&mut message);
-                output.write_all(&message).await?;
-                output.flush().await?;
-                return Ok(output);
+                return farewell(output, &progress).await;
             }
-            // 2. Due, by the clock or because something happened.
+            // 2. So does a server that shuts down. It ends its side, and so the stream.
+            () = progress.leave.notified() => return farewell(output, &progress).await,
+            // 3. Due, by the clock or because something happened.
             () = tokio::time::sleep_until(progress.due(told, last)) => {}
-            // 3. Something happened: look again when the next update is due.
+            // 4. Something happened: look again when the next update is due.
             () = progress.wake.notified() => continue,
         }
         progress.wanted.store(false, Relaxed);
@@ -163,6 +169,15 @@ async fn run<W: AsyncWrite + Unpin>(
         output.write_all(&message).await?;
         output.flush().await?;
     }
+}
+
+/// The last word: what is confirmed, and that no more will follow.
+async fn farewell<W: AsyncWrite + Unpin>(mut output: W, progress: &Progress) -> std::io::Result<W> {
+    let mut message = status(progress, false);
+    frontend::copy_done(&mut message);
+    output.write_all(&message).await?;
+    output.flush().await?;
+    Ok(output)
 }
 
 /// A standby status update. `flush` is what was confirmed and nothing else.

@@ -128,7 +128,7 @@ impl PostgresSource {
         let unseen = snapshot::unseen_before(&client).await?;
         let copies = Copies::start(Arc::clone(&settings), Arc::clone(&tables), unseen);
         let rereading = Rereading::new(&settings, &tables);
-        let watch = Watch::start(Arc::clone(&settings), Arc::clone(&tables));
+        let watch = Watch::start(Arc::clone(&settings), Arc::clone(&tables), Arc::clone(&progress));
         let dial = Dial::new(Arc::clone(&settings), ready, Arc::clone(&progress), Arc::clone(&copies.handover));
         Ok(Self {
             settings,

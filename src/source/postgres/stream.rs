@@ -19,6 +19,7 @@ use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, BatchBuilder};
 use crate::lsn::Lsn;
 use crate::postgres::{ServerError, Socket, lost};
+use crate::sabotage::Breakage;
 
 /// How long the server may take to end its side; after that the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -201,6 +202,9 @@ impl Stream {
     fn keepalive(&mut self, end: Lsn, answer: bool) {
         if !self.in_transaction {
             self.progress.receive(end);
+            if Breakage::KeepaliveConfirmed.is_on() {
+                self.progress.confirm(end);
+            }
             if end > self.ended {
                 self.ended = end;
                 self.batch.end_at(end);

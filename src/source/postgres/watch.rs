@@ -3,6 +3,9 @@
 //! A slot that nothing is confirmed for makes the server keep its log, until the disk is full or the slot is invalidated.
 //! The heartbeat is a transactional logical message: with it there is something to confirm also where only tables are
 //! written that nobody publishes. What stands in the way otherwise is said early, with who must act.
+//!
+//! A server that shuts down ends this session first, and the stream last: only once all that it has sent is confirmed, which may
+//! be never, since the sinks may lie on that very server. So the end of this session is what tells the stream to let go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +15,20 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_postgres::Client;
 
 use super::copy::PREFIX;
+use super::feedback::Progress;
 use super::loss::Loss;
 use super::settings::{Settings, literal};
 use super::tables::Table;
 use super::{blockers, publication, setup};
 use crate::error::{Error, Fault, Result};
-use crate::postgres::failed;
+use crate::postgres::{failed, sqlstate};
 
 /// How often the slot is looked at, also where no heart beats.
 const LOOK: Duration = Duration::from_secs(30);
+/// How often it is looked whether the session still stands: a server that shuts down ends it, but not the stream.
+const GLANCE: Duration = Duration::from_secs(1);
+/// What a server answers that starts, or that shuts down.
+const CANNOT_CONNECT_NOW: &str = "57P03";
 /// How long the same trouble is not told again.
 const AGAIN: Duration = Duration::from_secs(600);
 /// Log that is kept although it was confirmed: more than transactions of everyday size hold back.
@@ -34,9 +42,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>) -> Self {
+    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>) -> Self {
         let mut task = JoinSet::new();
-        task.spawn(watch(settings, tables));
+        task.spawn(watch(settings, tables, progress));
         Self { task }
     }
 
@@ -51,22 +59,41 @@ impl Watch {
 }
 
 /// Runs until changes are lost. A server that cannot be reached is the stream's concern.
-async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>) -> Error {
+async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>) -> Error {
     let mut session = None;
     let mut told = Told::default();
     let period = settings.heartbeat.unwrap_or(LOOK).min(LOOK);
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut alarmed = false;
     loop {
-        ticks.tick().await;
-        match look(&settings, &tables, &mut session, &mut told).await {
-            Ok(()) => {}
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = ended(session.as_ref()) => {}
+            () = tokio::time::sleep(GLANCE), if alarmed => {}
+        }
+        let had_session = session.is_some();
+        alarmed = match look(&settings, &tables, &mut session, &mut told).await {
+            Ok(()) => false,
             Err(error) if Loss::of(&error).is_some() => return error,
             Err(error) => {
                 tracing::debug!(cause = error.chain(), "the slot cannot be looked at now");
                 session = None;
+                let shuts_down = sqlstate(&error) == Some(CANNOT_CONNECT_NOW);
+                if shuts_down {
+                    progress.leave();
+                }
+                had_session || shuts_down
             }
-        }
+        };
+    }
+}
+
+/// Returns once the session was ended from outside.
+async fn ended(session: Option<&Client>) {
+    let Some(session) = session else { return std::future::pending().await };
+    while !session.is_closed() {
+        tokio::time::sleep(GLANCE).await;
     }
 }
 

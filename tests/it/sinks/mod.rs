@@ -1,7 +1,7 @@
 //! Sinks against real stores. `contract` holds what every sink promises; each sink's file runs all of it.
 
-mod contract;
+pub(crate) mod contract;
 mod lines;
 mod pgvector;
-mod qdrant;
-mod qdrant_edge;
+pub(crate) mod qdrant;
+pub(crate) mod qdrant_edge;

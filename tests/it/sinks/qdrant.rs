@@ -82,7 +82,7 @@ fn shared_client() -> Qdrant {
     client(&url, api_key.as_deref())
 }
 
-fn client(url: &str, api_key: Option<&str>) -> Qdrant {
+pub(crate) fn client(url: &str, api_key: Option<&str>) -> Qdrant {
     Qdrant::from_url(url).api_key(api_key).skip_compatibility_check().build().unwrap()
 }
 
@@ -103,7 +103,7 @@ fn create(dimension: usize, distance: Distance) -> Option<Create> {
 }
 
 /// Reads the collection with the client alone.
-async fn dump(client: &Qdrant, collection: &str) -> Points {
+pub(crate) async fn dump(client: &Qdrant, collection: &str) -> Points {
     if !client.collection_exists(collection).await.unwrap() {
         return Points::new();
     }

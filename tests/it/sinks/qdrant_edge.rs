@@ -53,7 +53,7 @@ fn create(dimension: usize) -> Create {
 }
 
 /// Reads the folder with the engine alone.
-fn dump(path: &Path) -> Points {
+pub(crate) fn dump(path: &Path) -> Points {
     if !path.join("edge_config.json").exists() {
         return Points::new();
     }

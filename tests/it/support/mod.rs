@@ -1,7 +1,9 @@
 //! What many tests need: Postgres servers and databases of their own, Qdrant's protocol, a door to them, the program itself.
 
 pub(crate) mod door;
+pub(crate) mod oracle;
 pub(crate) mod program;
+pub(crate) mod proxy;
 pub(crate) mod qdrant_server;
 
 use std::path::PathBuf;

@@ -38,8 +38,13 @@ impl Running {
     /// As `start`, with arguments of the test's own before the file.
     pub(crate) fn start_with(arguments: &[&str], file: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = pgstream(arguments.iter().copied());
-        command.arg(file).envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        command.arg(file).envs(environment.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// As `start`, by a command of the test's own.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (lines, copy) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
         std::thread::spawn(move || {
@@ -66,6 +71,16 @@ impl Running {
             said
         })
         .await;
+    }
+
+    /// How the program ended, if it has.
+    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// The program's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL: no chance to finish anything.

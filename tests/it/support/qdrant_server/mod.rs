@@ -51,6 +51,11 @@ impl QdrantServer {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Lets the next `calls` calls fail with `code`. The client itself repeats a call once.
     pub(crate) fn fail(&self, calls: usize, code: Code) {
         self.state.code.store(code as u64, Ordering::SeqCst);
