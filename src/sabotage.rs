@@ -114,14 +114,11 @@ fn chosen() -> Option<Breakage> {
     })
 }
 
-/// Says what is broken on purpose, if anything is; a name that nothing goes by would make a test pass that proves nothing.
-pub(crate) fn announce() -> Result<()> {
-    let Ok(name) = std::env::var(VARIABLE) else { return Ok(()) };
+/// What is to be broken, if anything; a name that nothing goes by would make a test pass that proves nothing.
+pub(crate) fn requested() -> Result<Option<Breakage>> {
+    let Ok(name) = std::env::var(VARIABLE) else { return Ok(None) };
     match Breakage::ALL.into_iter().find(|breakage| breakage.name() == name) {
-        Some(breakage) if breakage.is_on() => {
-            tracing::warn!(breakage = name, "broken on purpose: what this host writes is wrong");
-            Ok(())
-        }
+        Some(breakage) if breakage.is_on() => Ok(Some(breakage)),
         _ => Err(Error::new(
             Fault::Config,
             format!("`{VARIABLE}` is set to `{name}`, and nothing can be broken that way"),

@@ -49,7 +49,12 @@ impl Chosen {
         let table = relation.to_string();
         if self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone()) {
             let transform = &*self.transform;
-            tracing::warn!(transform, table, column = name, "the table has no such column; see `columns` of the transform");
+            tracing::warn!(
+                transform,
+                table,
+                column = name,
+                "the table has no such column; see `columns` of the transform"
+            );
         }
     }
 }

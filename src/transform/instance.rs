@@ -81,7 +81,8 @@ impl Maker {
         store.data_mut().begin(call, batch.events().len());
         store.set_epoch_deadline(1);
         let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
-        let answer = begun.and_then(|()| lowered(batch, &self.shared.columns, |batch| handler.call_handle(&mut *store, batch)));
+        let answer =
+            begun.and_then(|()| lowered(batch, &self.shared.columns, |batch| handler.call_handle(&mut *store, batch)));
         drop(entered);
         let state = store.data_mut();
         state.http.end();

@@ -31,7 +31,8 @@ pub(super) fn lowered<R>(batch: &Batch, columns: &Columns, call: impl FnOnce(wit
         .collect();
 
     let rows = || {
-        let rows = |event| [Some(batch.row(event)), batch.old_row(event)].into_iter().flatten().map(move |row| (event, row));
+        let rows =
+            |event| [Some(batch.row(event)), batch.old_row(event)].into_iter().flatten().map(move |row| (event, row));
         batch.events().iter().flat_map(rows)
     };
     let mut values = Vec::with_capacity(rows().map(|(event, row)| len(event, &row)).sum());

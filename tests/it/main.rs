@@ -1,6 +1,7 @@
 //! The one integration binary: linking the engines once is what keeps it quick.
 
 mod breakages;
+mod captures;
 mod chaos;
 mod cli;
 mod cluster;

@@ -1,6 +1,8 @@
 //! Streams of messages, and what becomes of them.
 
 mod encode;
+#[path = "../../../tests/fuzz/checks/decode.rs"]
+mod fuzzed;
 mod hostile;
 mod values;
 
@@ -322,4 +324,15 @@ fn types_of_the_database_are_known_by_catalogue_or_by_message() {
     assert_eq!(names, ["vector", "int4", "text[]", "mood"]);
     stream.ok(insert(2, &[text("[1,2.5]"), text("5"), text("{a}"), text("glad")]));
     assert_eq!(stream.events(), [r#"0/64#0 Insert [Vector([1.0, 2.5]), Int(5), Json("[\"a\"]"), Other("glad")]"#]);
+}
+
+/// What the fuzzer begins with holds without the fuzzer, too.
+#[test]
+fn the_corpus_is_decoded_without_a_panic() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/decode");
+    let files: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() > 3);
+    for file in files {
+        fuzzed::check(&std::fs::read(&file).unwrap());
+    }
 }

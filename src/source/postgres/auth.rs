@@ -9,7 +9,8 @@ use postgres_protocol::authentication::sasl::{
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
 
-use super::connection::{Connection, garbled, parse};
+use super::connection::Connection;
+use super::message::{garbled, parse};
 use crate::config::Secret;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{ChannelBinding, NO_PASSWORD, Url, clear_text, lost};

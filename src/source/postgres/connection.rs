@@ -1,20 +1,17 @@
 //! `Connection`: a replication session from its first byte to START_REPLICATION, which no driver offers.
 
-use std::io;
-
-use bytes::{BufMut, Bytes, BytesMut};
-use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::backend::{ErrorFields, Message};
+use bytes::{Bytes, BytesMut};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::auth;
 use super::frames::{Frame, Frames};
+use super::message::{server_error, unexpected};
 use super::settings::{Settings, literal, quoted};
 use crate::decode::texts;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
-use crate::postgres::{Encryption, Ladder, SESSION, ServerError, Socket, in_time, lost};
+use crate::postgres::{Encryption, Ladder, SESSION, Socket, in_time, lost};
 
 /// A session that has logged in and streams nothing yet.
 pub(super) struct Connection {
@@ -177,53 +174,4 @@ fn not_started(settings: &Settings, error: Error) -> Error {
             .help("a pooler (PgBouncer or alike) stands in between: use the direct endpoint of the database server in `url`");
     }
     error.within(format!("cannot stream from slot `{}`", settings.slot))
-}
-
-pub(super) fn unexpected(tag: u8) -> Error {
-    Error::new(Fault::Environment, format!("the server sent an unexpected message with the tag 0x{tag:02X}"))
-        .help("check that `url` leads to a Postgres server")
-}
-
-/// Lets the protocol crate read a message that it knows.
-pub(super) fn parse(frame: Frame) -> Result<Message> {
-    let mut bytes = BytesMut::with_capacity(frame.body.len() + 5);
-    bytes.put_u8(frame.tag);
-    bytes.put_u32(frame.body.len() as u32 + 4);
-    bytes.put_slice(&frame.body);
-    let parsed = Message::parse(&mut bytes);
-    parsed.map_err(garbled)?.ok_or_else(|| garbled(io::ErrorKind::InvalidData.into()))
-}
-
-pub(super) fn garbled(error: io::Error) -> Error {
-    Error::new(Fault::Environment, "the server sent a message that cannot be read").because(error)
-}
-
-/// Reads an ErrorResponse.
-pub(super) fn server_error(frame: Frame) -> Result<ServerError> {
-    match parse(frame)? {
-        Message::ErrorResponse(body) => fields(body.fields()),
-        _ => Err(unexpected(b'E')),
-    }
-}
-
-/// Reads a NoticeResponse.
-pub(super) fn notice(frame: Frame) -> Result<ServerError> {
-    match parse(frame)? {
-        Message::NoticeResponse(body) => fields(body.fields()),
-        _ => Err(unexpected(b'N')),
-    }
-}
-
-fn fields(mut fields: ErrorFields<'_>) -> Result<ServerError> {
-    let (mut code, mut message, mut hint) = (String::new(), String::new(), None);
-    while let Some(field) = fields.next().map_err(garbled)? {
-        let text = String::from_utf8_lossy(field.value_bytes());
-        match field.type_() {
-            b'C' => code = text.into_owned(),
-            b'M' => message = text.into_owned(),
-            b'H' => hint = Some(text.into_owned()),
-            _ => {}
-        }
-    }
-    Ok(ServerError::new(&code, &message, hint.as_deref()))
 }

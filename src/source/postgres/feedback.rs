@@ -11,6 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::message::EPOCH;
 use crate::lsn::Lsn;
 use crate::source::Lag;
 
@@ -19,8 +20,6 @@ use crate::source::Lag;
 const EVERY: Duration = Duration::from_secs(1);
 /// Confirmations closer than this travel together: each may cost the server a write of the slot.
 const COALESCE: Duration = Duration::from_millis(100);
-/// 1970-01-01 to 2000-01-01, Postgres' epoch, in µs.
-pub(super) const EPOCH: i64 = 946_684_800_000_000;
 
 /// How far the source has come. Outlives connections.
 #[derive(Debug, Default)]

@@ -15,7 +15,11 @@ mod copy;
 mod dial;
 mod feedback;
 mod frames;
+#[cfg(test)]
+#[path = "../../../tests/fuzz/checks/replication.rs"]
+mod fuzzed;
 mod loss;
+mod message;
 mod publication;
 mod reread;
 mod schema;

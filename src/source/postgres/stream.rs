@@ -4,15 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
-use super::connection::{Streaming, notice, server_error, unexpected};
+use super::connection::Streaming;
 use super::copy::Windows;
-use super::feedback::{EPOCH, Feedback, Progress};
+use super::feedback::{Feedback, Progress};
 use super::frames::{Frame, Frames};
+use super::message::Said;
 use super::settings::Limits;
 use crate::decode::{DecodeError, Decoded, Decoder};
 use crate::error::{Error, Fault, Result};
@@ -137,34 +138,15 @@ impl Stream {
     }
 
     fn handle(&mut self, frame: Frame) -> Result<(), Broken> {
-        match frame.tag {
-            b'd' => self.copy_data(frame.body),
-            b'E' => Err(ended(server_error(frame)?)),
-            b'N' => self.notice(frame),
-            // ParameterStatus: somebody reloaded the server's configuration.
-            b'S' => Ok(()),
-            // CopyDone, CommandComplete: the server shuts down.
-            b'c' | b'C' => Err(Error::new(Fault::Transient, "the server ended the stream").into()),
-            tag => Err(unexpected(tag).into()),
+        match Said::read(frame)? {
+            Said::Data { payload, sent } => return self.data(payload, sent),
+            Said::Keepalive { end, answer } => self.keepalive(end, answer),
+            Said::Error(error) => return Err(ended(error)),
+            Said::Notice(notice) => return heed(notice),
+            Said::End => return Err(Error::new(Fault::Transient, "the server ended the stream").into()),
+            Said::Nothing => {}
         }
-    }
-
-    fn copy_data(&mut self, mut body: Bytes) -> Result<(), Broken> {
-        match body.try_get_u8() {
-            Ok(b'w') if body.len() >= 24 => {
-                // The LSNs of the header are those of single records, zero for some: not positions.
-                body.advance(16);
-                let sent = body.get_i64().saturating_add(EPOCH);
-                self.data(body, sent)
-            }
-            Ok(b'k') if body.len() == 17 => {
-                let end = Lsn(body.get_u64());
-                body.advance(8);
-                self.keepalive(end, body.get_u8() != 0);
-                Ok(())
-            }
-            _ => Err(unexpected(b'd').into()),
-        }
+        Ok(())
     }
 
     fn data(&mut self, payload: Bytes, sent: i64) -> Result<(), Broken> {
@@ -215,16 +197,6 @@ impl Stream {
         }
     }
 
-    fn notice(&mut self, frame: Frame) -> Result<(), Broken> {
-        let notice = notice(frame)?;
-        // Postgres 18 goes on without the publication, and so without its changes.
-        if notice.message.contains("skipped loading publication") {
-            return Err(Broken::Unpublished);
-        }
-        tracing::info!(notice = %notice, "the server says");
-        Ok(())
-    }
-
     /// Reads some bytes. Safe to cancel: the wait is counted over several calls.
     async fn fill(&mut self) -> Result<(), Broken> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
@@ -266,6 +238,15 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+fn heed(notice: ServerError) -> Result<(), Broken> {
+    // Postgres 18 goes on without the publication, and so without its changes.
+    if notice.message.contains("skipped loading publication") {
+        return Err(Broken::Unpublished);
+    }
+    tracing::info!(notice = %notice, "the server says");
+    Ok(())
 }
 
 fn ended(error: ServerError) -> Broken {

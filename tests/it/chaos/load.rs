@@ -237,13 +237,16 @@ fn short(random: &mut StdRng, moves_large_texts: bool) -> String {
     let statements: Vec<String> =
         (0..random.random_range(1..4)).map(|_| statement(random, moves_large_texts)).collect();
     let body = statements.join("; ");
-    match random.random_range(0..20) {
-        0 => format!("UNDO {body}"),
-        1 => {
+    match random.random_range(0..100) {
+        // Not below a savepoint: after a reconnect Postgres 18 may fail to decode that ("could not map filenumber").
+        98 => format!("TRUNCATE documents; {body}"),
+        99 => format!("{body}; TRUNCATE documents"),
+        0..5 => format!("UNDO {body}"),
+        5..10 => {
             let kept = statement(random, moves_large_texts);
             format!("SAVEPOINT a; {body}; SAVEPOINT b; {kept}; ROLLBACK TO b; {kept}; RELEASE a")
         }
-        2 => format!("SAVEPOINT a; {body}; ROLLBACK TO a; {}", statement(random, moves_large_texts)),
+        10..15 => format!("SAVEPOINT a; {body}; ROLLBACK TO a; {}", statement(random, moves_large_texts)),
         _ => body,
     }
 }
@@ -294,7 +297,6 @@ fn statement(random: &mut StdRng, moves_large_texts: bool) -> String {
             500 + id % 40,
             if moves_large_texts { "" } else { "AND coalesce(length(content), 0) < 1000" }
         ),
-        970..990 => "DELETE FROM documents WHERE id BETWEEN 1000 AND 2999".to_owned(),
-        _ => "TRUNCATE documents".to_owned(),
+        _ => "DELETE FROM documents WHERE id BETWEEN 1000 AND 2999".to_owned(),
     }
 }

@@ -89,7 +89,21 @@ impl<'c> World<'c> {
         let file = folder.write("chaos.yaml", &pipeline);
         let host = Running::spawn(host(&file));
         let (database, vectors) = (database.name, vectors.name);
-        Self { cluster, kind, resnapshots, database, vectors, source, sink, qdrant, host, restarts: 0, full: 0, file, folder }
+        Self {
+            cluster,
+            kind,
+            resnapshots,
+            database,
+            vectors,
+            source,
+            sink,
+            qdrant,
+            host,
+            restarts: 0,
+            full: 0,
+            file,
+            folder,
+        }
     }
 
     /// Waits until the condition holds, and meanwhile starts the host again where it could not start.
@@ -112,8 +126,10 @@ impl<'c> World<'c> {
         if let Some(exit) = self.host.exit() {
             let log = self.host.log();
             let full = log.contains("File too large");
+            // A defect of Postgres' decoding that another session may not meet; it must not pass for a stream that ended well.
+            let unmapped = log.contains("could not map filenumber");
             assert!(
-                !exit.success() && (full || log.contains("cannot start")),
+                !exit.success() && (full || unmapped || log.contains("cannot start")),
                 "the host ended by itself ({exit}):\n{log}"
             );
             self.full += u64::from(full);
@@ -175,7 +191,9 @@ impl<'c> World<'c> {
         })
         .await;
         self.until("every copy is done", async |world: &mut Self| {
-            world.ask("SELECT count(*) FROM pgstream.copies WHERE done_at IS NULL AND error IS NULL").is_some_and(|open| open == "0")
+            world
+                .ask("SELECT count(*) FROM pgstream.copies WHERE done_at IS NULL AND error IS NULL")
+                .is_some_and(|open| open == "0")
         })
         .await;
         self.host.signal(Signal::TERM);
