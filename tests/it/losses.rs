@@ -324,3 +324,37 @@ async fn a_slot_that_the_server_gave_up_is_replaced_where_that_is_wanted() {
     };
     tokio::time::timeout(DEADLINE, copied).await.unwrap();
 }
+
+/// Two hosts that lose and take over the slot in turns: what the other one confirmed is no loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_host_of_the_pipeline_has_read_is_not_lost() {
+    let database = fresh_database().await;
+    run(&database, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let ours = config(&database.url, &["t"]);
+    let mut first = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+    let mut second = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+    let read = async |source: &mut PostgresSource, id: i64| loop {
+        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+        if let Some(end) = batch.ends_at() {
+            source.confirm(end);
+        }
+        let ids = |event| batch.row(event).get(0) == Some(Value::Int(id));
+        if batch.events().iter().any(ids) {
+            return;
+        }
+    };
+    run(&database, "INSERT INTO t VALUES (1)").await;
+    read(&mut first, 1).await;
+    // Nobody polls the first one while its connection is cut, so the second one is quicker.
+    let cut = format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{}'",
+        slot(&database)
+    );
+    run(&database, &cut).await;
+    run(&database, "INSERT INTO t VALUES (2)").await;
+    read(&mut second, 2).await;
+    Box::new(second).close().await.unwrap();
+    run(&database, "INSERT INTO t VALUES (3)").await;
+    read(&mut first, 3).await;
+    Box::new(first).close().await.unwrap();
+}

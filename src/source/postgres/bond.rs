@@ -82,6 +82,8 @@ pub(super) struct Bond {
     made: bool,
     /// The sinks hold what may be gone: they are to be cleared before anything is copied.
     pub(super) clear_sinks: bool,
+    /// How often a host has begun to read the slot.
+    pub(super) turn: i64,
     /// What had been confirmed when the pipeline ended in order.
     left_at: Option<Lsn>,
 }
@@ -93,7 +95,7 @@ impl Bond {
         }
         let row = client
             .query_opt(
-                "SELECT incarnation, system_identifier, timeline, database, tables, made, clear_sinks, left_at
+                "SELECT incarnation, system_identifier, timeline, database, tables, made, clear_sinks, left_at, turn
                  FROM pgstream.slots WHERE slot = $1",
                 &[&slot],
             )
@@ -107,6 +109,7 @@ impl Bond {
             tables: row.get(4),
             made: row.get(5),
             clear_sinks: row.get(6),
+            turn: row.get(8),
             left_at: row.get::<_, Option<PgLsn>>(7).map(|lsn| Lsn(lsn.into())),
         }))
     }

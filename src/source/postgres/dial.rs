@@ -34,13 +34,15 @@ pub(super) struct Dial {
     progress: Arc<Progress>,
     handover: Arc<Handover>,
     text_only: bool,
+    /// The number of our last turn at the slot.
+    turn: Option<i64>,
 }
 
 /// What came of opening a session.
 pub(super) enum Opened {
     /// A stream, and the number of the turn in which we read the slot.
     Stream(Box<Stream>, i64),
-    /// The slot is another one than before, by a promotion of the server or by somebody who began anew: so must we.
+    /// What we know of the slot is outdated, by a promotion of the server or by another host: all is to be set up again.
     Anew,
 }
 
@@ -48,12 +50,17 @@ impl Dial {
     pub(super) fn new(settings: Arc<Settings>, ready: Ready, progress: Arc<Progress>, handover: Arc<Handover>) -> Self {
         let Ready { tables, place, bond, .. } = ready;
         let incarnation = bond.incarnation.into();
-        Self { settings, tables: tables.into(), place, incarnation, progress, handover, text_only: false }
+        Self { settings, tables: tables.into(), place, incarnation, progress, handover, text_only: false, turn: None }
     }
 
     /// From now on values come as text.
     pub(super) fn use_text(&mut self) {
         self.text_only = true;
+    }
+
+    /// The slot is ours, for this turn.
+    pub(super) fn took_up(&mut self, turn: i64) {
+        self.turn = Some(turn);
     }
 
     /// Opens a session that streams what was not confirmed yet, without the events up to `returned`.
@@ -117,7 +124,7 @@ impl Dial {
     ) -> Result<bool> {
         let name = &self.settings.slot;
         let bond = Bond::find(client, name).await?.ok_or_else(|| Loss::slot_gone(name).error())?;
-        if *bond.incarnation != *self.incarnation {
+        if *bond.incarnation != *self.incarnation || self.turn.is_some_and(|ours| ours != bond.turn) {
             return Ok(false);
         }
         if let Some(loss) = bond.loss(name, place, slot) {

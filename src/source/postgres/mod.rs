@@ -156,6 +156,7 @@ impl PostgresSource {
         self.state = match opened {
             Opened::Stream(stream, turn) => {
                 tracing::info!(slot = self.settings.slot, "streaming");
+                self.dial.took_up(turn);
                 State::Live(stream, turn)
             }
             Opened::Anew => self.begin_anew(),
