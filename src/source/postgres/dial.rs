@@ -89,6 +89,9 @@ impl Dial {
             }
             connection.start(settings, from, binary).await
         };
+        if first && settings.failover {
+            warn_of_standbys_behind(&client).await?;
+        }
         let streaming = match started.await {
             Err(error) if sqlstate(&error) == Some("55006") => return Err(slot::in_use(&client, &settings.slot).await),
             result => result?,
@@ -123,7 +126,10 @@ impl Dial {
         returned: Option<Position>,
     ) -> Result<bool> {
         let name = &self.settings.slot;
-        let bond = Bond::find(client, name).await?.ok_or_else(|| Loss::slot_gone(name).error())?;
+        let Some(bond) = Bond::find(client, name).await? else {
+            // Somebody took the bond away, to let the slot be taken for ours as it is.
+            return if slot.is_some() { Ok(false) } else { Err(Loss::slot_gone(name).error()) };
+        };
         if *bond.incarnation != *self.incarnation || self.turn.is_some_and(|ours| ours != bond.turn) {
             return Ok(false);
         }
@@ -159,6 +165,19 @@ impl Dial {
         slot.check(&self.settings)?;
         slot.loss(&self.settings.slot).map_or(Ok(()), |loss| Err(loss.error()))
     }
+}
+
+/// A standby that lacks what the pipeline has handed on cannot be followed.
+async fn warn_of_standbys_behind(client: &Client) -> Result<()> {
+    let row = client.query_one("SELECT current_setting('synchronized_standby_slots')", &[]).await;
+    let waits_for: String = row.map_err(|error| failed("cannot ask the server for its settings", error))?.get(0);
+    if waits_for.is_empty() {
+        tracing::warn!(
+            help = "ALTER SYSTEM SET synchronized_standby_slots = 'the standby''s slot'; SELECT pg_reload_conf();",
+            "the server may send what its standby does not have yet; if that is promoted then, the pipeline stops"
+        );
+    }
+    Ok(())
 }
 
 pub(super) async fn sender_timeout(client: &Client) -> Result<Duration> {
