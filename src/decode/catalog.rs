@@ -11,7 +11,30 @@ use super::builtin;
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     types: HashMap<u32, Type>,
-    primary_keys: HashMap<u32, Vec<String>>,
+    primary_keys: HashMap<u32, PrimaryKey>,
+}
+
+/// Of a table with `REPLICA IDENTITY FULL`, as it is when the catalogue is read: the stream may be older, or newer.
+#[derive(Clone, Debug)]
+pub(super) struct PrimaryKey {
+    /// Its columns.
+    pub(super) names: Vec<String>,
+    /// All columns that the table ever had, in their order; None for one that was dropped.
+    pub(super) among: Vec<Option<String>>,
+}
+
+impl PrimaryKey {
+    /// Where the key's columns stand among `count` columns of the stream, whatever their names were at that time: columns are
+    /// only ever added at the end. None if some before them were dropped, who knows when.
+    pub(super) fn places(&self, count: usize) -> Option<Vec<usize>> {
+        let alive = self.among.iter().flatten().count();
+        let place = |name: &String| {
+            let place = self.among.iter().position(|column| column.as_ref() == Some(name))?;
+            let before = self.among.get(..place)?.iter().flatten().count();
+            Some(before).filter(|&before| (before == place || alive == count) && before < count)
+        };
+        self.names.iter().map(place).collect()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +52,8 @@ pub enum Shape {
     Domain(u32),
     /// An enum: its values are labels.
     Enum,
+    /// A composite, a range, a multirange: whatever its name, only Postgres' text is of use.
+    Opaque,
     /// An array of the type of this OID; `typdelim` of the element stands between elements.
     Array {
         /// OID of the elements' type.
@@ -86,11 +111,12 @@ impl Catalog {
         self.types.insert(oid, Type { name: name.into(), shape });
     }
 
-    /// Sets the columns of the primary key of the table with this OID.
+    /// Sets the columns of the primary key of the table with this OID, `among` all columns that it ever had, in their order,
+    /// None for one that was dropped.
     ///
     /// They matter under `REPLICA IDENTITY FULL`, where the stream marks every column as key.
-    pub fn set_primary_key(&mut self, relation: u32, columns: Vec<String>) {
-        self.primary_keys.insert(relation, columns);
+    pub fn set_primary_key(&mut self, relation: u32, names: Vec<String>, among: Vec<Option<String>>) {
+        self.primary_keys.insert(relation, PrimaryKey { names, among });
     }
 
     /// Whether values of all these types can be read in binary format. The stream should be asked for in text
@@ -99,13 +125,17 @@ impl Catalog {
         types.into_iter().all(|oid| self.plan(oid).codec != Codec::Other)
     }
 
-    /// From a `Type` message: adds the name of a type that is not known yet.
-    pub(super) fn learn(&mut self, oid: u32, name: &str) {
+    /// From a `Type` message: adds the name of a type that is not known yet; the name is then all that tells how to read it.
+    pub fn learn(&mut self, oid: u32, name: &str) {
         self.types.entry(oid).or_insert_with(|| Type { name: name.to_owned(), shape: Shape::Base });
     }
 
-    pub(super) fn primary_key(&self, relation: u32) -> Option<&[String]> {
-        self.primary_keys.get(&relation).map(Vec::as_slice).filter(|columns| !columns.is_empty())
+    pub(super) fn knows(&self, oid: u32) -> bool {
+        self.types.contains_key(&oid) || builtin::by_oid(oid).is_some() || builtin::by_array_oid(oid).is_some()
+    }
+
+    pub(super) fn primary_key(&self, relation: u32) -> Option<&PrimaryKey> {
+        self.primary_keys.get(&relation).filter(|key| !key.names.is_empty())
     }
 
     /// How to read values of a type.
@@ -157,6 +187,7 @@ impl Catalog {
                 Base::Array(Elements { oid: *element, delimiter: *delimiter })
             }
             Some(Type { shape: Shape::Enum, .. }) => Base::Scalar(Codec::Text),
+            Some(Type { shape: Shape::Opaque, .. }) => Base::Scalar(Codec::Other),
             Some(Type { name, .. }) => by_name(name),
             None => Base::Scalar(Codec::Other),
         }

@@ -54,6 +54,22 @@ pub enum DecodeError {
         /// What is wrong with the bytes.
         flaw: &'static str,
     },
+    /// A type that the catalogue did not have when it was read: it is to be read again.
+    #[error("type `{name}` ({oid}) is not in the catalogue that was read")]
+    UnknownType {
+        /// The type's OID.
+        oid: u32,
+        /// What the stream calls it; for a domain its base type's name.
+        name: String,
+    },
+    /// None of the table's columns can be told to be its primary key: the catalogue is to be read again.
+    #[error("the primary key of `{relation}` is not among its columns {}", columns.join(", "))]
+    UnknownKey {
+        /// Schema and table.
+        relation: String,
+        /// What the stream calls its columns.
+        columns: Vec<String>,
+    },
     /// The type's binary form is not known here: the stream must be asked for in text format.
     #[error("column `{column}` of `{relation}`: `{type_name}` cannot be read in binary format")]
     BinaryOnly {

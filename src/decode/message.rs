@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, PrimaryKey};
 use super::time::{Micros, from_postgres_micros};
 use super::wire::{Flaw, Reader};
 use crate::event::{Column, Relation, ReplicaIdentity};
@@ -105,8 +105,10 @@ pub(super) fn relation(reader: &mut Reader<'_>, catalog: &Catalog) -> Result<Rel
         return Err(Flaw::Bad("a negative number of columns"));
     }
     let mut columns = (0..count).map(|_| column(reader, catalog)).collect::<Result<Vec<_>, _>>()?;
-    if replica_identity == ReplicaIdentity::Full {
-        mark_primary_key(&mut columns, catalog.primary_key(id));
+    if replica_identity == ReplicaIdentity::Full
+        && let Some(key) = catalog.primary_key(id)
+    {
+        mark_primary_key(&mut columns, key);
     }
     Ok(Relation { id, schema: schema.to_owned(), table: table.to_owned(), replica_identity, columns })
 }
@@ -122,13 +124,17 @@ fn column(reader: &mut Reader<'_>, catalog: &Catalog) -> Result<Column, Flaw> {
     Ok(Column { name, type_name: catalog.type_name(type_oid), type_oid, type_modifier: reader.i32()?, key })
 }
 
-/// With `REPLICA IDENTITY FULL` the server marks every column. If the primary key is not known, or not all of it
-/// is published, that stays: the whole row is what identifies it.
-fn mark_primary_key(columns: &mut [Column], primary_key: Option<&[String]>) {
-    let Some(names) = primary_key else { return };
+/// With `REPLICA IDENTITY FULL` the server marks every column. Where a column of the primary key was renamed before or
+/// after the catalogue was read, its place tells it. If that does not help either, every column stays a part of the key.
+fn mark_primary_key(columns: &mut [Column], key: &PrimaryKey) {
+    let names = &key.names;
     if names.iter().all(|name| columns.iter().any(|column| column.name == *name)) {
         for column in columns {
             column.key = names.contains(&column.name);
+        }
+    } else if let Some(places) = key.places(columns.len()) {
+        for (place, column) in columns.iter_mut().enumerate() {
+            column.key = places.contains(&place);
         }
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation};
+use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation, ReplicaIdentity};
 use crate::lsn::Position;
 use crate::sabotage::Breakage;
 use array::Scratch;
@@ -42,6 +42,8 @@ pub struct Decoder {
     tables: HashMap<u32, Table>,
     transaction: Option<Transaction>,
     resume_after: Option<Position>,
+    /// The catalogue can be read again.
+    renewable: bool,
     scratch: Scratch,
 }
 
@@ -61,8 +63,13 @@ pub enum Decoded {
         /// unchanged in it: it can only be read from the table. `REPLICA IDENTITY FULL` avoids it.
         incomplete: bool,
     },
-    /// The server described a table, which it repeats without need. The same table is the same `Arc`.
-    Relation(Arc<Relation>),
+    /// The server described a table, which it repeats without need.
+    Relation {
+        /// As it is from here on. The same table is the same `Arc`.
+        now: Arc<Relation>,
+        /// As it was described before, if that was different.
+        before: Option<Arc<Relation>>,
+    },
     /// Somebody's message.
     Message(LogicalMessage),
     /// A message that is of no use here.
@@ -79,7 +86,14 @@ impl Decoder {
     /// A decoder for a new connection to the database that `catalog` describes.
     pub fn new(catalog: Catalog) -> Self {
         let (tables, scratch) = (HashMap::new(), Scratch::default());
-        Self { catalog, tables, transaction: None, resume_after: None, scratch }
+        Self { catalog, tables, transaction: None, resume_after: None, renewable: false, scratch }
+    }
+
+    /// What the catalogue does not have, because the schema has changed since it was read, is an error. Otherwise names are
+    /// taken for what they say, and a table whose key is not found has all its columns for a key.
+    pub fn with_renewable_catalog(mut self) -> Self {
+        self.renewable = true;
+        self
     }
 
     /// Events up to and including `position` were seen before, on another connection: they are checked, but not
@@ -119,6 +133,9 @@ impl Decoder {
             b'R' => self.relation(&payload),
             b'Y' => {
                 let (oid, name) = whole("Type", &payload, message::type_name)?;
+                if self.renewable && !self.catalog.knows(oid) {
+                    return Err(DecodeError::UnknownType { oid, name: name.to_owned() });
+                }
                 self.catalog.learn(oid, name);
                 Ok(Decoded::Nothing)
             }
@@ -151,10 +168,27 @@ impl Decoder {
 
     fn relation(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {
         let relation = whole("Relation", payload, |reader| message::relation(reader, &self.catalog))?;
-        let known = self.tables.get(&relation.id).map(|table| &table.relation).filter(|known| ***known == relation);
-        let relation = known.map_or_else(|| Arc::new(relation), Arc::clone);
-        self.tables.insert(relation.id, Table::new(Arc::clone(&relation), &self.catalog));
-        Ok(Decoded::Relation(relation))
+        if self.renewable && self.lacks_key(&relation) {
+            let columns = relation.columns.iter().map(|column| column.name.clone()).collect();
+            return Err(DecodeError::UnknownKey { relation: relation.to_string(), columns });
+        }
+        let known = self.tables.get(&relation.id).map(|table| Arc::clone(&table.relation));
+        let (now, before) = match known {
+            Some(known) if *known == relation => (known, None),
+            known => (Arc::new(relation), known),
+        };
+        self.tables.insert(now.id, Table::new(Arc::clone(&now), &self.catalog));
+        Ok(Decoded::Relation { now, before })
+    }
+
+    /// Whether a table that has a primary key is described without it, and with columns that it does not have now. (If it
+    /// has them all, its key is just not published.)
+    fn lacks_key(&self, relation: &Relation) -> bool {
+        let key = self.catalog.primary_key(relation.id).filter(|_| relation.replica_identity == ReplicaIdentity::Full);
+        key.is_some_and(|key| {
+            relation.columns.iter().filter(|column| column.key).count() != key.names.len()
+                && relation.columns.iter().any(|column| !key.among.contains(&Some(column.name.clone())))
+        })
     }
 
     fn logical_message(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {

@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::source::{config, pipeline, slot};
-use crate::support::{Database, connect, postgres, postgres16, private_cluster};
+use crate::support::{Database, connect, postgres, private_cluster, versions};
 
 /// Only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -161,7 +161,7 @@ async fn fill(database: &Database) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_are_there_come_once_and_changes_win_over_them() {
-    for (cluster, seed) in [(postgres(), 1), (postgres16(), 2)] {
+    for (cluster, seed) in versions().into_iter().zip(1..) {
         let database = Database::create(cluster).await;
         fill(&database).await;
         let config = initial(&database, &["t"]);

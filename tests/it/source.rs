@@ -13,7 +13,7 @@ use pgstream_host::source::postgres::{self, PostgresSource};
 use tokio_postgres::Client;
 
 use crate::support::program::{Running, root};
-use crate::support::{Database, connect, fresh_database, postgres16, private_cluster};
+use crate::support::{Database, connect, fresh_database, private_cluster, versions};
 
 /// Long enough for the slowest machine; only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ async fn cut(database: &Database) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_holds_what_was_committed_in_the_order_of_commits() {
-    for cluster in [crate::support::postgres(), postgres16()] {
+    for cluster in versions() {
         let database = Database::create(cluster).await;
         let client = &database.client;
         client

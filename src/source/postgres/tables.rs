@@ -139,11 +139,13 @@ async fn missing(client: &Client, pattern: &Pattern) -> Error {
 pub(super) async fn catalog(client: &Client, tables: &[Table]) -> Result<(Catalog, Vec<u32>)> {
     let unreadable = |error| failed("cannot read the catalogue", error);
     let mut catalog = Catalog::default();
+    // Without those of tables' rows, of which there are many; a column of such a type is text without them, too.
     let types = client
         .query(
             "SELECT t.oid, t.typname::text, t.typtype::text, t.typbasetype, e.oid, coalesce(e.typdelim, ',')::text
              FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typlen = -1
-             WHERE t.typtype IN ('b', 'd', 'e', 'r', 'm') AND (e.oid IS NULL OR e.typtype <> 'c')",
+             LEFT JOIN pg_class c ON c.oid = coalesce(nullif(t.typrelid, 0), e.typrelid)
+             WHERE t.typtype IN ('b', 'c', 'd', 'e', 'r', 'm') AND (c.oid IS NULL OR c.relkind = 'c')",
             &[],
         )
         .await
@@ -153,6 +155,7 @@ pub(super) async fn catalog(client: &Client, tables: &[Table]) -> Result<(Catalo
         let shape = match (kind, element) {
             ("d", _) => Shape::Domain(row.get(3)),
             ("e", _) => Shape::Enum,
+            ("c" | "r" | "m", _) => Shape::Opaque,
             (_, Some(element)) => Shape::Array { element, delimiter: delimiter.bytes().next().unwrap_or(b',') },
             _ => Shape::Base,
         };
@@ -161,15 +164,16 @@ pub(super) async fn catalog(client: &Client, tables: &[Table]) -> Result<(Catalo
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let keys = client
         .query(
-            "SELECT i.indrelid, array_agg(a.attname::text ORDER BY a.attnum)
-             FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+            "SELECT i.indrelid, array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attnum = ANY (i.indkey::int2[])),
+                    array_agg(CASE WHEN NOT a.attisdropped THEN a.attname::text END ORDER BY a.attnum)
+             FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum > 0 AND a.attgenerated = ''
              WHERE i.indisprimary AND i.indrelid = ANY ($1) GROUP BY 1",
             &[&oids],
         )
         .await
         .map_err(unreadable)?;
     for row in &keys {
-        catalog.set_primary_key(row.get(0), row.get(1));
+        catalog.set_primary_key(row.get(0), row.get(1), row.get(2));
     }
     let columns = client
         .query(

@@ -75,6 +75,7 @@ impl Tap {
             Broken::Unpublished => Error::new(Fault::Environment, "the publication was dropped")
                 .help("run the pipeline again first, it makes a new one"),
             Broken::NeedsText => Error::new(Fault::Bug, "the server sent binary values though text was asked for"),
+            Broken::Outdated(error) => error.into(),
         })?;
         // On the temporary slot, so that the server keeps no log for us.
         if let Some(end) = batch.ends_at() {

@@ -11,7 +11,7 @@ pub(super) fn check(input: &[u8]) {
     catalog.add_type(16_401, "_vector", Shape::Array { element: 16_400, delimiter: b',' });
     catalog.add_type(16_402, "halfvec", Shape::Base);
     catalog.add_type(16_403, "mood", Shape::Enum);
-    catalog.set_primary_key(1, vec!["id".to_owned()]);
+    catalog.set_primary_key(1, vec!["id".to_owned()], vec![Some("id".to_owned()), None]);
     let mut decoder = Decoder::new(catalog);
     let mut out = BatchBuilder::default();
 

@@ -2,6 +2,6 @@
 
 pub(crate) mod contract;
 mod lines;
-mod pgvector;
+pub(crate) mod pgvector;
 pub(crate) mod qdrant;
 pub(crate) mod qdrant_edge;

@@ -53,7 +53,7 @@ fn settings(database: &Database, create: Option<Create>) -> model::PgvectorSink 
     }
 }
 
-async fn dump(client: &Client) -> Points {
+pub(crate) async fn dump(client: &Client) -> Points {
     let rows =
         client.query("SELECT (to_jsonb(points) - 'words')::text AS row, words::text FROM points", &[]).await.unwrap();
     rows.iter()

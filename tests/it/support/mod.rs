@@ -6,7 +6,7 @@ pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod qdrant_server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +24,25 @@ pub(crate) fn postgres() -> &'static Cluster {
 pub(crate) fn postgres16() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(|| private_cluster(16, &Options::fast()))
+}
+
+/// As [`postgres`], of version 15, Debian's, which has no pgvector. None, with a word on why, where it is not installed.
+pub(crate) fn postgres15() -> Option<&'static Cluster> {
+    static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
+    let there = || Path::new("/usr/lib/postgresql/15/bin/postgres").exists() || std::env::var_os("CI").is_some();
+    let start = || {
+        if there() {
+            return Some(private_cluster(15, &Options::fast()));
+        }
+        eprintln!("skipped: `apt-get install postgresql-15` to test with Postgres 15");
+        None
+    };
+    SHARED.get_or_init(start).as_ref()
+}
+
+/// The shared servers of all versions that the tests know.
+pub(crate) fn versions() -> Vec<&'static Cluster> {
+    [postgres(), postgres16()].into_iter().chain(postgres15()).collect()
 }
 
 /// A server for one test alone, to stop, restart and reconfigure. Blocks for some seconds.

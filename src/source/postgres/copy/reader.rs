@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use super::super::connection::Connection;
 use super::super::settings::{Settings, literal};
+use super::super::setup;
 use super::super::snapshot::Snapshot;
 use super::ledger::{self, Job};
-use super::select::Select;
+use super::select::{Select, shape_sql};
 use super::window::{Chunk, Clear, Handover, Mark, PREFIX};
 use crate::backoff::Backoff;
 use crate::decode::{Reading, texts};
@@ -172,12 +173,24 @@ impl Reader {
     ) -> Result<Option<Read>> {
         mark(session, Mark::Low { chunk: number, table: job.relation }).await?;
         let mut answers = Vec::new();
+        // The lock comes before the snapshot: one that is older than a rewrite of the table sees no rows in it at all.
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot(); \
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {} SELECT pg_current_snapshot(); {}; \
              DECLARE chunk NO SCROLL CURSOR FOR {}",
+            select.lock,
+            shape_sql(job.relation),
             select.sql(after, job.rows_per_second.map_or(CHUNK_ROWS, |rate| CHUNK_ROWS.min(rate as usize).max(1)))
         );
-        session.query(&begin, &mut answers).await?;
+        let begun = session.query(&begin, &mut answers).await;
+        let shape = answers.get(1).map(|shape| texts(shape, &[0]).and_then(|mut texts| texts.pop()));
+        if shape.is_some_and(|shape| shape != select.shape) {
+            return Err(altered(job));
+        }
+        if let Err(error) = begun {
+            let client = setup::session(&self.settings).await?;
+            let altered_since = Select::shape_now(&client, job.relation).await? != select.shape;
+            return Err(if altered_since { altered(job) } else { error });
+        }
         let snapshot = answers.first().and_then(Snapshot::read).ok_or_else(|| unreadable("a snapshot"))?;
         let mut rows = Vec::new();
         let mut bytes = 0;
@@ -210,6 +223,11 @@ fn fresh_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let _ = NEXT.compare_exchange(0, rand::random::<u64>() >> 1 | 1, Relaxed, Relaxed);
     NEXT.fetch_add(1, Relaxed)
+}
+
+/// Passes: the copy goes on with the table as it is now.
+fn altered(job: &Job) -> Error {
+    Error::new(Fault::Transient, format!("table `{}` was altered while it was copied", job.table))
 }
 
 fn unreadable(what: &str) -> Error {

@@ -20,6 +20,10 @@ pub(super) struct Select {
     pub(super) key: Vec<usize>,
     columns: String,
     from: String,
+    /// Keeps the columns as they are until the end of a transaction. Empty if the user may not lock the table.
+    pub(super) lock: String,
+    /// Name and columns, as [`shape_sql`] answers them.
+    pub(super) shape: Option<String>,
     /// Name and type of the key's columns, as SQL.
     key_sql: Vec<(String, String)>,
     conditions: Vec<String>,
@@ -29,18 +33,28 @@ pub(super) struct Select {
 const DESCRIBE: &str = "
     WITH published AS (
         SELECT to_jsonb(p) -> 'attnames' AS names, to_jsonb(p) ->> 'rowfilter' AS filter
-        FROM pg_publication_tables p WHERE p.pubname = $2 AND p.schemaname = $3 AND p.tablename = $4
+        FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
+        JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = $2 AND c.oid = $1
     ), identity AS (
         SELECT i.indkey::int2[] AS key FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
         WHERE i.indrelid = $1 AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
     )
     SELECT a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
            array_position(identity.key, a.attnum) , c.relkind::text, c.relreplident::text, row_security_active(c.oid),
-           has_column_privilege(c.oid, a.attnum, 'SELECT'), published.filter
-    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+           has_column_privilege(c.oid, a.attnum, 'SELECT'), published.filter, n.nspname::text, c.relname::text,
+           has_table_privilege(c.oid, 'SELECT')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
     CROSS JOIN published LEFT JOIN identity ON true
     WHERE c.oid = $1 AND (published.names IS NULL OR published.names ? a.attname::text)
     ORDER BY a.attnum";
+
+/// Answers name and columns of a table, to be compared with what they were before; NULL if it is gone.
+pub(super) fn shape_sql(relation: u32) -> String {
+    format!(
+        "SELECT string_agg(concat_ws(' ', relnamespace, relname, attnum, attname, atttypid, atttypmod), ',' ORDER BY attnum)
+         FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE attrelid = {relation} AND attnum > 0 AND NOT attisdropped"
+    )
+}
 
 impl Select {
     /// Asks the server how the table of `job` is to be read.
@@ -50,12 +64,16 @@ impl Select {
         table: &Table,
         filter: Option<&str>,
     ) -> Result<Self> {
-        let rows = client.query(DESCRIBE, &[&table.oid, &settings.publication, &table.schema, &table.name]).await;
+        // First: what changes after it shows when the first chunk is read.
+        let shape = Self::shape_now(client, table.oid).await?;
+        let rows = client.query(DESCRIBE, &[&table.oid, &settings.publication]).await;
         let rows = rows.map_err(|error| failed(format!("cannot read the columns of `{table}`"), error))?;
         let Some(first) = rows.first() else {
             return Err(Error::new(Fault::Environment, format!("table `{table}` is not published any more"))
                 .help("restart the pipeline: it then looks at the tables again"));
         };
+        // It may have been renamed since.
+        let table = &Table { schema: first.get(10), name: first.get(11), ..table.clone() };
         if first.get(7) {
             let user = &settings.url.user;
             return Err(Error::new(
@@ -104,14 +122,24 @@ impl Select {
         let published: Option<String> = first.get(9);
         let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
         let only = if first.get::<_, &str>(5) == "p" { "" } else { "ONLY " };
+        let from = format!("{only}{}", table.quoted());
+        let lock = if first.get(12) { format!("LOCK TABLE {from} IN ACCESS SHARE MODE;") } else { String::new() };
         Ok(Self {
             reading: Arc::new(reading),
             key,
             columns: names.join(", "),
-            from: format!("{only}{}", table.quoted()),
+            from,
+            lock,
+            shape,
             key_sql,
             conditions: [published, filter.map(str::to_owned)].into_iter().flatten().collect(),
         })
+    }
+
+    /// The table's name and columns as they are now.
+    pub(super) async fn shape_now(client: &Client, relation: u32) -> Result<Option<String>> {
+        let row = client.query_one(&shape_sql(relation), &[]).await;
+        Ok(row.map_err(|error| failed("cannot read the columns of a table", error))?.get(0))
     }
 
     /// The rows after the one with the key `after`, at most `limit` of them.
