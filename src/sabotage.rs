@@ -30,6 +30,8 @@ pub enum Breakage {
     OverlapIgnored,
     /// Copied rows are taken although their query did not see a transaction that the stream has brought.
     SnapshotBelieved,
+    /// A copied row gives way to a change of it that lacks its large text.
+    GapLeft,
     /// A copy is noted to have come as far as it was read, not as far as it is durable.
     CopyNotedEarly,
     /// A changed key is an insert of the new one, and no delete of the old one.
@@ -48,7 +50,7 @@ pub enum Breakage {
 
 impl Breakage {
     /// All of them.
-    pub const ALL: [Breakage; 16] = [
+    pub const ALL: [Breakage; 17] = [
         Breakage::EarlyConfirm,
         Breakage::DroppedBatch,
         Breakage::ReorderedResults,
@@ -58,6 +60,7 @@ impl Breakage {
         Breakage::FencingOff,
         Breakage::OverlapIgnored,
         Breakage::SnapshotBelieved,
+        Breakage::GapLeft,
         Breakage::CopyNotedEarly,
         Breakage::KeyChangeWithoutDelete,
         Breakage::UnchangedAsNull,
@@ -79,6 +82,7 @@ impl Breakage {
             Breakage::FencingOff => "fencing-off",
             Breakage::OverlapIgnored => "overlap-ignored",
             Breakage::SnapshotBelieved => "snapshot-believed",
+            Breakage::GapLeft => "gap-left",
             Breakage::CopyNotedEarly => "copy-noted-early",
             Breakage::KeyChangeWithoutDelete => "key-change-without-delete",
             Breakage::UnchangedAsNull => "unchanged-as-null",

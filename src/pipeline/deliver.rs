@@ -46,7 +46,10 @@ pub(super) async fn deliver(
     let held = resumed.map(|held| held.position);
     let mut deliveries = 0_u64;
     loop {
-        let gathered = inbox.gather(&batch).await;
+        let mut gathered = inbox.gather(&batch).await;
+        if Breakage::ReorderedResults.is_on() {
+            gathered.reverse();
+        }
         let Some(last) = gathered.last() else { break };
         gathered.iter().try_for_each(|handled| fork::refuse(resumed, &handled.commits)).map_err(place)?;
         let mut delivery = Delivery { through: last.through, ..Delivery::default() };

@@ -17,7 +17,6 @@ use super::progress::Progress;
 use super::{Pipeline, Stage, Status};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
-use crate::sabotage::Breakage;
 use crate::source::Source;
 
 /// Memory that batches on their way may hold. Beyond it the source is not read: back-pressure reaches the server.
@@ -156,11 +155,7 @@ impl Flow {
         }
         let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
         let handling = tokio::spawn(handle(Arc::clone(&self.stages), Arc::new(batch), ticket));
-        let handling = AbortOnDropHandle::new(handling);
-        match Breakage::ReorderedResults.is_on() {
-            true => self.handling.push_front(handling),
-            false => self.handling.push_back(handling),
-        }
+        self.handling.push_back(AbortOnDropHandle::new(handling));
     }
 
     fn hand_out(&mut self, handled: Handled) -> Result<()> {

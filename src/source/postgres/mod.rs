@@ -254,8 +254,9 @@ impl Source for PostgresSource {
                     next = stream.next() => next,
                 } {
                     Ok(batch) => {
+                        let gaps = stream.left_gaps();
                         let Some(batch) = self.note(batch) else { continue };
-                        match self.rereading.begin(batch) {
+                        match self.rereading.begin(batch, gaps) {
                             Some(batch) => return Ok(Some(batch)),
                             None => return self.rereading.finish().await,
                         }

@@ -28,8 +28,13 @@ const AT_ONCE: usize = 100;
 const UNSEEN: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
 
 /// Whether gaps of batches are filled, and whether one is being filled.
-pub(super) enum Rereading {
-    Never,
+pub(super) struct Rereading {
+    /// Every gap is filled, not only those that a copy would leave.
+    always: bool,
+    state: State,
+}
+
+enum State {
     Idle(Box<Reread>),
     /// A task, so that a cancelled `next` loses nothing.
     Busy(JoinSet<(Reread, Result<Batch>)>),
@@ -37,30 +42,30 @@ pub(super) enum Rereading {
 
 impl Rereading {
     pub(super) fn new(settings: &Arc<Settings>, tables: &Arc<[Table]>) -> Self {
-        match settings.rereads {
-            true => Self::Idle(Box::new(Reread::new(Arc::clone(settings), Arc::clone(tables)))),
-            false => Self::Never,
-        }
+        let reread = Reread::new(Arc::clone(settings), Arc::clone(tables));
+        Self { always: settings.rereads, state: State::Idle(Box::new(reread)) }
     }
 
-    /// The batch, if it has no gaps that would be filled.
-    pub(super) fn begin(&mut self, batch: Batch) -> Option<Batch> {
-        if matches!(self, Self::Never) || batch.incomplete().is_empty() {
+    /// The batch, if it has no gaps that would be filled. `wanted` if they must be, whatever the settings say.
+    pub(super) fn begin(&mut self, batch: Batch, wanted: bool) -> Option<Batch> {
+        if !(self.always || wanted) || batch.incomplete().is_empty() {
             return Some(batch);
         }
-        let Self::Idle(reread) = std::mem::replace(self, Self::Never) else { return Some(batch) };
-        let mut task = JoinSet::new();
-        task.spawn(reread.complete(batch));
-        *self = Self::Busy(task);
+        let State::Idle(reread) = std::mem::replace(&mut self.state, State::Busy(JoinSet::new())) else {
+            return Some(batch); // nobody asks for a batch before the one at hand is finished
+        };
+        if let State::Busy(task) = &mut self.state {
+            task.spawn(reread.complete(batch));
+        }
         None
     }
 
     /// The batch whose gaps are being filled, once they are. Safe to cancel.
     pub(super) async fn finish(&mut self) -> Result<Option<Batch>> {
-        let Self::Busy(task) = self else { return Ok(None) };
+        let State::Busy(task) = &mut self.state else { return Ok(None) };
         match task.join_next().await {
             Some(Ok((reread, batch))) => {
-                *self = Self::Idle(Box::new(reread));
+                self.state = State::Idle(Box::new(reread));
                 batch.map(Some)
             }
             _ => Err(Error::new(Fault::Bug, "the task that reads large values ended without a result")),

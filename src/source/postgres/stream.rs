@@ -34,6 +34,8 @@ pub(super) struct Stream {
     limits: Limits,
     batch: BatchBuilder,
     windows: Windows,
+    /// The batch returned last must be completed from the table.
+    gaps: bool,
     /// When the batch under construction must close.
     closes: Option<Instant>,
     in_transaction: bool,
@@ -81,6 +83,7 @@ impl Stream {
             limits,
             batch: BatchBuilder::default(),
             windows,
+            gaps: false,
             closes: None,
             in_transaction: false,
             ended: from,
@@ -117,10 +120,16 @@ impl Stream {
         }
     }
 
+    /// Whether the batch returned last lacks values that the sinks may not have.
+    pub(super) fn left_gaps(&self) -> bool {
+        self.gaps
+    }
+
     fn close_batch(&mut self) -> Batch {
         self.closes = None;
         let batch = self.batch.take();
         self.windows.returned(batch.ends_at());
+        self.gaps = self.windows.take_gaps();
         batch
     }
 

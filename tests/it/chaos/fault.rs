@@ -125,7 +125,7 @@ impl World<'_> {
             hit.push(step.fault);
         }
         if let Some(fault) = step.meanwhile {
-            let alone = Step { fault, meanwhile: None, ..step };
+            let alone = Step { fault, meanwhile: None, abrupt: false, ..step };
             if self.begin(alone).await {
                 hit.push(fault);
             }

@@ -168,6 +168,8 @@ pub(in super::super) struct Windows {
     clearing: Option<Clear>,
     /// Chunks whose rows are all in the batch, and where their transactions end.
     joined: Vec<(Option<Lsn>, oneshot::Sender<Lsn>)>,
+    /// A row of the batch takes the place of its copy, and lacks a value that only the copy has.
+    gaps: bool,
 }
 
 /// What the stream does to a table while a chunk of it is being read.
@@ -196,7 +198,7 @@ struct Joining {
 
 impl Windows {
     pub(in super::super) fn new(handover: Arc<Handover>) -> Self {
-        Self { handover, open: Vec::new(), joining: None, clearing: None, joined: Vec::new() }
+        Self { handover, open: Vec::new(), joining: None, clearing: None, joined: Vec::new(), gaps: false }
     }
 
     /// A transaction begins.
@@ -254,8 +256,15 @@ impl Windows {
         for (event, relation, row) in batch.last(count) {
             for window in self.open.iter_mut().filter(|window| window.table == relation.id) {
                 window.touch(event.operation, relation, row);
+                self.gaps |= row.iter().any(|value| value == Value::Unchanged) && !Breakage::GapLeft.is_on();
             }
         }
+    }
+
+    /// Whether the batch that leaves must be completed from the table: a large text that an UPDATE left alone is not in the log,
+    /// and the sinks may not have it yet.
+    pub(in super::super) fn take_gaps(&mut self) -> bool {
+        std::mem::take(&mut self.gaps)
     }
 
     /// Whether rows of a chunk wait to join.
