@@ -4,10 +4,10 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: chaos fairness help demo test lint fmt docs bench bench-quick figures guard fuzz deny handlers setup clean
+.PHONY: chaos fairness help demo test lint fmt docs bench bench-quick figures guard instructions fuzz deny handlers setup clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## watch a table and its vectors stay in step; KEEP=1 leaves it running to play with
 	@$(CARGO) build
@@ -26,17 +26,27 @@ fmt: ## format all Rust code
 docs: ## the API's documentation, without a broken link
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps
 
+# FAST=1 builds in minutes: the host optimised and without checks of itself, its dependencies as `cargo test` has them.
+OPTIMISED = $(foreach package,profile.dev profile.dev.package.pg_walstream, \
+	--config $(package).opt-level=3 --config $(package).debug-assertions=false --config $(package).overflow-checks=false)
+AS_TESTED = --config 'profile.dev.package."*".debug-assertions=true' --config 'profile.dev.package."*".overflow-checks=true'
+DEV = --profile dev $(OPTIMISED) $(AS_TESTED)
+BENCH = $(CARGO) bench $(if $(FAST),$(DEV)) --bench bench --
+
 bench: setup ## the whole path and its stages against yardsticks, as a table; ARMS=log,decode runs some; a release build first
-	@$(CARGO) bench --bench bench -- $(if $(ARMS),--arms $(ARMS))
+	@$(BENCH) $(if $(ARMS),--arms $(ARMS))
 
 bench-quick: setup ## the same with fewer rows and rounds: under three minutes once it is built
-	@$(CARGO) bench --bench bench -- --quick $(if $(ARMS),--arms $(ARMS))
+	@$(BENCH) --quick $(if $(ARMS),--arms $(ARMS))
 
 figures: ## what handlers cost in each language, and what the sandbox costs
 	@$(MAKE) bench ARMS=languages,sandbox
 
 guard: setup ## how often a row makes the host allocate; part of `make test`
 	$(CARGO) test --bench bench
+
+instructions: setup ## fails if decoding a row takes more instructions than it did; needs valgrind
+	$(MAKE) bench FAST=1 ARMS='instructions --strict'
 
 fairness: ## one tenant that spins beside nine that do not: shares of CPU time and latency
 	$(CARGO) test --test it fairness_table -- --ignored --nocapture

@@ -18,8 +18,14 @@ pub(crate) fn cache() -> PathBuf {
 
 /// Loads a component, with limits that no benchmark reaches.
 pub(crate) fn load(engine: &Engine, file: &Path, workers: usize) -> Result<Transform> {
+    load_for(engine, file, workers, None)
+}
+
+/// As [`load`], for a handler that gets only some columns.
+pub(crate) fn load_for(engine: &Engine, file: &Path, workers: usize, columns: Option<&[&str]>) -> Result<Transform> {
     let mut settings = settings(file);
     settings.workers = workers;
+    settings.columns = columns.map(|columns| columns.iter().map(|&column| column.to_owned()).collect());
     settings.config.insert("text_column".into(), "content".into());
     settings.limits.memory = Size(256 << 20);
     settings.limits.deadline = Span(Duration::from_secs(120));
