@@ -1,22 +1,27 @@
 //! A primary that dies and a standby that takes its place: the slot comes along, and the pipeline with it.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use pgstream_host::config::model::PostgresSource as Config;
-use pgstream_host::demo::{Options, Stop};
+use pgstream_host::demo::{Cluster, Options, Stop};
 use pgstream_host::event::Value;
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
 use tokio_postgres::Client;
 
 use crate::source::{config, pipeline, slot};
-use crate::support::door::Door;
 use crate::support::program::eventually;
+use crate::support::proxy::Proxy;
 use crate::support::{Database, connect, postgres16, private_cluster};
 
 /// Only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(90);
+
+fn address(server: &Cluster) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], server.port()))
+}
 
 /// Waits until the standby could take the slot over, which it can only once the slot has moved.
 async fn synced(database: &Database, standby: &Client, source: &mut PostgresSource) {
@@ -58,10 +63,10 @@ async fn the_pipeline_follows_its_slot_to_the_new_primary() {
     let standing_by = Options::fast().setting("sync_replication_slots", "on").setting("hot_standby_feedback", "on");
     let standby = primary.standby(&standing_by).unwrap();
     primary.set("synchronized_standby_slots", "standby").unwrap();
-    let door = Door::to(primary.port()).await;
+    let way = Proxy::start(address(&primary)).await;
 
     // A slot that was made without is altered; another one stays as it is.
-    let url = door.url(&database.url);
+    let url = way.url(&database.url);
     let plain =
         Config { slot: Some("left_behind".into()), publication: Some("left_behind".into()), ..config(&url, &["t"]) };
     postgres::setup(&pipeline(&database), &plain).await.unwrap();
@@ -80,7 +85,7 @@ async fn the_pipeline_follows_its_slot_to_the_new_primary() {
 
     primary.stop(Stop::Immediate).unwrap();
     standby.psql(&database.name, "SELECT pg_promote()").unwrap();
-    door.lead_to(Some(standby.port()));
+    way.lead_to(address(&standby));
     let after = connect(&standby.url(&database.name)).await;
     after.batch_execute("INSERT INTO t SELECT generate_series(151, 200)").await.unwrap();
     read(&mut source, &mut rows, 200).await;
@@ -105,8 +110,8 @@ async fn a_pipeline_that_is_ahead_of_the_new_primary_stops() {
     database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
     let standing_by = Options::fast().setting("sync_replication_slots", "on").setting("hot_standby_feedback", "on");
     let standby = primary.standby(&standing_by).unwrap();
-    let door = Door::to(primary.port()).await;
-    let ours = Config { failover: true, ..config(&door.url(&database.url), &["t"]) };
+    let way = Proxy::start(address(&primary)).await;
+    let ours = Config { failover: true, ..config(&way.url(&database.url), &["t"]) };
     let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
     let there = connect(&standby.url(&database.name)).await;
     synced(&database, &there, &mut source).await;
@@ -119,7 +124,7 @@ async fn a_pipeline_that_is_ahead_of_the_new_primary_stops() {
 
     primary.stop(Stop::Immediate).unwrap();
     standby.psql(&database.name, "SELECT pg_promote()").unwrap();
-    door.lead_to(Some(standby.port()));
+    way.lead_to(address(&standby));
     let error = tokio::time::timeout(DEADLINE, async {
         loop {
             if let Err(error) = source.next().await {

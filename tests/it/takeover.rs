@@ -1,10 +1,12 @@
 //! Two hosts on one pipeline: one works, the other waits and takes over. Real processes, killed and frozen.
 
+use std::net::SocketAddr;
+
 use pgstream_host::demo::Options;
 use rustix::process::Signal;
 
-use crate::support::door::Door;
 use crate::support::program::{Running, eventually, root};
+use crate::support::proxy::{Proxy, Way};
 use crate::support::{Database, private_cluster};
 
 const TABLE: &str = "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text)";
@@ -65,22 +67,22 @@ async fn a_host_that_wakes_up_late_writes_nothing() {
     let cluster = private_cluster(18, &Options::fast().setting("wal_sender_timeout", "2s"));
     let database = Database::create(&cluster).await;
     database.client.batch_execute(TABLE).await.unwrap();
-    let door = Door::to(cluster.port()).await;
+    let way = Proxy::start(SocketAddr::from(([127, 0, 0, 1], cluster.port()))).await;
     let file = root().join("pipelines/postgres-to-pgvector.yaml");
-    let sink = door.url(&database.url);
+    let sink = way.url(&database.url);
     let environment = [("DATABASE_URL", database.url.as_str()), ("VECTOR_DATABASE_URL", &sink)];
     let mut first = Running::start(&file, &environment);
     first.said("streaming").await;
     write(&database, 1, "by the first").await;
 
-    door.lead_to(None);
+    way.set(Way::Closed);
     database.client.batch_execute("UPDATE documents SET content = 'held by the first'").await.unwrap();
     first.said("trying again; nothing is confirmed meanwhile").await;
     first.signal(Signal::STOP);
     let second = start(&database.url);
     holds(&database, 1, "held by the first").await;
     write(&database, 1, "by the second").await;
-    door.lead_to(Some(cluster.port()));
+    way.set(Way::Open);
     first.signal(Signal::CONT);
     let (status, log) = first.ended().await;
     assert_eq!(status.code(), Some(3), "{log}");

@@ -1,6 +1,5 @@
-//! What many tests need: Postgres servers and databases of their own, Qdrant's protocol, a door to them, the program itself.
+//! What many tests need: Postgres servers and databases of their own, Qdrant's protocol, the program itself.
 
-pub(crate) mod door;
 pub(crate) mod oracle;
 pub(crate) mod program;
 pub(crate) mod proxy;

@@ -37,6 +37,7 @@ pub(crate) struct Proxy {
 }
 
 struct State {
+    target: watch::Sender<SocketAddr>,
     way: watch::Sender<Way>,
     /// Rises with each cut.
     cuts: watch::Sender<u64>,
@@ -51,13 +52,14 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
+            target: watch::Sender::new(target),
             way: watch::Sender::new(Way::Open),
             cuts: watch::Sender::new(0),
             open: AtomicU64::new(0),
             broken: AtomicU64::new(0),
             touched: AtomicU64::new(0),
         });
-        let accepting = tokio::spawn(accept(listener, target, Arc::clone(&state)));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
@@ -72,6 +74,19 @@ impl Proxy {
         if way == Way::Closed {
             self.cut();
         }
+    }
+
+    /// The URL of a server on 127.0.0.1, by this way.
+    pub(crate) fn url(&self, url: &str) -> String {
+        let (login, rest) = url.rsplit_once('@').unwrap();
+        let (_, database) = rest.split_once('/').unwrap();
+        format!("{login}@{}/{database}", self.address)
+    }
+
+    /// Leads to another server from now on, as a name or an address that moves.
+    pub(crate) fn lead_to(&self, target: SocketAddr) {
+        self.state.target.send_replace(target);
+        self.cut();
     }
 
     /// Resets every connection. Answers how many there were.
@@ -97,7 +112,7 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<State>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         if *state.way.borrow() == Way::Closed {
@@ -107,6 +122,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<State>) {
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             let mut cuts = state.cuts.subscribe();
+            let target = *state.target.borrow();
             let Ok(mut server) = TcpStream::connect(target).await else { return };
             let mut client = client;
             let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
