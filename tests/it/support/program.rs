@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,6 +28,7 @@ pub(crate) fn pgstream<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Comm
 pub(crate) struct Running {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Running {
@@ -47,14 +49,14 @@ impl Running {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (lines, copy) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut copy = copy.lock().unwrap();
                 copy.push_str(&line);
                 copy.push('\n');
             }
         });
-        Self { child, log }
+        Self { child, log, reader }
     }
 
     /// What the program has said so far.
@@ -65,17 +67,19 @@ impl Running {
     /// Waits until the program has said `text`; fails with its log if it ends before.
     pub(crate) async fn said(&mut self, text: &str) {
         eventually(&format!("the program says `{text}`"), async || {
+            let ended = self.exit().is_some();
             let log = self.log();
             let said = log.contains(text);
-            assert!(said || self.child.try_wait().unwrap().is_none(), "ended without saying `{text}`:\n{log}");
+            assert!(said || !ended, "ended without saying `{text}`:\n{log}");
             said
         })
         .await;
     }
 
-    /// How the program ended, if it has.
+    /// How the program ended, if it has, and if all that it said is in the log.
     pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+        let status = self.child.try_wait().unwrap();
+        status.filter(|_| self.reader.is_finished())
     }
 
     /// The program's process.
@@ -104,7 +108,7 @@ impl Running {
     pub(crate) async fn ended(&mut self) -> (ExitStatus, String) {
         let mut status = None;
         eventually("the program ends", async || {
-            status = self.child.try_wait().unwrap();
+            status = self.exit();
             status.is_some()
         })
         .await;
