@@ -1,5 +1,6 @@
 //! `boundary`: what it takes to hand rows to a handler and to take its commands back, with the way to its thread.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -28,7 +29,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     for _ in 0..bench.rounds() {
         for ((_, transform, size), costs) in arms.iter().zip(&mut costs) {
             let batch = rows(*size, Operation::Insert, false);
-            let output = transform.apply(batch.clone()).await.map_err(failed)?;
+            let output = transform.apply(Arc::clone(&batch)).await.map_err(failed)?;
             ensure!(output.commands.len() == *size, "the handler answers one command per event");
             let (events, took) = repeat(transform, &batch, |_, took| took >= patience).await?;
             costs.push(took.as_secs_f64() * 1e6 / events as f64);
@@ -41,7 +42,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     }
     let batch = rows(1000, Operation::Insert, false);
     counting::start();
-    whole.apply(batch.clone()).await.map_err(failed)?;
+    whole.apply(Arc::clone(&batch)).await.map_err(failed)?;
     let allocated = counting::stop();
     let each = allocated.calls as f64 / batch.events().len() as f64;
     figures.push(Figure::once("boundary", "the same, the host's allocations", each, "per event"));

@@ -64,7 +64,7 @@ async fn write(rig: &Rig, rows: u64) -> Result<f64> {
     let mut queues = Vec::new();
     let mut writers = JoinSet::new();
     for _ in 0..WRITERS {
-        let (queue, mut ids) = tokio::sync::mpsc::unbounded_channel::<i64>();
+        let (queue, mut ids) = tokio::sync::mpsc::channel::<i64>(usize::try_from(rows)?);
         let client = rig.client().await?;
         let insert = client.prepare(&insert).await?;
         queues.push(queue);
@@ -80,7 +80,7 @@ async fn write(rig: &Rig, rows: u64) -> Result<f64> {
     let began = std::time::Instant::now();
     for id in 1..=rows {
         ticks.tick().await;
-        queues[id as usize % WRITERS].send(i64::try_from(id)?)?;
+        queues[id as usize % WRITERS].try_send(i64::try_from(id)?)?;
     }
     drop(queues);
     while let Some(ended) = writers.join_next().await {
