@@ -34,8 +34,8 @@ impl Fault {
     }
 }
 
-/// What a handler did with an event that the pipeline cannot take, for machines: it stands in dead letters. An error that
-/// carries one may be the fault of single events of its batch; one without is not.
+/// Why an event cannot be taken, for machines: it stands in dead letters. An error that carries one may be the fault of single
+/// events of its batch; one without is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The handler refused the event, in its own words.
@@ -54,6 +54,8 @@ pub enum Code {
     Embed,
     /// It answered what the contract forbids: a wrong index, a number that is none, text that is no JSON.
     Contract,
+    /// A sink refused what the handler made of it.
+    Sink,
 }
 
 impl Code {
@@ -68,6 +70,7 @@ impl Code {
             Code::Output => "output",
             Code::Embed => "embed",
             Code::Contract => "contract",
+            Code::Sink => "sink",
         }
     }
 }
@@ -111,13 +114,13 @@ impl Error {
         self
     }
 
-    /// Says what kind of misdeed of a handler it is.
+    /// Says what kind of misdeed it is, and that a single event can have caused it.
     pub fn code(mut self, code: Code) -> Self {
         self.0.code = Some(code);
         self
     }
 
-    /// Which misdeed of a handler it is, if it is one that a single event can have caused.
+    /// Which misdeed it is, if it is one that a single event can have caused.
     pub fn misdeed(&self) -> Option<Code> {
         self.0.code
     }

@@ -59,6 +59,16 @@ pub struct Position {
     pub ordinal: u32,
 }
 
+impl Position {
+    /// The last position that lies before this one.
+    pub fn before(self) -> Self {
+        match self.ordinal.checked_sub(1) {
+            Some(ordinal) => Self { lsn: self.lsn, ordinal },
+            None => Self { lsn: Lsn(self.lsn.0.saturating_sub(1)), ordinal: u32::MAX },
+        }
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.lsn, self.ordinal)
@@ -80,6 +90,14 @@ mod tests {
         fn arbitrary_text_never_panics(text in ".*") {
             let _ = text.parse::<Lsn>();
         }
+    }
+
+    #[test]
+    fn nothing_lies_between_a_position_and_the_one_before() {
+        let at = |lsn, ordinal| Position { lsn: Lsn(lsn), ordinal };
+        assert_eq!(at(7, 3).before(), at(7, 2));
+        assert_eq!(at(7, 0).before(), at(6, u32::MAX));
+        assert!(at(6, u32::MAX) < at(7, 0));
     }
 
     #[test]

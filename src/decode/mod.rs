@@ -320,6 +320,7 @@ struct Events<'a> {
     transaction: &'a mut Transaction,
     resume_after: Option<Position>,
     snapshot: bool,
+    replayed: bool,
     added: u32,
 }
 
@@ -330,7 +331,7 @@ impl<'a> Events<'a> {
         resume_after: Option<Position>,
     ) -> Result<Self, DecodeError> {
         let transaction = transaction.as_mut().ok_or(DecodeError::OutOfPlace { message, place: OUTSIDE })?;
-        Ok(Self { message, transaction, resume_after, snapshot: false, added: 0 })
+        Ok(Self { message, transaction, resume_after, snapshot: false, replayed: false, added: 0 })
     }
 
     fn push(
@@ -347,7 +348,7 @@ impl<'a> Events<'a> {
         *ordinal = ordinal.checked_add(1).ok_or_else(too_many)?;
         if self.resume_after.is_none_or(|seen| position > seen) {
             let (commit_time, xid, snapshot) = (begin.commit_time, begin.xid, self.snapshot);
-            let head = EventHead { operation, position, commit_time, xid, snapshot };
+            let head = EventHead { operation, position, commit_time, xid, snapshot, replayed: self.replayed };
             out.push_event(&table.relation, head, row, old_row);
             self.added += 1;
         }

@@ -38,6 +38,8 @@ pub struct Event {
     pub xid: u32,
     /// Read by a copy of the table rather than streamed.
     pub snapshot: bool,
+    /// Read by a copy that was asked for because an earlier event of the row was set aside.
+    pub replayed: bool,
     frame: u32,
     row: Range<u32>,
     old_row: Option<Range<u32>>,
@@ -288,6 +290,7 @@ impl BatchBuilder {
             commit_time: head.commit_time,
             xid: head.xid,
             snapshot: head.snapshot,
+            replayed: head.replayed,
             frame: self.body.frames.len().saturating_sub(1) as u32,
             row,
             old_row,
@@ -365,6 +368,8 @@ pub struct EventHead {
     pub xid: u32,
     /// Read by a copy of the table rather than streamed.
     pub snapshot: bool,
+    /// Read by a copy that was asked for because an earlier event of the row was set aside.
+    pub replayed: bool,
 }
 
 #[cfg(test)]
@@ -379,7 +384,7 @@ mod tests {
 
     fn head(ordinal: u32) -> EventHead {
         let position = Position { lsn: Lsn(1), ordinal };
-        EventHead { operation: Operation::Insert, position, commit_time: 0, xid: 1, snapshot: false }
+        EventHead { operation: Operation::Insert, position, commit_time: 0, xid: 1, snapshot: false, replayed: false }
     }
 
     fn slice(place: Place, start: u32, len: u32) -> Cell {

@@ -11,6 +11,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::dead_letter::{KEEP, place};
 use super::tolerance::{TooMany, Window};
 use super::{BACKOFF, Tolerance};
 use crate::backoff::Backoff;
@@ -42,6 +43,8 @@ pub(super) struct Refused {
     pub(super) code: Code,
     /// One line of bounded length.
     pub(super) reason: String,
+    /// The sink that refused it, if it was not the handler.
+    pub(super) sink: Option<String>,
 }
 
 /// Takes a batch through a handler.
@@ -114,7 +117,7 @@ impl Bisect<'_> {
         for rejection in rejections {
             let (event, reason) = (part.start + rejection.event, rejection.reason);
             self.allow(sifted, event, || Error::new(Fault::Handler, reason.clone()))?;
-            sifted.refused.push(Refused { event, code: Code::Rejected, reason });
+            sifted.refused.push(Refused { event, code: Code::Rejected, reason, sink: None });
         }
         Ok(None)
     }
@@ -128,13 +131,16 @@ impl Bisect<'_> {
         let (transform, reason) = (self.transform.name(), error.chain());
         tracing::warn!(transform, event = %self.place(event), code = code.as_str(), reason, "an event was set aside");
         self.allow(sifted, event, || error)?;
-        sifted.refused.push(Refused { event, code, reason });
+        sifted.refused.push(Refused { event, code, reason, sink: None });
         Ok(())
     }
 
     /// Goes on no longer than the threshold of the transform allows.
     fn allow(&self, sifted: &mut Sifted, event: usize, last: impl FnOnce() -> Error) -> Result<()> {
-        let allowed = self.tolerance.allows(&mut sifted.window, event);
+        if self.batch.events().get(event).is_some_and(|event| event.replayed) {
+            return Ok(()); // somebody asked for it, and it was counted before
+        }
+        let allowed = self.tolerance.allows(&mut sifted.window, event as u64);
         allowed.map_err(|TooMany| self.tolerance.exceeded(self.transform.name(), last()))
     }
 
@@ -155,22 +161,17 @@ impl Bisect<'_> {
             .because(why)
             .at(self.place(event))
             .help(format!(
-                "{fix}nothing was confirmed. To keep rejected events and go on, add a sink to the pipeline:\n  \
-                 rejected: {{ type: file, inputs: [{name}.rejected], path: rejected.jsonl }}"
+                "{fix}nothing was confirmed. {KEEP}\n  rejected: {{ type: dead-letters, inputs: [{name}.rejected] }}"
             ))
     }
 
-    /// Position and table; never a key or a value.
     fn place(&self, event: usize) -> String {
-        match self.batch.events().get(event) {
-            Some(found) => format!("event {}, table `{}`", found.position, self.batch.relation(found)),
-            None => format!("event {event} of the batch"),
-        }
+        place(self.batch, event)
     }
 }
 
 /// The front half on top.
-fn halve(todo: &mut Vec<Range<usize>>, part: Range<usize>) {
+pub(super) fn halve(todo: &mut Vec<Range<usize>>, part: Range<usize>) {
     let middle = part.start + part.len() / 2;
     todo.push(middle..part.end);
     todo.push(part.start..middle);

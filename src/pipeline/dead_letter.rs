@@ -1,11 +1,81 @@
-//! `dead_letter`: a refused event as JSON, whole enough to be looked into and replayed.
+//! `dead_letter`: a refused event as JSON, whole enough to be looked into and replayed; and who keeps it.
 
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Stage;
 use super::bisect::Refused;
-use crate::event::{Batch, Event, json};
+use crate::event::{Batch, json};
 use crate::sink::DeadLetter;
 
-/// Keeps `event` with the reason why it ended among the rejected of `transform`.
-pub(super) fn dead_letter(transform: &str, batch: &Batch, event: &Event, refused: Refused) -> DeadLetter {
-    let (Refused { code, reason, .. }, event_text) = (refused, json::write(batch, event));
-    DeadLetter { position: event.position, transform: transform.to_owned(), code, reason, event: event_text }
+/// What to type where nobody keeps what is refused.
+pub(super) const KEEP: &str = "To set such events aside and go on, add a sink to the pipeline:";
+
+/// The event of `batch` that was refused, with the reason why it ends among the rejected of `stage`.
+pub(super) fn dead_letter(stage: &Stage, batch: &Batch, refused: Refused) -> Option<DeadLetter> {
+    let Refused { event, code, reason, sink } = refused;
+    let event = batch.events().get(event)?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Some(DeadLetter {
+        position: event.position,
+        at: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
+        transform: stage.name.clone(),
+        handler: stage.transform.hash().to_owned(),
+        sink,
+        code,
+        reason,
+        table: batch.relation(event).to_string(),
+        key: json::key(batch, event),
+        replayed: event.replayed,
+        event: json::write(batch, event),
+    })
+}
+
+/// Position and table of an event; never a key or a value.
+pub(super) fn place(batch: &Batch, event: usize) -> String {
+    match batch.events().get(event) {
+        Some(found) => format!("event {}, table `{}`", found.position, batch.relation(found)),
+        None => format!("event {event} of the batch"),
+    }
+}
+
+/// A letter on its way to a sink that keeps it.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) letter: DeadLetter,
+    /// Told once the letter is durable.
+    pub(super) kept: oneshot::Sender<()>,
+}
+
+/// The sinks that keep what is refused, for each stage.
+#[derive(Debug)]
+pub(super) struct Takers(Vec<Vec<mpsc::Sender<Parcel>>>);
+
+impl Takers {
+    /// No sink yet, for so many stages.
+    pub(super) fn of(stages: usize) -> Self {
+        Self(vec![Vec::new(); stages])
+    }
+
+    /// Adds a sink that takes what is refused of these stages. Answers where its letters arrive.
+    pub(super) fn add(&mut self, stages: &[usize]) -> mpsc::Receiver<Parcel> {
+        let (taker, letters) = mpsc::channel(1);
+        for &stage in stages {
+            self.0.get_mut(stage).into_iter().for_each(|takers| takers.push(taker.clone()));
+        }
+        letters
+    }
+
+    /// Returns once the letter is durable with every sink that takes what is refused of the stage; never if one of them is
+    /// gone, because then the pipeline ends.
+    pub(super) async fn keep(&self, stage: usize, letter: &DeadLetter) {
+        for taker in self.0.get(stage).into_iter().flatten() {
+            let (kept, durable) = oneshot::channel();
+            let sent = taker.send(Parcel { letter: letter.clone(), kept }).await;
+            if sent.is_err() || durable.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
 }

@@ -23,8 +23,10 @@ pub(super) struct Handled {
     /// The transactions that the batch has events of.
     pub(super) commits: Vec<Commit>,
     pub(super) made: Vec<Made>,
-    /// Events of the batch.
-    events: usize,
+    /// What it was made of, for events that a sink refuses.
+    pub(super) batch: Arc<Batch>,
+    /// Events that came before the batch.
+    pub(super) first: u64,
     /// Roughly the memory that it holds; counted once, because every sink asks.
     pub(super) bytes: usize,
 }
@@ -34,7 +36,7 @@ pub(super) struct Handled {
 pub(super) struct Made {
     pub(super) commands: Vec<Command>,
     pub(super) rejected: Vec<DeadLetter>,
-    /// Where each of the rejected stood in the batch.
+    /// Where each of the rejected that count stood in the batch.
     rejected_at: Vec<usize>,
 }
 
@@ -47,12 +49,17 @@ impl Handled {
     /// Whether the rejected events are no more than each stage may have. To be asked in stream order.
     pub(super) fn tolerated(&self, stages: &[Stage]) -> Result<()> {
         for (stage, made) in stages.iter().zip(&self.made) {
-            stage.tolerance.count(self.events, &made.rejected_at).map_err(|TooMany| {
+            stage.tolerance.count(self.counted(made)).map_err(|TooMany| {
                 let last = made.rejected.last().map(|letter| letter.reason.clone()).unwrap_or_default();
                 stage.tolerance.exceeded(&stage.name, Error::new(Fault::Handler, last))
             })?;
         }
         Ok(())
+    }
+
+    /// The numbers in the stream of the events that a handler, whose work `made` is, rejected.
+    pub(super) fn counted(&self, made: &Made) -> impl Iterator<Item = u64> {
+        made.rejected_at.iter().map(|&index| self.first + index as u64)
     }
 }
 
@@ -65,14 +72,14 @@ impl Made {
 
 /// Runs the stages at the same time. Transient failures (a handler that asks for a retry, an embedding provider
 /// that is down) are repeated until they pass; the batch's place in the queue holds back everything after it.
-pub(super) async fn handle(stages: Arc<[Stage]>, batch: Arc<Batch>, ticket: Ticket) -> Result<Handled> {
+pub(super) async fn handle(stages: Arc<[Stage]>, batch: Arc<Batch>, ticket: Ticket, first: u64) -> Result<Handled> {
     let made = stages.iter().map(|stage| stage.make(&batch));
     let made = futures::future::try_join_all(made).await?;
     let commits = fork::commits(&batch);
     let held = |event: &Event| Held { position: event.position, committed: event.commit_time };
     let through = batch.events().last().map(held).unwrap_or_default();
     let bytes = made.iter().map(Made::bytes).sum();
-    Ok(Handled { ticket, through, commits, made, events: batch.events().len(), bytes })
+    Ok(Handled { ticket, through, commits, made, batch, first, bytes })
 }
 
 impl Stage {
@@ -88,11 +95,9 @@ impl Stage {
             wait_out(&error, &self.name, &mut backoff).await;
         }
         self.admit(batch, &mut commands, &mut refused)?;
-        let rejected_at = refused.iter().map(|refused| refused.event).collect();
-        let rejected = refused
-            .into_iter()
-            .filter_map(|refused| Some(dead_letter(&self.name, batch, batch.events().get(refused.event)?, refused)))
-            .collect();
+        let counts = |event: &usize| batch.events().get(*event).is_some_and(|event| !event.replayed);
+        let rejected_at = refused.iter().map(|refused| refused.event).filter(counts).collect();
+        let rejected = refused.into_iter().filter_map(|refused| dead_letter(self, batch, refused)).collect();
         Ok(Made { commands, rejected, rejected_at })
     }
 
@@ -123,7 +128,7 @@ impl Stage {
         commands.retain(|command| unfit.binary_search_by_key(&command.position, |(position, _)| *position).is_err());
         for (position, error) in unfit {
             let Ok(event) = batch.events().binary_search_by_key(&position, |event| event.position) else { continue };
-            refused.push(Refused { event, code: Code::Contract, reason: error.chain() });
+            refused.push(Refused { event, code: Code::Contract, reason: error.chain(), sink: None });
         }
         refused.sort_by_key(|refused| refused.event);
         Ok(())
@@ -139,7 +144,19 @@ mod tests {
         let position = Position::default();
         let command = Command { position, action: Action::Delete { id: "x".repeat(1000) } };
         let (event, reason) = ("e".repeat(100), "r".repeat(10));
-        let letter = DeadLetter { position, transform: "embed".into(), code: Code::Trap, reason, event };
+        let letter = DeadLetter {
+            position,
+            at: 0,
+            transform: "embed".into(),
+            handler: String::new(),
+            sink: None,
+            code: Code::Trap,
+            reason,
+            table: "public.t".into(),
+            key: "{}".into(),
+            replayed: false,
+            event,
+        };
         let bytes = 2 * command.bytes() + 110;
         let made = Made { commands: vec![command.clone(), command], rejected: vec![letter], rejected_at: vec![0] };
         assert_eq!(made.bytes(), bytes);

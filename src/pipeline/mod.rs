@@ -10,6 +10,8 @@ mod tolerance;
 
 mod deliver;
 
+mod narrow;
+
 mod fork;
 
 mod progress;
@@ -57,8 +59,8 @@ pub struct Stage {
     pub workers: usize,
     /// What the handler's texts are embedded with.
     pub embedders: IndexMap<String, Arc<dyn Embedder>>,
-    /// Whether some sink takes `<name>.rejected`. If none does, a rejection or an event that breaks the handler stops the pipeline: an event that
-    /// nobody keeps would be lost.
+    /// Whether some sink takes `<name>.rejected`. If none does, a rejection, an event that breaks the handler, or one whose
+    /// commands a sink refuses, stops the pipeline: an event that nobody keeps would be lost.
     pub keeps_rejected: bool,
     /// How many of them are too many.
     pub tolerance: Tolerance,

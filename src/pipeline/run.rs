@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::deliver::{Durable, Inbox, deliver};
+use super::dead_letter::Takers;
+use super::deliver::{Durable, Inbox, Shared, deliver};
 use super::handle::{Handled, handle};
 use super::progress::Progress;
 use super::{Pipeline, Stage, Status};
@@ -31,21 +32,25 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<()> {
     let Pipeline { source, stages, outlets, status, name } = pipeline;
+    let stages: Arc<[Stage]> = stages.into();
+    let mut takers = Takers::of(stages.len());
+    let letters: Vec<_> = outlets.iter().map(|outlet| takers.add(&outlet.rejected_of)).collect();
+    let shared = Arc::new(Shared { stages: Arc::clone(&stages), takers, status: Arc::clone(&status) });
     let (durable_tx, durable) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
     let (mut inboxes, mut begin, mut deliveries) = (Vec::new(), Vec::new(), JoinSet::new());
-    for (index, outlet) in outlets.into_iter().enumerate() {
+    for (index, (outlet, letters)) in outlets.into_iter().zip(letters).enumerate() {
         let (inbox, handled) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
         inboxes.push(inbox);
         let (origin, begun) = oneshot::channel();
         begin.push(origin);
-        let report = durable_tx.clone();
-        deliveries.spawn(deliver(outlet, Inbox { begun, handled }, report, index, Arc::clone(&status)));
+        let inbox = Inbox { begun, handled, letters };
+        deliveries.spawn(deliver(outlet, inbox, durable_tx.clone(), index, Arc::clone(&shared)));
     }
     tracing::info!(pipeline = %name, "running");
     let workers: usize = stages.iter().map(|stage| stage.workers).sum();
     let mut flow = Flow {
         source,
-        stages: stages.into(),
+        stages,
         inboxes,
         begin,
         deliveries,
@@ -53,6 +58,7 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
         handling: FuturesOrdered::new(),
         max_handling: workers + WAITING_FOR_EMBEDDERS,
         progress: Progress::default(),
+        events: 0,
         status,
     };
     flow.flow(&stop).await?;
@@ -74,6 +80,8 @@ struct Flow {
     handling: FuturesOrdered<AbortOnDropHandle<Result<Handled>>>,
     max_handling: usize,
     progress: Progress,
+    /// Received so far.
+    events: u64,
     status: Arc<Status>,
 }
 
@@ -154,7 +162,9 @@ impl Flow {
             return self.tell_source();
         }
         let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
-        let handling = tokio::spawn(handle(Arc::clone(&self.stages), Arc::new(batch), ticket));
+        let first = self.events;
+        self.events += batch.events().len() as u64;
+        let handling = tokio::spawn(handle(Arc::clone(&self.stages), Arc::new(batch), ticket, first));
         self.handling.push_back(AbortOnDropHandle::new(handling));
     }
 

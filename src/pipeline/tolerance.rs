@@ -10,8 +10,7 @@ use crate::error::{Error, Fault};
 #[derive(Debug)]
 pub struct Tolerance {
     limits: Rejections,
-    /// How many events there were, and the rejected among them.
-    counted: Mutex<(u64, Window)>,
+    counted: Mutex<Window>,
 }
 
 /// Which events were rejected, in stream order; none that is too old to count.
@@ -28,19 +27,16 @@ impl Tolerance {
         Self { limits: limits.clone(), counted: Mutex::default() }
     }
 
-    /// Counts a batch of `events`, of which those at `rejected` were. To be called in stream order, once for each batch.
-    pub(super) fn count(&self, events: usize, rejected: &[usize]) -> Result<(), TooMany> {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let (before, window) = &mut *counted;
-        let first = *before;
-        *before += events as u64;
-        rejected.iter().try_for_each(|&index| window.reject(first + index as u64, &self.limits))
+    /// Counts the rejected events of a batch, by their numbers in the stream. To be called in stream order.
+    pub(super) fn count(&self, mut rejected: impl Iterator<Item = u64>) -> Result<(), TooMany> {
+        let mut window = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        rejected.try_for_each(|event| window.reject(event, &self.limits))
     }
 
-    /// Counts a rejected event of a batch in a window of the batch's own: what is too much by itself, whatever came before,
-    /// need not be tried to its end.
-    pub(super) fn allows(&self, window: &mut Window, event: usize) -> Result<(), TooMany> {
-        window.reject(event as u64, &self.limits)
+    /// Counts a rejected event in another window: of a batch, because what is too much by itself need not be tried to its
+    /// end; of a sink, which comes to an event later than the handler.
+    pub(super) fn allows(&self, window: &mut Window, event: u64) -> Result<(), TooMany> {
+        window.reject(event, &self.limits)
     }
 
     /// The error that ends the pipeline; `last` is why the last event was rejected.
@@ -79,16 +75,15 @@ mod tests {
     #[test]
     fn so_many_in_so_many_are_tolerated_and_one_more_is_not() {
         let tolerance = tolerance(2, 10);
-        assert!(tolerance.count(1, &[0]).is_ok());
-        assert!(tolerance.count(9, &[4]).is_ok());
-        assert!(tolerance.count(1, &[0]).is_ok(), "the first has left the window");
-        assert!(tolerance.count(1, &[0]).is_err());
+        assert!(tolerance.count([0, 5].into_iter()).is_ok());
+        assert!(tolerance.count([10].into_iter()).is_ok(), "the first has left the window");
+        assert!(tolerance.count([11].into_iter()).is_err());
     }
 
     #[test]
     fn a_batch_that_is_longer_than_the_window_is_looked_at_piece_by_piece() {
-        assert!(tolerance(1, 10).count(100, &[0, 10, 20, 99]).is_ok());
-        assert!(tolerance(1, 10).count(100, &[0, 10, 19]).is_err());
+        assert!(tolerance(1, 10).count([0, 10, 20, 99].into_iter()).is_ok());
+        assert!(tolerance(1, 10).count([0, 10, 19].into_iter()).is_err());
         let (tolerance, mut window) = (tolerance(1, 10), Window::default());
         assert!([0, 10, 20].into_iter().all(|event| tolerance.allows(&mut window, event).is_ok()));
         assert!(tolerance.allows(&mut window, 29).is_err());
@@ -97,14 +92,14 @@ mod tests {
     #[test]
     fn as_many_as_the_window_is_long_is_no_limit() {
         let tolerance = tolerance(10, 10);
-        assert!((0..1000).all(|_| tolerance.count(1, &[0]).is_ok()));
-        assert!(tolerance.counted.lock().unwrap().1.0.is_empty(), "and costs no memory");
+        assert!(tolerance.count(0..1000).is_ok());
+        assert!(tolerance.counted.lock().unwrap().0.is_empty(), "and costs no memory");
     }
 
     #[test]
     fn none_at_all_can_be_asked_for() {
         let tolerance = tolerance(0, 1000);
-        assert!(tolerance.count(5000, &[]).is_ok());
-        assert!(tolerance.count(1, &[0]).is_err());
+        assert!(tolerance.count(std::iter::empty()).is_ok());
+        assert!(tolerance.count([5000].into_iter()).is_err());
     }
 }

@@ -24,6 +24,8 @@ impl ServerError {
             "22000" => message,
             _ if code.starts_with("22") => "a value does not fit its type",
             _ if code.starts_with("23") => "a constraint of the table is violated",
+            // A function's own words.
+            _ if code.starts_with("P0") => "a function raised an exception",
             _ => message,
         };
         Self { code: code.to_owned(), message: message.to_owned(), hint: hint.map(str::to_owned) }

@@ -15,7 +15,8 @@ use crate::sabotage::Breakage;
 /// What is left to do after commands that cancel or complete each other were put together.
 ///
 /// A sink carries out the fields in the order in which they stand here, each one finished before the next
-/// begins; the outcome is that of the commands one after the other. Inside a field no two operations touch the
+/// begins; the outcome is that of the commands one after the other, and also if `upserts` come right after `clear`, as long as
+/// `keep` is spared. Inside a field no two operations touch the
 /// same point, so they may run at once. Repeating a `WriteSet` that was carried out in part, from its start, is safe.
 ///
 /// Why one order of phases is enough: which points belong to a group changes only by writing, deleting or

@@ -46,7 +46,9 @@ pub trait Sink: Send {
 
     /// Writes everything that `delivery` holds. `Ok` promises that it would survive a crash of the sink's
     /// server and of the host. After a `Transient` error the same delivery comes again, so a write must be repeatable:
-    /// the same delivery twice leaves the same state. After any other error the pipeline stops.
+    /// the same delivery twice leaves the same state. An error with a [`Code`] may be the fault of single commands: the same
+    /// commands come again in smaller deliveries, in order, until the event is found that is to blame. After any other error
+    /// the pipeline stops.
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()>;
 
     /// What tells whether a point would fit, before it is delivered. None where anything fits.
@@ -69,7 +71,8 @@ pub type Admission = Arc<dyn Fn(&Point, Position) -> Result<()> + Send + Sync>;
 pub struct Delivery<'a> {
     /// In stream order.
     pub commands: Vec<&'a Command>,
-    /// In stream order; only ever given to sinks that write lines, or nothing.
+    /// Only ever given to sinks that keep dead letters or nothing. In stream order, but for events that another sink refused:
+    /// those come alone, when they are found.
     pub rejected: Vec<&'a DeadLetter>,
     /// The last event that the delivery covers.
     pub through: Held,
@@ -94,17 +97,30 @@ impl Delivery<'_> {
     }
 }
 
-/// An event that a handler refused or that broke it, with all that is needed to look into it and to bring it back.
+/// An event that a handler refused, that broke it, or of which a sink refused what the handler made; with all that is
+/// needed to look into it and to bring it back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
     /// Where the event stands in the stream.
     pub position: Position,
-    /// The transform that refused it.
+    /// When it was set aside, in µs since 1970-01-01 UTC.
+    pub at: i64,
+    /// The transform among whose rejected events it is.
     pub transform: String,
+    /// SHA-256 of the handler's component, in hexadecimal.
+    pub handler: String,
+    /// The sink that refused it, if it was not the handler.
+    pub sink: Option<String>,
     /// What kind of failure it was, for machines.
     pub code: Code,
-    /// Why: the handler's words, or what the host says about the call and what the guest said before.
+    /// Why: the handler's words, what the host says about the call and what the guest said before, or the sink's error.
     pub reason: String,
+    /// The table, as `schema.table`.
+    pub table: String,
+    /// The key's columns with their values, as a JSON object; empty for a truncate.
+    pub key: String,
+    /// It came of a replay: an earlier event of the row was set aside before, and this is what became of bringing it back.
+    pub replayed: bool,
     /// The event in its JSON form, see [`crate::event::json`].
     pub event: String,
 }

@@ -18,8 +18,8 @@ pub async fn open(pipeline: &str, name: &str, config: &model::Sink) -> Result<Bo
         model::Sink::Pgvector(config) => Box::new(PgvectorSink::open(pipeline, name, config).await?),
         model::Sink::Qdrant(config) => Box::new(QdrantSink::open(config).await?),
         model::Sink::QdrantEdge(config) => Box::new(QdrantEdge::open(config).await?),
-        model::Sink::File(config) => Box::new(Lines::file(&config.path).await?),
-        model::Sink::Stdout(_) => Box::new(Lines::stdout()),
+        model::Sink::File(config) => Box::new(Lines::file(pipeline, &config.path).await?),
+        model::Sink::Stdout(_) => Box::new(Lines::stdout(pipeline)),
         model::Sink::Blackhole(_) => Box::new(Blackhole::default()),
     })
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::Query;
 use crate::command::{Embedding, Point};
 use crate::config::model::{Create, Distance};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
 
 /// The vectors of a collection by name; the default one has the name `""`.
@@ -77,7 +77,7 @@ impl Spaces {
     /// Checks that every embedding of `point` has its place.
     pub(super) fn admit(&self, point: &Point, position: Position) -> Result<()> {
         let refuse = |what: String, help: String| {
-            Err(Error::new(Fault::Handler, what).at(format!("event {position}")).help(help))
+            Err(Error::new(Fault::Handler, what).code(Code::Sink).at(format!("event {position}")).help(help))
         };
         for (name, embedding) in &point.embeddings {
             let title = title(name);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::point_id::{GROUP_KEY, ID_KEY, PointId};
 use super::{Hit, Upsert};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
 
 /// The payload to store for a point that is written whole.
@@ -28,6 +28,7 @@ pub(super) fn handlers(text: &str, position: Position) -> Result<Map<String, Val
             Fault::Handler,
             format!("a payload is not a JSON object that can be stored (column {column} of line {line})"),
         )
+        .code(Code::Sink)
         .at(format!("event {position}"))
         .help("payloads are JSON objects, nested at most 127 levels deep")
     })?;
@@ -37,6 +38,7 @@ pub(super) fn handlers(text: &str, position: Position) -> Result<Map<String, Val
                 Fault::Handler,
                 format!("a payload uses the key `{key}`, which the sink keeps for itself"),
             )
+            .code(Code::Sink)
             .at(format!("event {position}"))
             .help(format!("rename the key in the handler, for instance to `{}`", key.trim_start_matches('_'))));
         }

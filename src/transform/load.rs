@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::bindings;
@@ -26,14 +27,14 @@ pub(super) const VERSION: &str = "0.1";
 /// Bytes of a name or a sentence that comes out of the file.
 pub(super) const WORDS: usize = 300;
 
-/// Reads, checks and compiles the component of handler `name`, and links it to what it is granted.
+/// Reads, checks and compiles the component of handler `name`, and links it to what it is granted. Answers its hash, too.
 pub(super) fn load(
     engine: &Engine,
     name: &str,
     file: &Path,
     memory: usize,
     grants: &Grants,
-) -> Result<bindings::HandlerPre<State>> {
+) -> Result<(bindings::HandlerPre<State>, String)> {
     let refused = |refusal: Refusal| refusal.of(name, file);
     let bytes = read(file).map_err(refused)?;
     recognize(&bytes).map_err(refused)?;
@@ -57,7 +58,8 @@ pub(super) fn load(
         .and_then(|()| bindings::Handler::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state))
         .and_then(|()| linker.instantiate_pre(&component))
         .and_then(bindings::HandlerPre::new);
-    linked.map_err(|error| {
+    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    linked.map(|linked| (linked, hash)).map_err(|error| {
         let why: Vec<String> = error.chain().map(|cause| presentable(&cause.to_string(), WORDS)).collect();
         let help = format!("build it against `wit/` of this host, which speaks pgstream:host {VERSION}");
         refused(Refusal::new(format!("it does not fit this host: {}", why.join(": ")), help))

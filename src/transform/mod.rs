@@ -59,6 +59,7 @@ pub struct Rejection {
 /// A loaded handler on its threads. They end when it is dropped.
 pub struct Transform {
     name: Arc<str>,
+    hash: String,
     jobs: Sender<worker::Job>,
     workers: Arc<Semaphore>,
     max_output: usize,
@@ -91,7 +92,7 @@ impl Transform {
         let limits = instance::Bounds { memory: bytes(settings.limits.memory), output: bytes(settings.limits.output) };
         let name: Arc<str> = name.into();
         let grants = Arc::new(http::Grants::open(&name, settings)?);
-        let component = load::load(engine, &name, &settings.component, limits.memory, &grants)?;
+        let (component, hash) = load::load(engine, &name, &settings.component, limits.memory, &grants)?;
         let shared = Arc::new(imports::Shared {
             name: Arc::clone(&name),
             config: settings.config.clone(),
@@ -103,12 +104,17 @@ impl Transform {
         });
         let workers = settings.workers.max(1);
         let jobs = worker::start(instance::Maker { component, shared, limits }, workers)?;
-        Ok(Self { name, jobs, workers: Arc::new(Semaphore::new(workers)), max_output: limits.output })
+        Ok(Self { name, hash, jobs, workers: Arc::new(Semaphore::new(workers)), max_output: limits.output })
     }
 
     /// The transform's name in the pipeline file.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// SHA-256 of the component, in hexadecimal.
+    pub fn hash(&self) -> &str {
+        &self.hash
     }
 
     /// Bytes that a call may answer.

@@ -127,6 +127,7 @@ fn batch_at(lsn: u64, changes: &[Change<'_>]) -> Batch {
             commit_time: -1,
             xid: u32::MAX,
             snapshot: false,
+            replayed: false,
         };
         builder.push_event(&change.relation, head, row, old_row);
     }

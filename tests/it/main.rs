@@ -19,6 +19,7 @@ mod losses;
 mod partitions;
 mod pipeline;
 mod poison;
+mod refused;
 mod schema_changes;
 mod sdk;
 mod sinks;

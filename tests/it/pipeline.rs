@@ -1,6 +1,6 @@
 //! The loop with a source and sinks that the test holds in its hands: order, confirmation, back-pressure, stops.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use pgstream_host::command::{Action, Command};
 use pgstream_host::config::model::{Limits, Rejections, SinkBatch, WasmTransform};
 use pgstream_host::embedder::{Embedder, Vectors};
-use pgstream_host::error::{Error, Fault, Result};
+use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::event::{
     Batch, BatchBuilder, Cell, Column, EventHead, Kind, Operation, Place, Relation, ReplicaIdentity,
 };
@@ -265,6 +265,19 @@ impl World {
         settings: &WasmTransform,
         keeps_rejected: bool,
     ) -> Run {
+        let every = |_| (true, keeps_rejected);
+        self.run_wired(transform, embedders, settings, every)
+    }
+
+    /// As `run`; each sink takes what `wiring` says of it: commands, rejected events.
+    pub(crate) fn run_wired(
+        &self,
+        transform: Transform,
+        embedders: Embedders,
+        settings: &WasmTransform,
+        wiring: impl Fn(usize) -> (bool, bool),
+    ) -> Run {
+        let keeps_rejected = (0..self.sinks.len()).any(|index| wiring(index).1);
         let tolerance = Tolerance::new(&settings.rejections);
         let (name, workers) = ("embed".into(), settings.workers);
         let stage = Stage { name, transform, workers, embedders, keeps_rejected, tolerance, admissions: vec![] };
@@ -272,8 +285,8 @@ impl World {
             name: format!("sink{index}"),
             sink: Box::new(shelf.clone()),
             batch: SinkBatch { max_points: 1, ..SinkBatch::default() },
-            commands_of: vec![0],
-            rejected_of: (0..usize::from(keeps_rejected)).collect(),
+            commands_of: (0..usize::from(wiring(index).0)).collect(),
+            rejected_of: (0..usize::from(wiring(index).1)).collect(),
         });
         let pipeline = Pipeline::new("test", Box::new(self.source.clone()), vec![stage], outlets.collect());
         let stop = CancellationToken::new();
@@ -372,6 +385,8 @@ struct ShelfState {
     held: Mutex<Option<Position>>,
     tries: Mutex<usize>,
     failures: Mutex<(usize, Fault)>,
+    refused: Mutex<BTreeSet<String>>,
+    through: Mutex<Position>,
     gate: Semaphore,
     closed: Mutex<bool>,
 }
@@ -385,6 +400,8 @@ impl Default for Shelf {
             held: Mutex::default(),
             tries: Mutex::default(),
             failures: Mutex::new((0, Fault::Bug)),
+            refused: Mutex::default(),
+            through: Mutex::default(),
             gate: Semaphore::new(1),
             closed: Mutex::default(),
         }))
@@ -392,6 +409,16 @@ impl Default for Shelf {
 }
 
 impl Shelf {
+    /// Refuses every delivery that deletes one of these points.
+    pub(crate) fn refuse(&self, ids: &[&str]) {
+        *self.0.refused.lock().unwrap() = ids.iter().map(|id| (*id).to_owned()).collect();
+    }
+
+    /// The position that it would have stored.
+    pub(crate) fn through(&self) -> Position {
+        *self.0.through.lock().unwrap()
+    }
+
     fn positions(&self) -> Vec<Position> {
         self.0.positions.lock().unwrap().clone()
     }
@@ -406,7 +433,7 @@ impl Shelf {
         self.0.letters.lock().unwrap().clone()
     }
 
-    fn tries(&self) -> usize {
+    pub(crate) fn tries(&self) -> usize {
         *self.0.tries.lock().unwrap()
     }
 
@@ -418,16 +445,20 @@ impl Shelf {
         *self.0.held.lock().unwrap() = Some(position);
     }
 
-    fn fail(&self, times: usize, fault: Fault) {
+    pub(crate) fn fail(&self, times: usize, fault: Fault) {
         *self.0.failures.lock().unwrap() = (times, fault);
     }
 
-    fn close_gate(&self) {
+    pub(crate) fn close_gate(&self) {
         self.0.gate.try_acquire().unwrap().forget();
     }
 
-    fn open_gate(&self) {
+    pub(crate) fn open_gate(&self) {
         self.0.gate.add_permits(1);
+    }
+
+    fn refuses(&self, command: &Command) -> bool {
+        matches!(&command.action, Action::Delete { id } if self.0.refused.lock().unwrap().contains(id))
     }
 
     fn failure(&self) -> Option<Fault> {
@@ -451,7 +482,12 @@ impl Sink for Shelf {
         let _permit = self.0.gate.acquire().await.unwrap();
         match self.failure() {
             Some(fault) => Err(Error::new(fault, "the test asked for it")),
+            None if delivery.commands.iter().any(|command| self.refuses(command)) => {
+                Err(Error::new(Fault::Data, "the store refuses a point").code(Code::Sink).help("mend the point"))
+            }
             None => {
+                let through = std::mem::replace(&mut *self.0.through.lock().unwrap(), delivery.through);
+                assert!(delivery.rejected.len() == 1 || through <= delivery.through, "positions never fall");
                 let written = delivery.commands.iter().filter(|command| writes(command));
                 self.0.commands.lock().unwrap().extend(delivery.commands.iter().copied().cloned());
                 self.0.letters.lock().unwrap().extend(delivery.rejected.iter().copied().cloned());
@@ -522,6 +558,7 @@ fn with_content(lsn: u64, id: i64, content: impl FnOnce(&mut BatchBuilder) -> Ce
         commit_time: 0,
         xid: 1,
         snapshot: false,
+        replayed: false,
     };
     builder.push_event(&relation(), head, start..start + 2, None);
     builder.end_at(end_of(lsn));

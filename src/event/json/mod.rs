@@ -19,7 +19,7 @@ mod write;
 
 pub use read::{Flaw, Reader, Step};
 pub use tree::{Json, SyntaxError};
-pub use write::write;
+pub use write::{key, write};
 
 #[cfg(test)]
 mod tests;

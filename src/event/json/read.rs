@@ -188,7 +188,8 @@ impl Reader {
             None | Some(Json::Null) => None,
             Some(old) => Some(self.row(&relation, old, false).map_err(|flaw| flaw.within("old_row"))?),
         };
-        self.builder.push_event(&relation, EventHead { operation, position, commit_time, xid, snapshot }, row, old_row);
+        let head = EventHead { operation, position, commit_time, xid, snapshot, replayed: false };
+        self.builder.push_event(&relation, head, row, old_row);
         self.last = Some(position);
         Ok(())
     }

@@ -143,7 +143,7 @@ proptest! {
         let relation = relation(&types, keys);
         let operation = [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate][operation as usize];
         let values = if operation == Operation::Truncate { vec![] } else { values };
-        let head = EventHead { operation, position: Position { lsn: Lsn(lsn), ordinal }, commit_time, xid, snapshot };
+        let head = EventHead { operation, position: Position { lsn: Lsn(lsn), ordinal }, commit_time, xid, snapshot, replayed: false };
         let mut out = BatchBuilder::default();
         out.push_frame(Bytes::new());
         let row = push_row(&mut out, &values);

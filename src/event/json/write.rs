@@ -1,7 +1,7 @@
 //! An event as one line of JSON.
 
 use super::tree::{Json, quote};
-use crate::event::{Batch, Event, Operation, Relation, Row, Value};
+use crate::event::{Batch, Column, Event, Operation, Relation, Row, Value};
 
 /// The JSON form of `event`, on one line, without a line break at its end.
 pub fn write(batch: &Batch, event: &Event) -> String {
@@ -38,6 +38,14 @@ pub fn write(batch: &Batch, event: &Event) -> String {
     out
 }
 
+/// The key of the row that `event` is about, as a JSON object on one line; empty for a truncate.
+pub fn key(batch: &Batch, event: &Event) -> String {
+    let (mut out, relation) = (String::new(), batch.relation(event));
+    let cells = relation.columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
+    list(&mut out, "{", cells, '}', entry);
+    out
+}
+
 /// The name of an operation.
 pub(super) fn operation(operation: Operation) -> &'static str {
     match operation {
@@ -49,11 +57,13 @@ pub(super) fn operation(operation: Operation) -> &'static str {
 }
 
 fn row(out: &mut String, relation: &Relation, row: Row<'_>) {
-    list(out, "{", relation.columns.iter().zip(row.iter()), '}', |out, (column, cell)| {
-        quote(out, &column.name);
-        out.push(':');
-        value(out, cell);
-    });
+    list(out, "{", relation.columns.iter().zip(row.iter()), '}', entry);
+}
+
+fn entry(out: &mut String, (column, cell): (&Column, Value<'_>)) {
+    quote(out, &column.name);
+    out.push(':');
+    value(out, cell);
 }
 
 /// What JSON cannot say is an object with the kind as its only key, so that nothing is guessed.

@@ -51,15 +51,24 @@ pub(super) fn command(out: &mut Vec<u8>, command: &Command) {
 }
 
 /// Appends the line of a rejected event.
-pub(super) fn rejected(out: &mut Vec<u8>, letter: &DeadLetter) {
+pub(super) fn rejected(out: &mut Vec<u8>, pipeline: &str, letter: &DeadLetter) {
     out.extend(b"{\"position\":");
     value(out, &letter.position.to_string());
-    out.extend(b",\"transform\":");
-    value(out, &letter.transform);
-    out.extend(b",\"code\":");
-    value(out, letter.code.as_str());
-    out.extend(b",\"reason\":");
-    value(out, &letter.reason);
+    out.extend(b",\"at\":");
+    value(out, &letter.at);
+    let mut text = |key: &[u8], text: &str| {
+        out.extend(key);
+        value(out, text);
+    };
+    text(b",\"pipeline\":", pipeline);
+    text(b",\"transform\":", &letter.transform);
+    text(b",\"handler\":", &letter.handler);
+    if let Some(sink) = &letter.sink {
+        text(b",\"sink\":", sink);
+    }
+    text(b",\"code\":", letter.code.as_str());
+    text(b",\"reason\":", &letter.reason);
+    text(b",\"table\":", &letter.table);
     out.extend(b",\"event\":");
     raw(out, &letter.event);
     out.extend(b"}\n");
@@ -162,16 +171,25 @@ mod tests {
     fn a_rejected_event_is_one_line() {
         let letter = DeadLetter {
             position: Position { lsn: Lsn(0x16B3748), ordinal: 0 },
+            at: 1_767_225_600_000_000,
             transform: "embed".into(),
+            handler: "5e1f".into(),
+            sink: None,
             code: Code::Trap,
             reason: "no\n\"text\"".into(),
+            table: "public.docs".into(),
+            key: "{}".into(),
+            replayed: false,
             event: "{\"table\":\n\"docs\"}".into(),
         };
-        let mut out = Vec::new();
-        rejected(&mut out, &letter);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "{\"position\":\"0/16B3748#0\",\"transform\":\"embed\",\"code\":\"trap\",\"reason\":\"no\\n\\\"text\\\"\",\"event\":{\"table\": \"docs\"}}\n"
-        );
+        let line = |letter: &DeadLetter| {
+            let mut out = Vec::new();
+            rejected(&mut out, "shop", letter);
+            String::from_utf8(out).unwrap()
+        };
+        let whole = r#"{"position":"0/16B3748#0","at":1767225600000000,"pipeline":"shop","transform":"embed","handler":"5e1f","code":"trap","reason":"no\n\"text\"","table":"public.docs","event":{"table": "docs"}}"#;
+        assert_eq!(line(&letter), whole.to_owned() + "\n");
+        let refused = DeadLetter { sink: Some("search".into()), ..letter };
+        assert!(line(&refused).contains(r#""handler":"5e1f","sink":"search","code":"#));
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, Fault, Result};
 /// A sink that writes each command and each rejected event as one line.
 #[derive(Debug)]
 pub struct Lines {
+    pipeline: String,
     to: Target,
 }
 
@@ -29,15 +30,15 @@ enum Target {
 
 impl Lines {
     /// Appends to the file at `path`, which is made if missing. What a crash left of a last line is cut off.
-    pub async fn file(path: &Path) -> Result<Self> {
+    pub async fn file(pipeline: &str, path: &Path) -> Result<Self> {
         let path = path.to_owned();
         let file = blocking::run(move || LineFile::open(&path)).await?;
-        Ok(Self { to: Target::File(Arc::new(file)) })
+        Ok(Self { pipeline: pipeline.to_owned(), to: Target::File(Arc::new(file)) })
     }
 
     /// Prints to standard output.
-    pub fn stdout() -> Self {
-        Self { to: Target::Stdout }
+    pub fn stdout(pipeline: &str) -> Self {
+        Self { pipeline: pipeline.to_owned(), to: Target::Stdout }
     }
 
     /// The answer to a search.
@@ -56,7 +57,7 @@ impl Sink for Lines {
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
         let mut text = Vec::new();
         delivery.commands.iter().for_each(|command| json::command(&mut text, command));
-        delivery.rejected.iter().for_each(|letter| json::rejected(&mut text, letter));
+        delivery.rejected.iter().for_each(|letter| json::rejected(&mut text, &self.pipeline, letter));
         if text.is_empty() {
             return Ok(());
         }
@@ -111,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn a_search_says_which_sinks_can() {
         let query = Query { vector: "", values: &[], limit: 1 };
-        let error = Lines::stdout().search(&query).await.unwrap_err();
+        let error = Lines::stdout("test").search(&query).await.unwrap_err();
         assert_eq!(
             error.report(),
             "error: a `stdout` sink cannot be searched\n  \

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::command::{Embedding, Point};
 use crate::config::model::{Create, Distance};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
 pub(super) use crate::sink::spaces::{title, word};
 
@@ -132,7 +132,8 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 /// Checks that every embedding of a point has a column that can hold it. `table` is its name, for the error.
 pub(super) fn admit(columns: &[Column], table: &str, point: &Point, position: Position) -> Result<()> {
     let refuse = |what: String, help: String| {
-        Err(Error::new(Fault::Handler, what).at(format!("event {position}")).at(format!("table `{table}`")).help(help))
+        let error = Error::new(Fault::Handler, what).code(Code::Sink).at(format!("event {position}"));
+        Err(error.at(format!("table `{table}`")).help(help))
     };
     for (vector, embedding) in &point.embeddings {
         let title = title(vector);

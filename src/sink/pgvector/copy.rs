@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::columns::{Column, Kind, MAX_SPARSE_DIMENSION};
 use crate::command::Embedding;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::sink::Upsert;
 
 /// Signature, flags, length of the header's extension.
@@ -101,6 +101,7 @@ fn put_embedding(buffer: &mut BytesMut, embedding: &Embedding, column: &Column) 
 
 fn too_large() -> Error {
     Error::new(Fault::Data, "a point is larger than Postgres can take")
+        .code(Code::Sink)
         .help("make the handler write smaller payloads: Postgres' limit is 1 GiB for a row")
 }
 

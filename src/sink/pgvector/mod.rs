@@ -4,6 +4,7 @@ mod columns;
 mod copy;
 mod create;
 mod position;
+mod refusal;
 mod search;
 mod session;
 mod statements;
@@ -82,24 +83,6 @@ impl PgvectorSink {
             _ => Session::reopen(&self.target, self.oid).await,
         }
     }
-
-    /// Says which event it was that the server did not take, on a connection of its own: the one at hand is in no
-    /// known state.
-    async fn place(&mut self, error: Error, set: &WriteSet<'_>, through: Held) -> Error {
-        if error.fault() != Fault::Data {
-            return error;
-        }
-        let culprit = match self.session().await {
-            Ok(session) => write::culprit(&session.client, set).await,
-            Err(_) => None,
-        };
-        match culprit {
-            Some(position) => error
-                .at(format!("event {position}"))
-                .help("the payload is JSON that Postgres cannot hold, such as `\\u0000` in a text: make the handler leave it out"),
-            None => error.at(format!("delivery up to event {}", through.position)),
-        }
-    }
 }
 
 #[async_trait]
@@ -130,21 +113,13 @@ impl Sink for PgvectorSink {
         let mut session = self.session().await?;
         let written = match write::admit(&session.table, &set, delivery.through.position) {
             Ok(()) => write::write(&mut session, &lease, &set, delivery.through).await,
-            refused => {
-                self.session = Some(session);
-                return refused;
-            }
+            refused => refused,
         };
-        match written {
-            Ok(()) => {
-                self.session = Some(session);
-                Ok(())
-            }
-            Err(error) => {
-                drop(session);
-                Err(self.place(error, &set, delivery.through).await)
-            }
+        // After any error but a refusal the session is in no known state.
+        if written.as_ref().err().is_none_or(|error| error.misdeed().is_some()) {
+            self.session = Some(session);
         }
+        written
     }
 
     async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>> {

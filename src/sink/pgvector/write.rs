@@ -2,19 +2,20 @@
 
 use bytes::Bytes;
 use futures::{SinkExt, pin_mut};
-use tokio_postgres::{Client, CopyInSink, Statement, Transaction};
+use tokio_postgres::{CopyInSink, Statement, Transaction};
 
 use super::columns;
 use super::copy::CopyWriter;
 use super::position::Lease;
+use super::refusal::refused;
 use super::session::Session;
+use super::statements::Statements;
 use super::table::{IdType, Table};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
 use crate::postgres::failed;
 use crate::sabotage::Breakage;
-use crate::sink::Held;
-use crate::sink::{PatchRun, Payload, WriteSet};
+use crate::sink::{Held, PatchRun, WriteSet};
 
 /// Enough that a message costs little beside its content, and little memory.
 const PIECE_BYTES: usize = 256 << 10;
@@ -75,24 +76,50 @@ fn check_key(table: &Table, kind: IdType, key: &str, position: Position) -> Resu
     } else {
         return Ok(());
     };
-    Err(Error::new(fault, what).at(format!("event {position}")).at(format!("table `{}`", table.name)).help(help))
+    let error = Error::new(fault, what).code(Code::Sink).at(format!("event {position}"));
+    Err(error.at(format!("table `{}`", table.name)).help(help))
 }
 
-/// Carries out `set` and stores `through`, all or nothing. After an error the session is in no known state.
+/// Carries out `set` and stores `through`, all or nothing. After an error without a code the session is in no known state.
 pub(super) async fn write(session: &mut Session, lease: &Lease, set: &WriteSet<'_>, through: Held) -> Result<()> {
     let Session { client, table, statements, advance } = session;
-    let failed = |error| failed(format!("cannot write to table `{}`", table.name), error);
+    let failed = |error| failed(cannot_write(table), error);
     if Breakage::PositionApart.is_on() {
         let apart = client.transaction().await.map_err(failed)?;
         lease.advance(&apart, advance, through).await?;
         apart.commit().await.map_err(failed)?;
     }
     let transaction = client.transaction().await.map_err(failed)?;
-    if !set.upserts.is_empty() {
-        stage(&transaction, &statements.stage, set, table).await?;
+    let written = async {
+        if !set.upserts.is_empty() {
+            stage(&transaction, &statements.stage, set, table).await?;
+        }
+        // The lock that this takes makes a host that takes over wait for us, so all that depends on our side is done before.
+        lease.advance(&transaction, advance, through).await?;
+        carry_out(&transaction, statements, set, table).await
+    };
+    match written.await {
+        // Constraints may be deferred to the commit.
+        Ok(()) => transaction.commit().await.map_err(|error| refused(cannot_write(table), error)),
+        Err(error) if error.misdeed().is_some() => {
+            transaction.rollback().await.map_err(failed)?;
+            Err(error)
+        }
+        Err(error) => Err(error),
     }
-    // The lock that this takes makes a host that takes over wait for us, so all that depends on our side is done before.
-    lease.advance(&transaction, advance, through).await?;
+}
+
+fn cannot_write(table: &Table) -> String {
+    format!("cannot write to table `{}`", table.name)
+}
+
+async fn carry_out(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    set: &WriteSet<'_>,
+    table: &Table,
+) -> Result<()> {
+    let failed = |error| refused(cannot_write(table), error);
     if set.clear {
         transaction.execute(&statements.clear, &[]).await.map_err(failed)?;
     }
@@ -119,11 +146,11 @@ pub(super) async fn write(session: &mut Session, lease: &Lease, set: &WriteSet<'
         let texts = patches.iter().map(|patch| patch.payload.text()).collect::<Result<Vec<_>>>()?;
         transaction.execute(statement, &[&targets, &texts]).await.map_err(failed)?;
     }
-    transaction.commit().await.map_err(failed)
+    Ok(())
 }
 
 async fn stage(transaction: &Transaction<'_>, copy: &Statement, set: &WriteSet<'_>, table: &Table) -> Result<()> {
-    let failed = |error| failed(format!("cannot send rows for table `{}`", table.name), error);
+    let failed = |error| refused(format!("cannot send rows for table `{}`", table.name), error);
     let sink: CopyInSink<Bytes> = transaction.copy_in(copy).await.map_err(failed)?;
     pin_mut!(sink);
     let mut rows = CopyWriter::new();
@@ -135,35 +162,4 @@ async fn stage(transaction: &Transaction<'_>, copy: &Statement, set: &WriteSet<'
     }
     sink.send(rows.finish()).await.map_err(failed)?;
     sink.finish().await.map(drop).map_err(failed)
-}
-
-/// The event whose payload the server does not take as jsonb, such as one with `\u0000`; it reports no row itself.
-pub(super) async fn culprit(client: &Client, set: &WriteSet<'_>) -> Option<Position> {
-    let upserts = set.upserts.iter().map(|upsert| (upsert.position, &upsert.payload));
-    let patches = set.patches.iter().flat_map(|run| match run {
-        PatchRun::Ids(patches) | PatchRun::Groups(patches) => {
-            patches.iter().map(|patch| (patch.position, &patch.payload))
-        }
-    });
-    let payloads: Vec<(Position, &Payload<'_>)> = upserts.chain(patches).collect();
-    let mut suspects = payloads.as_slice();
-    if !refused(client, suspects).await? {
-        return None;
-    }
-    while suspects.len() > 1 {
-        let (left, right) = suspects.split_at(suspects.len() / 2);
-        suspects = if refused(client, left).await? { left } else { right };
-    }
-    suspects.first().map(|(position, _)| *position)
-}
-
-/// Whether the server refuses one of the payloads; None if it cannot be asked.
-async fn refused(client: &Client, payloads: &[(Position, &Payload<'_>)]) -> Option<bool> {
-    let texts = payloads.iter().map(|(_, payload)| payload.text()).collect::<Result<Vec<_>>>().ok()?;
-    let sql = "SELECT count(payload::jsonb) FROM unnest($1::text[]) AS given(payload)";
-    match client.execute(sql, &[&texts]).await {
-        Ok(_) => Some(false),
-        Err(error) if error.as_db_error().is_some() => Some(true),
-        Err(_) => None,
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use qdrant_client::QdrantError;
 use tonic::{Code, Status};
 
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code as Misdeed, Error, Fault, Result};
 
 /// The server and collection that a sink talks to, as errors name them.
 pub(super) struct Peer {
@@ -49,12 +49,22 @@ impl Peer {
         }
     }
 
+    /// As `error`, for a write. What the server says of its content may concern a single command.
+    pub(super) fn refusal(&self, error: QdrantError) -> Error {
+        let is_about_content = match &error {
+            QdrantError::ResponseError { status } => status.code() == Code::InvalidArgument || is_too_large(status),
+            _ => false,
+        };
+        let error = self.error(error);
+        if is_about_content { error.blame(Fault::Data).code(Misdeed::Sink) } else { error }
+    }
+
     fn status(&self, status: &Status) -> Error {
         let message = status.message();
         if let Some(tail) = message.strip_prefix("Failed to connect to ") {
             return self.unreachable(tail);
         }
-        if message.contains("message length too large") {
+        if is_too_large(status) {
             return Error::new(Fault::Data, format!("a point is larger than {self} accepts in a request"))
                 .because(Words(message.to_owned()))
                 .help("let the handler write shorter payloads, or raise the server's limit");
@@ -125,6 +135,10 @@ impl fmt::Display for Words {
 
 impl std::error::Error for Words {}
 
+fn is_too_large(status: &Status) -> bool {
+    status.message().contains("message length too large")
+}
+
 fn words(status: &Status) -> String {
     if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() }
 }
@@ -173,6 +187,19 @@ mod tests {
         }
         let large = error(Status::out_of_range("Error, decoded message length too large: found 9 bytes"));
         assert_eq!(large.fault(), Fault::Data);
+    }
+
+    #[test]
+    fn only_what_is_said_of_a_write_s_content_may_concern_one_command() {
+        let refusal = |status: Status| Peer::new("http://qdrant:6334", "docs").unwrap().refusal(status.into());
+        for status in [Status::invalid_argument("Wrong input: …"), Status::out_of_range("message length too large")] {
+            let error = refusal(status);
+            assert_eq!((error.fault(), error.misdeed()), (Fault::Data, Some(Misdeed::Sink)), "{error:?}");
+        }
+        for code in [Code::Unavailable, Code::NotFound, Code::PermissionDenied, Code::FailedPrecondition, Code::Internal] {
+            assert_eq!(refusal(Status::new(code, "")).misdeed(), None, "{code:?}");
+        }
+        assert_eq!(error(Status::invalid_argument("a search")).misdeed(), None);
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl QdrantSink {
 
     async fn update(&self, operations: Operations) -> Result<()> {
         let request = UpdateBatchPointsBuilder::new(self.peer.collection(), operations).wait(true);
-        let response = self.client.update_points_batch(request).await.map_err(|error| self.peer.error(error))?;
+        let response = self.client.update_points_batch(request).await.map_err(|error| self.peer.refusal(error))?;
         for result in response.result {
             // Acknowledged is in the server's log, and so as durable and as ordered as Completed.
             if !matches!(result.status(), UpdateStatus::Completed | UpdateStatus::Acknowledged) {

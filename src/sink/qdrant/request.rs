@@ -19,7 +19,7 @@ use qdrant_client::qdrant::{
 use serde_json::{Map, Value};
 
 use crate::command::{Embedding, Point};
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
 use crate::sink::point_id::{GROUP_KEY, PointId};
 use crate::sink::spaces::Spaces;
@@ -82,15 +82,19 @@ const MAX_BYTES: usize = 4 << 20;
 const MAX_DEPTH: usize = 30;
 
 /// The requests for everything that is to do, with all of it checked.
+///
+/// Points are written before what they replace is deleted: a server that refuses the points then still has what was there
+/// before. The outcome is that of a [`WriteSet`]'s own order, because no point that is written is deleted by id, and those
+/// written under a group are spared when the group is deleted.
 pub(super) fn phases(set: &WriteSet<'_>, spaces: &Spaces) -> Result<Vec<Phase>> {
     let mut phases = Vec::new();
     if set.clear {
         phases.push(vec![Request::Update(vec![delete(Filter::default())])]);
     }
+    phases.push(upserts(set, spaces)?);
     phases.push(delete_groups(&set.delete_groups));
     let delete_ids = |ids: &[&str]| Request::Update(vec![delete(Filter::must([has_id(ids)]))]);
     phases.push(set.delete_ids.chunks(MAX_ITEMS).map(delete_ids).collect());
-    phases.push(upserts(set, spaces)?);
     for run in &set.patches {
         phases.push(patches(run)?);
     }
@@ -98,8 +102,8 @@ pub(super) fn phases(set: &WriteSet<'_>, spaces: &Spaces) -> Result<Vec<Phase>> 
     Ok(phases)
 }
 
-/// Groups share a request, and so the ids that are to stay. To spare a point that another group of the request is
-/// about to take over changes nothing: it is written whole in the next phase.
+/// Groups share a request, and so the ids that are to stay. To spare a point of another group of the request changes
+/// nothing: it was just written under that group.
 fn delete_groups(groups: &[GroupDelete<'_>]) -> Phase {
     let mut phase = Phase::new();
     let (mut names, mut keep) = (Vec::new(), Vec::new());
@@ -222,6 +226,7 @@ fn shallow(payload: &Map<String, Value>, position: Position) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Fault::Handler, format!("a payload nests deeper than the {MAX_DEPTH} levels that Qdrant reads"))
+        .code(Code::Sink)
         .at(format!("event {position}"))
         .help("flatten the payload in the handler, or store what lies deeper as text"))
 }

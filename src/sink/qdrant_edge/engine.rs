@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use super::lock::Lock;
 use super::operation::{self, Step};
 use crate::config::model::Distance;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 use crate::sabotage::Breakage;
 use crate::sink::spaces::{Space, Spaces};
 use crate::sink::{Hit, Query, stored};
@@ -112,7 +112,7 @@ impl Engine {
                 Step::Operation(operation) => shard.update(operation),
                 Step::Merge { filter, patch } => merge(shard, &filter, &patch),
             }
-            .map_err(|error| failed(&self.path, error))?;
+            .map_err(|error| refused(&self.path, error))?;
         }
         if !Breakage::NotFlushed.is_on() {
             shard.flush();
@@ -293,6 +293,23 @@ fn failed(path: &Path, error: OperationError) -> Error {
     Error::new(Fault::Environment, format!("the engine in folder `{}` failed", path.display()))
         .because(error)
         .help("look for a full disk or damaged files; nothing of the last delivery was confirmed")
+}
+
+/// As [`failed`], for a write. What the engine says of a point carries [`Code::Sink`], because it may concern a single command.
+fn refused(path: &Path, error: OperationError) -> Error {
+    match error {
+        OperationError::WrongVectorDimension { .. }
+        | OperationError::VectorNameNotExists { .. }
+        | OperationError::TypeError { .. }
+        | OperationError::ValidationError { .. }
+        | OperationError::WrongSparse
+        | OperationError::WrongMulti => {
+            Error::new(Fault::Data, format!("the engine in folder `{}` refuses a point", path.display()))
+                .because(error)
+                .code(Code::Sink)
+        }
+        _ => failed(path, error),
+    }
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {

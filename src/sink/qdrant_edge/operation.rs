@@ -29,26 +29,13 @@ pub(super) enum Step {
     },
 }
 
-/// The steps for everything that is to do, with all of it checked.
+/// The steps for everything that is to do, with all of it checked. Points are written before what they replace is deleted, as
+/// in the other Qdrant sink: if the engine refuses them, what was there before still is.
 pub(super) fn steps(set: &WriteSet<'_>, spaces: &Spaces) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut push = |operation| steps.push(Step::Operation(operation));
     if set.clear {
         push(delete(Filter::new()));
-    }
-    for groups in set.delete_groups.chunks(MAX_POINTS) {
-        let names = groups.iter().map(|group| group.group.to_owned()).collect();
-        let mut filter = Filter::new_must(in_groups(names)?);
-        // To spare a point that another group is about to take over changes nothing: it is written whole below.
-        let keep: Vec<_> = groups.iter().flat_map(|group| &group.keep).map(|id| engine_id(id)).collect();
-        if !keep.is_empty() {
-            filter.must_not = Some(vec![has_id(keep)]);
-        }
-        push(delete(filter));
-    }
-    for ids in set.delete_ids.chunks(MAX_POINTS) {
-        let ids = ids.iter().map(|id| engine_id(id)).collect();
-        push(UpdateOperation::PointOperation(PointOperations::DeletePoints { ids }));
     }
     for upserts in set.upserts.chunks(MAX_POINTS) {
         let mut points = Vec::with_capacity(upserts.len());
@@ -62,6 +49,20 @@ pub(super) fn steps(set: &WriteSet<'_>, spaces: &Spaces) -> Result<Vec<Step>> {
         }
         let points = PointInsertOperations::PointsList(points);
         push(UpdateOperation::PointOperation(PointOperations::UpsertPoints(points)));
+    }
+    for groups in set.delete_groups.chunks(MAX_POINTS) {
+        let names = groups.iter().map(|group| group.group.to_owned()).collect();
+        let mut filter = Filter::new_must(in_groups(names)?);
+        // To spare a point of another group changes nothing: it was just written under that group.
+        let keep: Vec<_> = groups.iter().flat_map(|group| &group.keep).map(|id| engine_id(id)).collect();
+        if !keep.is_empty() {
+            filter.must_not = Some(vec![has_id(keep)]);
+        }
+        push(delete(filter));
+    }
+    for ids in set.delete_ids.chunks(MAX_POINTS) {
+        let ids = ids.iter().map(|id| engine_id(id)).collect();
+        push(UpdateOperation::PointOperation(PointOperations::DeletePoints { ids }));
     }
     for run in &set.patches {
         let (PatchRun::Ids(patches) | PatchRun::Groups(patches)) = run;

@@ -17,9 +17,15 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
     let command = Command { position, action: Action::Delete { id: "a".into() } };
     let letter = DeadLetter {
         position,
+        at: 7,
         transform: "embed".into(),
+        handler: "5e1f".into(),
+        sink: None,
         code: Code::Rejected,
         reason: "no text".into(),
+        table: "public.docs".into(),
+        key: "{}".into(),
+        replayed: false,
         event: r#"{"table":"docs"}"#.into(),
     };
 
@@ -39,7 +45,7 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
         concat!(
             r#"{"position":"0/16B3748#3","action":"delete","id":"a"}"#,
             "\n",
-            r#"{"position":"0/16B3748#3","transform":"embed","code":"rejected","reason":"no text","event":{"table":"docs"}}"#,
+            r#"{"position":"0/16B3748#3","at":7,"pipeline":"documents","transform":"embed","handler":"5e1f","code":"rejected","reason":"no text","table":"public.docs","event":{"table":"docs"}}"#,
             "\n"
         )
     );

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pgstream_host::command::{Action, Embedding, Point};
 use pgstream_host::config::Secret;
 use pgstream_host::config::model::{self, Create, Distance, SinkBatch, VectorSpec};
-use pgstream_host::error::{Error, Fault, Result};
+use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::sink::pgvector::PgvectorSink;
 use pgstream_host::sink::{Query, Sink};
@@ -186,39 +186,38 @@ fn delivery(n: u64) -> Vec<Action> {
 }
 
 #[tokio::test]
-async fn a_payload_that_postgres_cannot_hold_is_named_and_nothing_is_written() {
+async fn a_payload_that_postgres_cannot_hold_is_refused_and_nothing_is_written() {
     let database = fresh_database().await;
     let mut sink = ready(&database, small()).await;
     write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
     let bad = r#"{"secret":"swordfish\u0000"}"#;
     let report = "error: cannot send rows for table `public.points`\n  \
                   caused by: a value does not fit its type (SQLSTATE 22P05)\n  \
-                  where: event 0/2#700\n  \
                   help: the payload is JSON that Postgres cannot hold, such as `\\u0000` in a text: make the handler leave it out\n";
     let good = || (0..1000).map(|n| upsert(&n.to_string(), "{}"));
     let error = write(&mut sink, 2, good().take(700).chain([upsert("bad", bad)]).chain(good())).await.unwrap_err();
-    assert_eq!((error.fault(), error.report().as_str()), (Fault::Data, report));
+    assert_eq!((error.misdeed(), error.report().as_str()), (Some(Code::Sink), report));
     let patch = Action::Patch { id: "a".into(), payload: bad.into() };
     let error = write(&mut sink, 2, good().take(700).chain([patch])).await.unwrap_err();
-    assert_eq!((error.fault(), error.report()), (Fault::Data, report.replace("send rows for", "write to")));
+    assert_eq!((error.misdeed(), error.report()), (Some(Code::Sink), report.replace("send rows for", "write to")));
     assert_eq!(text(&database.client, "SELECT string_agg(id, ',') FROM points").await, "a");
     assert_eq!(sink.resume(ORIGIN).await.unwrap(), Some(held(Position { lsn: Lsn(1), ordinal: 0 })));
     write(&mut sink, 2, good()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_constraint_of_the_users_stops_the_delivery_without_its_values() {
+async fn a_constraint_of_the_users_refuses_the_delivery_without_its_values() {
     let database = fresh_database().await;
     let mut sink = ready(&database, small()).await;
-    database.client.batch_execute("ALTER TABLE points ADD CHECK (id <> 'swordfish')").await.unwrap();
+    database.client.batch_execute("ALTER TABLE points ADD CONSTRAINT no_fish CHECK (id <> 'swordfish')").await.unwrap();
     let error = write(&mut sink, 2, [upsert("a", "{}"), upsert("swordfish", "{}")]).await.unwrap_err();
     assert_eq!(
-        (error.fault(), error.report().as_str()),
+        (error.misdeed(), error.report().as_str()),
         (
-            Fault::Data,
+            Some(Code::Sink),
             "error: cannot write to table `public.points`\n  \
              caused by: a constraint of the table is violated (SQLSTATE 23514)\n  \
-             where: delivery up to event 0/2#1\n"
+             where: constraint `no_fish`\n"
         )
     );
     assert_eq!(text(&database.client, "SELECT count(*)::text FROM points").await, "0");
