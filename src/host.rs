@@ -148,6 +148,12 @@ pub fn status(pipelines: &[Pipeline]) -> Vec<Arc<Status>> {
 /// A pattern that takes in the pipeline's own table of vectors would feed every write back into the pipeline.
 fn refuse_loop(settings: &model::Pipeline) -> Result<()> {
     let (source_name, model::Source::Postgres(source)) = &settings.source;
+    if let Some(pattern) = source.tables.iter().find(|pattern| pattern.starts_with("pgstream.")) {
+        let what = format!("source `{source_name}` reads `{pattern}`, where this program keeps its own state");
+        return Err(Error::new(Fault::Config, what)
+            .at(format!("`sources.{source_name}.tables`"))
+            .help("each change of it would be an event, whose handling changes it again: leave it out"));
+    }
     for (name, sink) in &settings.sinks {
         let model::Sink::Pgvector(sink) = sink else { continue };
         let fed_by = source.tables.iter().find(|pattern| matches(&qualified(pattern), &qualified(&sink.table)));

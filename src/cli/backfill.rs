@@ -2,18 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount};
 
+use super::copies::follow;
 use super::{load, print};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::source::postgres::{self, Copied, CopyRequest};
+use crate::source::postgres::{self, Copied, CopyRequest, Copying};
 use crate::telemetry::Bars;
-
-/// How often the ledger is asked how far the copies have come.
-const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -59,7 +56,7 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     if !served {
         tracing::warn!("nobody runs pipeline `{name}` now; the rows are copied as soon as somebody does");
     }
-    let done = follow(name, source, &numbers, bars).await?;
+    let done = follow(&mut Copying::open(name, source).await?, &numbers, bars).await?;
     print(&lines(&done, json))?;
     match done.iter().find_map(|copy| copy.error.as_ref()) {
         None => Ok(ExitCode::SUCCESS),
@@ -67,39 +64,6 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
             .because(why.clone())
             .help("correct the request, and ask again")),
     }
-}
-
-/// Shows progress until all copies have ended.
-async fn follow(name: &str, source: &model::PostgresSource, numbers: &[i64], bars: Bars) -> Result<Vec<Copied>> {
-    let drawn = match bars {
-        Bars::Terminal(bars) => bars,
-        Bars::None => MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
-    };
-    let mut shown: Vec<ProgressBar> = Vec::new();
-    loop {
-        let copies = postgres::copied(name, source, Some(numbers)).await?;
-        for (index, copy) in copies.iter().enumerate() {
-            if shown.len() == index {
-                shown.push(drawn.add(bar(copy)));
-            }
-            if let Some(bar) = shown.get(index) {
-                bar.set_message(HumanBytes(copy.bytes).to_string());
-                bar.set_length(copy.expected.unwrap_or(0).max(copy.rows));
-                bar.set_position(copy.rows);
-            }
-        }
-        if copies.iter().all(|copy| copy.done || copy.error.is_some()) {
-            let _ = drawn.clear(); // a terminal that is gone needs no tidying
-            return Ok(copies);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-fn bar(copy: &Copied) -> ProgressBar {
-    let template = "{prefix}  {wide_bar}  {human_pos}/{human_len} rows  {msg}  {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(copy.expected.unwrap_or(0)).with_style(style).with_prefix(copy.table.clone())
 }
 
 fn lines(copies: &[Copied], json: bool) -> String {

@@ -20,6 +20,10 @@ mod test;
 
 mod backfill;
 
+mod copies;
+
+mod dlq;
+
 mod progress;
 
 mod signals;
@@ -86,6 +90,11 @@ enum Command {
         after_help = "Examples:\n  pgstream-host backfill pipeline.yaml\n  pgstream-host backfill pipeline.yaml --table public.documents --where \"updated_at > '2026-01-01'\" --rate 500\n  pgstream-host backfill pipeline.yaml --status\n\nWhoever runs the pipeline makes the copy; rows that change meanwhile win over it. After a crash it goes on where it was."
     )]
     Backfill(backfill::Arguments),
+    /// Shows, replays and drops dead letters: events that a handler or a sink refused.
+    #[command(
+        after_help = "Examples:\n  pgstream-host dlq list pipeline.yaml\n  pgstream-host dlq show pipeline.yaml 17\n  pgstream-host dlq replay pipeline.yaml --all\n\nThe pipeline keeps them in a sink of type `dead-letters`: rejected: { type: dead-letters, inputs: [embed.rejected] }"
+    )]
+    Dlq(dlq::Arguments),
     /// Shows the whole way on a private Postgres: nothing to set up, nothing left behind.
     #[command(after_help = "Example:\n  pgstream-host demo --keep     leave it running to play with")]
     Demo(crate::demo::Arguments),
@@ -104,7 +113,7 @@ enum Command {
     Build(build::Arguments),
     /// Shows the events of a pipeline as they commit, with the values of the rows, without disturbing it.
     #[command(
-        after_help = "Example:\n  pgstream-host tap pipeline.yaml --table public.documents\n  pgstream-host tap pipeline.yaml --count 20 --record tests/events.jsonl\n\nThe values of rows are shown and recorded as they are: this is the one command that does so. A temporary slot on the\npipeline's publication is used and is gone afterwards, also after a crash; nothing is confirmed for the pipeline, which\nneed not run. If the publication does not exist yet: pgstream-host setup pipeline.yaml\nWhat was recorded can be tested: `events: events.jsonl` in a test file of `pgstream-host test`."
+        after_help = "Example:\n  pgstream-host tap pipeline.yaml --table public.documents\n  pgstream-host tap pipeline.yaml --count 20 --record tests/events.jsonl\n\nThe values of rows are shown and recorded as they are. A temporary slot on the\npipeline's publication is used and is gone afterwards, also after a crash; nothing is confirmed for the pipeline, which\nneed not run. If the publication does not exist yet: pgstream-host setup pipeline.yaml\nWhat was recorded can be tested: `events: events.jsonl` in a test file of `pgstream-host test`."
     )]
     Tap(tap::Arguments),
     /// Says what a component is, and what it may do.
@@ -161,6 +170,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Resnapshot(arguments) => slot::resnapshot(arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Backfill(arguments) => backfill::run(arguments, bars).await,
+        Command::Dlq(arguments) => dlq::run(arguments, bars).await,
         Command::Search(arguments) => search::run(arguments).await,
         Command::New(arguments) => blocking(move || new::run(&arguments)).await,
         Command::Inspect(arguments) => blocking(move || inspect::run(&arguments)).await,

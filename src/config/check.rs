@@ -140,6 +140,11 @@ impl Check<'_, '_> {
                 self.create(name, sink.create.as_ref());
             }
             Sink::QdrantEdge(sink) => self.create(name, Some(&sink.create)),
+            Sink::DeadLetters(sink) => {
+                if let Some(url) = &sink.url {
+                    self.postgres_url(&["sinks", name, "url"], url.expose());
+                }
+            }
             Sink::File(_) | Sink::Stdout(_) | Sink::Blackhole(_) => {}
         }
     }

@@ -119,6 +119,7 @@ impl Component for Sink {
             variant("pgvector", Sink::Pgvector),
             variant("qdrant", Sink::Qdrant),
             variant("qdrant-edge", Sink::QdrantEdge),
+            variant("dead-letters", Sink::DeadLetters),
             variant("file", Sink::File),
             variant("stdout", Sink::Stdout),
             variant("blackhole", Sink::Blackhole),

@@ -160,7 +160,7 @@ fn pipeline(root: &Node, folder: &Path, lent: &[String], findings: &mut Findings
     let sources = components(root, findings);
     let embedders = components(root, findings);
     let mut transforms = components(root, findings);
-    let sinks = components(root, findings);
+    let mut sinks = components(root, findings);
     wiring::check(root, lent, findings);
 
     let mut check = Check { root, findings };
@@ -172,7 +172,9 @@ fn pipeline(root: &Node, folder: &Path, lent: &[String], findings: &mut Findings
     sinks.iter().for_each(|(name, sink)| check.sink(name, sink));
 
     let File { name, tenant, .. } = file?;
-    Some(Pipeline { name, tenant, source: sources.into_iter().next()?, embedders, transforms, sinks })
+    let source = sources.into_iter().next()?;
+    sinks.values_mut().for_each(|sink| sink.complete(&source.1));
+    Some(Pipeline { name, tenant, source, embedders, transforms, sinks })
 }
 
 /// Reports keys that stand twice, and goes on with the first of them.

@@ -17,8 +17,8 @@ mod sink;
 pub use host::{Budget, HostFile, Tenant};
 pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};
 pub use sink::{
-    BlackholeSink, Create, Distance, FileSink, PgvectorSink, QdrantEdgeSink, QdrantSink, Sink, SinkBatch, StdoutSink,
-    VectorSpec,
+    BlackholeSink, Create, DeadLettersSink, Distance, FileSink, PgvectorSink, QdrantEdgeSink, QdrantSink, Sink,
+    SinkBatch, StdoutSink, VectorSpec,
 };
 
 /// A pipeline: one source, its transforms, and the sinks that they feed.

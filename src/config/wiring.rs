@@ -13,7 +13,10 @@ use super::yaml::{Entry, Id, Kind, Node};
 pub(super) const REJECTED: &str = ".rejected";
 
 /// Types of sinks that can take rejected events, which have no vectors.
-const TAKE_REJECTED: [&str; 3] = ["file", "stdout", "blackhole"];
+const TAKE_REJECTED: [&str; 4] = [KEEPS_REJECTED, "file", "stdout", "blackhole"];
+
+/// The type of sink that takes rejected events only.
+const KEEPS_REJECTED: &str = "dead-letters";
 
 /// Reports everything about names and `inputs` that cannot work.
 pub(super) fn check(root: &Node, lent: &[String], findings: &mut Findings<'_>) {
@@ -176,10 +179,18 @@ fn sink_inputs(sources: &[Entry], transforms: &[Entry], sinks: &[Entry], finding
             let base = input.strip_suffix(REJECTED);
             if has(transforms, input) {
                 used.names.insert(input.to_owned());
+                if kind == KEEPS_REJECTED {
+                    let message = format!("a sink of type `{kind}` takes rejected events, not commands");
+                    findings.at(id, message, format!("write `inputs: [{input}{REJECTED}]`"));
+                }
             } else if base.is_some_and(|base| has(transforms, base)) {
                 if !kind.is_empty() && !TAKE_REJECTED.contains(&kind) {
                     let message = format!("a sink of type `{kind}` cannot take rejected events, which have no vectors");
-                    findings.at(id, message, "send them to a sink of type `file`, `stdout` or `blackhole`");
+                    findings.at(
+                        id,
+                        message,
+                        "send them to a sink of type `dead-letters`, `file`, `stdout` or `blackhole`",
+                    );
                 }
             } else if has(sources, input) {
                 let message = format!("sink `{}` takes source `{input}` directly", sink.key);

@@ -32,7 +32,7 @@ use wire::{Flaw, Reader};
 pub use catalog::{Catalog, Shape};
 pub use error::DecodeError;
 pub use message::{Begin, Commit, LogicalMessage};
-pub use reading::{ReadColumn, Reading, texts};
+pub use reading::{Joins, ReadColumn, Reading, texts};
 
 /// Decodes one connection's stream. The server describes each relation once per connection, so a new
 /// connection needs a new decoder.

@@ -1,4 +1,4 @@
-//! `Reading`: a table as a query reads it. Its rows join the stream as inserts of the transaction that is being decoded.
+//! `Reading`: a table as a query reads it. Its rows join the stream as events of the transaction that is being decoded.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,6 +27,15 @@ pub struct ReadColumn {
     pub type_modifier: i32,
     /// Whether it belongs to what identifies the row.
     pub key: bool,
+}
+
+/// As what a row of a query joins the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joins {
+    /// What happened to the row, as far as handlers are concerned.
+    pub operation: Operation,
+    /// See [`Event::replayed`](crate::event::Event::replayed).
+    pub replayed: bool,
 }
 
 impl Reading {
@@ -82,7 +91,7 @@ pub fn texts(data_row: &[u8], columns: &[usize]) -> Option<Vec<String>> {
 }
 
 impl Decoder {
-    /// Appends a row as an insert of the transaction that is being decoded, if `keep` says so. `data_row` is the body
+    /// Appends a row as an event of the transaction that is being decoded, if `keep` says so. `data_row` is the body
     /// of a `DataRow` in text format (Postgres manual, 54.7). Answers whether it was appended.
     ///
     /// # Errors
@@ -91,11 +100,12 @@ impl Decoder {
         &mut self,
         reading: &Reading,
         data_row: Bytes,
+        joins: Joins,
         out: &mut BatchBuilder,
         keep: impl FnOnce(Row<'_>) -> bool,
     ) -> Result<bool, DecodeError> {
         let mark = out.mark();
-        let appended = self.append(reading, data_row, out, keep);
+        let appended = self.append(reading, data_row, joins, out, keep);
         if !matches!(appended, Ok(true)) {
             out.rollback(mark);
         }
@@ -117,12 +127,14 @@ impl Decoder {
         &mut self,
         Reading { table }: &Reading,
         data_row: Bytes,
+        joins: Joins,
         out: &mut BatchBuilder,
         keep: impl FnOnce(Row<'_>) -> bool,
     ) -> Result<bool, DecodeError> {
         const MESSAGE: &str = "DataRow";
         let mut events = Events::of(MESSAGE, &mut self.transaction, self.resume_after)?;
         events.snapshot = true;
+        events.replayed = joins.replayed;
         let mut reader = Reader::new(&data_row);
         let row: Range<u32> = table.data_row(MESSAGE, &mut reader, out, &mut self.scratch)?;
         reader.end().map_err(|flaw| malformed(MESSAGE, flaw))?;
@@ -130,7 +142,7 @@ impl Decoder {
         if !keep(out.row(row.clone())) {
             return Ok(false);
         }
-        events.push(Operation::Insert, table, row, None, out)?;
+        events.push(joins.operation, table, row, None, out)?;
         Ok(events.added > 0)
     }
 }

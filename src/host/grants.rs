@@ -102,6 +102,7 @@ impl Scope<'_> {
             model::Sink::Pgvector(_) => "pgvector",
             model::Sink::Qdrant(_) => "qdrant",
             model::Sink::QdrantEdge(_) => "qdrant-edge",
+            model::Sink::DeadLetters(_) => "dead-letters",
             model::Sink::File(_) => "file",
             model::Sink::Stdout(_) => "stdout",
             model::Sink::Blackhole(_) => "blackhole",
@@ -121,6 +122,11 @@ impl Scope<'_> {
                 self.http_url(&sink.url)?;
             }
             model::Sink::QdrantEdge(sink) => sink.path = self.path("path", &sink.path)?,
+            model::Sink::DeadLetters(sink) => {
+                if let Some(url) = &sink.url {
+                    self.postgres(url, &mut sink.password_file)?;
+                }
+            }
             model::Sink::File(sink) => sink.path = self.path("path", &sink.path)?,
             model::Sink::Stdout(_) | model::Sink::Blackhole(_) => {}
         }

@@ -110,7 +110,9 @@ impl Narrow<'_, '_> {
         if !stage.keeps_rejected {
             return Err(self.nobody_keeps(stage, error).at(place(&handled.batch, at)));
         }
-        if !event.replayed && let Some(window) = self.windows.get_mut(index) {
+        if !event.replayed
+            && let Some(window) = self.windows.get_mut(index)
+        {
             let number = handled.first + at as u64;
             if let Err(TooMany) = stage.tolerance.allows(window, number) {
                 return Err(stage.tolerance.exceeded(&stage.name, error).at(place(&handled.batch, at)));

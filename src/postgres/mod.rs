@@ -2,6 +2,7 @@
 
 mod client;
 mod error;
+mod own;
 mod socket;
 mod tls;
 mod url;
@@ -10,6 +11,7 @@ pub(crate) use client::clear_text;
 pub use client::connect;
 pub(crate) use error::{NO_PASSWORD, lost};
 pub use error::{ServerError, failed, sqlstate};
+pub use own::{ensure_table, has_table};
 pub(crate) use socket::{Encryption, Ladder, Socket, in_time};
 pub use url::{Address, ChannelBinding, Root, Ssl, SslMode, Url};
 

@@ -21,6 +21,8 @@ pub mod lines;
 
 pub mod blackhole;
 
+pub mod dead_letters;
+
 pub use coalesce::{GroupDelete, Patch, PatchRun, Payload, Upsert, WriteSet};
 pub use open::{open, search};
 

@@ -1,6 +1,7 @@
 //! Opens the sink that a pipeline file describes: the one place that knows every kind.
 
 use super::blackhole::Blackhole;
+use super::dead_letters::DeadLetters;
 use super::lines::Lines;
 use super::pgvector::PgvectorSink;
 use super::qdrant::QdrantSink;
@@ -18,6 +19,7 @@ pub async fn open(pipeline: &str, name: &str, config: &model::Sink) -> Result<Bo
         model::Sink::Pgvector(config) => Box::new(PgvectorSink::open(pipeline, name, config).await?),
         model::Sink::Qdrant(config) => Box::new(QdrantSink::open(config).await?),
         model::Sink::QdrantEdge(config) => Box::new(QdrantEdge::open(config).await?),
+        model::Sink::DeadLetters(config) => Box::new(DeadLetters::open(pipeline, config).await?),
         model::Sink::File(config) => Box::new(Lines::file(pipeline, &config.path).await?),
         model::Sink::Stdout(_) => Box::new(Lines::stdout(pipeline)),
         model::Sink::Blackhole(_) => Box::new(Blackhole::default()),
@@ -39,6 +41,7 @@ pub async fn search(pipeline: &str, name: &str, config: &model::Sink, query: &Qu
             let config = model::QdrantSink { create: None, ..config.clone() };
             Box::new(QdrantSink::open(&config).await?)
         }
+        model::Sink::DeadLetters(_) => return Err(Lines::unsearchable("dead-letters")),
         // To open the file would claim it.
         model::Sink::File(_) => return Err(Lines::unsearchable("file")),
         model::Sink::Stdout(_) | model::Sink::Blackhole(_) => open(pipeline, name, config).await?,

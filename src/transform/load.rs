@@ -58,12 +58,16 @@ pub(super) fn load(
         .and_then(|()| bindings::Handler::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state))
         .and_then(|()| linker.instantiate_pre(&component))
         .and_then(bindings::HandlerPre::new);
-    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    linked.map(|linked| (linked, hash)).map_err(|error| {
+    linked.map(|linked| (linked, hash(&bytes))).map_err(|error| {
         let why: Vec<String> = error.chain().map(|cause| presentable(&cause.to_string(), WORDS)).collect();
         let help = format!("build it against `wit/` of this host, which speaks pgstream:host {VERSION}");
         refused(Refusal::new(format!("it does not fit this host: {}", why.join(": ")), help))
     })
+}
+
+/// SHA-256 of a component, in hexadecimal.
+pub(super) fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, Refusal> {
@@ -200,7 +204,7 @@ impl Refusal {
     }
 
     /// As an error of a transform's component.
-    fn of(self, name: &str, file: &Path) -> Error {
+    pub(super) fn of(self, name: &str, file: &Path) -> Error {
         Error::new(Fault::Config, format!("`{}` cannot be the component of transform `{name}`", file.display()))
             .because(std::io::Error::other(self.what))
             .at(format!("`transforms.{name}.component`"))

@@ -22,6 +22,7 @@ mod wasi;
 mod words;
 mod worker;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -37,6 +38,15 @@ use crate::event::Batch;
 
 pub use engine::{Engine, Resources};
 pub use tenant::{Allowance, Tenant};
+
+/// SHA-256 of the component in `file`, in hexadecimal, as [`Transform::hash`] answers it.
+///
+/// # Errors
+/// `Config` if it cannot be read.
+pub fn hash_of(file: &Path) -> Result<String> {
+    let bytes = load::read(file).map_err(|refusal| refusal.of("handler", file))?;
+    Ok(load::hash(&bytes))
+}
 
 /// What a handler made of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::demo::Options;
-use pgstream_host::event::{Batch, Operation, Value};
+use pgstream_host::event::{Batch, Event, Operation, Value, json};
 use pgstream_host::source::Source;
-use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource};
+use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource, WantedRow};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -180,6 +180,94 @@ async fn rows_that_are_there_come_once_and_changes_win_over_them() {
         assert_eq!(mirror.rows, expected(&database, &[("t", "a")]).await, "seed {seed}");
         assert!(mirror.copied > 5_000 && mirror.streamed > 50, "{} {} {changes}", mirror.copied, mirror.streamed);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_asked_for_come_as_they_are_or_as_deletes_and_changes_win_over_them() {
+    let database = Database::create(postgres()).await;
+    fill(&database).await;
+    let config = initial(&database, &["t"]);
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    let mut mirror = Mirror::default();
+    read_until_done(&mut source, &mut mirror, async || all_copied(&database, &config).await).await;
+    let (copied, stop) = (mirror.copied, Arc::new(AtomicBool::new(false)));
+    let disturbing = tokio::spawn(disturb(database.url.clone(), 5, Arc::clone(&stop)));
+    let mut random = StdRng::seed_from_u64(6);
+    for _ in 0..10 {
+        // Some of them are gone, some were never there.
+        let keys: Vec<String> = (0..600).map(|_| format!("{{\"a\":{}}}", random.random_range(1..13_500))).collect();
+        let rows: Vec<WantedRow<'_>> = keys.iter().map(|key| WantedRow { table: "public.t", key }).collect();
+        let asked = postgres::ask_rows(&pipeline(&database), &config, &rows).await.unwrap();
+        assert_eq!((asked.copies.len(), asked.refused.len(), asked.served), (2, 0, true));
+        let numbers: Vec<i64> = asked.copies.iter().map(|(number, _)| *number).collect();
+        let done = async || {
+            let copies = postgres::copied(&pipeline(&database), &config, Some(&numbers)).await.unwrap();
+            assert!(copies.iter().all(|copy| copy.error.is_none()), "{copies:?}");
+            copies.iter().all(|copy| copy.done)
+        };
+        read_until_done(&mut source, &mut mirror, done).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    disturbing.await.unwrap();
+    last_mark(&database).await;
+    while !mirror.rows.contains_key("t/-1") {
+        let batch = source.next().await.unwrap().unwrap();
+        mirror.apply(&batch);
+    }
+    assert_eq!(mirror.rows, expected(&database, &[("t", "a")]).await);
+    let came = mirror.copied - copied;
+    assert!((4_000..6_000).contains(&came), "{came}: all but those that changed meanwhile, and those asked for twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_asked_for_is_read_as_it_is_whatever_its_key() {
+    let database = Database::create(postgres()).await;
+    let client = &database.client;
+    client
+        .batch_execute(
+            "CREATE TYPE mood AS ENUM ('fine', 'it''s');
+             CREATE TABLE t (a uuid, b mood, c timestamptz, d numeric(9, 2), e bytea, f date, g real, h char(4), \"I j\" text,
+                             PRIMARY KEY (\"I j\", a, b, c, d, e, f, g, h), v text);
+             INSERT INTO t SELECT '0b6f1c2e-5a0d-4d5c-9f5e-2f6a7b8c9d0e', 'it''s', '2026-01-31 12:00:00.123456+02', 1.50, '\\xff00',
+                                  '0044-03-15 BC', 0.1, 'ab', 'Zoë''s \\ \"key\"', 'kept'",
+        )
+        .await
+        .unwrap();
+    let config = config(&database.url, &["t"]);
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    client.batch_execute("UPDATE t SET v = 'changed'").await.unwrap();
+    let streamed = loop {
+        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+        if let Some(event) = batch.events().first() {
+            break (json::key(&batch, event), row(&batch, event));
+        }
+    };
+    let (key, whole) = &streamed;
+    for operation in [Operation::Insert, Operation::Delete] {
+        let rows = [WantedRow { table: "public.t", key }];
+        let asked = postgres::ask_rows(&pipeline(&database), &config, &rows).await.unwrap();
+        assert!(asked.refused.is_empty(), "{:?}", asked.refused);
+        let (batch, event) = loop {
+            let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+            if let Some(event) = batch.events().iter().find(|event| event.replayed).cloned() {
+                break (batch, event);
+            }
+        };
+        assert_eq!((event.operation, event.snapshot, &json::key(&batch, &event)), (operation, true, key));
+        if operation == Operation::Insert {
+            assert_eq!(row(&batch, &event), *whole);
+            client.batch_execute("DELETE FROM t").await.unwrap();
+        }
+    }
+    let nowhere = [WantedRow { table: "public.t", key: "{}" }, WantedRow { table: "public.u", key: "{\"a\":1}" }];
+    let asked = postgres::ask_rows(&pipeline(&database), &config, &nowhere).await.unwrap();
+    let why: Vec<String> = asked.refused.iter().map(|(_, error)| error.chain()).collect();
+    assert!(asked.copies.is_empty() && why.iter().any(|why| why.contains("a truncate")), "{why:?}");
+    assert!(why.iter().any(|why| why.contains("`public.u` is not a table of the source")), "{why:?}");
+}
+
+fn row(batch: &Batch, event: &Event) -> Vec<String> {
+    batch.row(event).iter().map(|value| format!("{value:?}")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod config;
 mod conformance;
 mod copy;
 mod crash;
+mod dead_letters;
 mod decode;
 mod demo;
 mod embedder;

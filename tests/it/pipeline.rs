@@ -486,8 +486,9 @@ impl Sink for Shelf {
                 Err(Error::new(Fault::Data, "the store refuses a point").code(Code::Sink).help("mend the point"))
             }
             None => {
-                let through = std::mem::replace(&mut *self.0.through.lock().unwrap(), delivery.through);
-                assert!(delivery.rejected.len() == 1 || through <= delivery.through, "positions never fall");
+                let now = delivery.through.position;
+                let through = std::mem::replace(&mut *self.0.through.lock().unwrap(), now);
+                assert!(delivery.rejected.len() == 1 || through <= now, "positions never fall");
                 let written = delivery.commands.iter().filter(|command| writes(command));
                 self.0.commands.lock().unwrap().extend(delivery.commands.iter().copied().cloned());
                 self.0.letters.lock().unwrap().extend(delivery.rejected.iter().copied().cloned());

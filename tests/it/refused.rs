@@ -67,8 +67,7 @@ async fn the_event_that_a_sink_refuses_is_set_aside_and_the_rest_is_written_in_o
     letters.sort_by_key(|letter| letter.position);
     let found: Vec<_> = letters.iter().map(|letter| (letter.position, letter.code, letter.sink.as_deref())).collect();
     let by_sink = |position| (position, Code::Sink, Some("sink0"));
-    let expected =
-        [by_sink(at(1000, 2)), (at(1000, 4), Code::Trap, None), by_sink(at(1000, 7)), by_sink(at(2000, 1))];
+    let expected = [by_sink(at(1000, 2)), (at(1000, 4), Code::Trap, None), by_sink(at(1000, 7)), by_sink(at(2000, 1))];
     assert_eq!(found, expected);
     let letter = &letters[0];
     assert_eq!((letter.transform.as_str(), letter.reason.as_str()), ("embed", "the store refuses a point"));

@@ -71,7 +71,10 @@ const CONTRACTS: &[&str] = &["source", "transform", "embedder", "sink"];
 const FENCES: &[(&str, &[&str])] = &[
     ("wasmtime", &["src/transform/"]),
     ("wasmtime_wasi", &["src/transform/"]),
-    ("tokio_postgres", &["src/postgres/", "src/source/postgres/", "src/sink/pgvector/", "src/demo/"]),
+    (
+        "tokio_postgres",
+        &["src/postgres/", "src/source/postgres/", "src/sink/pgvector/", "src/sink/dead_letters/", "src/demo/"],
+    ),
     ("postgres_protocol", &["src/postgres/", "src/source/postgres/", "src/sink/pgvector/", "src/demo/"]),
     ("qdrant_client", &["src/sink/qdrant/"]),
     ("qdrant_edge", &["src/sink/qdrant_edge/", "src/sink/open.rs"]), // the latter means our module of that name

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Source;
 use crate::config::{Secret, Size, Span};
 
 /// A sink by its `type`.
@@ -18,6 +19,8 @@ pub enum Sink {
     Qdrant(QdrantSink),
     /// Qdrant's engine inside the host.
     QdrantEdge(QdrantEdgeSink),
+    /// A table of rejected events.
+    DeadLetters(DeadLettersSink),
     /// JSON lines in a file.
     File(FileSink),
     /// JSON lines on standard output.
@@ -33,9 +36,20 @@ impl Sink {
             Sink::Pgvector(sink) => &sink.inputs,
             Sink::Qdrant(sink) => &sink.inputs,
             Sink::QdrantEdge(sink) => &sink.inputs,
+            Sink::DeadLetters(sink) => &sink.inputs,
             Sink::File(sink) => &sink.inputs,
             Sink::Stdout(sink) => &sink.inputs,
             Sink::Blackhole(sink) => &sink.inputs,
+        }
+    }
+
+    /// Fills in what a sink takes from the source unless it says otherwise.
+    pub(in crate::config) fn complete(&mut self, Source::Postgres(source): &Source) {
+        if let Sink::DeadLetters(sink) = self
+            && sink.url.is_none()
+        {
+            sink.url = Some(source.url.clone());
+            sink.password_file = sink.password_file.take().or_else(|| source.password_file.clone());
         }
     }
 
@@ -45,7 +59,7 @@ impl Sink {
             Sink::Pgvector(sink) => sink.batch.clone(),
             Sink::Qdrant(sink) => sink.batch.clone(),
             Sink::QdrantEdge(sink) => sink.batch.clone(),
-            Sink::File(_) | Sink::Stdout(_) | Sink::Blackhole(_) => SinkBatch::default(),
+            Sink::DeadLetters(_) | Sink::File(_) | Sink::Stdout(_) | Sink::Blackhole(_) => SinkBatch::default(),
         }
     }
 }
@@ -120,6 +134,32 @@ pub struct QdrantEdgeSink {
     /// When a write closes.
     #[serde(default)]
     pub batch: SinkBatch,
+}
+
+/// Keeps rejected events in the table `pgstream.dead_letters` of a Postgres database, from where `pgstream-host dlq` shows,
+/// replays and drops them.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLettersSink {
+    /// The rejected events that it keeps, as `<transform>.rejected`.
+    #[schemars(length(min = 1))]
+    pub inputs: Vec<String>,
+    /// `postgres://user:password@host:port/database?sslmode=…`. Default: the source's database.
+    #[serde(default)]
+    pub url: Option<Secret>,
+    /// A file with the password, read again at each connection. Default: the source's, with the source's `url`.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Letters of the pipeline that are kept. One more stops it: each stands for a row that the sinks lack.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    #[serde(default = "DeadLettersSink::default_max_letters")]
+    pub max_letters: u64,
+}
+
+impl DeadLettersSink {
+    fn default_max_letters() -> u64 {
+        100_000 // far more than a person looks through, little beside a database
+    }
 }
 
 /// Appends commands, or rejected events, to a file as JSON lines.

@@ -12,9 +12,11 @@ use super::columns::quoted;
 use super::create;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
-use crate::postgres::failed;
+use crate::postgres::{ensure_table, failed};
 use crate::sabotage::Breakage;
 use crate::sink::Held;
+
+const TABLE: &str = "pgstream.positions";
 
 /// Never published: the source's publication names its tables one by one.
 const CREATE: &str = "
@@ -66,7 +68,7 @@ impl Lease {
         relation: u32,
         user: &str,
     ) -> Result<(Self, Option<Held>)> {
-        ensure_table(client, user).await?;
+        ensure_table(client, TABLE, CREATE, user).await?;
         let row = client.query_one(TAKE_OVER, &[&pipeline, &sink, &origin, &relation]).await.map_err(|error| {
             let help = format!("GRANT SELECT, INSERT, UPDATE ON pgstream.positions TO {}", quoted(user));
             create::denied(format!("cannot take over the stored position of sink `{sink}`"), error, help)
@@ -121,22 +123,4 @@ impl Lease {
 /// Since 1970; what lies before is as good as then.
 fn micros(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-async fn ensure_table(client: &mut Client, user: &str) -> Result<()> {
-    let failed = |error| failed("cannot create table `pgstream.positions`", error);
-    let present = client.query_one("SELECT to_regclass('pgstream.positions') IS NOT NULL", &[]).await;
-    if present.map_err(failed)?.get(0) {
-        return Ok(());
-    }
-    let transaction = client.transaction().await.map_err(failed)?;
-    create::lock(&transaction).await?;
-    // `IF NOT EXISTS` asks for the privilege even where the schema is there.
-    let schema = transaction.query_opt("SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgstream'", &[]).await;
-    let schema = if schema.map_err(failed)?.is_some() { "" } else { "CREATE SCHEMA pgstream;" };
-    transaction.batch_execute(&format!("{schema} {CREATE}")).await.map_err(|error| {
-        let help = format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION {}", quoted(user));
-        create::denied("cannot create table `pgstream.positions`", error, help)
-    })?;
-    transaction.commit().await.map_err(failed)
 }

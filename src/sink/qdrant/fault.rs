@@ -196,7 +196,9 @@ mod tests {
             let error = refusal(status);
             assert_eq!((error.fault(), error.misdeed()), (Fault::Data, Some(Misdeed::Sink)), "{error:?}");
         }
-        for code in [Code::Unavailable, Code::NotFound, Code::PermissionDenied, Code::FailedPrecondition, Code::Internal] {
+        for code in
+            [Code::Unavailable, Code::NotFound, Code::PermissionDenied, Code::FailedPrecondition, Code::Internal]
+        {
             assert_eq!(refusal(Status::new(code, "")).misdeed(), None, "{code:?}");
         }
         assert_eq!(error(Status::invalid_argument("a search")).misdeed(), None);

@@ -81,12 +81,39 @@ pub async fn ask_copy(
 /// # Errors
 /// As for [`ask_copy`].
 pub async fn copied(pipeline: &str, config: &model::PostgresSource, numbers: Option<&[i64]>) -> Result<Vec<Copied>> {
-    let settings = Settings::new(pipeline, config)?;
-    let client = super::setup::session(&settings).await?;
-    copy::progress(&client, &settings.slot, numbers).await
+    Copying::open(pipeline, config).await?.look(numbers).await
 }
 
-fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
+/// A look at copies, again and again, in one session.
+pub struct Copying {
+    settings: Settings,
+    client: tokio_postgres::Client,
+}
+
+impl Copying {
+    /// Connects.
+    ///
+    /// # Errors
+    /// As for [`ask_copy`].
+    pub async fn open(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
+        let settings = Settings::new(pipeline, config)?;
+        let client = super::setup::session(&settings).await?;
+        Ok(Self { settings, client })
+    }
+
+    /// How far copies have come: those with these numbers, or all of the pipeline.
+    ///
+    /// # Errors
+    /// As for [`ask_copy`].
+    pub async fn look(&mut self, numbers: Option<&[i64]>) -> Result<Vec<Copied>> {
+        if self.client.is_closed() {
+            self.client = super::setup::session(&self.settings).await?;
+        }
+        copy::progress(&self.client, &self.settings.slot, numbers).await
+    }
+}
+
+pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
     let find = |name: &String| {
         let full = Pattern::parse(name)?.to_string();
         tables.iter().find(|table| table.to_string() == full).cloned().ok_or_else(|| {

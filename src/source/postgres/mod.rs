@@ -21,6 +21,7 @@ mod fuzzed;
 mod loss;
 mod message;
 mod publication;
+mod replay;
 mod reread;
 mod schema;
 mod settings;
@@ -46,7 +47,7 @@ use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Operation};
 use crate::lsn::{Lsn, Position};
-pub use control::{CopyRequest, ask_copy, check, copied, resnapshot, setup, teardown};
+pub use control::{CopyRequest, Copying, ask_copy, check, copied, resnapshot, setup, teardown};
 pub use copy::Copied;
 use copy::Copies;
 use dial::{Dial, Opened};
@@ -58,6 +59,7 @@ use stream::{Broken, Stream};
 use tables::Table;
 use watch::Watch;
 
+pub use replay::{AskedRows, WantedRow, ask_rows};
 pub use tap::Tap;
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one

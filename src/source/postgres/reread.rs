@@ -197,7 +197,7 @@ fn select(batch: &Batch, event: &Event) -> Option<String> {
 }
 
 /// A value of a key as SQL, without a type: it takes that of the column it is compared with.
-fn sql(value: Value<'_>) -> Option<String> {
+pub(super) fn sql(value: Value<'_>) -> Option<String> {
     let since = |unit: &str, zero: &str, count: i64| format!("({zero} + {count} * interval '1 {unit}')");
     Some(match value {
         Value::Null | Value::Unchanged | Value::Vector(_) => return None,

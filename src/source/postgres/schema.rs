@@ -4,29 +4,16 @@ use tokio_postgres::Client;
 
 use super::settings::{Settings, quoted};
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, sqlstate};
+use crate::postgres::{ensure_table, failed, sqlstate};
 
-/// An arbitrary number that no other program is likely to lock: `IF NOT EXISTS` alone fails when two hosts start at once.
-const LOCK: i64 = 0x7067_7374_636F_7079;
+pub(super) use crate::postgres::has_table as is_there;
 
 /// Makes schema and table if they are missing; `create` makes the table.
 pub(super) async fn ensure(client: &Client, settings: &Settings, table: &str, create: &str) -> Result<()> {
-    if is_there(client, table).await? {
-        return Ok(());
-    }
-    let schema = client.query_opt("SELECT FROM pg_namespace WHERE nspname = 'pgstream'", &[]).await;
-    let schema = schema.map_err(|error| failed(UNREADABLE, error))?.map_or("CREATE SCHEMA pgstream;", |_| "");
-    let sql = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {schema} {create}; COMMIT");
-    if let Err(error) = client.batch_execute(&sql).await {
-        let error = failed(format!("cannot create table `{table}`"), error);
-        // Best effort: the session must not stay in the transaction that failed.
-        let _ = client.batch_execute("ROLLBACK").await;
-        return Err(match sqlstate(&error) {
-            Some("42501") => refused(settings).because(error),
-            _ => error,
-        });
-    }
-    Ok(())
+    ensure_table(client, table, create, &settings.url.user).await.map_err(|error| match sqlstate(&error) {
+        Some("42501") => refused(settings).because(error),
+        _ => error,
+    })
 }
 
 /// Checks that the state of slots can be kept: in the table that is there, or in one that could be made. Changes nothing.
@@ -59,14 +46,6 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Result<()> {
             Err(unable(settings).because("the schema `pgstream` belongs to another role").help(help))
         }
     }
-}
-
-/// Asks the catalogue, because a name in a schema that may not be used would be an error.
-pub(super) async fn is_there(client: &Client, table: &str) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                              WHERE n.nspname || '.' || c.relname = $1)";
-    let row = client.query_one(sql, &[&table]).await;
-    Ok(row.map_err(|error| failed(UNREADABLE, error))?.get(0))
 }
 
 fn refused(settings: &Settings) -> Error {

@@ -20,6 +20,7 @@ const CREATE: &str = "
         table_name text NOT NULL,
         first boolean NOT NULL,
         filter text,
+        keys text[],
         rows_per_second integer CHECK (rows_per_second > 0),
         after_key text[],
         rows bigint NOT NULL DEFAULT 0,
@@ -42,6 +43,8 @@ pub(super) struct Job {
     pub(super) first: bool,
     /// An SQL condition.
     pub(super) filter: Option<String>,
+    /// Of these rows only, whose earlier events were set aside: each is a [`Key`](super::rows::Key) as text.
+    pub(super) keys: Option<Vec<String>>,
     pub(super) rows_per_second: Option<u32>,
     /// The key of the last row that is durable in the sinks, as Postgres writes its columns.
     pub(super) after: Option<Vec<String>>,
@@ -88,13 +91,14 @@ pub(super) async fn add(
     slot: &str,
     table: &Table,
     filter: Option<&str>,
+    keys: Option<&[String]>,
     rows_per_second: Option<i32>,
 ) -> Result<i64> {
     let row = client
         .query_one(
-            "INSERT INTO pgstream.copies (slot, relation, table_name, first, filter, rows_per_second)
-             VALUES ($1, $2, $3, false, $4, $5) RETURNING id",
-            &[&slot, &table.oid, &table.to_string(), &filter, &rows_per_second],
+            "INSERT INTO pgstream.copies (slot, relation, table_name, first, filter, keys, rows_per_second)
+             VALUES ($1, $2, $3, false, $4, $5, $6) RETURNING id",
+            &[&slot, &table.oid, &table.to_string(), &filter, &keys, &rows_per_second],
         )
         .await;
     Ok(row.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))?.get(0))
@@ -107,7 +111,7 @@ pub(super) async fn open(client: &Client, slot: &str) -> Result<Vec<Job>> {
     }
     let rows = client
         .query(
-            "SELECT id, relation, table_name, first, filter, rows_per_second, after_key, rows, bytes
+            "SELECT id, relation, table_name, first, filter, rows_per_second, after_key, rows, bytes, keys
              FROM pgstream.copies WHERE slot = $1 AND done_at IS NULL AND error IS NULL ORDER BY id",
             &[&slot],
         )
@@ -123,6 +127,7 @@ pub(super) async fn open(client: &Client, slot: &str) -> Result<Vec<Job>> {
         after: row.get(6),
         rows: row.get::<_, i64>(7).max(0) as u64,
         bytes: row.get::<_, i64>(8).max(0) as u64,
+        keys: row.get(9),
     };
     Ok(rows.iter().map(job).collect())
 }
@@ -151,8 +156,8 @@ pub(super) async fn progress(client: &Client, slot: &str, ids: Option<&[i64]>) -
     let rows = client
         .query(
             "SELECT id, table_name, rows, bytes, done_at IS NOT NULL, error,
-                    (SELECT sum(greatest(c.reltuples, 0))::bigint FROM pg_class c
-                     WHERE c.oid = relation OR c.oid IN (SELECT relid FROM pg_partition_tree(relation) WHERE isleaf))
+                    coalesce(cardinality(keys)::bigint, (SELECT sum(greatest(c.reltuples, 0))::bigint FROM pg_class c
+                     WHERE c.oid = relation OR c.oid IN (SELECT relid FROM pg_partition_tree(relation) WHERE isleaf)))
              FROM pgstream.copies WHERE slot = $1 AND ($2::bigint[] IS NULL OR id = ANY ($2)) ORDER BY id",
             &[&slot, &ids],
         )
@@ -180,10 +185,13 @@ pub(super) fn advance(job: &Job, after: &[String]) -> String {
     )
 }
 
-/// SQL that notes that a copy is complete.
+/// SQL that notes that a copy is complete. Keys are values of rows, and are not kept for longer than they are needed.
 pub(super) fn finish(job: &Job) -> String {
     let (id, rows, bytes) = (job.id, job.rows, job.bytes);
-    format!("UPDATE {TABLE} SET rows = {rows}, bytes = {bytes}, changed_at = now(), done_at = now() WHERE id = {id}")
+    format!(
+        "UPDATE {TABLE} SET rows = {rows}, bytes = {bytes}, changed_at = now(), done_at = now(), \
+         keys = CASE WHEN keys IS NOT NULL THEN '{{}}'::text[] END WHERE id = {id}"
+    )
 }
 
 /// Notes why a copy cannot be made.

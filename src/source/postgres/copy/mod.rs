@@ -11,6 +11,7 @@
 
 mod ledger;
 mod reader;
+mod rows;
 mod select;
 mod window;
 
@@ -36,6 +37,7 @@ use window::Mark;
 
 pub use ledger::Copied;
 pub(super) use ledger::forget;
+pub(super) use rows::Key;
 pub(super) use window::{Handover, PREFIX, Windows};
 
 /// Tables that are copied at once: more would only contend for one stream.
@@ -109,11 +111,34 @@ pub(super) async fn ask(
     ledger::ensure(client, settings).await?;
     let mut ids = Vec::new();
     for table in tables {
-        ids.push(ledger::add(client, &settings.slot, table, filter, rows_per_second).await?);
+        ids.push(ledger::add(client, &settings.slot, table, filter, None, rows_per_second).await?);
     }
-    let sql = format!("SELECT pg_logical_emit_message(true, '{PREFIX}', {})", literal(&Mark::Asked.text()));
-    client.batch_execute(&sql).await.map_err(|error| failed("cannot tell the pipeline of the copy", error))?;
+    call(client).await?;
     Ok(ids)
+}
+
+/// Asks for the rows of a table with these keys as they are now, or for deletes of those that are gone. Answers the numbers of
+/// the copies, each with the keys that it is for.
+pub(super) async fn ask_rows<'k>(
+    client: &tokio_postgres::Client,
+    settings: &Settings,
+    table: &Table,
+    keys: &'k [Key],
+) -> Result<Vec<(i64, &'k [Key])>> {
+    ledger::ensure(client, settings).await?;
+    let mut asked = Vec::new();
+    for keys in keys.chunks(rows::AT_ONCE) {
+        let texts: Vec<String> = keys.iter().map(Key::to_string).collect();
+        asked.push((ledger::add(client, &settings.slot, table, None, Some(&texts), None).await?, keys));
+    }
+    call(client).await?;
+    Ok(asked)
+}
+
+/// Tells whoever runs the pipeline that there is something new in the ledger.
+async fn call(client: &tokio_postgres::Client) -> Result<()> {
+    let sql = format!("SELECT pg_logical_emit_message(true, '{PREFIX}', {})", literal(&Mark::Asked.text()));
+    client.batch_execute(&sql).await.map_err(|error| failed("cannot tell the pipeline of the copy", error))
 }
 
 /// How far the copies with these numbers have come.
@@ -177,7 +202,9 @@ async fn begin(
     let open = ledger::open(&client, &reader.settings.slot).await?;
     for job in open {
         let number = job.id;
-        if numbers.len() < AT_ONCE && numbers.insert(number) {
+        // Single rows do not wait for whole tables.
+        let room = AT_ONCE + usize::from(job.keys.is_some());
+        if numbers.len() < room && numbers.insert(number) {
             let (reader, tables, failure) = (Arc::clone(reader), Arc::clone(tables), failure.clone());
             running.spawn(async move { (number, copy(&reader, &tables, job, &failure).await) });
         }
@@ -221,7 +248,10 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
                 .help("it was dropped, or taken out of `tables`: ask for the copy again if it is to be made")
         })?;
         let select = Select::describe(&client, &reader.settings, table, job.filter.as_deref()).await?;
-        reader.run(&select, job.clone()).await
+        match &job.keys {
+            Some(keys) => reader.bring_back(&select, &job, keys).await,
+            None => reader.run(&select, job.clone()).await,
+        }
     };
     match made.await {
         Ok(()) => {

@@ -31,7 +31,7 @@ const FETCH_ROWS: usize = 500;
 /// Chunks of a table that are on their way: the next is read while the stream takes in the one before.
 const AHEAD: usize = 2;
 /// Between two attempts at a chunk that could not be used.
-const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+pub(super) const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
 /// What a copy works with.
 pub(super) struct Reader {
@@ -119,12 +119,12 @@ impl Reader {
         }
     }
 
-    async fn durable(&self, end: Lsn) -> Result<()> {
+    pub(super) async fn durable(&self, end: Lsn) -> Result<()> {
         let gone = |_| Error::new(Fault::Bug, "the source of a copy is gone");
         self.durable.clone().wait_for(|durable| *durable >= end).await.map(drop).map_err(gone)
     }
 
-    async fn session(&self) -> Result<Connection> {
+    pub(super) async fn session(&self) -> Result<Connection> {
         let mut session = Connection::open_sql(&self.settings).await?;
         // A watermark protects nothing that a standby would have to have.
         session.query("SET synchronous_commit = local", &mut Vec::new()).await?;
@@ -154,44 +154,10 @@ impl Reader {
         job: &Job,
         after: Option<&[String]>,
     ) -> Result<Option<Read>> {
-        let number = fresh_number();
-        self.handover.announce(number);
-        let read = self.read(session, select, job, after, number).await;
-        if !matches!(read, Ok(Some(_))) {
-            self.handover.forget(number);
-        }
-        read
-    }
-
-    async fn read(
-        &self,
-        session: &mut Connection,
-        select: &Select,
-        job: &Job,
-        after: Option<&[String]>,
-        number: u64,
-    ) -> Result<Option<Read>> {
-        mark(session, Mark::Low { chunk: number, table: job.relation }).await?;
-        let mut answers = Vec::new();
-        // The lock comes before the snapshot: one that is older than a rewrite of the table sees no rows in it at all.
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {} SELECT pg_current_snapshot(); {}; \
-             DECLARE chunk NO SCROLL CURSOR FOR {}",
-            select.lock,
-            shape_sql(job.relation),
-            select.sql(after, job.rows_per_second.map_or(CHUNK_ROWS, |rate| CHUNK_ROWS.min(rate as usize).max(1)))
-        );
-        let begun = session.query(&begin, &mut answers).await;
-        let shape = answers.get(1).map(|shape| texts(shape, &[0]).and_then(|mut texts| texts.pop()));
-        if shape.is_some_and(|shape| shape != select.shape) {
-            return Err(altered(job));
-        }
-        if let Err(error) = begun {
-            let client = setup::session(&self.settings).await?;
-            let altered_since = Select::shape_now(&client, job.relation).await? != select.shape;
-            return Err(if altered_since { altered(job) } else { error });
-        }
-        let snapshot = answers.first().and_then(Snapshot::read).ok_or_else(|| unreadable("a snapshot"))?;
+        let limit = job.rows_per_second.map_or(CHUNK_ROWS, |rate| CHUNK_ROWS.min(rate as usize).max(1));
+        let window = Window::open(self, session, job.relation).await?;
+        let cursor = format!("DECLARE chunk NO SCROLL CURSOR FOR {}", select.sql(after, limit));
+        let snapshot = self.begin(session, select, job, &cursor).await?;
         let mut rows = Vec::new();
         let mut bytes = 0;
         while bytes < CHUNK_BYTES {
@@ -207,9 +173,68 @@ impl Reader {
         let last = texts(last, &select.key).ok_or_else(|| unreadable("a key"))?;
         let (joined, answer) = oneshot::channel();
         let count = rows.len() as u64;
-        self.handover.put(number, Chunk { reading: Arc::clone(&select.reading), rows, snapshot, joined });
-        mark(session, Mark::High { chunk: number }).await?;
+        let reading = Arc::clone(&select.reading);
+        let chunk = Chunk { reading, rows, gone: Vec::new(), replayed: false, snapshot, joined };
+        window.close(session, chunk).await?;
         Ok(Some(Read { joined: answer, last, rows: count, bytes: bytes as u64 }))
+    }
+
+    /// Begins to read the table, with `more` SQL in the same message. Answers what will be seen.
+    pub(super) async fn begin(
+        &self,
+        session: &mut Connection,
+        select: &Select,
+        job: &Job,
+        more: &str,
+    ) -> Result<Snapshot> {
+        let mut answers = Vec::new();
+        // The lock comes before the snapshot: one that is older than a rewrite of the table sees no rows in it at all.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {} SELECT pg_current_snapshot(); {}; {more}",
+            select.lock,
+            shape_sql(job.relation),
+        );
+        let begun = session.query(&begin, &mut answers).await;
+        let shape = answers.get(1).map(|shape| texts(shape, &[0]).and_then(|mut texts| texts.pop()));
+        if shape.is_some_and(|shape| shape != select.shape) {
+            return Err(altered(job));
+        }
+        if let Err(error) = begun {
+            let client = setup::session(&self.settings).await?;
+            let altered_since = Select::shape_now(&client, job.relation).await? != select.shape;
+            return Err(if altered_since { altered(job) } else { error });
+        }
+        answers.first().and_then(Snapshot::read).ok_or_else(|| unreadable("a snapshot"))
+    }
+}
+
+/// The time between two watermarks. Dropped before it is closed, its chunk is not waited for.
+pub(super) struct Window<'a> {
+    handover: &'a Handover,
+    number: u64,
+}
+
+impl<'a> Window<'a> {
+    /// Writes the first watermark.
+    pub(super) async fn open(reader: &'a Reader, session: &mut Connection, table: u32) -> Result<Self> {
+        let window = Self { handover: &reader.handover, number: fresh_number() };
+        window.handover.announce(window.number);
+        mark(session, Mark::Low { chunk: window.number, table }).await?;
+        Ok(window)
+    }
+
+    /// Puts down what was read in between, and writes the second watermark.
+    pub(super) async fn close(self, session: &mut Connection, chunk: Chunk) -> Result<()> {
+        self.handover.put(self.number, chunk);
+        mark(session, Mark::High { chunk: self.number }).await?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        self.handover.forget(self.number);
     }
 }
 

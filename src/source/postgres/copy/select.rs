@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use super::super::settings::{Settings, literal, quoted};
 use super::super::tables::{self, Table};
+use super::rows::Key;
 use crate::decode::{ReadColumn, Reading};
 use crate::error::{Error, Fault, Result};
 use crate::event::ReplicaIdentity;
@@ -27,6 +28,14 @@ pub(super) struct Select {
     /// Name and type of the key's columns, as SQL.
     key_sql: Vec<(String, String)>,
     conditions: Vec<String>,
+}
+
+/// How to read rows by their keys.
+pub(super) struct RowsSql {
+    /// Those that are there.
+    pub(super) there: String,
+    /// Those that are not: their keys, and nulls.
+    pub(super) gone: String,
 }
 
 /// One row for each column that is published, with what else matters of the table.
@@ -157,5 +166,39 @@ impl Select {
         }
         let _ = write!(sql, " ORDER BY {names} LIMIT {limit}");
         sql
+    }
+
+    /// The rows with these keys. None if the key has other columns by now.
+    pub(super) fn rows_sql(&self, keys: &[Key]) -> Option<RowsSql> {
+        let columns = &self.reading.relation().columns;
+        let names: Option<Vec<&str>> =
+            self.key.iter().map(|&index| columns.get(index).map(|column| column.name.as_str())).collect();
+        let names = names?;
+        let typed = |key: &Key| {
+            let values = key.values(&names)?;
+            let typed = values.iter().zip(&self.key_sql).map(|(value, (_, kind))| format!("({value})::{kind}"));
+            Some(format!("({})", typed.collect::<Vec<_>>().join(", ")))
+        };
+        let keys = keys.iter().map(typed).collect::<Option<Vec<_>>>()?.join(", ");
+        let aliases: Vec<String> = (0..names.len()).map(|index| format!("k{index}")).collect();
+        let same = self.key_sql.iter().zip(&aliases).map(|((name, _), alias)| format!("t.{name} = asked.{alias}"));
+        let same = same.collect::<Vec<_>>().join(" AND ");
+        let asked = format!("(VALUES {keys}) AS asked ({})", aliases.join(", "));
+        let filter: String = self.conditions.iter().map(|condition| format!(" AND ({condition}\n)")).collect();
+        let from = &self.from;
+        let listed = columns.iter().enumerate().map(|(index, _)| {
+            let part = self.key.iter().position(|&key| key == index);
+            part.map_or("NULL".to_owned(), |part| format!("asked.k{part}"))
+        });
+        Some(RowsSql {
+            there: format!(
+                "SELECT {} FROM {from} AS t WHERE EXISTS (SELECT FROM {asked} WHERE {same}){filter}",
+                self.columns
+            ),
+            gone: format!(
+                "SELECT {} FROM {asked} WHERE NOT EXISTS (SELECT FROM {from} AS t WHERE {same}{filter})",
+                listed.collect::<Vec<_>>().join(", ")
+            ),
+        })
     }
 }

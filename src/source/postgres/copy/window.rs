@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::super::snapshot::Snapshot;
-use crate::decode::{DecodeError, Decoder, LogicalMessage, Reading};
+use crate::decode::{DecodeError, Decoder, Joins, LogicalMessage, Reading};
 use crate::event::{BatchBuilder, Operation, Relation, Row, Value};
 use crate::lsn::Lsn;
 use crate::sabotage::Breakage;
@@ -67,6 +67,10 @@ pub(super) struct Chunk {
     pub(super) reading: Arc<Reading>,
     /// Bodies of DataRow messages.
     pub(super) rows: Vec<Bytes>,
+    /// The same of rows that were asked for and are not there: nothing but their keys. They join as deletes.
+    pub(super) gone: Vec<Bytes>,
+    /// Earlier events of the rows were set aside.
+    pub(super) replayed: bool,
     /// What the query saw.
     pub(super) snapshot: Snapshot,
     /// Told where the transaction ends with which the rows travel, once they are all in a batch. Dropped: read again.
@@ -192,6 +196,8 @@ struct Window {
 struct Joining {
     reading: Arc<Reading>,
     rows: std::vec::IntoIter<Bytes>,
+    gone: std::vec::IntoIter<Bytes>,
+    replayed: bool,
     touched: HashSet<Box<[u8]>>,
     joined: oneshot::Sender<Lsn>,
 }
@@ -244,8 +250,9 @@ impl Windows {
         if window.spoilt || (limbo && !Breakage::SnapshotBelieved.is_on()) || !same_key {
             return; // the reader learns it from the sender that is dropped here
         }
-        let Chunk { reading, rows, joined, .. } = chunk;
-        self.joining = Some(Joining { reading, rows: rows.into_iter(), touched: window.touched, joined });
+        let Chunk { reading, rows, gone, replayed, joined, .. } = chunk;
+        let (rows, gone, touched) = (rows.into_iter(), gone.into_iter(), window.touched);
+        self.joining = Some(Joining { reading, rows, gone, replayed, touched, joined });
     }
 
     /// The last `count` events of the batch are new.
@@ -282,8 +289,9 @@ impl Windows {
             return Ok(());
         }
         let Some(joining) = &mut self.joining else { return Ok(()) };
-        let Joining { reading, rows, touched, .. } = joining;
-        let Some(row) = rows.next() else {
+        let Joining { reading, rows, gone, replayed, touched, .. } = joining;
+        let row = rows.next().map(|row| (Operation::Insert, row));
+        let Some((operation, row)) = row.or_else(|| gone.next().map(|row| (Operation::Delete, row))) else {
             if let Some(Joining { joined, .. }) = self.joining.take() {
                 self.joined.push((None, joined));
             }
@@ -292,7 +300,7 @@ impl Windows {
         let ignored = Breakage::OverlapIgnored.is_on();
         let is_current =
             |row: Row<'_>| ignored || touched.is_empty() || !touched.contains(&*key(reading.relation(), row));
-        decoder.read(reading, row, out, is_current).map(drop)
+        decoder.read(reading, row, Joins { operation, replayed: *replayed }, out, is_current).map(drop)
     }
 
     /// The transaction ends there.

@@ -34,6 +34,11 @@ pub(crate) struct QdrantServer {
 impl QdrantServer {
     /// Starts a server on a free port. With a key, calls without it are refused.
     pub(crate) fn start(api_key: Option<&str>) -> Self {
+        Self::limited(api_key, MAX_MESSAGE_BYTES)
+    }
+
+    /// As `start`; requests of more bytes are refused, as with the setting `max_request_size_mb` of a server.
+    pub(crate) fn limited(api_key: Option<&str>, max_bytes: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let state = Arc::new(State { api_key: api_key.map(str::to_owned), ..State::default() });
         let incoming = {
@@ -42,7 +47,7 @@ impl QdrantServer {
         };
         let address = incoming.local_addr().unwrap();
         let collections = CollectionsServer::new(Api(Arc::clone(&state)));
-        let points = PointsServer::new(Api(Arc::clone(&state))).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let points = PointsServer::new(Api(Arc::clone(&state))).max_decoding_message_size(max_bytes);
         runtime.spawn(Server::builder().add_service(collections).add_service(points).serve_with_incoming(incoming));
         Self { address, state, runtime: Some(runtime) }
     }

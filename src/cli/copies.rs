@@ -1,0 +1,45 @@
+//! How copies of rows get on, shown until they have ended.
+
+use std::time::Duration;
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::error::Result;
+use crate::source::postgres::{Copied, Copying};
+use crate::telemetry::Bars;
+
+/// How often the ledger is asked how far the copies have come.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Shows progress until the copies with these numbers have ended. Answers how.
+pub(super) async fn follow(copying: &mut Copying, numbers: &[i64], bars: Bars) -> Result<Vec<Copied>> {
+    let drawn = match bars {
+        Bars::Terminal(bars) => bars,
+        Bars::None => MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
+    };
+    let mut shown: Vec<ProgressBar> = Vec::new();
+    loop {
+        let copies = copying.look(Some(numbers)).await?;
+        for (index, copy) in copies.iter().enumerate() {
+            if shown.len() == index {
+                shown.push(drawn.add(bar(copy)));
+            }
+            if let Some(bar) = shown.get(index) {
+                bar.set_message(HumanBytes(copy.bytes).to_string());
+                bar.set_length(copy.expected.unwrap_or(0).max(copy.rows));
+                bar.set_position(copy.rows);
+            }
+        }
+        if copies.iter().all(|copy| copy.done || copy.error.is_some()) {
+            let _ = drawn.clear(); // a terminal that is gone needs no tidying
+            return Ok(copies);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn bar(copy: &Copied) -> ProgressBar {
+    let template = "{prefix}  {wide_bar}  {human_pos}/{human_len} rows  {msg}  {eta} left";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(copy.expected.unwrap_or(0)).with_style(style).with_prefix(copy.table.clone())
+}

@@ -1,0 +1,222 @@
+//! `pgstream-host dlq`: dead letters shown, replayed and dropped.
+
+mod replay;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use super::{load, print};
+use crate::config::{Span, model};
+use crate::error::{Error, Fault, Result};
+use crate::sink::dead_letters::{Filter, Letters};
+use crate::telemetry::Bars;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists the letters, without the values of their rows.
+    #[command(after_help = "Example:\n  pgstream-host dlq list pipeline.yaml --code trap --since 2h")]
+    List {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        filters: Filters,
+        /// Prints each letter as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows a letter with its event and the values of its row, and says what to do.
+    #[command(after_help = "Example:\n  pgstream-host dlq show pipeline.yaml 17")]
+    Show {
+        #[command(flatten)]
+        file: File,
+        /// The letter's number.
+        id: i64,
+        /// Prints it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Brings the rows of letters through the running pipeline once more, as they are now.
+    #[command(
+        after_help = "Examples:\n  pgstream-host dlq replay pipeline.yaml 17 18\n  pgstream-host dlq replay pipeline.yaml --all\n  pgstream-host dlq replay pipeline.yaml --code sink --table public.documents\n\nWhoever runs the pipeline reads each row as it is now; one that is gone becomes a delete, and a row that changes meanwhile\nwins. A letter goes once its row is durable in all sinks; one whose row is refused again stays, with the new reason.\nExit code 1 if one was."
+    )]
+    Replay {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Returns at once; the next `dlq` command says what became of it.
+        #[arg(long)]
+        detach: bool,
+        /// Prints the outcome as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes letters for good. The sinks stay without what their rows asked for.
+    #[command(
+        after_help = "Examples:\n  pgstream-host dlq drop pipeline.yaml 17 18\n  pgstream-host dlq drop pipeline.yaml --table public.drafts"
+    )]
+    Drop {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        chosen: Chosen,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct File {
+    /// The pipeline file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The sink of type `dead-letters`, if the file has several in different databases.
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Filters {
+    /// Only events of this table, as `schema.table`.
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Only letters with this code: `rejected`, `trap`, `deadline`, `wait`, `memory`, `output`, `embed`, `contract`, `sink`.
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
+    /// Only rejected events of this transform.
+    #[arg(long, value_name = "NAME")]
+    transform: Option<String>,
+    /// Only letters from then on: `2h` for the last two hours, or a time such as `2026-01-31` or `2026-01-31 12:00`.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+}
+
+impl Filters {
+    fn any(&self) -> bool {
+        [&self.table, &self.code, &self.transform, &self.since].into_iter().any(Option::is_some)
+    }
+
+    fn filter(self) -> Filter {
+        let Self { table, code, transform, since } = self;
+        // A table without a schema is one of `public`, as in the pipeline file.
+        let table = table.map(|table| if table.contains('.') { table } else { format!("public.{table}") });
+        Filter { ids: None, table, code, transform, since: since.map(time) }
+    }
+}
+
+/// A span of time as the moment when it began; all else as it is, for Postgres to read.
+fn time(text: String) -> String {
+    let began = Span::from_str(&text).ok().and_then(|span| SystemTime::now().checked_sub(span.0));
+    began.and_then(|began| jiff::Timestamp::try_from(began).ok()).map_or(text, |began| began.to_string())
+}
+
+/// Letters by number, by what they have in common, or all.
+#[derive(Debug, clap::Args)]
+struct Chosen {
+    /// Numbers of letters.
+    #[arg(value_name = "ID")]
+    ids: Vec<i64>,
+    /// All letters of the pipeline.
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    #[command(flatten)]
+    filters: Filters,
+}
+
+impl Chosen {
+    /// The filter, with letters behind each number.
+    async fn filter(self, letters: &Letters) -> Result<Filter> {
+        let Self { ids, all, filters } = self;
+        if ids.is_empty() && !all && !filters.any() {
+            return Err(Error::new(Fault::Config, "no letter is named")
+                .help("name numbers from `dlq list`, or a filter such as `--table public.documents`, or `--all`"));
+        }
+        if ids.is_empty() {
+            return Ok(filters.filter());
+        }
+        let filter = Filter { ids: Some(ids.clone()), ..filters.filter() };
+        let found = letters.find(&filter).await?;
+        let missing: Vec<i64> = ids.into_iter().filter(|id| !found.iter().any(|letter| letter.id == *id)).collect();
+        if missing.is_empty() { Ok(filter) } else { Err(letters.missing(&missing)) }
+    }
+}
+
+pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
+    let (Command::List { file, .. }
+    | Command::Show { file, .. }
+    | Command::Replay { file, .. }
+    | Command::Drop { file, .. }) = &arguments.command;
+    let settings = match load(&file.file) {
+        Ok(settings) => settings,
+        Err(code) => return Ok(code),
+    };
+    let mut letters = Letters::open(&settings.name, keeper(&settings, file.sink.as_deref())?).await?;
+    replay::settle(&settings, &mut letters).await?;
+    match arguments.command {
+        Command::List { filters, json, .. } => {
+            let found = letters.find(&filters.filter()).await?;
+            print(&show::list(&found, json))
+        }
+        Command::Show { file, id, json } => {
+            let stored = letters.get(id).await?;
+            print(&show::letter(&settings, &file.file, &stored, json))
+        }
+        Command::Replay { chosen, detach, json, .. } => {
+            let filter = chosen.filter(&letters).await?;
+            replay::Order { settings: &settings, detach, json }.run(&mut letters, &filter, bars).await
+        }
+        Command::Drop { chosen, .. } => {
+            let filter = chosen.filter(&letters).await?;
+            let dropped = letters.drop(&filter).await?;
+            print(&format!("{} dropped\n", show::count(dropped as usize)))
+        }
+    }
+}
+
+/// The sink that keeps the pipeline's letters.
+fn keeper<'s>(settings: &'s model::Pipeline, name: Option<&str>) -> Result<&'s model::DeadLettersSink> {
+    let keepers = settings.sinks.iter().filter_map(|(name, sink)| match sink {
+        model::Sink::DeadLetters(sink) => Some((name, sink)),
+        _ => None,
+    });
+    let keepers: Vec<_> = keepers.filter(|(known, _)| name.is_none_or(|name| name == known.as_str())).collect();
+    let mut databases = keepers.iter().map(|(_, sink)| &sink.url);
+    let pipeline = &settings.name;
+    match (keepers.first(), databases.next()) {
+        (Some((_, sink)), Some(first)) if databases.all(|other| other == first) => Ok(sink),
+        (Some(_), _) => {
+            let names: Vec<String> = keepers.iter().map(|(name, _)| format!("`--sink {name}`")).collect();
+            Err(Error::new(Fault::Config, format!("pipeline `{pipeline}` keeps dead letters in several databases"))
+                .help(format!("add {}", names.join(" or "))))
+        }
+        (None, _) => {
+            let transform = settings.transforms.keys().next().map_or("embed", String::as_str);
+            let which = name.map_or("no sink".to_owned(), |name| format!("no sink `{name}`"));
+            let what = format!("pipeline `{pipeline}` has {which} of type `dead-letters`");
+            Err(Error::new(Fault::Config, what).help(format!(
+                "add one, for the events that are set aside from then on:\n  \
+                 rejected: {{ type: dead-letters, inputs: [{transform}.rejected] }}"
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_a_moment_and_a_time_is_left_to_the_server() {
+        assert_eq!(time("2026-01-31 12:00".into()), "2026-01-31 12:00");
+        let ago: jiff::Timestamp = time("2h".into()).parse().unwrap();
+        let seconds = jiff::Timestamp::now().as_second() - ago.as_second();
+        assert!((7200..7260).contains(&seconds), "{seconds}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Rows of letters through the pipeline once more: asked for, followed, and settled.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::show;
+use crate::cli::copies::follow;
+use crate::cli::print;
+use crate::config::model;
+use crate::error::{Error, Result};
+use crate::sink::dead_letters::{Filter, Letters, Settled};
+use crate::source::postgres::{self, Copied, Copying, WantedRow};
+use crate::telemetry::Bars;
+
+/// A replay that somebody asks for.
+pub(super) struct Order<'a> {
+    pub(super) settings: &'a model::Pipeline,
+    pub(super) detach: bool,
+    pub(super) json: bool,
+}
+
+/// Letters that no copy was asked for, and why.
+type NotAsked = Vec<(i64, Error)>;
+
+impl Order<'_> {
+    pub(super) async fn run(&self, letters: &mut Letters, filter: &Filter, bars: Bars) -> Result<ExitCode> {
+        let (name, model::Source::Postgres(source)) = (&self.settings.name, &self.settings.source.1);
+        let (copies, not_asked, served) = self.ask(letters, filter, source).await?;
+        if !served && !copies.is_empty() {
+            tracing::warn!("nobody runs pipeline `{name}` now; the rows come as soon as somebody does");
+        }
+        let mut settled = Settled::default();
+        if !self.detach && !copies.is_empty() {
+            let mut copying = Copying::open(name, source).await?;
+            let ended = follow(&mut copying, &copies, bars).await?;
+            settled = take_stock(letters, &copies, &ended).await?;
+        }
+        print(&self.outcome(copies.len(), &settled, &not_asked))?;
+        let refused = !settled.refused_again.is_empty() || !not_asked.is_empty();
+        Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// Asks for the rows. Answers the numbers of the copies, and whether somebody runs the pipeline.
+    async fn ask(
+        &self,
+        letters: &Letters,
+        filter: &Filter,
+        source: &model::PostgresSource,
+    ) -> Result<(Vec<i64>, NotAsked, bool)> {
+        let wanted = letters.wanted(filter).await?;
+        let rows: Vec<WantedRow<'_>> =
+            wanted.iter().map(|letter| WantedRow { table: &letter.table, key: &letter.key }).collect();
+        if rows.is_empty() {
+            return Ok((Vec::new(), Vec::new(), true));
+        }
+        let newest = letters.newest().await?;
+        let asked = postgres::ask_rows(&self.settings.name, source, &rows).await?;
+        let id = |index: &usize| wanted.get(*index).map(|letter| letter.id);
+        let mut copies = Vec::new();
+        for (copy, indices) in asked.copies {
+            let ids: Vec<i64> = indices.iter().filter_map(id).collect();
+            letters.replaying(&ids, copy, newest).await?;
+            copies.push(copy);
+        }
+        let not_asked = asked.refused.into_iter().filter_map(|(index, why)| Some((id(&index)?, why))).collect();
+        Ok((copies, not_asked, asked.served))
+    }
+
+    fn outcome(&self, copies: usize, settled: &Settled, not_asked: &NotAsked) -> String {
+        let Settled { gone, refused_again } = settled;
+        if self.json {
+            let not_asked: Vec<_> =
+                not_asked.iter().map(|(id, why)| json!({ "id": id, "reason": why.chain() })).collect();
+            let under_way = self.detach && copies > 0;
+            let outcome = json!({
+                "settled": gone, "refused_again": refused_again, "not_replayed": not_asked, "under_way": under_way,
+            });
+            return format!("{outcome}\n");
+        }
+        let mut text = String::new();
+        match (self.detach, copies) {
+            (_, 0) if not_asked.is_empty() => text.push_str("no dead letters\n"),
+            (_, 0) => {}
+            (true, _) => text.push_str("the rows are on their way; `pgstream-host dlq list` shows what stays\n"),
+            (false, _) => {
+                text += &format!("{} settled: the sinks hold what their rows are now\n", show::count(*gone as usize))
+            }
+        }
+        if !refused_again.is_empty() {
+            let ids: Vec<String> = refused_again.iter().map(i64::to_string).collect();
+            text += &format!("{} refused again, with the new reason: {}\n", show::count(ids.len()), ids.join(", "));
+        }
+        for (id, why) in not_asked {
+            text += &format!("{id} cannot be replayed: {}\n", why.chain());
+            text += &why.advice().map_or(String::new(), |advice| format!("  {advice}\n"));
+        }
+        text
+    }
+}
+
+/// Settles what replays of earlier commands have left: whoever asked for them may have gone away.
+pub(super) async fn settle(settings: &model::Pipeline, letters: &mut Letters) -> Result<()> {
+    let unsettled = letters.unsettled().await?;
+    if unsettled.is_empty() {
+        return Ok(());
+    }
+    let (name, model::Source::Postgres(source)) = (&settings.name, &settings.source.1);
+    let copies = Copying::open(name, source).await?.look(Some(&unsettled)).await?;
+    take_stock(letters, &unsettled, &copies).await.map(drop)
+}
+
+/// Settles the letters of copies that are done, and lets go of those whose copies failed or are not known any more.
+async fn take_stock(letters: &mut Letters, replays: &[i64], copies: &[Copied]) -> Result<Settled> {
+    let mut lost = Vec::new();
+    for replay in replays {
+        match copies.iter().find(|copy| copy.id == *replay) {
+            None => lost.push(*replay),
+            Some(Copied { error: Some(why), table, .. }) => {
+                tracing::error!(table, why, "rows could not be brought over; their letters stay as they were");
+                lost.push(*replay);
+            }
+            Some(_) => {}
+        }
+    }
+    let done: Vec<i64> = copies.iter().filter(|copy| copy.done).map(|copy| copy.id).collect();
+    if !lost.is_empty() {
+        letters.release(&lost).await?;
+    }
+    if done.is_empty() { Ok(Settled::default()) } else { letters.settle(&done).await }
+}

@@ -1,0 +1,124 @@
+//! Letters as people and machines read them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::config::model;
+use crate::event::json::Json;
+use crate::sink::dead_letters::{Letter, Stored};
+use crate::transform;
+
+/// One line each, below a headline.
+pub(super) fn list(letters: &[Letter], as_json: bool) -> String {
+    if as_json {
+        return letters.iter().map(|letter| format!("{}\n", object(letter))).collect();
+    }
+    if letters.is_empty() {
+        return "no dead letters\n".to_owned();
+    }
+    let mut rows = vec![["ID", "SET ASIDE", "TABLE", "REFUSED BY", "CODE", "TIMES", "REASON"].map(str::to_owned)];
+    rows.extend(letters.iter().map(|letter| {
+        let reason = match letter.replay {
+            Some(_) => format!("(its row is on its way) {}", letter.reason),
+            None => letter.reason.clone(),
+        };
+        let (table, code) = (letter.table.clone(), letter.code.clone());
+        [letter.id.to_string(), letter.at.clone(), table, by(letter), code, letter.attempts.to_string(), reason]
+    }));
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..6).map(|column| width(column).unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(text, "{cell:<width$}  "); // writing to a string cannot fail
+        }
+        let _ = writeln!(text, "{}", row.last().map_or("", String::as_str));
+    }
+    text
+}
+
+fn by(letter: &Letter) -> String {
+    match &letter.sink {
+        Some(sink) => format!("sink {sink}"),
+        None => format!("handler {}", letter.transform),
+    }
+}
+
+fn object(letter: &Letter) -> Value {
+    let Letter { id, at, position, transform, handler, sink, code, reason, table, attempts, replay } = letter;
+    json!({
+        "id": id, "at": at, "position": position, "table": table, "transform": transform, "handler": handler,
+        "sink": sink, "code": code, "reason": reason, "attempts": attempts, "replaying": replay.is_some(),
+    })
+}
+
+/// A letter, whole.
+pub(super) fn letter(settings: &model::Pipeline, file: &Path, stored: &Stored, as_json: bool) -> String {
+    let Stored { letter, key, event } = stored;
+    if as_json {
+        // The event as it stands: a JSON library would round its numbers.
+        let head = object(letter).to_string();
+        return format!("{},\"event\":{event}}}\n", head.trim_end_matches('}'));
+    }
+    let operation = match Json::parse(event).ok().as_ref().and_then(|event| event.get("operation")) {
+        Some(Json::Text(operation)) => operation.clone(),
+        _ => "event".to_owned(),
+    };
+    let Letter { id, at, position, transform, handler, code, reason, table, attempts, .. } = letter;
+    let file = file.display();
+    format!(
+        "dead letter {id} of pipeline `{}`\n  \
+         event      {operation} of `{table}` at {position}\n  \
+         refused    by {}, code `{code}`, last at {at}, {attempts} times in all\n  \
+         reason     {reason}\n  \
+         transform  {transform}, component {handler}{}\n  \
+         key        {key}\n\n{event}\n\n{}\n  \
+         pgstream-host dlq replay {file} {id}     its row once more, as it is now\n  \
+         pgstream-host dlq drop {file} {id}       the sinks stay without it\n",
+        settings.name,
+        by(letter),
+        changed(settings, letter),
+        advice(letter, key, &file.to_string()),
+    )
+}
+
+/// Whether the handler is another one by now.
+fn changed(settings: &model::Pipeline, letter: &Letter) -> &'static str {
+    let Some(model::Transform::Wasm(wasm)) = settings.transforms.get(&letter.transform) else {
+        return " (the file has no such transform any more)";
+    };
+    match transform::hash_of(&wasm.component) {
+        Ok(now) if now == letter.handler => " (still the same)",
+        Ok(_) => " (another one by now)",
+        Err(_) => "",
+    }
+}
+
+fn advice(letter: &Letter, key: &str, file: &str) -> String {
+    if key == "{}" {
+        return format!(
+            "A truncate cannot be replayed. Bring the rows that the table has now over once more; points of rows that went with \
+             the truncate stay in the sinks until you remove them there:\n  pgstream-host backfill {file} --table {}\nThen:",
+            letter.table
+        );
+    }
+    let what = match letter.code.as_str() {
+        "rejected" => "The handler refused it in its own words. Correct the row or the handler.",
+        "sink" => {
+            "The sink refused what the handler made of it. Correct the row, the handler, or what the sink's reason names."
+        }
+        "contract" => "The handler's answer cannot be taken. Correct the handler.",
+        "deadline" | "wait" | "memory" | "output" | "embed" => {
+            "The handler went beyond a limit. Correct it, or raise the limit in the pipeline file."
+        }
+        _ => "The handler crashed. Correct it; `pgstream-host test` takes the event above as a test case.",
+    };
+    format!("{what} A changed handler or file counts once the pipeline was started again. Then:")
+}
+
+/// "1 dead letter", "2 dead letters".
+pub(super) fn count(letters: usize) -> String {
+    if letters == 1 { "1 dead letter".to_owned() } else { format!("{letters} dead letters") }
+}

@@ -1,0 +1,177 @@
+//! `Letters`: the dead letters of a pipeline as people ask for them.
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+
+use super::table::TABLE;
+use crate::config::model;
+use crate::error::{Error, Fault, Result};
+use crate::postgres::{failed, has_table, sqlstate};
+
+/// The table, in an open session. Works beside a running pipeline, and makes nothing.
+pub struct Letters {
+    pub(super) client: Client,
+    pub(super) pipeline: String,
+}
+
+/// Which letters. Everything that is given must hold; nothing given means all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Their numbers.
+    pub ids: Option<Vec<i64>>,
+    /// The table, as `schema.table`.
+    pub table: Option<String>,
+    /// The code, such as `trap`.
+    pub code: Option<String>,
+    /// The transform.
+    pub transform: Option<String>,
+    /// Set aside at this time or later, as Postgres reads a `timestamptz`.
+    pub since: Option<String>,
+}
+
+/// A letter without its event, whose values stay where they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// Its number.
+    pub id: i64,
+    /// When it was set aside, `2026-01-31T12:00:00Z`.
+    pub at: String,
+    /// Where the event stands in the stream, as `0/16B3748#3`.
+    pub position: String,
+    /// Whose rejected event it is.
+    pub transform: String,
+    /// SHA-256 of the component that was the handler then.
+    pub handler: String,
+    /// The sink that refused it, if it was not the handler.
+    pub sink: Option<String>,
+    /// What kind of failure it was.
+    pub code: String,
+    /// Why it was refused, the last time.
+    pub reason: String,
+    /// `schema.table`.
+    pub table: String,
+    /// How often it was refused: once, and with each replay.
+    pub attempts: i32,
+    /// The copy that brings its row back, while one is under way.
+    pub replay: Option<i64>,
+}
+
+/// The row of a letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Number of the letter.
+    pub id: i64,
+    /// `schema.table`.
+    pub table: String,
+    /// The key of the row, as a JSON object; `{}` for a truncate.
+    pub key: String,
+}
+
+/// A letter with what a person needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// All but the event.
+    pub letter: Letter,
+    /// The key of its row, as a JSON object; `{}` for a truncate.
+    pub key: String,
+    /// The event in its JSON form.
+    pub event: String,
+}
+
+const COLUMNS: &str = "id, to_char(parked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), lsn::text, ordinal, \
+                       transform, handler, sink, code, reason, table_name, attempts, replay";
+
+pub(super) const WHERE: &str =
+    "pipeline = $1 AND ($2::bigint[] IS NULL OR id = ANY ($2)) AND ($3::text IS NULL OR table_name = $3)
+    AND ($4::text IS NULL OR code = $4) AND ($5::text IS NULL OR transform = $5)
+    AND ($6::text IS NULL OR parked_at >= $6::timestamptz)";
+
+impl Letters {
+    /// Connects to the database of the sink `settings` of `pipeline`.
+    ///
+    /// # Errors
+    /// As for a pipeline that opens the sink.
+    pub async fn open(pipeline: &str, settings: &model::DeadLettersSink) -> Result<Self> {
+        let client = super::connect(&super::url(settings)?).await?;
+        Ok(Self { client, pipeline: pipeline.to_owned() })
+    }
+
+    /// The letters, the oldest first.
+    ///
+    /// # Errors
+    /// What the server says; `Config` if it cannot read the time.
+    pub async fn find(&self, filter: &Filter) -> Result<Vec<Letter>> {
+        let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE {WHERE} ORDER BY id");
+        Ok(self.query(&sql, filter).await?.iter().map(letter).collect())
+    }
+
+    /// One letter, whole.
+    ///
+    /// # Errors
+    /// `Config` if there is none with this number.
+    pub async fn get(&self, id: i64) -> Result<Stored> {
+        let sql = format!("SELECT {COLUMNS}, row_key, event FROM {TABLE} WHERE {WHERE}");
+        let filter = Filter { ids: Some(vec![id]), ..Filter::default() };
+        let rows = self.query(&sql, &filter).await?;
+        let row = rows.first().ok_or_else(|| self.missing(&[id]))?;
+        Ok(Stored { letter: letter(row), key: row.get(12), event: row.get(13) })
+    }
+
+    /// The rows of the letters, without those that are on their way already.
+    ///
+    /// # Errors
+    /// As for [`find`](Self::find).
+    pub async fn wanted(&self, filter: &Filter) -> Result<Vec<Wanted>> {
+        let sql = format!("SELECT id, table_name, row_key FROM {TABLE} WHERE {WHERE} AND replay IS NULL ORDER BY id");
+        let rows = self.query(&sql, filter).await?;
+        Ok(rows.iter().map(|row| Wanted { id: row.get(0), table: row.get(1), key: row.get(2) }).collect())
+    }
+
+    /// Removes letters for good. Answers how many there were.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn drop(&self, filter: &Filter) -> Result<u64> {
+        Ok(self.query(&format!("DELETE FROM {TABLE} WHERE {WHERE} RETURNING id"), filter).await?.len() as u64)
+    }
+
+    /// The error for numbers that no letter has.
+    pub fn missing(&self, ids: &[i64]) -> Error {
+        let ids: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
+        let what = format!("pipeline `{}` has no dead letter {}", self.pipeline, ids.join(", "));
+        Error::new(Fault::Config, what).help("`pgstream-host dlq list <file>` shows those that there are")
+    }
+
+    pub(super) async fn query(&self, sql: &str, filter: &Filter) -> Result<Vec<Row>> {
+        if !has_table(&self.client, TABLE).await? {
+            return Ok(Vec::new());
+        }
+        let Filter { ids, table, code, transform, since } = filter;
+        let parameters: [&(dyn ToSql + Sync); 6] = [&self.pipeline, ids, table, code, transform, since];
+        self.client.query(sql, &parameters).await.map_err(|error| {
+            let error = failed(format!("cannot read `{TABLE}`"), error);
+            match sqlstate(&error) {
+                Some("22007" | "22008" | "22009") => Error::new(Fault::Config, "`--since` is not a time")
+                    .help("write `--since 2h`, `--since 2026-01-31` or `--since '2026-01-31 12:00'`"),
+                _ => error,
+            }
+        })
+    }
+}
+
+fn letter(row: &Row) -> Letter {
+    let sink: String = row.get(6);
+    Letter {
+        id: row.get(0),
+        at: row.get(1),
+        position: format!("{}#{}", row.get::<_, &str>(2), row.get::<_, i64>(3)),
+        transform: row.get(4),
+        handler: row.get(5),
+        sink: Some(sink).filter(|sink| !sink.is_empty()),
+        code: row.get(7),
+        reason: row.get(8),
+        table: row.get(9),
+        attempts: row.get(10),
+        replay: row.get(11),
+    }
+}
