@@ -126,11 +126,11 @@ impl Connection {
         let mut rows = Vec::new();
         self.query(&format!("TIMELINE_HISTORY {present}"), &mut rows).await?;
         let history = rows.first().and_then(|row| texts(row, &[1])).unwrap_or_default();
-        let forks = history.iter().flat_map(|text| text.lines()).filter_map(|line| {
+        let mut forks = history.iter().flat_map(|text| text.lines()).filter_map(|line| {
             let mut words = line.split_whitespace();
             (words.next()?.parse() == Ok(older)).then(|| words.next()?.parse().ok()).flatten()
         });
-        Ok(forks.last())
+        Ok(forks.next_back())
     }
 
     /// Makes a slot that lives as long as this session, and begins where the log ends now.

@@ -7,6 +7,7 @@ mod load;
 mod world;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pgstream_host::demo::{Cluster, Options};
 
@@ -14,11 +15,13 @@ use self::fault::{Fault, schedule};
 use self::load::{Load, Written};
 use self::world::{Kind, World};
 use crate::support::oracle::{Differences, Oracle};
+use crate::support::program::PATIENCE;
 use crate::support::{connect, private_cluster};
 
 /// Rows of the largest transaction, in CI and in a long session.
 const LARGE: u32 = 2_000;
 const LARGER: u32 = 200_000;
+const LONG_PATIENCE: Duration = Duration::from_secs(900);
 
 /// What runs came to.
 #[derive(Debug, Default)]
@@ -75,7 +78,9 @@ async fn run(cluster: &mut Cluster, oracle: &Oracle, seed: u64, more: usize, lar
     // The largest transactions take minutes: one run in ten.
     let large = if seed.is_multiple_of(10) { large } else { large.min(LARGE) };
     println!("CHAOS_SEED={seed} {kind:?} rereads={rereads} resnapshots={resnapshots}");
+    let patience = if large > LARGE { LONG_PATIENCE } else { PATIENCE };
     let mut world = World::start(cluster, kind, rereads, resnapshots).await;
+    world.patience = patience;
     let url = world.cluster.url(&world.database);
     let load = Load::start(&url, seed, large, rereads);
     let mut copies = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgstream_host::demo::Cluster;
 use pgstream_host::lsn::Lsn;
@@ -46,6 +46,8 @@ pub(super) struct World<'c> {
     pub(super) restarts: u64,
     /// How often that was because it found no room on its disk.
     pub(super) full: u64,
+    /// How long a condition may take: a debug build takes minutes for the rows of the largest transactions.
+    pub(super) patience: Duration,
     file: PathBuf,
     folder: Folder,
 }
@@ -101,6 +103,7 @@ impl<'c> World<'c> {
             host,
             restarts: 0,
             full: 0,
+            patience: PATIENCE,
             file,
             folder,
         }
@@ -112,11 +115,12 @@ impl<'c> World<'c> {
         while !holds(self).await {
             self.tend();
             assert!(
-                started.elapsed() < PATIENCE,
-                "{what}: not within {PATIENCE:?}; the host said\n{}",
+                started.elapsed() < self.patience,
+                "{what}: not within {:?}; the host said\n{}",
+                self.patience,
                 self.host.log()
             );
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
