@@ -157,7 +157,7 @@ impl Default for SourceBatch {
         Self {
             max_events: 1000,                       // where the boundary's cost per call has become small
             max_bytes: Size(4 << 20),               // bounds the memory of a batch of wide rows
-            linger: Span(Duration::from_millis(5)), // unnoticed by people, long enough to gather a burst
+            linger: Span(Duration::from_millis(1)), // a burst is gathered, and nobody waits
         }
     }
 }

@@ -16,11 +16,11 @@ mod text;
 mod time;
 mod wire;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation, ReplicaIdentity};
 use crate::lsn::Position;
@@ -39,7 +39,7 @@ pub use reading::{Joins, ReadColumn, Reading, texts};
 #[derive(Debug)]
 pub struct Decoder {
     catalog: Catalog,
-    tables: HashMap<u32, Table>,
+    tables: FxHashMap<u32, Table>,
     transaction: Option<Transaction>,
     resume_after: Option<Position>,
     /// The catalogue can be read again.
@@ -85,7 +85,7 @@ struct Transaction {
 impl Decoder {
     /// A decoder for a new connection to the database that `catalog` describes.
     pub fn new(catalog: Catalog) -> Self {
-        let (tables, scratch) = (HashMap::new(), Scratch::default());
+        let (tables, scratch) = (FxHashMap::default(), Scratch::default());
         Self { catalog, tables, transaction: None, resume_after: None, renewable: false, scratch }
     }
 

@@ -152,5 +152,5 @@ fn extent(start: usize, end: usize) -> Result<(u32, u32), Flaw> {
 }
 
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Flaw> {
-    std::str::from_utf8(bytes).map_err(|_| Flaw::Bad("text that is not UTF-8"))
+    simdutf8::basic::from_utf8(bytes).map_err(|_| Flaw::Bad("text that is not UTF-8"))
 }

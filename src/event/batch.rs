@@ -141,6 +141,18 @@ impl Body {
         }
     }
 
+    /// Nothing, with room for what there is here: a stream of rows is much the same for a while, and growing step by step
+    /// would copy every cell once more.
+    fn room(&self) -> Self {
+        Self {
+            relations: Vec::with_capacity(self.relations.len()),
+            events: Vec::with_capacity(self.events.len()),
+            cells: Vec::with_capacity(self.cells.len()),
+            frames: Vec::with_capacity(self.frames.len()),
+            ..Self::default()
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.frame_bytes
             + self.arena.derived.len()
@@ -325,9 +337,10 @@ impl BatchBuilder {
         self.body.bytes()
     }
 
-    /// The batch; the builder starts anew.
+    /// The batch; the builder starts anew, with room for as much again.
     pub fn take(&mut self) -> Batch {
-        let body = std::mem::take(&mut self.body);
+        let room = self.body.room();
+        let body = std::mem::replace(&mut self.body, room);
         Batch { range: 0..body.events.len(), body: Arc::new(body), ends_at: self.ends_at.take() }
     }
 

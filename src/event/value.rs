@@ -103,7 +103,7 @@ impl Cell {
                 let bytes = bytes.get(span(start, len)).unwrap_or_default();
                 // The builder's callers have checked UTF-8 already; checking again is cheaper than a refcount
                 // per column would be, and needs no `unsafe`.
-                let text = || std::str::from_utf8(bytes).unwrap_or_default();
+                let text = || simdutf8::basic::from_utf8(bytes).unwrap_or_default();
                 match kind {
                     Kind::Bytes => Value::Bytes(bytes),
                     Kind::Text => Value::Text(text()),

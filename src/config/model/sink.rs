@@ -252,6 +252,6 @@ pub struct SinkBatch {
 
 impl Default for SinkBatch {
     fn default() -> Self {
-        Self { max_points: 1000, max_bytes: Size(8 << 20), linger: Span(Duration::ZERO) }
+        Self { max_points: 4000, max_bytes: Size(8 << 20), linger: Span(Duration::ZERO) }
     }
 }
