@@ -6,7 +6,6 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use pgstream_host::demo::Options;
 use pgstream_host::lsn::Lsn;
 use pgstream_host::sabotage::{Breakage, VARIABLE};
 
@@ -15,7 +14,7 @@ use crate::sinks::qdrant_edge;
 use crate::support::oracle::{DIMENSION, Differences, Oracle, TABLE, pgvector_points, transform};
 use crate::support::program::{Folder, Running, eventually, pgstream};
 use crate::support::proxy::{Proxy, Way};
-use crate::support::{Database, connect, fresh_database, postgres, private_cluster};
+use crate::support::{Database, cluster_without_its_standby, connect, fresh_database, postgres, standby_arrives};
 
 /// Makes a test of every scenario with a host that keeps its promises.
 macro_rules! hold {
@@ -166,14 +165,11 @@ async fn overlap(broken: Option<Breakage>) -> Noticed {
 
 /// A commit that is in the log, and in the sinks, while no query sees it yet: a synchronous standby is waited for.
 async fn unseen_commit(broken: Option<Breakage>) -> Noticed {
-    let cluster = private_cluster(18, &Options::fast());
+    let cluster = cluster_without_its_standby();
     let stage = Stage::set(Database::create(&cluster).await, broken).await;
     stage.sql("INSERT INTO documents VALUES (1, 'old', 'old text')").await;
-    // Only the writer waits for the standby that never comes.
-    stage.sql(&format!("ALTER DATABASE {} SET synchronous_commit = local", stage.database.name)).await;
     let pipeline = stage.pipeline("", PGVECTOR);
     let mut host = stage.run(&pipeline).await;
-    cluster.set("synchronous_standby_names", "nobody").unwrap();
     let writer = connect(&stage.database.url).await;
     let update = "SET synchronous_commit = on; UPDATE documents SET content = 'new text' WHERE id = 1";
     let writing = tokio::spawn(async move { writer.batch_execute(update).await });
@@ -187,7 +183,7 @@ async fn unseen_commit(broken: Option<Breakage>) -> Noticed {
             || stage.ledger("SELECT count(*) FROM pgstream.copies WHERE done_at IS NOT NULL").await > 0
     })
     .await;
-    cluster.set("synchronous_standby_names", "").unwrap();
+    standby_arrives(&cluster);
     writing.await.unwrap().unwrap();
     stage.settle(&mut host).await;
     copy.wait().unwrap();

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
-use pgstream_host::demo::Options;
 use pgstream_host::event::{Batch, Event, Operation, Value, json};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource, WantedRow};
@@ -14,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::source::{config, pipeline, slot};
-use crate::support::{Database, connect, postgres, private_cluster, versions};
+use crate::support::{Database, cluster_without_its_standby, connect, postgres, standby_arrives, versions};
 
 /// Only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -360,20 +359,15 @@ async fn a_table_added_later_is_copied_and_no_other_is_copied_again() {
 /// waited for. What a query reads then is older than what the sinks have.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_copy() {
-    let cluster = private_cluster(18, &Options::fast());
+    let cluster = cluster_without_its_standby();
     let database = Database::create(&cluster).await;
     let client = &database.client;
     client
         .batch_execute("CREATE TABLE t (a bigint PRIMARY KEY, bb text); INSERT INTO t VALUES (1, 'old')")
         .await
         .unwrap();
-    // Only the writer waits for the standby that never comes.
-    let others = format!("ALTER DATABASE {} SET synchronous_commit = local", database.name);
-    client.batch_execute(&others).await.unwrap();
     let config = config(&database.url, &["t"]);
     let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
-    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
 
     let writer = connect(&database.url).await;
     let update = "SET synchronous_commit = on; UPDATE t SET bb = 'new' WHERE a = 1";
@@ -395,8 +389,7 @@ async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_copy() {
         mirror.apply(&batch);
         assert_eq!(mirror.rows["t/1"], "1,new");
     }
-    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    standby_arrives(&cluster);
     let done = async || {
         postgres::copied(&pipeline(&database), &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done)
     };
@@ -408,7 +401,7 @@ async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_copy() {
 /// As above, but the process that had streamed the commit is gone, and another one knows nothing of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_nobody_sees_yet_is_not_undone_after_a_restart_either() {
-    let cluster = private_cluster(18, &Options::fast());
+    let cluster = cluster_without_its_standby();
     let database = Database::create(&cluster).await;
     let client = &database.client;
     client
@@ -417,11 +410,6 @@ async fn a_commit_that_nobody_sees_yet_is_not_undone_after_a_restart_either() {
         .unwrap();
     let config = config(&database.url, &["t"]);
     let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
-    let wait = "ALTER DATABASE {} SET synchronous_commit = local".replace("{}", &database.name);
-    client.batch_execute(&wait).await.unwrap();
-    client.batch_execute("SET synchronous_commit = local").await.unwrap();
-    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     let writer = connect(&database.url).await;
     let update = "SET synchronous_commit = on; UPDATE t SET bb = 'new' WHERE a = 1";
     let writing = tokio::spawn(async move { writer.batch_execute(update).await });
@@ -444,8 +432,7 @@ async fn a_commit_that_nobody_sees_yet_is_not_undone_after_a_restart_either() {
         mirror.apply(&batch);
         assert_eq!(mirror.rows["t/1"], "1,new");
     }
-    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    standby_arrives(&cluster);
     let done = async || {
         postgres::copied(&pipeline(&database), &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done)
     };

@@ -1,6 +1,6 @@
 //! Dead letters in a database: parked once whatever is killed, one refused row beside 999 others, and brought back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use qdrant_client::Qdrant;
@@ -45,7 +45,7 @@ impl Rig {
         self.folder.write("letters.yaml", &text)
     }
 
-    async fn run(&self, file: &PathBuf) -> Running {
+    async fn run(&self, file: &Path) -> Running {
         let mut host = Running::start(file, &[("DATABASE_URL", &self.database.url)]);
         host.said("running").await;
         host

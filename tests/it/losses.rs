@@ -113,12 +113,11 @@ async fn a_pipeline_that_may_begins_anew_by_itself_also_under_kills() {
     agree(&database).await;
 
     // Under its feet: what is deleted while nothing streams must go from the sink.
-    let gone = format!(
-        "BEGIN; DELETE FROM documents WHERE id % 3 = 0; UPDATE documents SET content = 'new' WHERE id % 3 = 1; COMMIT;"
-    );
+    let gone =
+        "BEGIN; DELETE FROM documents WHERE id % 3 = 0; UPDATE documents SET content = 'new' WHERE id % 3 = 1; COMMIT;";
     host.signal(Signal::STOP);
     drop_slot(&database, &slot(&database)).await;
-    run(&database, &gone).await;
+    run(&database, gone).await;
     host.signal(Signal::CONT);
     host.said("changes were lost").await;
     host.said("copying the rows of a table").await;

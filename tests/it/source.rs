@@ -13,7 +13,9 @@ use pgstream_host::source::postgres::{self, PostgresSource};
 use tokio_postgres::Client;
 
 use crate::support::program::{Running, root};
-use crate::support::{Database, connect, fresh_database, private_cluster, versions};
+use crate::support::{
+    Database, cluster_without_its_standby, connect, fresh_database, private_cluster, standby_arrives, versions,
+};
 
 /// Long enough for the slowest machine; only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -713,22 +715,19 @@ async fn large_values_that_were_not_sent_are_read_on_request() {
 /// The commit of a moved key is streamed while nobody sees it yet: its row must not be taken for one that is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_values_are_read_only_once_their_commit_is_seen() {
-    let cluster = private_cluster(18, &Options::fast());
+    let cluster = cluster_without_its_standby();
     let database = Database::create(&cluster).await;
     let client = &database.client;
     let body = "x".repeat(9000);
     client
         .batch_execute(&format!(
             "CREATE TABLE t (id int PRIMARY KEY, body text); ALTER TABLE t ALTER body SET STORAGE EXTERNAL;
-             INSERT INTO t VALUES (1, '{body}'); ALTER DATABASE {} SET synchronous_commit = local",
-            database.name
+             INSERT INTO t VALUES (1, '{body}')"
         ))
         .await
         .unwrap();
     let config = model::PostgresSource { toast: model::Toast::Reread, ..config(&database.url, &["t"]) };
     let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
-    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     let writer = connect(&database.url).await;
     let update = "SET synchronous_commit = on; UPDATE t SET id = 2";
     let writing = tokio::spawn(async move { writer.batch_execute(update).await });
@@ -739,8 +738,7 @@ async fn large_values_are_read_only_once_their_commit_is_seen() {
     eventually("the row is looked for", async || one::<i64>(client, asks).await > 0).await;
     let seen: i32 = one(client, "SELECT id FROM t").await;
     assert_eq!((seen, reading.is_finished()), (1, false), "the commit waits for its standby, and we for the commit");
-    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    standby_arrives(&cluster);
     assert_eq!(reading.await.unwrap(), ["-t 1,null".to_owned(), format!("+t 2,{body}")]);
     writing.await.unwrap().unwrap();
 }

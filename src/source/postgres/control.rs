@@ -125,10 +125,11 @@ pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
     names.iter().map(find).collect()
 }
 
-/// Checks everything that [`PostgresSource::connect`] would need, down to a replication login, and changes nothing.
+/// Checks everything that [`PostgresSource::connect`](super::PostgresSource::connect) would need, down to a replication login,
+/// and changes nothing.
 ///
 /// # Errors
-/// As for [`PostgresSource::connect`].
+/// As for [`PostgresSource::connect`](super::PostgresSource::connect).
 pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;

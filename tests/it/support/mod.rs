@@ -49,6 +49,18 @@ pub(crate) fn private_cluster(major: u32, options: &Options) -> Cluster {
     Cluster::start(&postgres_bin(major), options).unwrap()
 }
 
+/// A server whose synchronous standby never comes: who sets `synchronous_commit` to `on` waits, everybody else does not. It is so
+/// from the start, as nobody can tell when a running server has begun to wait. [`standby_arrives`] ends it.
+pub(crate) fn cluster_without_its_standby() -> Cluster {
+    let alone = Options::fast().setting("synchronous_standby_names", "nobody").setting("synchronous_commit", "local");
+    private_cluster(18, &alone)
+}
+
+/// The standby of [`cluster_without_its_standby`] is no longer waited for.
+pub(crate) fn standby_arrives(cluster: &Cluster) {
+    cluster.set("synchronous_standby_names", "").unwrap();
+}
+
 /// Folder of Postgres' binaries; fetches them on a fresh machine.
 pub(crate) fn postgres_bin(major: u32) -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/get-postgres.sh");
