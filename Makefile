@@ -54,11 +54,13 @@ fairness: ## one tenant that spins beside nine that do not: shares of CPU time a
 chaos: ## N runs of random faults under load (default 10); CHAOS_SEED=… begins with a certain one
 	CHAOS_RUNS=$(or $(N),10) $(CARGO) test --test it chaos::many_runs -- --ignored --nocapture
 
-fuzz: ## mutate streams against the decoder and the reader of replication, FUZZ_SECONDS each; needs a C++ compiler, no nightly
+fuzz: ## mutate streams against the decoder and the reader of replication, side by side for FUZZ_SECONDS; needs a C++ compiler, no nightly
 	@mkdir -p tests/fuzz/target/corpus/decode tests/fuzz/target/corpus/replication
+	cd tests/fuzz && $(CARGO) build --release
 	cd tests/fuzz && for target in decode replication; do \
-		$(CARGO) run --release --bin $$target -- -max_total_time=$(FUZZ_SECONDS) target/corpus/$$target corpus/$$target || exit 1; \
-	done
+		$(CARGO) run --quiet --release --bin $$target -- -max_total_time=$(FUZZ_SECONDS) target/corpus/$$target corpus/$$target & \
+		running="$$running $$!"; \
+	done; for fuzzer in $$running; do wait $$fuzzer || failed=1; done; test -z "$$failed"
 
 setup: ## fetch a private Postgres with pgvector for tests and demo; nothing is installed system-wide
 	@tests/support/get-postgres.sh 18
