@@ -11,7 +11,8 @@ use crate::postgres::{self, Url, failed};
 
 /// `Ok` from a write promises that it survives a crash, which `synchronous_commit = off` would not; what is stricter
 /// or replicated stays as the server has it. The time limits end a transaction whose host was frozen or cut off:
-/// it would make the host that takes over wait.
+/// it would make the host that takes over wait. Every write finds its rows by id or group; but of a table without statistics, as
+/// during a first copy, the planner knows so little that it would rather read all of it, each time.
 const SETTINGS: &str = "
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
     SET idle_in_transaction_session_timeout = '60s';
@@ -19,6 +20,8 @@ const SETTINGS: &str = "
     SET tcp_keepalives_interval = 10;
     SET tcp_keepalives_count = 3;
     SET lock_timeout = '120s';
+    SET enable_seqscan = off;
+    SET enable_mergejoin = off;
     SET jit = off";
 
 /// An open connection to the table's database.

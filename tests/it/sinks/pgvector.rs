@@ -341,6 +341,45 @@ async fn what_does_not_change_is_not_written_again() {
 }
 
 #[tokio::test]
+async fn a_table_without_statistics_is_not_read_whole_for_each_write() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    // Prepared statements settle on a plan after some calls, here while the table is next to empty.
+    for n in 1..=8 {
+        let few = [replace("g0", &["a", "b"]), patch_group("g0"), Action::Delete { id: "gone".into() }];
+        insist(&mut sink, n, &few).await;
+    }
+    let many: Vec<Action> = (1..=3000).map(|n| replace(&format!("g{n}"), &[&format!("p{n}")])).collect();
+    insist(&mut sink, 9, &many).await;
+    let counted = async |what: &str| {
+        database.client.batch_execute("SELECT pg_stat_clear_snapshot()").await.unwrap();
+        let sql = format!("SELECT {what}::text FROM pg_stat_user_tables WHERE relname = 'points'");
+        text(&database.client, &sql).await.parse::<u64>().unwrap()
+    };
+    // A session tells its counts once it has been idle for some seconds.
+    let until = async |what: &str, least: u64| {
+        for _ in 0..3_000 {
+            if counted(what).await >= least {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what} never reached {least}");
+    };
+    until("n_tup_ins", 3000).await;
+    let before = counted("seq_scan").await;
+
+    let update = [patch_group("g7"), replace("g8", &["p8"]), Action::Delete { id: "p9".into() }];
+    insist(&mut sink, 10, &update).await;
+    until("n_tup_del", 1).await;
+    assert_eq!(counted("seq_scan").await, before);
+}
+
+fn patch_group(group: &str) -> Action {
+    Action::PatchGroup { group: group.into(), payload: r#"{"seen": true}"#.into() }
+}
+
+#[tokio::test]
 async fn a_changed_payload_costs_the_vector_index_nothing() {
     // Vectors of 1000 numbers lie outside their rows, and must not be stored again either.
     for dimension in [100, 1000] {
