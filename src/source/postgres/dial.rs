@@ -133,6 +133,8 @@ impl Dial {
         }
         let streaming = match started.await {
             Err(error) if sqlstate(&error) == Some("55006") => return Err(slot::in_use(&client, &settings.slot).await),
+            // Dropped since we looked.
+            Err(error) if sqlstate(&error) == Some("42704") => return Err(Loss::slot_gone(&settings.slot).error()),
             result => result?,
         };
         // Only now that the slot is ours can nobody else move it.
