@@ -2,7 +2,7 @@
 //! after a failover. Its new transactions may stand where the sink takes everything for written, and would be skipped.
 
 use crate::error::{Error, Fault, Result};
-use crate::event::Batch;
+use crate::event::{Batch, Event};
 use crate::lsn::Lsn;
 use crate::sink::Held;
 
@@ -19,10 +19,9 @@ pub(super) struct Commit {
 
 /// The transactions that a batch has events of, in order.
 pub(super) fn commits(batch: &Batch) -> Vec<Commit> {
-    let commit = batch.events().iter().map(|event| Commit { lsn: event.position.lsn, time: event.commit_time });
-    let mut commits: Vec<Commit> = commit.collect();
-    commits.dedup();
-    commits
+    let transactions = batch.events().chunk_by(|event, next| event.position.lsn == next.position.lsn);
+    let first = transactions.filter_map(<[Event]>::first);
+    first.map(|event| Commit { lsn: event.position.lsn, time: event.commit_time }).collect()
 }
 
 /// Refuses transactions that stand before what the sink holds although they were committed after it.

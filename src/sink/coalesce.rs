@@ -85,14 +85,26 @@ pub struct Patch<'a> {
 pub struct Payload<'a> {
     base: &'a str,
     own: Layers<'a>,
-    /// Patches of the group, shared by all its points: a patch of a large group costs no memory per point.
+    /// Patches of the group, shared by all its points: a patch of a large group costs no memory per point until the text is
+    /// asked for. Whoever asks for many must let go of those before.
     shared: Option<Arc<Layers<'a>>>,
 }
 
 /// Patches by their place among the commands.
 type Layers<'a> = Vec<(usize, &'a str)>;
 
+impl Upsert<'_> {
+    /// Roughly the memory that the point takes once its payload is merged, in bytes; rather too many.
+    pub fn bytes(&self) -> usize {
+        self.point.bytes() + self.payload.patches().map(|(_, patch)| patch.len()).sum::<usize>()
+    }
+}
+
 impl<'a> Payload<'a> {
+    fn patches(&self) -> impl Iterator<Item = &(usize, &'a str)> {
+        self.own.iter().chain(self.shared.iter().flat_map(|shared| shared.iter()))
+    }
+
     /// The object as JSON text; borrowed when there is nothing to merge.
     pub fn text(&self) -> Result<Cow<'a, str>> {
         let shared = self.shared.as_deref().map_or(&[][..], Vec::as_slice);

@@ -7,6 +7,7 @@ mod payload;
 
 pub mod pgvector;
 
+mod chunks;
 mod point_id;
 mod spaces;
 mod stored;

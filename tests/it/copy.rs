@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
+use pgstream_host::demo::Cluster;
 use pgstream_host::event::{Batch, Event, Operation, Value, json};
+use pgstream_host::lsn::Lsn;
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource, WantedRow};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::task::JoinHandle;
 
 use crate::source::{config, pipeline, slot};
 use crate::support::{Database, cluster_without_its_standby, connect, postgres, standby_arrives, versions};
@@ -355,90 +358,80 @@ async fn a_table_added_later_is_copied_and_no_other_is_copied_again() {
     assert_eq!(mirror.copied, 12_310);
 }
 
-/// A commit stands in the log, and has been streamed, while other sessions do not see it yet: a synchronous standby is
-/// waited for. What a query reads then is older than what the sinks have.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_copy() {
-    let cluster = cluster_without_its_standby();
-    let database = Database::create(&cluster).await;
-    let client = &database.client;
-    client
-        .batch_execute("CREATE TABLE t (a bigint PRIMARY KEY, bb text); INSERT INTO t VALUES (1, 'old')")
-        .await
-        .unwrap();
-    let config = config(&database.url, &["t"]);
-    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
-
-    let writer = connect(&database.url).await;
-    let update = "SET synchronous_commit = on; UPDATE t SET bb = 'new' WHERE a = 1";
-    let writing = tokio::spawn(async move { writer.batch_execute(update).await });
-    let mut mirror = Mirror::default();
-    while mirror.rows.get("t/1").is_none_or(|row| row != "1,new") {
-        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
-        mirror.apply(&batch);
-    }
-    let seen: String = client.query_one("SELECT bb FROM t", &[]).await.unwrap().get(0);
-    assert_eq!(seen, "old", "the commit waits for its standby");
-
-    let (numbers, _) = postgres::ask_copy(&pipeline(&database), &config, &CopyRequest::default()).await.unwrap();
-    // Watermarks come by, and no row with them: the copy is read again and again.
-    let mut watermarks = 0;
-    while watermarks < 8 {
-        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
-        watermarks += 1;
-        mirror.apply(&batch);
-        assert_eq!(mirror.rows["t/1"], "1,new");
-    }
-    standby_arrives(&cluster);
-    let done = async || {
-        postgres::copied(&pipeline(&database), &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done)
-    };
-    read_until_done(&mut source, &mut mirror, done).await;
-    writing.await.unwrap().unwrap();
-    assert_eq!((mirror.rows["t/1"].as_str(), mirror.copied), ("1,new", 1));
+/// A commit that stands in the log and has been streamed while other sessions do not see it yet: it waits for a synchronous
+/// standby. What a query reads meanwhile is older than what the sinks have.
+struct Unseen {
+    cluster: Cluster,
+    database: Database,
+    source: PostgresSource,
+    mirror: Mirror,
+    writing: JoinHandle<Result<(), tokio_postgres::Error>>,
 }
 
-/// As above, but the process that had streamed the commit is gone, and another one knows nothing of it.
+impl Unseen {
+    async fn new() -> Self {
+        let cluster = cluster_without_its_standby();
+        let database = Database::create(&cluster).await;
+        let table = "CREATE TABLE t (a bigint PRIMARY KEY, bb text); INSERT INTO t VALUES (1, 'old')";
+        database.client.batch_execute(table).await.unwrap();
+        let source = PostgresSource::connect(&pipeline(&database), &config(&database.url, &["t"])).await.unwrap();
+        let writer = connect(&database.url).await;
+        let update = "SET synchronous_commit = on; UPDATE t SET bb = 'new' WHERE a = 1";
+        let writing = tokio::spawn(async move { writer.batch_execute(update).await });
+        let mut unseen = Self { cluster, database, source, mirror: Mirror::default(), writing };
+        while unseen.mirror.rows.get("t/1").is_none_or(|row| row != "1,new") {
+            if let Some(end) = unseen.next().await {
+                unseen.source.confirm(end);
+            }
+        }
+        let seen: String = unseen.database.client.query_one("SELECT bb FROM t", &[]).await.unwrap().get(0);
+        assert_eq!(seen, "old", "the commit waits for its standby");
+        unseen
+    }
+
+    /// Takes the next batch in; where it ends.
+    async fn next(&mut self) -> Option<Lsn> {
+        let batch = tokio::time::timeout(DEADLINE, self.source.next()).await.unwrap().unwrap().unwrap();
+        self.mirror.apply(&batch);
+        batch.ends_at()
+    }
+
+    /// Another process goes on, which knows nothing of what was streamed.
+    async fn restarted(self) -> Self {
+        let Self { cluster, database, source, mirror, writing } = self;
+        Box::new(source).close().await.unwrap();
+        let source = PostgresSource::connect(&pipeline(&database), &config(&database.url, &["t"])).await.unwrap();
+        Self { cluster, database, source, mirror, writing }
+    }
+
+    /// Asks for a copy, which must wait until the commit is seen.
+    async fn is_not_undone(mut self) {
+        let config = config(&self.database.url, &["t"]);
+        let name = pipeline(&self.database);
+        let (numbers, _) = postgres::ask_copy(&name, &config, &CopyRequest::default()).await.unwrap();
+        // Watermarks come by, and no row with them: the copy is read again and again.
+        for _ in 0..8 {
+            self.next().await;
+            assert_eq!(self.mirror.rows["t/1"], "1,new");
+        }
+        standby_arrives(&self.cluster);
+        let done = async || {
+            postgres::copied(&name, &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done)
+        };
+        read_until_done(&mut self.source, &mut self.mirror, done).await;
+        self.writing.await.unwrap().unwrap();
+        assert_eq!((self.mirror.rows["t/1"].as_str(), self.mirror.copied), ("1,new", 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_copy() {
+    Unseen::new().await.is_not_undone().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_nobody_sees_yet_is_not_undone_after_a_restart_either() {
-    let cluster = cluster_without_its_standby();
-    let database = Database::create(&cluster).await;
-    let client = &database.client;
-    client
-        .batch_execute("CREATE TABLE t (a bigint PRIMARY KEY, bb text); INSERT INTO t VALUES (1, 'old')")
-        .await
-        .unwrap();
-    let config = config(&database.url, &["t"]);
-    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
-    let writer = connect(&database.url).await;
-    let update = "SET synchronous_commit = on; UPDATE t SET bb = 'new' WHERE a = 1";
-    let writing = tokio::spawn(async move { writer.batch_execute(update).await });
-    let mut mirror = Mirror::default();
-    while mirror.rows.get("t/1").is_none_or(|row| row != "1,new") {
-        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
-        mirror.apply(&batch);
-        if let Some(end) = batch.ends_at() {
-            source.confirm(end);
-        }
-    }
-    Box::new(source).close().await.unwrap();
-
-    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
-    let (numbers, _) = postgres::ask_copy(&pipeline(&database), &config, &CopyRequest::default()).await.unwrap();
-    let mut watermarks = 0;
-    while watermarks < 8 {
-        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
-        watermarks += 1;
-        mirror.apply(&batch);
-        assert_eq!(mirror.rows["t/1"], "1,new");
-    }
-    standby_arrives(&cluster);
-    let done = async || {
-        postgres::copied(&pipeline(&database), &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done)
-    };
-    read_until_done(&mut source, &mut mirror, done).await;
-    writing.await.unwrap().unwrap();
-    assert_eq!((mirror.rows["t/1"].as_str(), mirror.copied), ("1,new", 1));
+    Unseen::new().await.restarted().await.is_not_undone().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Changes that went past the pipeline: recognised, said with what to type, and made good by beginning anew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgstream_host::config::model::{OnSlotLost, PostgresSource as Config};
@@ -42,6 +42,17 @@ async fn agree(database: &Database) {
     eventually("table and sink agree", async || database.client.query_one(sql, &[]).await.unwrap().get(0)).await;
 }
 
+/// Runs the host until table and sink agree.
+async fn bring_in_step(database: &Database, file: &Path) {
+    let host = Running::start(file, &[("DATABASE_URL", database.url.as_str())]);
+    eventually("the sink's table is there", async || {
+        database.client.batch_execute("SELECT FROM vectors").await.is_ok()
+    })
+    .await;
+    agree(database).await;
+    host.stop().await;
+}
+
 async fn run(database: &Database, sql: &str) {
     database.client.batch_execute(sql).await.unwrap();
 }
@@ -63,18 +74,11 @@ async fn refused(database: &Database, config: &Config) -> Error {
 async fn what_the_help_says_to_type_brings_everything_back() {
     let database = fresh_database().await;
     run(&database, TABLE).await;
-    let folder = Folder::new();
-    let name = pipeline(&database);
-    let file = pipeline_file(&folder, &name, "snapshot: initial");
-    let environment = [("DATABASE_URL", database.url.as_str())];
-    let host = Running::start(&file, &environment);
     run(&database, "INSERT INTO documents SELECT i, 't', 'text ' || i FROM generate_series(1, 50) i").await;
-    eventually("the sink's table is there", async || {
-        database.client.batch_execute("SELECT FROM vectors").await.is_ok()
-    })
-    .await;
-    agree(&database).await;
-    host.stop().await;
+    let folder = Folder::new();
+    let file = pipeline_file(&folder, &pipeline(&database), "snapshot: initial");
+    let environment = [("DATABASE_URL", database.url.as_str())];
+    bring_in_step(&database, &file).await;
 
     drop_slot(&database, &slot(&database)).await;
     run(&database, "DELETE FROM documents WHERE id <= 10; UPDATE documents SET content = 'new' WHERE id <= 20").await;
@@ -232,18 +236,12 @@ async fn a_database_that_came_from_elsewhere() {
 async fn a_sink_that_is_ahead_of_a_restored_source_skips_nothing_in_silence() {
     let database = fresh_database().await;
     run(&database, TABLE).await;
+    run(&database, "INSERT INTO documents VALUES (1, 't', 'first')").await;
     let folder = Folder::new();
     let name = pipeline(&database);
     let file = pipeline_file(&folder, &name, "snapshot: initial");
     let environment = [("DATABASE_URL", database.url.as_str())];
-    let host = Running::start(&file, &environment);
-    eventually("the sink's table is there", async || {
-        database.client.batch_execute("SELECT FROM vectors").await.is_ok()
-    })
-    .await;
-    run(&database, "INSERT INTO documents VALUES (1, 't', 'first')").await;
-    agree(&database).await;
-    host.stop().await;
+    bring_in_step(&database, &file).await;
     // As the sink looks to a source that lost the last hour, and a gigabyte of log.
     run(
         &database,

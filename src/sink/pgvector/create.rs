@@ -67,8 +67,9 @@ pub(super) async fn table(
         return Ok(oid);
     }
     transaction.batch_execute(&script(sql, columns, extension)).await.map_err(|error| {
-        let help =
-            format!("let {} create tables in the schema: GRANT CREATE ON SCHEMA … TO {}", quoted(user), quoted(user));
+        // No part of the name but the last holds a dot.
+        let schema = sql.split_once('.').map_or("public", |(schema, _)| schema);
+        let help = format!("GRANT CREATE ON SCHEMA {schema} TO {}", quoted(user));
         denied(format!("cannot create table {sql}"), error, help)
     })?;
     let oid = table::find(&transaction, sql).await?;

@@ -48,6 +48,10 @@ const ADVANCE: &str = "
     UPDATE pgstream.positions SET lsn = $6, ordinal = $7, committed_at = $8, updated_at = now()
     WHERE pipeline = $1 AND sink = $2 AND origin = $3 AND relation = $4 AND epoch = $5";
 
+/// The row is there, whoever holds it.
+const STANDS: &str = "
+    SELECT FROM pgstream.positions WHERE pipeline = $1 AND sink = $2 AND origin = $3 AND relation = $4";
+
 /// Which stream is written to which table, and since which takeover.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
@@ -110,6 +114,15 @@ impl Lease {
             .map_err(failed)?;
         if rows == 1 || Breakage::FencingOff.is_on() {
             return Ok(());
+        }
+        let stands = transaction.query_opt(STANDS, &[pipeline, sink, origin, relation]).await.map_err(failed)?;
+        if stands.is_none() {
+            return Err(Error::new(
+                Fault::Environment,
+                format!("the position of sink `{sink}` of pipeline `{pipeline}` is gone"),
+            )
+            .at("table `pgstream.positions`")
+            .help("somebody deleted its row; start the pipeline again: what was not confirmed is written once more"));
         }
         Err(Error::new(
             Fault::Environment,

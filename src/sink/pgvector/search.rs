@@ -20,9 +20,10 @@ pub(super) async fn search(client: &mut Client, table: &Table, query: &Query<'_>
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let failed = |error| failed(format!("cannot search table `{}`", table.name), error);
 
-    // An HNSW index answers no more rows than it keeps candidates; beyond its maximum only a scan is complete.
+    // An HNSW index answers no more rows than it keeps candidates; beyond its maximum only a scan is complete, which the
+    // session's settings are against.
     let breadth = if query.limit > MAX_EF_SEARCH {
-        "SET LOCAL enable_indexscan = off".to_owned()
+        "SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off".to_owned()
     } else {
         format!("SET LOCAL hnsw.ef_search = {}", query.limit.max(DEFAULT_EF_SEARCH))
     };

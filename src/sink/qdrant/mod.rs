@@ -25,8 +25,8 @@ use crate::error::{Error, Fault, Result};
 /// Requests in flight at once. Qdrant applies the writes of a shard one after the other, so more would only queue.
 const CONCURRENCY: usize = 4;
 
-/// Points read at once to merge payloads.
-const PAGE: u32 = 256;
+/// Points read at once to merge payloads, each of which may be as large as a handler's answer.
+const PAGE: u32 = 32;
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,14 +56,15 @@ impl QdrantSink {
 
     /// Sends the requests of one phase, and waits for all of them even if one fails: what is sent again later must
     /// not meet a straggler.
-    async fn run(&self, phase: Phase) -> Result<()> {
-        let results: Vec<Result<()>> =
-            stream::iter(phase).map(|request| self.send(request)).buffer_unordered(CONCURRENCY).collect().await;
+    async fn run(&self, phase: Phase<'_>) -> Result<()> {
+        let sends: Vec<_> = phase.into_iter().map(|request| self.send(request)).collect();
+        let results: Vec<Result<()>> = stream::iter(sends).buffer_unordered(CONCURRENCY).collect().await;
         results.into_iter().collect()
     }
 
-    async fn send(&self, request: Request) -> Result<()> {
+    async fn send(&self, request: Request<'_>) -> Result<()> {
         match request {
+            Request::Upsert(upserts) => self.update(vec![request::upsert(&upserts, &self.spaces)?]).await,
             Request::Update(operations) => self.update(operations).await,
             Request::Merge(merge) => self.merge(merge).await,
         }
@@ -81,8 +82,7 @@ impl QdrantSink {
                 request = request.offset::<PointId>(offset);
             }
             let page = self.client.scroll(request).await.map_err(|error| self.peer.error(error))?;
-            let operations = merge.operations(page.result);
-            if !operations.is_empty() {
+            for operations in merge.requests(page.result) {
                 self.update(operations).await?;
             }
             offset = page.next_page_offset;
@@ -118,9 +118,8 @@ impl Sink for QdrantSink {
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
         delivery.only_commands()?;
-        // All of it is checked before any of it is sent.
-        let phases = request::phases(&WriteSet::coalesce(&delivery.commands), &self.spaces)?;
-        for phase in phases {
+        let set = WriteSet::coalesce(&delivery.commands);
+        for phase in request::phases(&set)? {
             self.run(phase).await?;
         }
         Ok(())

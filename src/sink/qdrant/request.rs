@@ -14,25 +14,28 @@ use qdrant_client::qdrant::vector::Vector as WireVector;
 use qdrant_client::qdrant::vectors::VectorsOptions;
 use qdrant_client::qdrant::{
     Condition, DenseVector, Filter, NamedVectors, PointId as WireId, PointStruct, PointsIdsList, PointsSelector,
-    PointsUpdateOperation, RetrievedPoint, SparseVector, Vector, Vectors,
+    PointsUpdateOperation, RetrievedPoint, SparseVector, Value as WireValue, Vector, Vectors,
 };
 use serde_json::{Map, Value};
 
 use crate::command::{Embedding, Point};
 use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
+use crate::sink::chunks::chunks;
 use crate::sink::point_id::{GROUP_KEY, PointId};
 use crate::sink::spaces::Spaces;
-use crate::sink::{GroupDelete, PatchRun, WriteSet, stored};
+use crate::sink::{GroupDelete, PatchRun, Upsert, WriteSet, stored};
 
 /// Operations that one request carries out one after the other.
 pub(super) type Operations = Vec<PointsUpdateOperation>;
 
 /// Requests that may be in flight together.
-pub(super) type Phase = Vec<Request>;
+pub(super) type Phase<'a> = Vec<Request<'a>>;
 
 /// One request, or several that follow one another.
-pub(super) enum Request {
+pub(super) enum Request<'a> {
+    /// Points to write. They are made into the server's only when their turn comes, while it works on those before.
+    Upsert(Vec<&'a Upsert<'a>>),
     Update(Operations),
     Merge(Merge),
 }
@@ -47,12 +50,13 @@ pub(super) struct Merge {
 }
 
 impl Merge {
-    /// The writes for a page of points that the filter found.
-    pub(super) fn operations(&self, points: Vec<RetrievedPoint>) -> Operations {
-        points.into_iter().filter_map(|point| self.operation(point)).collect()
+    /// The writes for a page of points that the filter found, in requests that follow one another.
+    pub(super) fn requests(&self, points: Vec<RetrievedPoint>) -> impl Iterator<Item = Operations> {
+        chunks(points.into_iter().filter_map(|point| self.operation(point)), MAX_ITEMS, MAX_BYTES)
     }
 
-    fn operation(&self, point: RetrievedPoint) -> Option<PointsUpdateOperation> {
+    /// The write of a point, and roughly its bytes.
+    fn operation(&self, point: RetrievedPoint) -> Option<(PointsUpdateOperation, usize)> {
         let id = point.id?;
         let mut payload = point.payload;
         let patch = if self.by_group {
@@ -62,14 +66,28 @@ impl Merge {
             self.patches.get(&host_id(id.clone())?.to_string())
         };
         payload.extend(patch?.iter().map(|(key, value)| (key.clone(), value.clone().into())));
+        let bytes = fields(&payload);
         let selector = PointsSelectorOneOf::Points(PointsIdsList { ids: vec![id] });
         let points_selector = Some(PointsSelector { points_selector_one_of: Some(selector) });
-        Some(operation(Operation::OverwritePayload(OverwritePayload {
-            payload,
-            points_selector,
-            ..Default::default()
-        })))
+        let overwrite = OverwritePayload { payload, points_selector, ..Default::default() };
+        Some((operation(Operation::OverwritePayload(overwrite)), bytes))
     }
+}
+
+/// Roughly the bytes of a payload on the wire.
+fn fields(payload: &HashMap<String, WireValue>) -> usize {
+    payload.iter().map(|(key, value)| key.len() + bytes(value)).sum()
+}
+
+fn bytes(value: &WireValue) -> usize {
+    const FRAME: usize = 16; // tags and lengths, or a number
+    FRAME
+        + match &value.kind {
+            Some(Kind::StringValue(text)) => text.len(),
+            Some(Kind::ListValue(list)) => list.values.iter().map(bytes).sum(),
+            Some(Kind::StructValue(object)) => fields(&object.fields),
+            _ => 0,
+        }
 }
 
 /// Points, ids or patches in a request: enough to make the round trip small, few enough to spread over requests.
@@ -81,17 +99,17 @@ const MAX_BYTES: usize = 4 << 20;
 /// How deep a payload may nest: each level of JSON takes three of protobuf, of which servers read one hundred.
 const MAX_DEPTH: usize = 30;
 
-/// The requests for everything that is to do, with all of it checked.
+/// The requests for everything that is to do.
 ///
 /// Points are written before what they replace is deleted: a server that refuses the points then still has what was there
 /// before. The outcome is that of a [`WriteSet`]'s own order, because no point that is written is deleted by id, and those
 /// written under a group are spared when the group is deleted.
-pub(super) fn phases(set: &WriteSet<'_>, spaces: &Spaces) -> Result<Vec<Phase>> {
+pub(super) fn phases<'a>(set: &'a WriteSet<'a>) -> Result<Vec<Phase<'a>>> {
     let mut phases = Vec::new();
     if set.clear {
         phases.push(vec![Request::Update(vec![delete(Filter::default())])]);
     }
-    phases.push(upserts(set, spaces)?);
+    phases.push(upserts(set));
     phases.push(delete_groups(&set.delete_groups));
     let delete_ids = |ids: &[&str]| Request::Update(vec![delete(Filter::must([has_id(ids)]))]);
     phases.push(set.delete_ids.chunks(MAX_ITEMS).map(delete_ids).collect());
@@ -104,7 +122,7 @@ pub(super) fn phases(set: &WriteSet<'_>, spaces: &Spaces) -> Result<Vec<Phase>> 
 
 /// Groups share a request, and so the ids that are to stay. To spare a point of another group of the request changes
 /// nothing: it was just written under that group.
-fn delete_groups(groups: &[GroupDelete<'_>]) -> Phase {
+fn delete_groups(groups: &[GroupDelete<'_>]) -> Phase<'static> {
     let mut phase = Phase::new();
     let (mut names, mut keep) = (Vec::new(), Vec::new());
     let mut request = |names: &mut Vec<String>, keep: &mut Vec<&str>| {
@@ -129,29 +147,31 @@ fn delete_groups(groups: &[GroupDelete<'_>]) -> Phase {
     phase
 }
 
-fn upserts(set: &WriteSet<'_>, spaces: &Spaces) -> Result<Phase> {
-    let mut chunks = Chunks::default();
-    for upsert in &set.upserts {
+fn upserts<'a>(set: &'a WriteSet<'a>) -> Phase<'a> {
+    let upserts = set.upserts.iter().map(|upsert| (upsert, upsert.bytes()));
+    chunks(upserts, MAX_ITEMS, MAX_BYTES).map(Request::Upsert).collect()
+}
+
+/// The operation that writes these points whole.
+pub(super) fn upsert(upserts: &[&Upsert<'_>], spaces: &Spaces) -> Result<PointsUpdateOperation> {
+    let point = |upsert: &&Upsert<'_>| {
         spaces.admit(upsert.point, upsert.position)?;
         let payload = stored::payload(upsert)?;
         shallow(&payload, upsert.position)?;
-        let point = PointStruct {
+        Ok(PointStruct {
             id: Some(wire_id(&upsert.point.id)),
             payload: WirePayload::from(payload).into(),
             vectors: Some(vectors(upsert.point)),
-        };
-        chunks.push(point, upsert.point.bytes());
-    }
-    let request =
-        |points| Request::Update(vec![operation(Operation::Upsert(PointStructList { points, ..Default::default() }))]);
-    Ok(chunks.finish().into_iter().map(request).collect())
+        })
+    };
+    let points = upserts.iter().map(point).collect::<Result<_>>()?;
+    Ok(operation(Operation::Upsert(PointStructList { points, ..Default::default() })))
 }
 
-fn patches(run: &PatchRun<'_>) -> Result<Phase> {
+fn patches(run: &PatchRun<'_>) -> Result<Phase<'static>> {
     let by_group = matches!(run, PatchRun::Groups(_));
     let (PatchRun::Ids(patches) | PatchRun::Groups(patches)) = run;
-    let mut plain = Chunks::default();
-    let mut with_null = Chunks::default();
+    let (mut plain, mut with_null) = (Vec::new(), Vec::new());
     for patch in patches {
         let text = patch.payload.text()?;
         let payload = stored::handlers(&text, patch.position)?;
@@ -160,7 +180,7 @@ fn patches(run: &PatchRun<'_>) -> Result<Phase> {
             continue;
         }
         if payload.values().any(Value::is_null) {
-            with_null.push((patch.target, payload), text.len());
+            with_null.push(((patch.target, payload), text.len()));
             continue;
         }
         let set = SetPayload {
@@ -168,7 +188,7 @@ fn patches(run: &PatchRun<'_>) -> Result<Phase> {
             points_selector: Some(by_filter(targets(by_group, &[patch.target]))),
             ..Default::default()
         };
-        plain.push(operation(Operation::SetPayload(set)), text.len());
+        plain.push((operation(Operation::SetPayload(set)), text.len()));
     }
     let merge = |patches: Vec<(&str, Map<String, Value>)>| {
         let names: Vec<&str> = patches.iter().map(|(target, _)| *target).collect();
@@ -176,8 +196,8 @@ fn patches(run: &PatchRun<'_>) -> Result<Phase> {
         let patches = patches.into_iter().map(|(target, payload)| (key(target), payload)).collect();
         Request::Merge(Merge { filter: targets(by_group, &names), by_group, patches })
     };
-    let plain = plain.finish().into_iter().map(Request::Update);
-    Ok(plain.chain(with_null.finish().into_iter().map(merge)).collect())
+    let plain = chunks(plain, MAX_ITEMS, MAX_BYTES).map(Request::Update);
+    Ok(plain.chain(chunks(with_null, MAX_ITEMS, MAX_BYTES).map(merge)).collect())
 }
 
 /// By filter even for ids: a list of them would make a missing point an error.
@@ -253,39 +273,4 @@ fn by_filter(filter: Filter) -> PointsSelector {
 
 fn operation(operation: Operation) -> PointsUpdateOperation {
     PointsUpdateOperation { operation: Some(operation) }
-}
-
-/// Gathers items until a request is full.
-struct Chunks<T> {
-    full: Vec<Vec<T>>,
-    open: Vec<T>,
-    bytes: usize,
-}
-
-impl<T> Default for Chunks<T> {
-    fn default() -> Self {
-        Self { full: Vec::new(), open: Vec::new(), bytes: 0 }
-    }
-}
-
-impl<T> Chunks<T> {
-    fn push(&mut self, item: T, bytes: usize) {
-        if self.open.len() >= MAX_ITEMS || self.bytes + bytes > MAX_BYTES {
-            self.close();
-        }
-        self.open.push(item);
-        self.bytes += bytes;
-    }
-
-    fn close(&mut self) {
-        if !self.open.is_empty() {
-            self.full.push(mem::take(&mut self.open));
-        }
-        self.bytes = 0;
-    }
-
-    fn finish(mut self) -> Vec<Vec<T>> {
-        self.close();
-        self.full
-    }
 }

@@ -33,8 +33,8 @@ const LOG_FILE_BYTES: usize = 8 << 20;
 /// opening a large shard takes seconds.
 const MAX_LOG_FILES: usize = 32;
 
-/// Points read at once to merge payloads.
-const PAGE: usize = 1000;
+/// Points read at once to merge payloads, each of which may be as large as a handler's answer.
+const PAGE: usize = 32;
 
 /// Written when the shard is made; without it there is none.
 const CONFIG_FILE: &str = "edge_config.json";
@@ -92,7 +92,7 @@ impl Engine {
             max_log_files,
         };
         if wanted.is_some() && !engine.indexes_groups()? {
-            engine.write(vec![Step::Operation(operation::index_groups()?)])?;
+            engine.write([Step::Operation(operation::index_groups()?)])?;
         }
         Ok(engine)
     }
@@ -102,8 +102,8 @@ impl Engine {
         &self.spaces
     }
 
-    /// Carries out steps one after the other; durable when it returns.
-    pub(super) fn write(&self, steps: Vec<Step>) -> Result<()> {
+    /// Carries out steps one after the other, as they come; durable when it returns.
+    pub(super) fn write(&self, steps: impl IntoIterator<Item = Step>) -> Result<()> {
         let _turn = self.turn();
         let guard = self.shard();
         let shard = &self.open(&guard)?.0;
@@ -352,8 +352,8 @@ mod tests {
             })
             .collect();
         let commands: Vec<&Command> = commands.iter().collect();
-        let steps = operation::steps(&WriteSet::coalesce(&commands), engine.spaces()).unwrap();
-        engine.write(steps).unwrap();
+        let set = WriteSet::coalesce(&commands);
+        engine.write(operation::steps(&set, engine.spaces()).map(Result::unwrap)).unwrap();
     }
 
     fn nearest(engine: &Engine, dimension: usize, limit: usize) -> Vec<String> {

@@ -21,6 +21,9 @@ use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet, blocking};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 
+/// Steps that are made while the engine carries out those before; few, because each may hold megabytes.
+const STEPS_AHEAD: usize = 2;
+
 /// How long writes must pause before the optimizer takes its turn; they wait for it while it runs.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -73,12 +76,25 @@ impl Sink for QdrantEdge {
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
         delivery.only_commands()?;
-        let steps = operation::steps(&WriteSet::coalesce(&delivery.commands), self.engine.spaces())?;
-        if steps.is_empty() {
+        let set = WriteSet::coalesce(&delivery.commands);
+        if set.is_empty() {
             return Ok(());
         }
+        let (steps, mut made) = tokio::sync::mpsc::channel(STEPS_AHEAD);
         let engine = Arc::clone(&self.engine);
-        blocking::run(move || engine.write(steps)).await?;
+        let write = blocking::run(move || engine.write(std::iter::from_fn(|| made.blocking_recv())));
+        let make = async {
+            for step in operation::steps(&set, self.engine.spaces()) {
+                // Closed: the engine has failed, and says why.
+                if steps.send(step?).await.is_err() {
+                    break;
+                }
+            }
+            drop(steps);
+            Ok(())
+        };
+        let (made, written) = tokio::join!(make, write);
+        written.and(made)?;
         self.optimizer.wrote(delivery.commands.len());
         Ok(())
     }

@@ -11,12 +11,16 @@ use serde_json::{Map, Value};
 
 use crate::command::{Embedding, Point};
 use crate::error::{Error, Fault, Result};
+use crate::sink::chunks::chunks;
 use crate::sink::point_id::{GROUP_KEY, PointId};
 use crate::sink::spaces::Spaces;
-use crate::sink::{PatchRun, WriteSet, stored};
+use crate::sink::{GroupDelete, Patch, PatchRun, Upsert, WriteSet, stored};
 
 /// Points in one operation, and so in one record of the engine's log.
 const MAX_POINTS: usize = 1000;
+
+/// Bytes of the points in one operation, roughly.
+const MAX_BYTES: usize = 8 << 20;
 
 /// One thing to do.
 pub(super) enum Step {
@@ -29,63 +33,80 @@ pub(super) enum Step {
     },
 }
 
-/// The steps for everything that is to do, with all of it checked. Points are written before what they replace is deleted, as
-/// in the other Qdrant sink: if the engine refuses them, what was there before still is.
-pub(super) fn steps(set: &WriteSet<'_>, spaces: &Spaces) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
-    let mut push = |operation| steps.push(Step::Operation(operation));
-    if set.clear {
-        push(delete(Filter::new()));
+/// The steps for everything that is to do, each made when it is asked for. Points are written before what they replace is
+/// deleted, as in the other Qdrant sink: if the engine refuses them, what was there before still is.
+pub(super) fn steps<'a>(set: &'a WriteSet<'a>, spaces: &'a Spaces) -> impl Iterator<Item = Result<Step>> + Send {
+    let clear = set.clear.then(|| Ok(delete(Filter::new())));
+    let upserts = chunks(set.upserts.iter().map(|upsert| (upsert, upsert.bytes())), MAX_POINTS, MAX_BYTES);
+    let patches = set.patches.iter().flat_map(|run| {
+        let (patches, by): (_, By) = match run {
+            PatchRun::Ids(patches) => (patches, by_id),
+            PatchRun::Groups(patches) => (patches, by_group),
+        };
+        patches.iter().map(move |it| patch(it, by))
+    });
+    clear
+        .into_iter()
+        .chain(upserts.map(|upserts| upsert(&upserts, spaces)))
+        .chain(set.delete_groups.chunks(MAX_POINTS).map(delete_groups))
+        .chain(set.delete_ids.chunks(MAX_POINTS).map(delete_ids))
+        .map(|operation| operation.map(Step::Operation))
+        .chain(patches.filter_map(Result::transpose))
+}
+
+fn upsert(upserts: &[&Upsert<'_>], spaces: &Spaces) -> Result<UpdateOperation> {
+    let point = |upsert: &&Upsert<'_>| {
+        spaces.admit(upsert.point, upsert.position)?;
+        Ok(PointStructPersisted {
+            id: engine_id(&upsert.point.id),
+            vector: vectors(upsert.point),
+            payload: Some(Payload(stored::payload(upsert)?)),
+        })
+    };
+    let points = PointInsertOperations::PointsList(upserts.iter().map(point).collect::<Result<_>>()?);
+    Ok(UpdateOperation::PointOperation(PointOperations::UpsertPoints(points)))
+}
+
+fn delete_groups(groups: &[GroupDelete<'_>]) -> Result<UpdateOperation> {
+    let names = groups.iter().map(|group| group.group.to_owned()).collect();
+    let mut filter = Filter::new_must(in_groups(names)?);
+    // To spare a point of another group changes nothing: it was just written under that group.
+    let keep: Vec<_> = groups.iter().flat_map(|group| &group.keep).map(|id| engine_id(id)).collect();
+    if !keep.is_empty() {
+        filter.must_not = Some(vec![has_id(keep)]);
     }
-    for upserts in set.upserts.chunks(MAX_POINTS) {
-        let mut points = Vec::with_capacity(upserts.len());
-        for upsert in upserts {
-            spaces.admit(upsert.point, upsert.position)?;
-            points.push(PointStructPersisted {
-                id: engine_id(&upsert.point.id),
-                vector: vectors(upsert.point),
-                payload: Some(Payload(stored::payload(upsert)?)),
-            });
-        }
-        let points = PointInsertOperations::PointsList(points);
-        push(UpdateOperation::PointOperation(PointOperations::UpsertPoints(points)));
+    Ok(delete(filter))
+}
+
+fn delete_ids(ids: &[&str]) -> Result<UpdateOperation> {
+    let ids = ids.iter().map(|id| engine_id(id)).collect();
+    Ok(UpdateOperation::PointOperation(PointOperations::DeletePoints { ids }))
+}
+
+/// None if there is nothing in the patch.
+fn patch(patch: &Patch<'_>, by: By) -> Result<Option<Step>> {
+    let payload = stored::handlers(&patch.payload.text()?, patch.position)?;
+    if payload.is_empty() {
+        return Ok(None);
     }
-    for groups in set.delete_groups.chunks(MAX_POINTS) {
-        let names = groups.iter().map(|group| group.group.to_owned()).collect();
-        let mut filter = Filter::new_must(in_groups(names)?);
-        // To spare a point of another group changes nothing: it was just written under that group.
-        let keep: Vec<_> = groups.iter().flat_map(|group| &group.keep).map(|id| engine_id(id)).collect();
-        if !keep.is_empty() {
-            filter.must_not = Some(vec![has_id(keep)]);
-        }
-        push(delete(filter));
+    let filter = Filter::new_must(by(patch.target)?);
+    if payload.values().any(Value::is_null) {
+        return Ok(Some(Step::Merge { filter, patch: payload }));
     }
-    for ids in set.delete_ids.chunks(MAX_POINTS) {
-        let ids = ids.iter().map(|id| engine_id(id)).collect();
-        push(UpdateOperation::PointOperation(PointOperations::DeletePoints { ids }));
-    }
-    for run in &set.patches {
-        let (PatchRun::Ids(patches) | PatchRun::Groups(patches)) = run;
-        for patch in patches {
-            let payload = stored::handlers(&patch.payload.text()?, patch.position)?;
-            if payload.is_empty() {
-                continue;
-            }
-            let condition = match run {
-                // By filter: a list of ids would make a missing point an error.
-                PatchRun::Ids(_) => has_id(vec![engine_id(patch.target)]),
-                PatchRun::Groups(_) => in_groups(vec![patch.target.to_owned()])?,
-            };
-            let filter = Filter::new_must(condition);
-            if payload.values().any(Value::is_null) {
-                steps.push(Step::Merge { filter, patch: payload });
-                continue;
-            }
-            let set = SetPayloadOp { payload: Payload(payload), points: None, filter: Some(filter), key: None };
-            steps.push(Step::Operation(UpdateOperation::PayloadOperation(PayloadOps::SetPayload(set))));
-        }
-    }
-    Ok(steps)
+    let set = SetPayloadOp { payload: Payload(payload), points: None, filter: Some(filter), key: None };
+    Ok(Some(Step::Operation(UpdateOperation::PayloadOperation(PayloadOps::SetPayload(set)))))
+}
+
+/// What a patch names.
+type By = fn(&str) -> Result<Condition>;
+
+/// By filter: a list of ids would make a missing point an error.
+fn by_id(id: &str) -> Result<Condition> {
+    Ok(has_id(vec![engine_id(id)]))
+}
+
+fn by_group(name: &str) -> Result<Condition> {
+    in_groups(vec![name.to_owned()])
 }
 
 /// Gives a point a payload in place of the one it has.
@@ -145,4 +166,32 @@ fn has_id(ids: Vec<EngineId>) -> Condition {
 
 fn in_groups(names: Vec<String>) -> Result<Condition> {
     Ok(Condition::Field(FieldCondition::new_match(group_key()?, Match::from(names))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Action, Command};
+    use crate::lsn::Position;
+
+    #[test]
+    fn a_large_patch_of_many_points_never_stands_in_memory_for_all_of_them() {
+        let point = |n: u32| Point { id: n.to_string(), embeddings: Vec::new(), payload: "{}".to_owned() };
+        let payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(1 << 20));
+        let group = || "g".to_owned();
+        let actions = [
+            Action::Replace { group: group(), points: (0..20).map(point).collect() },
+            Action::PatchGroup { group: group(), payload },
+        ];
+        let commands = actions.map(|action| Command { position: Position::default(), action });
+        let commands: Vec<&Command> = commands.iter().collect();
+        let (set, spaces) = (WriteSet::coalesce(&commands), Spaces::default());
+        let points = steps(&set, &spaces).filter_map(|step| match step.unwrap() {
+            Step::Operation(UpdateOperation::PointOperation(PointOperations::UpsertPoints(
+                PointInsertOperations::PointsList(points),
+            ))) => Some(points.len()),
+            _ => None,
+        });
+        assert_eq!(points.collect::<Vec<_>>(), [7, 7, 6]);
+    }
 }

@@ -55,6 +55,8 @@ macro_rules! contract {
             an_upsert_leaves_nothing_of_the_former_point
             hostile_ids_groups_and_payloads_are_taken_as_they_are
             ten_thousand_points_in_one_delivery
+            a_null_reaches_every_point_of_a_large_group
+            a_large_patch_of_many_new_points_fits
             an_empty_delivery_is_fine
             a_clear_leaves_nothing
             a_wrong_dimension_names_both_numbers
@@ -268,6 +270,29 @@ pub(crate) async fn ten_thousand_points_in_one_delivery<S: Store>() {
     assert!(run.check("deleted").await.is_empty());
 }
 
+/// More points than are read at once where a store takes a null for the wish to remove the key.
+pub(crate) async fn a_null_reaches_every_point_of_a_large_group<S: Store>() {
+    let mut run = Run::<S>::start().await;
+    let ids: Vec<String> = (0..100).map(|n| format!("p{n}")).collect();
+    let points: Vec<_> = ids.iter().map(|id| (id.as_str(), 1, r#"{"x":1,"y":{"z":[1,null]}}"#)).collect();
+    run.deliver([replace("g", &points), replace("h", &[("other", 2, r#"{"x":1}"#)])]).await;
+    run.deliver([patch_group("g", r#"{"x":null,"w":2}"#), patch("p7", r#"{"y":null}"#)]).await;
+    run.check("patched").await;
+}
+
+/// Together the points are larger than what some servers take at once.
+pub(crate) async fn a_large_patch_of_many_new_points_fits<S: Store>() {
+    let mut run = Run::<S>::start().await;
+    let ids: Vec<String> = (0..40).map(|n| format!("p{n}")).collect();
+    let points: Vec<_> = ids.iter().map(|id| (id.as_str(), 1, "{}")).collect();
+    let large = json!({ "text": "x".repeat(1 << 20) }).to_string();
+    run.deliver([replace("g", &points), patch_group("g", &large)]).await;
+    run.check("written").await;
+    // What is there already is read and written anew.
+    run.deliver([patch_group("g", r#"{"more":null}"#)]).await;
+    run.check("patched").await;
+}
+
 pub(crate) async fn an_empty_delivery_is_fine<S: Store>() {
     let mut run = Run::<S>::start().await;
     run.deliver([]).await;
@@ -472,7 +497,8 @@ pub(crate) fn obey<S: Store>(points: &mut Points, action: &Action) {
 fn action() -> impl Strategy<Value = Action> {
     let id = || "[a-e]".prop_map(String::from);
     let group = || "[gh]".prop_map(String::from);
-    let payload = || prop::collection::btree_map("[xyz]", 0..100_u32, 0..3).prop_map(|map| json!(map).to_string());
+    let value = || prop_oneof![4 => (0..100_u32).prop_map(Value::from), 1 => Just(Value::Null)];
+    let payload = move || prop::collection::btree_map("[xyz]", value(), 0..3).prop_map(|map| json!(map).to_string());
     let any_point = || (id(), 0..100_u8, payload()).prop_map(|(id, number, payload)| point(&id, number, &payload));
     prop_oneof![
         4 => any_point().prop_map(Action::Upsert),

@@ -492,6 +492,31 @@ async fn searches_use_the_index() {
     panic!("{}", text(&database.client, scans).await);
 }
 
+/// An HNSW index would answer no more than it keeps candidates.
+#[tokio::test]
+async fn a_search_for_more_than_an_index_answers_finds_them_all() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    let points: Vec<String> = (0..3000).map(|n| n.to_string()).collect();
+    write(&mut sink, 1, points.iter().map(|id| upsert(id, "{}"))).await.unwrap();
+    database.client.batch_execute("ANALYZE points").await.unwrap();
+    for limit in [1000, 2000] {
+        let hits = sink.search(&Query { vector: "", values: &[1.0; 2], limit }).await.unwrap();
+        assert_eq!(hits.len(), limit);
+    }
+}
+
+#[tokio::test]
+async fn a_position_that_somebody_deleted_is_not_taken_for_another_host() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+    database.client.batch_execute("DELETE FROM pgstream.positions").await.unwrap();
+    let error = write(&mut sink, 2, [upsert("b", "{}")]).await.unwrap_err();
+    assert_eq!(error.to_string(), "the position of sink `search` of pipeline `documents` is gone");
+    assert_eq!(text(&database.client, "SELECT count(*)::text FROM points").await, "1");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_hosts_may_create_at_once() {
     let database = std::sync::Arc::new(fresh_database().await);
@@ -735,6 +760,7 @@ async fn a_user_without_rights_is_told_which() {
     database.client.batch_execute("CREATE EXTENSION vector").await.unwrap();
     let error = refused(small()).await;
     assert_eq!(error.to_string(), "cannot create table \"points\"");
+    assert_eq!(error.advice(), Some(format!("GRANT CREATE ON SCHEMA public TO \"{name}_app\"").as_str()));
     drop(open(&database, small()).await.unwrap());
     let error = refused(None).await;
     assert_eq!(
