@@ -497,10 +497,10 @@ async fn searches_use_the_index() {
 async fn a_search_for_more_than_an_index_answers_finds_them_all() {
     let database = fresh_database().await;
     let mut sink = ready(&database, small()).await;
-    let points: Vec<String> = (0..3000).map(|n| n.to_string()).collect();
+    let points: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
     write(&mut sink, 1, points.iter().map(|id| upsert(id, "{}"))).await.unwrap();
     database.client.batch_execute("ANALYZE points").await.unwrap();
-    for limit in [1000, 2000] {
+    for limit in [1000, 1001] {
         let hits = sink.search(&Query { vector: "", values: &[1.0; 2], limit }).await.unwrap();
         assert_eq!(hits.len(), limit);
     }
