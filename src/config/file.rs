@@ -20,7 +20,8 @@ pub(super) struct File {
     /// Version of the file's format.
     #[schemars(extend("const" = VERSION))]
     pub(super) version: u64,
-    /// Slot, publication, metrics and dead letters are named after it. Lower-case letters, digits, `-` and `_`.
+    /// Slot and publication are named after it; positions and dead letters are kept under it. Lower-case letters, digits, `-`
+    /// and `_`.
     #[schemars(regex(pattern = "^[a-z0-9_-]{1,54}$"))]
     pub(super) name: String,
     /// Who owns the pipeline; limits come from the host file.

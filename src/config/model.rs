@@ -24,7 +24,7 @@ pub use sink::{
 /// A pipeline: one source, its transforms, and the sinks that they feed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
-    /// Slot, publication, metrics and dead letters are named after it.
+    /// Slot and publication are named after it; positions and dead letters are kept under it.
     pub name: String,
     /// Who owns the pipeline; limits come from the host file.
     pub tenant: Option<String>,
@@ -49,9 +49,9 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresSource {
-    /// `postgres://user:password@host:port/database?sslmode=…`. The role needs REPLICATION.
+    /// `postgres://user:password@host:port/database?sslmode=verify-full`. The role needs REPLICATION.
     pub url: Secret,
-    /// A file with the password, read again at each connection; for passwords that rotate.
+    /// A file with the password, relative to the working directory, read again at each connection; for passwords that rotate.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// Tables as `schema.table`; `*` in the table's name stands for any characters.

@@ -53,7 +53,7 @@ impl Sink {
         }
     }
 
-    /// When a write of the sink closes.
+    /// When a write of the sink begins.
     pub fn batch(&self) -> SinkBatch {
         match self {
             Sink::Pgvector(sink) => sink.batch.clone(),
@@ -71,9 +71,9 @@ pub struct PgvectorSink {
     /// Transforms whose commands it writes.
     #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
-    /// `postgres://user:password@host:port/database?sslmode=…`; may be the source's own database.
+    /// `postgres://user:password@host:port/database?sslmode=verify-full`; may be the source's own database.
     pub url: Secret,
-    /// A file with the password, read again at each connection.
+    /// A file with the password, relative to the working directory, read again at each connection.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// `schema.table` or `table`.
@@ -82,7 +82,7 @@ pub struct PgvectorSink {
     /// Creates the table if it is missing; without it a missing table is an error.
     #[serde(default)]
     pub create: Option<Create>,
-    /// When a write closes.
+    /// When a write begins.
     #[serde(default)]
     pub batch: SinkBatch,
 }
@@ -109,7 +109,7 @@ pub struct QdrantSink {
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
     #[serde(default = "QdrantSink::default_timeout")]
     pub timeout: Span,
-    /// When a write closes.
+    /// When a write begins.
     #[serde(default)]
     pub batch: SinkBatch,
 }
@@ -131,7 +131,7 @@ pub struct QdrantEdgeSink {
     pub path: PathBuf,
     /// The vectors of the collection.
     pub create: Create,
-    /// When a write closes.
+    /// When a write begins.
     #[serde(default)]
     pub batch: SinkBatch,
 }
@@ -144,10 +144,11 @@ pub struct DeadLettersSink {
     /// The rejected events that it keeps, as `<transform>.rejected`.
     #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
-    /// `postgres://user:password@host:port/database?sslmode=…`. Default: the source's database.
+    /// `postgres://user:password@host:port/database?sslmode=verify-full`. Default: the source's database.
     #[serde(default)]
     pub url: Option<Secret>,
-    /// A file with the password, read again at each connection. Default: the source's, with the source's `url`.
+    /// A file with the password, relative to the working directory, read again at each connection. Default: the source's, with
+    /// the source's `url`.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// Letters of the pipeline that are kept. One more stops it: each stands for a row that the sinks lack.
@@ -235,17 +236,17 @@ pub enum Distance {
     Euclid,
 }
 
-/// When a write to a sink closes: at whichever limit comes first.
+/// When a write to a sink begins: at whichever limit comes first.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SinkBatch {
-    /// Commands in a write.
+    /// How many points are gathered before a write begins. A removal counts as one; the source's batches are not cut.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_points: usize,
-    /// Bytes of a write.
+    /// How many bytes are gathered before a write begins.
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     pub max_bytes: Size,
-    /// How long an unfilled write waits for more commands. Zero: what has arrived is written at once.
+    /// How long a write waits for more to be gathered. Zero: what has arrived is written at once.
     #[schemars(extend("x-maximum" = "1m"))]
     pub linger: Span,
 }
