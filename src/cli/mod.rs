@@ -48,25 +48,26 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// How log lines look: `text` for people, `json` for machines.
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     log_format: LogFormat,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  pgstream-host demo                                   watch it work, nothing to set up
-  pgstream-host validate pipeline.yaml --connect       check the file and everything it names
-  pgstream-host run pipeline.yaml                      keep the sinks in step until Ctrl-C
+  pgstream-host demo                              watch it work, with no set-up
+  pgstream-host validate --connect pipeline.yaml  check all that the file names
+  pgstream-host run pipeline.yaml                 keep the sinks in step
 
-Exit codes: 0 fine, 1 failed at run time, 2 the configuration is wrong, 3 the environment is wrong
-(database unreachable, privilege missing), 130 or 143 after a second signal.
+Exit codes: 0 fine, 1 failed at run time, 2 the configuration is wrong, 3 the environment is wrong (database unreachable, \
+privilege missing), 130 or 143 after a second signal.
+
 Log levels: PGSTREAM_LOG=debug, or per module as in PGSTREAM_LOG=pgstream_host::source=trace.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs pipelines until Ctrl-C.
     #[command(
-        after_help = "Example:\n  DATABASE_URL=postgres://localhost/shop pgstream-host run pipelines/postgres-to-pgvector.yaml\n\nThe first SIGINT or SIGTERM finishes what was received, confirms it and stops; the second ends at once."
+        after_help = "Example:\n  export DATABASE_URL=postgres://me:secret@localhost/shop\n  pgstream-host run pipelines/postgres-to-pgvector.yaml\n\nThe first SIGINT or SIGTERM finishes what was received, confirms it and stops; the second ends at once."
     )]
     Run(run::Arguments),
     /// Checks pipeline files, and on request everything that they name.
@@ -82,17 +83,17 @@ enum Command {
     Teardown(slot::Arguments),
     /// Begins anew after changes were lost: makes a new slot; the next `run` clears the sinks and copies all rows.
     #[command(
-        after_help = "Example:\n  pgstream-host resnapshot pipeline.yaml\n  pgstream-host run pipeline.yaml\n\nFor a slot that is gone or was given up by the server, for a database that was restored from a backup, and whenever the\nsinks are to be filled from scratch. Until the copy is complete a search finds only what is copied already. Stop the\npipeline first. `on_slot_lost: resnapshot` in the source does the same by itself."
+        after_help = "Example:\n  pgstream-host resnapshot pipeline.yaml\n  pgstream-host run pipeline.yaml\n\nFor a slot that is gone or was given up by the server, for a database that was restored from a backup, and whenever the sinks are to be filled from scratch. Stop the pipeline first. Until the copy is complete a search finds only what is copied already. `on_slot_lost: resnapshot` in the source does the same by itself."
     )]
     Resnapshot(slot::Arguments),
     /// Sends rows that are there already through the pipeline once more, while it runs.
     #[command(
-        after_help = "Examples:\n  pgstream-host backfill pipeline.yaml\n  pgstream-host backfill pipeline.yaml --table public.documents --where \"updated_at > '2026-01-01'\" --rate 500\n  pgstream-host backfill pipeline.yaml --status\n\nWhoever runs the pipeline makes the copy; rows that change meanwhile win over it. After a crash it goes on where it was."
+        after_help = "Examples:\n  pgstream-host backfill pipeline.yaml\n  pgstream-host backfill pipeline.yaml --table documents --where \"id > 1000\"\n  pgstream-host backfill pipeline.yaml --rate 500 --detach\n  pgstream-host backfill pipeline.yaml --status\n\nWhoever runs the pipeline makes the copy; rows that change meanwhile win over it. After a crash it goes on where it was."
     )]
     Backfill(backfill::Arguments),
     /// Shows, replays and drops dead letters: events that a handler or a sink refused.
     #[command(
-        after_help = "Examples:\n  pgstream-host dlq list pipeline.yaml\n  pgstream-host dlq show pipeline.yaml 17\n  pgstream-host dlq replay pipeline.yaml --all\n\nThe pipeline keeps them in a sink of type `dead-letters`: rejected: { type: dead-letters, inputs: [embed.rejected] }"
+        after_help = "Examples:\n  pgstream-host dlq list pipeline.yaml\n  pgstream-host dlq show pipeline.yaml 17\n  pgstream-host dlq replay pipeline.yaml --all\n\nThe pipeline keeps them in a sink of type `dead-letters`:\n  rejected: { type: dead-letters, inputs: [embed.rejected] }"
     )]
     Dlq(dlq::Arguments),
     /// Shows the whole way on a private Postgres: nothing to set up, nothing left behind.
@@ -113,7 +114,7 @@ enum Command {
     Build(build::Arguments),
     /// Shows the events of a pipeline as they commit, with the values of the rows, without disturbing it.
     #[command(
-        after_help = "Example:\n  pgstream-host tap pipeline.yaml --table public.documents\n  pgstream-host tap pipeline.yaml --count 20 --record tests/events.jsonl\n\nThe values of rows are shown and recorded as they are. A temporary slot on the\npipeline's publication is used and is gone afterwards, also after a crash; nothing is confirmed for the pipeline, which\nneed not run. If the publication does not exist yet: pgstream-host setup pipeline.yaml\nWhat was recorded can be tested: `events: events.jsonl` in a test file of `pgstream-host test`."
+        after_help = "Example:\n  pgstream-host tap pipeline.yaml --table public.documents\n  pgstream-host tap pipeline.yaml --count 20 --record tests/events.jsonl\n\nThe values of rows are shown and recorded as they are. A temporary slot on the pipeline's publication is used, and is gone afterwards, also after a crash; nothing is confirmed for the pipeline, which need not run. If the publication does not exist yet: `pgstream-host setup pipeline.yaml`.\n\nWhat was recorded can be tested: `events: events.jsonl` in a test file of `pgstream-host test`."
     )]
     Tap(tap::Arguments),
     /// Says what a component is, and what it may do.
@@ -123,7 +124,7 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Tests handlers without a database: events in, expected commands out.
     #[command(
-        after_help = "Example:\n  pgstream-host test my-handler\n  pgstream-host test --component handler.wasm tests/edges.yaml --filter unicode\n  pgstream-host test --bless        write what the handler answers as what is expected\n\nExit codes: 0 all as expected, 1 the handler answered otherwise, 2 a test file is wrong or there is none.\nThe format of test files: docs/testing-handlers.md"
+        after_help = "Example:\n  pgstream-host test my-handler\n  pgstream-host test --component handler.wasm tests/edges.yaml --filter unicode\n  pgstream-host test --bless        expect what the handler answers now\n\nExit codes: 0 all as expected, 1 the handler answered otherwise, 2 a test file is wrong or there is none.\n\nThe format of test files: docs/testing-handlers.md"
     )]
     Test(test::Arguments),
     /// Prints the JSON Schema of pipeline files, for editors.

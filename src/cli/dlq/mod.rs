@@ -46,7 +46,7 @@ enum Command {
     },
     /// Brings the rows of letters through the running pipeline once more, as they are now.
     #[command(
-        after_help = "Examples:\n  pgstream-host dlq replay pipeline.yaml 17 18\n  pgstream-host dlq replay pipeline.yaml --all\n  pgstream-host dlq replay pipeline.yaml --code sink --table public.documents\n\nWhoever runs the pipeline reads each row as it is now; one that is gone becomes a delete, and a row that changes meanwhile\nwins. A letter goes once its row is durable in all sinks; one whose row is refused again stays, with the new reason.\nExit code 1 if one was."
+        after_help = "Examples:\n  pgstream-host dlq replay pipeline.yaml 17 18\n  pgstream-host dlq replay pipeline.yaml --all\n  pgstream-host dlq replay pipeline.yaml --code sink --table public.documents\n\nWhoever runs the pipeline reads each row as it is now; one that is gone becomes a delete, and a row that changes meanwhile wins. A letter goes once its row is durable in all sinks; one whose row is refused again stays, with the new reason.\n\nExit codes: 0 all came through, 1 some were refused again or cannot be replayed."
     )]
     Replay {
         #[command(flatten)]
