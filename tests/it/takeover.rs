@@ -1,13 +1,22 @@
 //! Two hosts on one pipeline: one works, the other waits and takes over. Real processes, killed and frozen.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use pgstream_host::demo::Options;
+use pgstream_host::event::{Batch, Value};
+use pgstream_host::source::Source;
+use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource};
 use rustix::process::Signal;
 
-use crate::support::program::{Running, eventually, root};
+use crate::source::{config, pipeline};
+use crate::support::program::{Running, eventually, pgstream, root};
 use crate::support::proxy::{Proxy, Way};
-use crate::support::{Database, private_cluster};
+use crate::support::{Database, cluster_without_its_standby, connect, private_cluster, standby_arrives};
+
+/// Only a broken promise waits for it.
+const DEADLINE: Duration = Duration::from_secs(60);
+const PIPELINE: &str = "pipelines/postgres-to-pgvector.yaml";
 
 const TABLE: &str = "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text)";
 
@@ -27,7 +36,7 @@ async fn write(database: &Database, id: i64, content: &str) {
 }
 
 fn start(url: &str) -> Running {
-    let file = root().join("pipelines/postgres-to-pgvector.yaml");
+    let file = root().join(PIPELINE);
     Running::start(&file, &[("DATABASE_URL", url), ("HEARTBEAT", "100ms")])
 }
 
@@ -68,7 +77,7 @@ async fn a_host_that_wakes_up_late_writes_nothing() {
     let database = Database::create(&cluster).await;
     database.client.batch_execute(TABLE).await.unwrap();
     let way = Proxy::start(SocketAddr::from(([127, 0, 0, 1], cluster.port()))).await;
-    let file = root().join("pipelines/postgres-to-pgvector.yaml");
+    let file = root().join(PIPELINE);
     let sink = way.url(&database.url);
     let environment = [("DATABASE_URL", database.url.as_str()), ("VECTOR_DATABASE_URL", &sink)];
     let mut first = Running::start(&file, &environment);
@@ -90,4 +99,102 @@ async fn a_host_that_wakes_up_late_writes_nothing() {
     holds(&database, 1, "by the second").await;
     let (status, log) = second.stop().await;
     assert!(status.success(), "{log}");
+}
+
+/// Runs a command on the pipeline.
+fn command(database: &Database, words: &[&str]) {
+    let output = pgstream(words.iter().copied()).arg(PIPELINE).env("DATABASE_URL", &database.url).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Waits until the sink has a point of each row and of no other.
+async fn agree(database: &Database) {
+    let sql = "SELECT (SELECT array_agg(id::text ORDER BY id::text) FROM documents)
+                      IS NOT DISTINCT FROM (SELECT array_agg(DISTINCT group_id ORDER BY group_id) FROM document_vectors)";
+    eventually("table and sink agree", async || database.client.query_one(sql, &[]).await.unwrap().get(0)).await;
+}
+
+/// What there is to clear and to copy when both start is done by the first one, and is no business of the second any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_waited_clears_and_copies_nothing_again() {
+    let cluster = private_cluster(18, &Options::fast());
+    let database = Database::create(&cluster).await;
+    database.client.batch_execute(TABLE).await.unwrap();
+    let mut before = start(&database.url); // makes the tables of the sink
+    before.said("all rows of the table are copied").await;
+    before.stop().await;
+    let rows = "INSERT INTO documents SELECT i, 't', 'text ' || i FROM generate_series(1, 100) i";
+    database.client.batch_execute(rows).await.unwrap();
+
+    for begin in ["teardown", "resnapshot"] {
+        command(&database, &[begin]);
+        // The sink cannot be taken over, so nothing is cleared or copied yet.
+        database.client.batch_execute("BEGIN; LOCK TABLE pgstream.positions IN SHARE MODE").await.unwrap();
+        let mut first = start(&database.url);
+        first.said("streaming").await;
+        let mut second = start(&database.url);
+        second.said("waits for the slot").await;
+        database.client.batch_execute("COMMIT").await.unwrap();
+        first.said("all rows of the table are copied").await;
+        agree(&database).await;
+
+        first.kill();
+        second.said("streaming").await;
+        // What is asked for now comes after all that was left open.
+        command(&database, &["backfill", "--where", "id = 1"]);
+        agree(&database).await;
+        let (status, log) = second.stop().await;
+        assert!(status.success(), "{log}");
+        assert_eq!(log.matches("copying the rows of a table").count(), 1, "after {begin}:\n{log}");
+    }
+}
+
+/// Another host had streamed the commit, while this one waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_host_that_waited() {
+    let cluster = cluster_without_its_standby();
+    let database = Database::create(&cluster).await;
+    let table = "CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t VALUES (1, 'old')";
+    database.client.batch_execute(table).await.unwrap();
+    let config = config(&database.url, &["t"]);
+    let mut first = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    let mut second = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+
+    let writer = connect(&database.url).await;
+    let update = "SET synchronous_commit = on; UPDATE t SET body = 'new'";
+    let writing = tokio::spawn(async move { writer.batch_execute(update).await });
+    while !read(&mut first).await.contains(&"new".to_owned()) {}
+    Box::new(first).close().await.unwrap();
+
+    let (numbers, _) = postgres::ask_copy(&pipeline(&database), &config, &CopyRequest::default()).await.unwrap();
+    // Watermarks come by, and no row with them: the copy is read again and again.
+    for _ in 0..8 {
+        assert_eq!(read(&mut second).await, [""; 0]);
+    }
+    standby_arrives(&cluster);
+    writing.await.unwrap().unwrap();
+    let mut copied = Vec::new();
+    while !postgres::copied(&pipeline(&database), &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done) {
+        if let Ok(texts) = tokio::time::timeout(Duration::from_millis(50), read(&mut second)).await {
+            copied.extend(texts);
+        }
+    }
+    assert_eq!(copied, ["new"]);
+}
+
+/// The texts that the next batch brings. All that is read is confirmed.
+async fn read(source: &mut PostgresSource) -> Vec<String> {
+    let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+    if let Some(end) = batch.ends_at() {
+        source.confirm(end);
+    }
+    texts(&batch)
+}
+
+fn texts(batch: &Batch) -> Vec<String> {
+    let text = |value| match value {
+        Some(Value::Text(text)) => text.to_owned(),
+        other => panic!("not a text: {other:?}"),
+    };
+    batch.events().iter().map(|event| text(batch.row(event).get(1))).collect()
 }

@@ -7,13 +7,14 @@ use tokio_postgres::Client;
 
 use super::bond::{self, Bond, Place};
 use super::connection::Connection;
-use super::copy::{Handover, Windows};
+use super::copy::{Handover, Streamed, Windows};
 use super::feedback::Progress;
 use super::loss::Loss;
 use super::publication;
 use super::settings::Settings;
 use super::setup::{self, Ready};
 use super::slot::{self, Slot};
+use super::snapshot;
 use super::stream::Stream;
 use super::tables::{self, Table};
 use crate::decode::{DecodeError, Decoder};
@@ -32,7 +33,7 @@ pub(super) struct Dial {
     place: Place,
     incarnation: Arc<str>,
     progress: Arc<Progress>,
-    handover: Arc<Handover>,
+    streamed: Arc<Streamed>,
     text_only: bool,
     /// The number of our last turn at the slot.
     turn: Option<i64>,
@@ -42,23 +43,29 @@ pub(super) struct Dial {
 
 /// What came of opening a session.
 pub(super) enum Opened {
-    /// A stream, and the number of the turn in which we read the slot.
-    Stream(Box<Stream>, i64),
+    /// The slot is ours.
+    Stream {
+        stream: Box<Stream>,
+        /// What copies put down for the stream.
+        handover: Arc<Handover>,
+        /// The number of the turn in which we read the slot.
+        turn: i64,
+    },
     /// What we know of the slot is outdated, by a promotion of the server or by another host: all is to be set up again.
     Anew,
 }
 
 impl Dial {
-    pub(super) fn new(settings: Arc<Settings>, ready: Ready, progress: Arc<Progress>, handover: Arc<Handover>) -> Self {
-        let Ready { tables, place, bond, .. } = ready;
+    pub(super) fn new(settings: Arc<Settings>, tables: Arc<[Table]>, ready: Ready, progress: Arc<Progress>) -> Self {
+        let Ready { place, bond, .. } = ready;
         let incarnation = bond.incarnation.into();
         Self {
             settings,
-            tables: tables.into(),
+            tables,
             place,
             incarnation,
             progress,
-            handover,
+            streamed: Arc::default(),
             text_only: false,
             turn: None,
             missing: Vec::new(),
@@ -90,10 +97,6 @@ impl Dial {
         tracing::info!(because = %missing, "the schema has changed, streaming with the new one");
         self.missing.push(missing);
         Ok(())
-    }
-
-    pub(super) fn tables(&self) -> &[Table] {
-        &self.tables
     }
 
     /// Opens a session that streams what was not confirmed yet, without the events up to `returned`.
@@ -147,15 +150,20 @@ impl Dial {
             false if slot.confirmed > from => return Err(Loss::moved(&settings.slot, from, slot.confirmed).error()),
             false => {}
         }
+        if self.turn.is_none() {
+            // Only now nobody else streams any more.
+            self.streamed.begin_after(snapshot::unseen_before(&client).await?);
+        }
         let turn = bond::take_up(&client, &settings.slot).await?;
         let mut decoder = Decoder::new(catalog).with_renewable_catalog();
         if let Some(position) = returned {
             decoder = decoder.resume_after(position);
         }
         let patience = sender_timeout(&client).await? * 2;
-        let windows = Windows::new(self.handover);
+        let handover = Arc::new(Handover::new(self.streamed));
+        let windows = Windows::new(Arc::clone(&handover));
         let stream = Stream::new(streaming, decoder, windows, self.progress, settings.limits, from, patience);
-        Ok(Opened::Stream(Box::new(stream), turn))
+        Ok(Opened::Stream { stream: Box::new(stream), handover, turn })
     }
 
     /// Whether the slot still is the one that we began with.

@@ -77,10 +77,10 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 /// A replication slot being read.
 pub struct PostgresSource {
     settings: Arc<Settings>,
+    tables: Arc<[Table]>,
     dial: Dial,
     origin: String,
     progress: Arc<Progress>,
-    copies: Copies,
     rereading: Rereading,
     watch: Watch,
     state: State,
@@ -98,14 +98,21 @@ pub struct PostgresSource {
 }
 
 enum State {
-    /// With the number of our turn at the slot.
-    Live(Box<Stream>, i64),
+    Live(Box<Live>),
     /// Not before then.
     Waiting(Instant),
     /// A task, so that a cancelled `next` does not begin anew.
     Dialling(JoinSet<Result<Opened>>),
     /// The slot is another one: everything is set up again.
     BeginningAnew(JoinSet<Result<PostgresSource>>),
+}
+
+/// A stream, and what goes on only as long as it does.
+struct Live {
+    stream: Stream,
+    copies: Copies,
+    /// The number of our turn at the slot.
+    turn: i64,
 }
 
 impl PostgresSource {
@@ -128,20 +135,18 @@ impl PostgresSource {
         for step in &ready.done {
             tracing::info!("{step}");
         }
-        let Ready { tables, place, bond, .. } = &ready;
+        let Ready { place, bond, .. } = &ready;
         let origin = format!("{}/{}/{}/{}", place.system, bond.incarnation, settings.url.database, settings.slot);
-        let (progress, tables): (_, Arc<[Table]>) = (Arc::new(Progress::default()), tables.as_slice().into());
-        let unseen = snapshot::unseen_before(&client).await?;
-        let copies = Copies::start(Arc::clone(&settings), Arc::clone(&tables), unseen);
+        let (progress, tables): (_, Arc<[Table]>) = (Arc::new(Progress::default()), ready.tables.as_slice().into());
         let rereading = Rereading::new(&settings, &tables);
         let watch = Watch::start(Arc::clone(&settings), Arc::clone(&tables), Arc::clone(&progress));
-        let dial = Dial::new(Arc::clone(&settings), ready, Arc::clone(&progress), Arc::clone(&copies.handover));
+        let dial = Dial::new(Arc::clone(&settings), Arc::clone(&tables), ready, Arc::clone(&progress));
         Ok(Self {
             settings,
+            tables,
             dial,
             origin,
             progress,
-            copies,
             rereading,
             watch,
             state: State::Waiting(Instant::now()),
@@ -156,10 +161,11 @@ impl PostgresSource {
 
     fn opened(&mut self, opened: Opened) {
         self.state = match opened {
-            Opened::Stream(stream, turn) => {
+            Opened::Stream { stream, handover, turn } => {
                 tracing::info!(slot = self.settings.slot, "streaming");
                 self.dial.took_up(turn);
-                State::Live(stream, turn)
+                let copies = Copies::start(Arc::clone(&self.settings), Arc::clone(&self.tables), handover);
+                State::Live(Box::new(Live { stream: *stream, copies, turn }))
             }
             Opened::Anew => self.begin_anew(),
         };
@@ -175,14 +181,12 @@ impl PostgresSource {
     /// other.
     fn fail(&mut self, error: Error) -> Result<()> {
         if Loss::can_begin_anew(&error) && self.settings.on_slot_lost == model::OnSlotLost::Resnapshot {
-            self.copies.handover.clear();
             self.state = self.begin_anew();
             return Ok(());
         }
         if error.fault() != Fault::Transient {
             return Err(error);
         }
-        self.copies.handover.clear();
         let pause = self.say_why(&error);
         self.state = State::Waiting(Instant::now() + pause);
         Ok(())
@@ -210,7 +214,7 @@ impl PostgresSource {
     fn note(&mut self, batch: Batch) -> Option<Batch> {
         (self.backoff, self.waiting) = (BACKOFF, WAITING);
         (self.down_since, self.reminded) = (None, None);
-        if self.dial.tables().len() > 1 {
+        if self.tables.len() > 1 {
             truncated(&batch);
         }
         if let Some(event) = batch.events().last() {
@@ -246,17 +250,17 @@ impl Source for PostgresSource {
         }
         loop {
             match &mut self.state {
-                State::Live(stream, _) => match tokio::select! {
+                State::Live(live) => match tokio::select! {
                     biased;
                     // 1. A first copy that cannot be made: going on would leave rows out.
-                    error = self.copies.failed() => return Err(error),
+                    error = live.copies.failed() => return Err(error),
                     // 2. Changes that are no longer sent.
                     error = self.watch.lost() => Err(Broken::Failed(error)),
                     // 3. The stream.
-                    next = stream.next() => next,
+                    next = live.stream.next() => next,
                 } {
                     Ok(batch) => {
-                        let gaps = stream.left_gaps();
+                        let gaps = live.stream.left_gaps();
                         let Some(batch) = self.note(batch) else { continue };
                         match self.rereading.begin(batch, gaps) {
                             Some(batch) => return Ok(Some(batch)),
@@ -266,12 +270,10 @@ impl Source for PostgresSource {
                     Err(Broken::NeedsText) => {
                         tracing::info!("a column's type cannot be read in binary format, streaming in text format");
                         self.dial.use_text();
-                        self.copies.handover.clear();
                         self.state = State::Waiting(Instant::now());
                     }
                     Err(Broken::Outdated(missing)) => {
                         self.dial.renew(missing)?;
-                        self.copies.handover.clear();
                         self.state = State::Waiting(Instant::now());
                     }
                     Err(Broken::Unpublished) => {
@@ -305,7 +307,9 @@ impl Source for PostgresSource {
 
     fn confirm(&self, lsn: Lsn) {
         self.progress.confirm(lsn);
-        self.copies.confirm(lsn);
+        if let State::Live(live) = &self.state {
+            live.copies.confirm(lsn);
+        }
     }
 
     fn lag(&self) -> Lag {
@@ -313,7 +317,8 @@ impl Source for PostgresSource {
     }
 
     async fn close(self: Box<Self>) -> Result<()> {
-        let State::Live(stream, turn) = self.state else { return Ok(()) };
+        let State::Live(live) = self.state else { return Ok(()) };
+        let Live { stream, turn, .. } = *live;
         // While the slot is still ours.
         let left = async {
             let client = setup::session(&self.settings).await?;

@@ -38,32 +38,30 @@ use window::Mark;
 pub use ledger::Copied;
 pub(super) use ledger::forget;
 pub(super) use rows::Key;
-pub(super) use window::{Handover, PREFIX, Windows};
+pub(super) use window::{Handover, PREFIX, Streamed, Windows};
 
 /// Tables that are copied at once: more would only contend for one stream.
 const AT_ONCE: usize = 2;
 /// Between attempts while the server cannot be reached.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
-/// The copies of a source. They end when it is dropped.
+/// The copies that join one stream. They end when this is dropped; the next stream goes on where the ledger says.
 pub(super) struct Copies {
-    pub(super) handover: Arc<Handover>,
     durable: watch::Sender<Lsn>,
     failures: mpsc::Receiver<Error>,
     tasks: JoinSet<()>,
 }
 
 impl Copies {
-    /// Starts what the ledger has open, and whatever is asked for from now on. Transactions before `unseen_before` may have
-    /// been streamed although nobody sees them yet.
-    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>, unseen_before: Option<u32>) -> Self {
-        let handover = Arc::new(Handover::new(unseen_before));
+    /// Starts what the ledger has open, and whatever is asked for from now on. For who has the slot: what the ledger says is
+    /// another host's business before that, and outdated after it.
+    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>, handover: Arc<Handover>) -> Self {
         let (durable, durable_now) = watch::channel(Lsn::INVALID);
         let (failure, failures) = mpsc::channel(1);
-        let reader = Reader { settings, handover: Arc::clone(&handover), durable: durable_now };
+        let reader = Reader { settings, handover, durable: durable_now };
         let mut tasks = JoinSet::new();
         tasks.spawn(supervise(Arc::new(reader), tables, failure));
-        Self { handover, durable, failures, tasks }
+        Self { durable, failures, tasks }
     }
 
     /// Everything up to `lsn` is durable in every sink.
@@ -149,7 +147,7 @@ pub(super) async fn progress(client: &tokio_postgres::Client, slot: &str, ids: O
     ledger::progress(client, slot, ids).await
 }
 
-/// Runs the copies that the ledger has open, some at once. Ends only with its source.
+/// Runs the copies that the ledger has open, some at once. Ends only with its stream.
 async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sender<Error>) {
     let mut running: JoinSet<(i64, Result<()>)> = JoinSet::new();
     let mut numbers: HashSet<i64> = HashSet::new();
@@ -261,7 +259,7 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
         Err(error) if error.fault() == Fault::Transient => Err(error),
         Err(error) if job.first => {
             let error = error.within(format!("the rows of table `{}` cannot be copied", job.table));
-            // The receiver is gone only if the source is, and takes one failure only.
+            // The receiver is gone only if the stream is, and takes one failure only.
             let _ = failure.try_send(error);
             std::future::pending().await
         }

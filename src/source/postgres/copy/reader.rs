@@ -83,7 +83,7 @@ impl Reader {
                         pace.wait(rows).await;
                     }
                     Err(_) => {
-                        // The connection was lost, the table truncated or altered meanwhile, or a commit not yet seen.
+                        // The table was truncated or altered meanwhile, or a commit not yet seen.
                         read.clear();
                         let wait = again.next_wait();
                         tracing::debug!(table = job.table, ?wait, "a part of the table is read again");
@@ -106,17 +106,13 @@ impl Reader {
     /// Lets the rows of all tables go from the sinks. Returns once that is durable.
     pub(super) async fn clear(&self, readings: &[Arc<Reading>]) -> Result<()> {
         let mut session = self.session().await?;
-        let mut again = AGAIN;
-        loop {
-            let number = fresh_number();
-            let (joined, answer) = oneshot::channel();
-            self.handover.put_clear(number, Clear { readings: readings.to_vec(), joined });
-            mark(&mut session, Mark::Clear { number }).await?;
-            match answer.await {
-                Ok(end) => return self.durable(end).await,
-                Err(_) => tokio::time::sleep(again.next_wait()).await, // the connection was lost meanwhile
-            }
-        }
+        let number = fresh_number();
+        let (joined, answer) = oneshot::channel();
+        self.handover.put_clear(number, Clear { readings: readings.to_vec(), joined });
+        mark(&mut session, Mark::Clear { number }).await?;
+        let end =
+            answer.await.map_err(|_| Error::new(Fault::Transient, "the stream ended before the sinks were cleared"))?;
+        self.durable(end).await
     }
 
     pub(super) async fn durable(&self, end: Lsn) -> Result<()> {

@@ -77,18 +77,49 @@ pub(super) struct Chunk {
     pub(super) joined: oneshot::Sender<Lsn>,
 }
 
-/// What readers and the stream share.
+/// What readers and one stream share. What is put down here is lost with the stream: its watermarks have gone by.
 #[derive(Debug, Default)]
 pub(in super::super) struct Handover {
     chunks: Mutex<HashMap<u64, Option<Chunk>>>,
-    /// Ids of the last transactions that were streamed, the newest last. Outlives connections: a commit may stay unseen longer.
-    seen: Mutex<VecDeque<u32>>,
     /// What is to be cleared, under the number of the message that says when.
     clearing: Mutex<Option<(u64, Clear)>>,
-    /// At the start of this process transactions with ids before this one may have been streamed that nobody saw yet.
-    unseen_before: Option<u32>,
+    streamed: Arc<Streamed>,
     /// Somebody asked for a copy.
     pub(super) asked: Notify,
+}
+
+/// Which transactions were streamed. Outlives streams: a commit may stay unseen longer.
+#[derive(Debug, Default)]
+pub(in super::super) struct Streamed {
+    /// Ids of the last ones, the newest last.
+    ids: Mutex<VecDeque<u32>>,
+    /// Before our first stream transactions with ids before this one may have been streamed that nobody saw yet.
+    before_us: Mutex<Option<u32>>,
+}
+
+impl Streamed {
+    /// Notes that whoever had the slot before us may have streamed transactions with ids before this one.
+    pub(in super::super) fn begin_after(&self, unseen_before: Option<u32>) {
+        *self.before_us.lock().unwrap_or_else(PoisonError::into_inner) = unseen_before;
+    }
+
+    fn push(&self, xid: u32) {
+        let mut ids = self.ids();
+        if ids.len() == REMEMBERED {
+            ids.pop_front();
+        }
+        ids.push_back(xid);
+    }
+
+    fn ids(&self) -> MutexGuard<'_, VecDeque<u32>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a query with this snapshot saw all that had been streamed before our first stream.
+    fn before_us_is_seen_by(&self, snapshot: &Snapshot) -> bool {
+        let before_us = *self.before_us.lock().unwrap_or_else(PoisonError::into_inner);
+        before_us.is_none_or(|id| snapshot.sees_all_before(id))
+    }
 }
 
 /// Tables whose rows are to go from the sinks, before they are copied again.
@@ -100,8 +131,8 @@ pub(super) struct Clear {
 }
 
 impl Handover {
-    pub(super) fn new(unseen_before: Option<u32>) -> Self {
-        Self { unseen_before, ..Self::default() }
+    pub(in super::super) fn new(streamed: Arc<Streamed>) -> Self {
+        Self { streamed, ..Self::default() }
     }
 
     /// Says what the message of this number clears, before it is written.
@@ -117,11 +148,6 @@ impl Handover {
         self.clearing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a query with this snapshot saw all that had been streamed when this process began.
-    fn saw_what_was_before(&self, snapshot: &Snapshot) -> bool {
-        self.unseen_before.is_none_or(|id| snapshot.sees_all_before(id))
-    }
-
     /// Says that a chunk of this number will come, before its first watermark is written.
     pub(super) fn announce(&self, number: u64) {
         self.lock().insert(number, None);
@@ -129,7 +155,7 @@ impl Handover {
 
     /// Puts the chunk down for the stream, before its second watermark is written.
     pub(super) fn put(&self, number: u64, chunk: Chunk) {
-        // What was forgotten meanwhile is dropped, and read again.
+        // What was forgotten meanwhile is dropped.
         if let Some(place) = self.lock().get_mut(&number) {
             *place = Some(chunk);
         }
@@ -138,12 +164,6 @@ impl Handover {
     /// The chunk does not come after all.
     pub(super) fn forget(&self, number: u64) {
         self.lock().remove(&number);
-    }
-
-    /// Forgets all chunks: their watermarks may have gone by with the connection that is lost.
-    pub(in super::super) fn clear(&self) {
-        self.lock().clear();
-        *self.clearing() = None;
     }
 
     fn expects(&self, number: u64) -> bool {
@@ -156,10 +176,6 @@ impl Handover {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Option<Chunk>>> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn seen(&self) -> MutexGuard<'_, VecDeque<u32>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,11 +225,7 @@ impl Windows {
 
     /// A transaction begins.
     pub(in super::super) fn begin(&mut self, xid: u32) {
-        let mut seen = self.handover.seen();
-        if seen.len() == REMEMBERED {
-            seen.pop_front();
-        }
-        seen.push_back(xid);
+        self.handover.streamed.push(xid);
     }
 
     /// A message came by.
@@ -226,7 +238,7 @@ impl Windows {
             Some(Mark::Low { chunk, table }) if self.handover.expects(chunk) => self.open.push(Window {
                 chunk,
                 table,
-                before: self.handover.seen().iter().copied().collect(),
+                before: self.handover.streamed.ids().iter().copied().collect(),
                 touched: HashSet::new(),
                 touched_bytes: 0,
                 key: None,
@@ -244,7 +256,7 @@ impl Windows {
         let window = self.open.swap_remove(at);
         let Some(chunk) = self.handover.take(number) else { return };
         let limbo = window.before.iter().any(|xid| !chunk.snapshot.sees(*xid))
-            || !self.handover.saw_what_was_before(&chunk.snapshot);
+            || !self.handover.streamed.before_us_is_seen_by(&chunk.snapshot);
         let same_key =
             window.key.is_none_or(|key| key.iter().map(String::as_str).eq(key_names(chunk.reading.relation())));
         if window.spoilt || (limbo && !Breakage::SnapshotBelieved.is_on()) || !same_key {
