@@ -28,6 +28,7 @@ mod source;
 mod source_login;
 mod source_refusals;
 mod support;
+mod table_lists;
 mod takeover;
 mod tap;
 mod tenants;

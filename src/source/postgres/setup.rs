@@ -73,6 +73,7 @@ async fn make(client: &Client, settings: &Settings, found: Found) -> Result<Read
     let mut done = vec![publication::ensure(client, settings, &tables).await?];
     // Before the slot: without it a crash in between would leave a slot, and nobody who knows of the rows before it.
     let bond = bond::tie(client, settings, &place, &tables, slot.is_some()).await?;
+    copy::withdraw(client, settings, &tables).await?;
     if settings.copies_first || bond.clear_sinks {
         done.extend(copy::plan(client, settings, &tables, slot.is_none()).await?);
     }

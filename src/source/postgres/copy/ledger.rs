@@ -70,6 +70,26 @@ pub(in crate::source::postgres) async fn forget(client: &Client, slot: &str) -> 
     forgotten.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
 }
 
+/// Lets go of the first copies of tables that the source no longer has: nobody can make them, and one that was made says nothing
+/// once changes of its table were not sent.
+pub(super) async fn withdraw(client: &Client, slot: &str, tables: &[Table]) -> Result<()> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let sql = "UPDATE pgstream.copies SET first = false, error = $3, changed_at = now()
+               WHERE slot = $1 AND first AND relation <> ALL ($2)";
+    let withdrawn = client.execute(sql, &[&slot, &oids, &WITHDRAWN]).await;
+    withdrawn.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
+}
+
+/// Forgets that tables were once withdrawn. Answers the names of those that were.
+pub(super) async fn welcome_back(client: &Client, slot: &str, tables: &[Table]) -> Result<Vec<String>> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let sql = "DELETE FROM pgstream.copies WHERE slot = $1 AND relation = ANY ($2) AND NOT first AND error = $3
+               RETURNING table_name";
+    let back = client.query(sql, &[&slot, &oids, &WITHDRAWN]).await;
+    let back = back.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))?;
+    Ok(back.iter().map(|row| row.get(0)).collect())
+}
+
 /// Writes down a first copy of each table that has none. Answers how many there were.
 pub(super) async fn add_first(client: &Client, slot: &str, tables: &[Table]) -> Result<u64> {
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
@@ -203,3 +223,6 @@ pub(super) async fn fail(client: &Client, job: &Job, why: &str) -> Result<()> {
 }
 
 const UNREADABLE: &str = "cannot read the ledger of copies";
+
+/// Why a first copy is none any more.
+const WITHDRAWN: &str = "the table was taken out of the source";

@@ -94,8 +94,23 @@ pub(super) async fn plan(
     if anew {
         ledger::forget(client, &settings.slot).await?;
     }
+    for table in ledger::welcome_back(client, &settings.slot, tables).await? {
+        tracing::warn!(
+            table,
+            "a table that was taken out of the source is back: its rows are copied again, but those that were deleted \
+             meanwhile stay in the sinks; `pgstream-host resnapshot` clears them first"
+        );
+    }
     let added = ledger::add_first(client, &settings.slot, tables).await?;
     Ok((added > 0).then(|| format!("noted {added} tables to copy before their changes")))
+}
+
+/// Lets go of the first copies of tables that the source no longer has, so that one that comes back is copied again.
+pub(super) async fn withdraw(client: &tokio_postgres::Client, settings: &Settings, tables: &[Table]) -> Result<()> {
+    match ledger::is_there(client).await? {
+        true => ledger::withdraw(client, &settings.slot, tables).await,
+        false => Ok(()),
+    }
 }
 
 /// Asks for copies of `tables`; whoever runs the pipeline begins at once. Answers their numbers.

@@ -1,0 +1,67 @@
+//! Tables that come into a pipeline's list and leave it, and tables that bring others along.
+
+use std::collections::BTreeSet;
+
+use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
+use pgstream_host::source::Source;
+use pgstream_host::source::postgres::{self, PostgresSource};
+
+use crate::schema_changes::read;
+use crate::source::{config, pipeline};
+use crate::support::{Database, fresh_database};
+
+const TWO: &str = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+    INSERT INTO a VALUES (1); INSERT INTO b VALUES (1), (2)";
+
+fn initial(database: &Database, tables: &[&str]) -> Config {
+    Config { snapshot: Snapshot::Initial, ..config(&database.url, tables) }
+}
+
+async fn connect(database: &Database, config: &Config) -> PostgresSource {
+    PostgresSource::connect(&pipeline(database), config).await.unwrap()
+}
+
+/// The next events, in an order that does not depend on which table was copied first.
+async fn next(source: &mut PostgresSource, events: usize) -> BTreeSet<String> {
+    read(source, events).await.into_iter().collect()
+}
+
+fn rows<const N: usize>(rows: [&str; N]) -> BTreeSet<String> {
+    rows.map(str::to_owned).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_taken_out_while_it_is_copied_does_not_stop_the_others() {
+    let database = fresh_database().await;
+    database.client.batch_execute(TWO).await.unwrap();
+    drop(connect(&database, &initial(&database, &["a", "b"])).await); // as if killed: nothing is copied yet
+    let mut source = connect(&database, &initial(&database, &["a"])).await;
+    assert_eq!(next(&mut source, 1).await, rows(["+public.a id*=1"]));
+    database.client.batch_execute("INSERT INTO b VALUES (3); INSERT INTO a VALUES (2)").await.unwrap();
+    assert_eq!(next(&mut source, 1).await, rows(["+public.a id*=2"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_comes_back_is_copied_again() {
+    let database = fresh_database().await;
+    database.client.batch_execute(TWO).await.unwrap();
+    let (one, both) = (initial(&database, &["a"]), initial(&database, &["a", "b"]));
+    for (changes, expected) in [
+        ("", &["+public.a id*=1", "+public.b id*=1", "+public.b id*=2"][..]),
+        ("DELETE FROM b WHERE id = 1; INSERT INTO b VALUES (3)", &["+public.b id*=2", "+public.b id*=3"]),
+        ("UPDATE b SET id = 4 WHERE id = 3", &["+public.b id*=2", "+public.b id*=4"]),
+    ] {
+        database.client.batch_execute(changes).await.unwrap();
+        let mut source = connect(&database, &both).await;
+        assert_eq!(Vec::from_iter(next(&mut source, expected.len()).await), expected, "{changes}");
+        // Nobody asks for more events: what is left of the copies is confirmed by nothing but progress.
+        let copied = async || postgres::copied(&pipeline(&database), &both, None).await.unwrap();
+        while copied().await.iter().any(|copy| !copy.done) {
+            let batch = source.next().await.unwrap().unwrap();
+            source.confirm(batch.ends_at().unwrap());
+        }
+        Box::new(source).close().await.unwrap();
+        let source = connect(&database, &one).await;
+        Box::new(source).close().await.unwrap();
+    }
+}
