@@ -107,7 +107,7 @@ async fn a_user_without_privileges() {
     );
     database.client.batch_execute(&format!("ALTER ROLE {role} REPLICATION")).await.unwrap();
     let create = format!(
-        "CREATE PUBLICATION \"{slot}\" FOR TABLE \"public\".\"t\" WITH (publish = 'insert, update, delete, truncate', \
+        "CREATE PUBLICATION \"{slot}\" FOR TABLE ONLY \"public\".\"t\" WITH (publish = 'insert, update, delete, truncate', \
          publish_via_partition_root = true);"
     );
     assert_refused(
@@ -257,7 +257,7 @@ async fn a_publication_that_somebody_else_made_for_other_tables() {
         Fault::Config,
         &format!(
             "error: publication `{slot}` does not publish just the tables of the source, and was not made by pgstream-host\n  \
-             help: ALTER PUBLICATION \"{slot}\" SET TABLE \"public\".\"t\";\n        \
+             help: ALTER PUBLICATION \"{slot}\" SET TABLE ONLY \"public\".\"t\";\n        \
              ALTER PUBLICATION \"{slot}\" SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);\n        \
              or name another `publication` in the source\n"
         ),

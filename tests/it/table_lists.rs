@@ -8,7 +8,7 @@ use pgstream_host::source::postgres::{self, PostgresSource};
 
 use crate::schema_changes::read;
 use crate::source::{config, pipeline};
-use crate::support::{Database, fresh_database};
+use crate::support::{Database, fresh_database, versions};
 
 const TWO: &str = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
     INSERT INTO a VALUES (1); INSERT INTO b VALUES (1), (2)";
@@ -63,5 +63,34 @@ async fn a_table_that_comes_back_is_copied_again() {
         Box::new(source).close().await.unwrap();
         let source = connect(&database, &one).await;
         Box::new(source).close().await.unwrap();
+    }
+}
+
+/// A table that inherits from one of the pipeline's has rows, and perhaps no key, of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_followed_without_those_that_inherit_from_it() {
+    for cluster in versions() {
+        let database = Database::create(cluster).await;
+        let client = &database.client;
+        client
+            .batch_execute(
+                "CREATE TABLE parent (id int PRIMARY KEY, body text); CREATE TABLE child () INHERITS (parent);
+                 INSERT INTO parent VALUES (1, 'a'); INSERT INTO child VALUES (2, 'b')",
+            )
+            .await
+            .unwrap();
+        let config = initial(&database, &["parent"]);
+        let mut source = connect(&database, &config).await;
+        assert_eq!(next(&mut source, 1).await, rows(["+public.parent id*=1 body=a"]));
+        // Were the child published, the lack of a key would forbid this.
+        client.batch_execute("UPDATE child SET body = 'c'; UPDATE parent SET body = 'd'").await.unwrap();
+        assert_eq!(next(&mut source, 1).await, rows(["~public.parent id*=1 body=d"]));
+        Box::new(source).close().await.unwrap();
+        // Tables are given to the publication that is there without their children, too.
+        client.batch_execute("CREATE TABLE other (id int PRIMARY KEY)").await.unwrap();
+        let config = initial(&database, &["parent", "other"]);
+        let mut source = connect(&database, &config).await;
+        client.batch_execute("INSERT INTO child VALUES (3, 'e'); INSERT INTO other VALUES (1)").await.unwrap();
+        assert_eq!(next(&mut source, 1).await, rows(["+public.other id*=1"]));
     }
 }

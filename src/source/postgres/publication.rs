@@ -169,6 +169,7 @@ fn alter(name: &str, tables: &[Table]) -> Vec<String> {
     ]
 }
 
+/// `ONLY`, because a table that inherits is another one, with rows and a replica identity of its own.
 fn list(tables: &[Table]) -> String {
-    tables.iter().map(Table::quoted).collect::<Vec<_>>().join(", ")
+    tables.iter().map(|table| format!("ONLY {}", table.quoted())).collect::<Vec<_>>().join(", ")
 }
