@@ -66,7 +66,7 @@ impl Reader {
         let mut read: VecDeque<Read> = VecDeque::new();
         let mut joined: VecDeque<Joined> = VecDeque::new();
         let mut again = AGAIN;
-        let mut pace = Pace::new(job.rows_per_second);
+        let mut pace = Pace::new(job.rows_per_second, Instant::now());
         loop {
             let from = read.back().map(|read| &read.last).or(after.as_ref()).cloned();
             let next = self.chunk(&mut session, select, &job, from.as_deref()).await?;
@@ -80,7 +80,9 @@ impl Reader {
                         again = AGAIN;
                         joined.push_back(Joined { end, last, rows, bytes });
                         self.note(&mut session, &mut job, &mut joined).await?;
-                        pace.wait(rows).await;
+                        if let Some(next) = pace.after(rows, Instant::now()) {
+                            tokio::time::sleep_until(next).await;
+                        }
                     }
                     Err(_) => {
                         // The table was truncated or altered meanwhile, or a commit not yet seen.
@@ -278,6 +280,17 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_is_not_made_up_for() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut pace = Pace::new(Some(100), began);
+        assert_eq!(pace.after(200, at(0)), Some(at(2)));
+        assert_eq!(pace.after(200, at(1)), Some(at(4)), "quicker than it may be");
+        assert_eq!(pace.after(200, at(3600)), Some(at(3602)), "after an hour without a database");
+        assert_eq!(Pace::new(None, began).after(200, at(0)), None);
+    }
 
     #[test]
     fn numbers_of_chunks_differ() {
