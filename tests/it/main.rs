@@ -39,3 +39,4 @@ mod transform;
 mod trial;
 mod types;
 mod versions;
+mod wide_rows;

@@ -18,6 +18,17 @@ pub(super) struct Connection {
     frames: Frames<Socket>,
 }
 
+/// What became of the rows that a query answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Answer {
+    /// Rows that were kept.
+    pub(super) rows: usize,
+    /// Their bytes.
+    pub(super) bytes: usize,
+    /// Rows for which there was no room.
+    pub(super) dropped: usize,
+}
+
 /// The two directions of a streaming session.
 pub(super) type Streaming = (Frames<ReadHalf<Socket>>, WriteHalf<Socket>);
 
@@ -102,14 +113,25 @@ impl Connection {
 
     /// Runs SQL without parameters, and puts the bodies of the DataRow messages that it answers into `rows`.
     pub(super) async fn query(&mut self, sql: &str, rows: &mut Vec<Bytes>) -> Result<()> {
+        self.query_within(sql, rows, usize::MAX).await.map(drop)
+    }
+
+    /// As `query`, but keeps rows only until they have `room` bytes together, the one with which they do included.
+    pub(super) async fn query_within(&mut self, sql: &str, rows: &mut Vec<Bytes>, room: usize) -> Result<Answer> {
         let mut query = BytesMut::new();
         frontend::query(sql, &mut query).map_err(|error| lost("query", error))?;
         self.send(&query).await?;
+        let mut answer = Answer::default();
         loop {
             let Frame { tag, body } = self.receive().await?;
             match tag {
-                b'D' => rows.push(body),
-                b'Z' => return Ok(()),
+                b'D' if answer.bytes < room => {
+                    answer.rows += 1;
+                    answer.bytes += body.len();
+                    rows.push(body);
+                }
+                b'D' => answer.dropped += 1,
+                b'Z' => return Ok(answer),
                 _ => {} // RowDescription, CommandComplete, ParameterStatus
             }
         }

@@ -35,6 +35,13 @@ pub(super) struct Limits {
     pub(super) events: usize,
     pub(super) bytes: usize,
     pub(super) linger: Duration,
+    /// Events that lack values which are to be read from the table: those are all in memory at once, however large they are.
+    pub(super) gaps: usize,
+}
+
+impl Limits {
+    /// Of events that must be completed, whatever the settings say.
+    pub(super) const GAPS: usize = 32;
 }
 
 /// `schema.table`, where `*` in the table's name stands for any characters.
@@ -59,6 +66,7 @@ impl Settings {
         if config.tables.is_empty() {
             return Err(wrong("the source names no tables").help("write `tables: [public.documents]`"));
         }
+        let rereads = config.toast == model::Toast::Reread;
         Ok(Self {
             url: Url::parse(&config.url, config.password_file.clone())?,
             application_name: format!("pgstream-host {pipeline}"),
@@ -70,11 +78,12 @@ impl Settings {
                 events: config.batch.max_events.max(1),
                 bytes: usize::try_from(config.batch.max_bytes.0).unwrap_or(usize::MAX),
                 linger: config.batch.linger.0,
+                gaps: if rereads { Limits::GAPS } else { usize::MAX },
             },
             copies_first: config.snapshot == model::Snapshot::Initial,
             on_slot_lost: config.on_slot_lost,
             failover: config.failover,
-            rereads: config.toast == model::Toast::Reread,
+            rereads,
             heartbeat: Some(config.heartbeat.0).filter(|period| !period.is_zero()),
         })
     }

@@ -17,7 +17,7 @@ use super::message::Said;
 use super::settings::Limits;
 use crate::decode::{DecodeError, Decoded, Decoder};
 use crate::error::{Error, Fault, Result};
-use crate::event::{Batch, BatchBuilder, Relation};
+use crate::event::{Batch, BatchBuilder, Relation, Row, Value};
 use crate::lsn::Lsn;
 use crate::postgres::{ServerError, Socket, lost};
 use crate::sabotage::Breakage;
@@ -36,6 +36,8 @@ pub(super) struct Stream {
     windows: Windows,
     /// The batch returned last must be completed from the table.
     gaps: bool,
+    /// Events of the batch under construction that lack values, as far as they count.
+    lacking: usize,
     /// When the batch under construction must close.
     closes: Option<Instant>,
     in_transaction: bool,
@@ -84,6 +86,7 @@ impl Stream {
             batch: BatchBuilder::default(),
             windows,
             gaps: false,
+            lacking: 0,
             closes: None,
             in_transaction: false,
             ended: from,
@@ -127,6 +130,7 @@ impl Stream {
 
     fn close_batch(&mut self) -> Batch {
         self.closes = None;
+        self.lacking = 0;
         let batch = self.batch.take();
         self.windows.returned(batch.ends_at());
         self.gaps = self.windows.take_gaps();
@@ -135,7 +139,7 @@ impl Stream {
 
     /// Handles the messages that have been read; true if the batch is full before all are handled.
     fn drain(&mut self) -> Result<bool, Broken> {
-        while self.batch.len() < self.limits.events && self.batch.bytes() < self.limits.bytes {
+        while !self.is_full() {
             if self.windows.is_joining() {
                 self.windows.join(&mut self.decoder, &mut self.batch).map_err(Error::from)?;
                 continue;
@@ -146,6 +150,25 @@ impl Stream {
             self.handle(frame)?;
         }
         Ok(true)
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.len() >= self.limits.events
+            || self.batch.bytes() >= self.limits.bytes
+            || self.lacking >= self.most_gaps()
+    }
+
+    /// How many events of the batch may lack values.
+    fn most_gaps(&self) -> usize {
+        if self.windows.want_it_whole() { Limits::GAPS } else { self.limits.gaps }
+    }
+
+    /// Counts the gaps in the last `events` of the batch, if they are to be filled.
+    fn count_gaps(&mut self, events: usize) {
+        if self.most_gaps() < usize::MAX {
+            let lacks = |row: Row<'_>| row.iter().any(|value| value == Value::Unchanged);
+            self.lacking += self.batch.last(events).filter(|(_, _, row)| lacks(*row)).count();
+        }
     }
 
     fn handle(&mut self, frame: Frame) -> Result<(), Broken> {
@@ -176,6 +199,7 @@ impl Stream {
             }
             Ok(Decoded::Rows { events, incomplete }) => {
                 self.windows.changed(&self.batch, events as usize);
+                self.count_gaps(events as usize);
                 if incomplete {
                     tracing::warn!(
                         "an update changed a key and left a large column alone, whose value the server does not send: \
@@ -183,7 +207,12 @@ impl Stream {
                     );
                 }
             }
-            Ok(Decoded::Message(message)) => self.windows.message(&message),
+            Ok(Decoded::Message(message)) => {
+                self.windows.message(&message);
+                // From now on other events may count.
+                self.lacking = 0;
+                self.count_gaps(self.batch.len());
+            }
             Ok(Decoded::Relation { now, before: Some(before) }) => schema_changed(&before, &now),
             Ok(Decoded::Relation { .. } | Decoded::Nothing) => {}
             Err(DecodeError::BinaryOnly { .. }) => return Err(Broken::NeedsText),

@@ -10,6 +10,7 @@
 //! delivery, with one set of promises; what is special is all in this folder.
 
 mod ledger;
+mod portion;
 mod reader;
 mod rows;
 mod select;

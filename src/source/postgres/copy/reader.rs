@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -14,6 +13,7 @@ use super::super::settings::{Settings, literal};
 use super::super::setup;
 use super::super::snapshot::Snapshot;
 use super::ledger::{self, Job};
+use super::portion::Portion;
 use super::select::{Select, shape_sql};
 use super::window::{Chunk, Clear, Handover, Mark, PREFIX};
 use crate::backoff::Backoff;
@@ -24,10 +24,8 @@ use crate::sabotage::Breakage;
 
 /// Rows of a chunk: enough that its two watermarks cost nothing beside it, few enough that it is soon in the sinks.
 const CHUNK_ROWS: usize = 5_000;
-/// Bytes of a chunk; it ends with the fetch that goes beyond.
-const CHUNK_BYTES: usize = 4 << 20;
-/// Rows of one fetch, which bounds how far beyond.
-const FETCH_ROWS: usize = 500;
+/// Bytes of a chunk; it ends with the row that goes beyond.
+pub(super) const CHUNK_BYTES: usize = 4 << 20;
 /// Chunks of a table that are on their way: the next is read while the stream takes in the one before.
 const AHEAD: usize = 2;
 /// Between two attempts at a chunk that could not be used.
@@ -158,13 +156,15 @@ impl Reader {
         let snapshot = self.begin(session, select, job, &cursor).await?;
         let mut rows = Vec::new();
         let mut bytes = 0;
+        let mut portion = Portion::default();
         while bytes < CHUNK_BYTES {
-            let before = rows.len();
-            session.query(&format!("FETCH {FETCH_ROWS} FROM chunk"), &mut rows).await?;
-            bytes += rows.get(before..).unwrap_or_default().iter().map(Bytes::len).sum::<usize>();
-            if rows.len() < before + FETCH_ROWS {
-                break;
+            let (wanted, room) = (portion.next(CHUNK_BYTES - bytes), CHUNK_BYTES - bytes);
+            let answer = session.query_within(&format!("FETCH {wanted} FROM chunk"), &mut rows, room).await?;
+            bytes += answer.bytes;
+            if answer.rows < wanted {
+                break; // the end of the table, or of the room: what was dropped comes with the next chunk
             }
+            portion.came(answer.rows, answer.bytes);
         }
         session.query("COMMIT", &mut Vec::new()).await?;
         let Some(last) = rows.last() else { return Ok(None) };
@@ -258,22 +258,23 @@ fn unreadable(what: &str) -> Error {
         .help("check that `url` leads to a Postgres server")
 }
 
-/// Holds a copy to so many rows a second.
+/// Holds a copy to so many rows a second. Time in which it could not go on is not made up for.
 struct Pace {
     rows_per_second: Option<u32>,
-    began: Instant,
-    rows: u64,
+    /// Not before then may the next rows be read.
+    next: Instant,
 }
 
 impl Pace {
-    fn new(rows_per_second: Option<u32>) -> Self {
-        Self { rows_per_second, began: Instant::now(), rows: 0 }
+    fn new(rows_per_second: Option<u32>, now: Instant) -> Self {
+        Self { rows_per_second, next: now }
     }
 
-    async fn wait(&mut self, rows: u64) {
-        let Some(rate) = self.rows_per_second else { return };
-        self.rows += rows;
-        tokio::time::sleep_until(self.began + Duration::from_secs_f64(self.rows as f64 / f64::from(rate))).await;
+    /// When the copy may go on after so many rows.
+    fn after(&mut self, rows: u64, now: Instant) -> Option<Instant> {
+        let took = Duration::from_secs_f64(rows as f64 / f64::from(self.rows_per_second?));
+        self.next = self.next.max(now) + took;
+        Some(self.next)
     }
 }
 

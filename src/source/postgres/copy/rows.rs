@@ -9,13 +9,15 @@ use tokio::sync::oneshot;
 
 use super::super::reread;
 use super::ledger::{self, Job};
-use super::reader::{AGAIN, Reader, Window};
+use super::portion::Portion;
+use super::reader::{AGAIN, CHUNK_BYTES, Reader, Window};
 use super::select::Select;
 use super::window::Chunk;
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event};
+use crate::lsn::Lsn;
 
-/// Rows of one copy, and so of one query.
+/// Rows of one copy.
 pub(super) const AT_ONCE: usize = 500;
 
 /// The key of a row: SQL of each column's value, by the column's name. Its text is JSON.
@@ -51,29 +53,38 @@ impl fmt::Display for Key {
 impl Reader {
     /// Brings the rows with these keys into the stream. Returns once they are durable.
     pub(super) async fn bring_back(&self, select: &Select, job: &Job, keys: &[String]) -> Result<()> {
-        let keys: Option<Vec<Key>> = keys.iter().map(|key| Key::parse(key)).collect();
-        let sql = keys.and_then(|keys| select.rows_sql(&keys)).ok_or_else(|| {
+        let changed = || {
             Error::new(Fault::Environment, format!("the key of table `{}` has changed since", job.table))
                 .help(format!("bring its rows over again: `pgstream-host backfill <file> --table {}`", job.table))
-        })?;
+        };
+        let keys: Option<Vec<Key>> = keys.iter().map(|key| Key::parse(key)).collect();
+        let keys = keys.ok_or_else(changed)?;
         let mut session = self.session().await?;
-        let mut again = AGAIN;
-        let (end, count) = loop {
+        let (mut again, mut portion) = (AGAIN, Portion::default());
+        let (mut end, mut count, mut rest) = (Lsn::INVALID, 0, keys.as_slice());
+        while !rest.is_empty() {
+            let (asked, others) = rest.split_at(portion.next(CHUNK_BYTES).min(rest.len()));
+            let sql = select.rows_sql(asked).ok_or_else(changed)?;
             let window = Window::open(self, &mut session, job.relation).await?;
             let snapshot = self.begin(&mut session, select, job, "").await?;
             let (mut rows, mut gone) = (Vec::new(), Vec::new());
-            session.query(&sql.there, &mut rows).await?;
+            let there = session.query_within(&sql.there, &mut rows, CHUNK_BYTES).await?;
             session.query(&sql.gone, &mut gone).await?;
             session.query("COMMIT", &mut Vec::new()).await?;
+            if there.dropped > 0 {
+                portion.came(there.rows, there.bytes);
+                continue; // with fewer rows
+            }
+            portion.came(asked.len(), there.bytes);
+            let came = (rows.len() + gone.len()) as u64;
             let (joined, answer) = oneshot::channel();
-            let count = (rows.len() + gone.len()) as u64;
             let reading = Arc::clone(&select.reading);
             window.close(&mut session, Chunk { reading, rows, gone, replayed: true, snapshot, joined }).await?;
             match answer.await {
-                Ok(end) => break (end, count),
+                Ok(joined) => (end, count, rest, again) = (joined, count + came, others, AGAIN),
                 Err(_) => tokio::time::sleep(again.next_wait()).await,
             }
-        };
+        }
         self.durable(end).await?;
         session.query(&ledger::finish(&Job { rows: count, ..job.clone() }), &mut Vec::new()).await
     }

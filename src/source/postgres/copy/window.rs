@@ -286,6 +286,11 @@ impl Windows {
         std::mem::take(&mut self.gaps)
     }
 
+    /// Whether the batch under construction must be completed, or may have to be.
+    pub(in super::super) fn want_it_whole(&self) -> bool {
+        self.gaps || !self.open.is_empty()
+    }
+
     /// Whether rows of a chunk wait to join.
     pub(in super::super) fn is_joining(&self) -> bool {
         self.joining.is_some() || self.clearing.is_some()
