@@ -21,6 +21,7 @@ mod partitions;
 mod pipeline;
 mod poison;
 mod refused;
+mod reread;
 mod schema_changes;
 mod sdk;
 mod sinks;

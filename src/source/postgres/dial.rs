@@ -186,7 +186,7 @@ impl Dial {
             return Err(loss.error());
         }
         if place.timeline != self.place.timeline {
-            self.refuse_lost_commits(place, returned).await?;
+            refuse_lost_commits(&self.settings, self.place.timeline, place, returned).await?;
             tracing::info!(timeline = place.timeline, "the server was promoted, and has brought the slot along");
             return Ok(false);
         }
@@ -197,22 +197,26 @@ impl Dial {
         Ok(true)
     }
 
-    /// A standby that was promoted too early lacks commits that we have handed on.
-    async fn refuse_lost_commits(&self, place: &Place, returned: Option<Position>) -> Result<()> {
-        let mut connection = Connection::open(&self.settings).await?;
-        let fork = connection.fork(self.place.timeline, place.timeline).await?;
-        let Some(fork) = fork else {
-            return Err(Loss::other_timeline(&self.settings.slot, self.place.timeline, place.timeline).error());
-        };
-        match returned {
-            Some(seen) if seen.lsn >= fork => Err(Loss::ahead(seen.lsn, fork).error()),
-            _ => Ok(()),
-        }
-    }
-
     fn refuse_loss(&self, slot: &Slot) -> Result<()> {
         slot.check(&self.settings)?;
         slot.loss(&self.settings.slot).map_or(Ok(()), |loss| Err(loss.error()))
+    }
+}
+
+/// A standby that was promoted too early lacks commits that we have handed on. `was` is the timeline that they came from.
+pub(super) async fn refuse_lost_commits(
+    settings: &Settings,
+    was: i64,
+    place: &Place,
+    returned: Option<Position>,
+) -> Result<()> {
+    let mut connection = Connection::open(settings).await?;
+    let Some(fork) = connection.fork(was, place.timeline).await? else {
+        return Err(Loss::other_timeline(&settings.slot, was, place.timeline).error());
+    };
+    match returned {
+        Some(seen) if seen.lsn >= fork => Err(Loss::ahead(seen.lsn, fork).error()),
+        _ => Ok(()),
     }
 }
 

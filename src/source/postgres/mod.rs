@@ -138,7 +138,7 @@ impl PostgresSource {
         let Ready { place, bond, .. } = &ready;
         let origin = format!("{}/{}/{}/{}", place.system, bond.incarnation, settings.url.database, settings.slot);
         let (progress, tables): (_, Arc<[Table]>) = (Arc::new(Progress::default()), ready.tables.as_slice().into());
-        let rereading = Rereading::new(&settings, &tables);
+        let rereading = Rereading::new(&settings, &tables, place.timeline);
         let watch = Watch::start(Arc::clone(&settings), Arc::clone(&tables), Arc::clone(&progress));
         let dial = Dial::new(Arc::clone(&settings), Arc::clone(&tables), ready, Arc::clone(&progress));
         Ok(Self {

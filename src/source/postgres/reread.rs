@@ -9,13 +9,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::bond::Place;
 use super::connection::Connection;
 use super::settings::{Settings, literal, quoted};
 use super::snapshot::Snapshot;
 use super::tables::{self, Table};
-use super::{BACKOFF, setup};
+use super::{BACKOFF, dial, setup};
 use crate::backoff::Backoff;
 use crate::decode::{Catalog, Reading, texts};
 use crate::error::{Error, Fault, Result};
@@ -26,6 +29,8 @@ use crate::postgres::sqlstate;
 const AT_ONCE: usize = 100;
 /// Between looks for a commit that is streamed before it is seen.
 const UNSEEN: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_secs(1));
+/// A commit that is not seen for so long is worth a word, and may never be seen.
+const UNSEEN_FOR_LONG: Duration = Duration::from_secs(5);
 
 /// Whether gaps of batches are filled, and whether one is being filled.
 pub(super) struct Rereading {
@@ -41,8 +46,9 @@ enum State {
 }
 
 impl Rereading {
-    pub(super) fn new(settings: &Arc<Settings>, tables: &Arc<[Table]>) -> Self {
-        let reread = Reread::new(Arc::clone(settings), Arc::clone(tables));
+    /// For batches from the log of this timeline.
+    pub(super) fn new(settings: &Arc<Settings>, tables: &Arc<[Table]>, timeline: i64) -> Self {
+        let reread = Reread::new(Arc::clone(settings), Arc::clone(tables), timeline);
         Self { always: settings.rereads, state: State::Idle(Box::new(reread)) }
     }
 
@@ -77,12 +83,14 @@ impl Rereading {
 pub(super) struct Reread {
     settings: Arc<Settings>,
     tables: Arc<[Table]>,
+    /// Of the log from which the batches come.
+    timeline: i64,
     session: Option<(Connection, Catalog)>,
 }
 
 impl Reread {
-    fn new(settings: Arc<Settings>, tables: Arc<[Table]>) -> Self {
-        Self { settings, tables, session: None }
+    fn new(settings: Arc<Settings>, tables: Arc<[Table]>, timeline: i64) -> Self {
+        Self { settings, tables, timeline, session: None }
     }
 
     /// Fills the gaps of `batch`. Waits while the server cannot be reached.
@@ -107,8 +115,8 @@ impl Reread {
         for index in batch.incomplete() {
             let Some(event) = batch.events().get(index) else { continue };
             // A key that cannot be asked for leaves the gap as it is.
-            if let Some(select) = select(batch, event) {
-                by_relation.entry(event.relation).or_default().push((index, select));
+            if let Some(condition) = condition(batch, event) {
+                by_relation.entry(event.relation).or_default().push((index, condition));
             }
         }
         for (relation, asked) in by_relation {
@@ -120,53 +128,43 @@ impl Reread {
         Ok(())
     }
 
-    /// Fills the gaps of some events of one relation. Each has the SQL that answers its row.
+    /// Fills the gaps of some events of one relation. Each has the SQL condition that its row meets.
     async fn fill_some(
         &mut self,
         batch: &mut Batch,
         relation: &Arc<Relation>,
         asked: &[(usize, String)],
     ) -> Result<()> {
-        let (session, catalog) = match &mut self.session {
-            Some(session) => session,
-            None => {
-                let client = setup::session(&self.settings).await?;
-                let (catalog, _) = tables::catalog(&client, &self.tables).await?;
-                self.session.insert((Connection::open_sql(&self.settings).await?, catalog))
-            }
-        };
-        let selects: Vec<String> =
-            asked.iter().enumerate().map(|(number, (_, select))| format!("SELECT {number}, {select}")).collect();
-        let sql = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot(); {}; COMMIT",
-            selects.join(" UNION ALL ")
-        );
-        let mut backoff = UNSEEN;
-        let mut rows = loop {
-            let mut rows = Vec::new();
-            match session.query(&sql, &mut rows).await {
-                Ok(()) => {}
-                // A column or the table is no more: what the events say of it is history, and stays as it is.
-                Err(error) if matches!(sqlstate(&error), Some("42703" | "42P01")) => {
-                    self.session = None; // the session waits for more of the answer
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-            let snapshot = rows.first().and_then(Snapshot::read).ok_or_else(|| {
-                Error::new(Fault::Environment, "the server answered a snapshot that cannot be read")
-                    .help("check that `url` leads to a Postgres server")
-            })?;
-            let events = asked.iter().filter_map(|(index, _)| batch.events().get(*index));
-            if events.map(|event| event.xid).all(|xid| snapshot.sees(xid)) {
-                break rows.into_iter().skip(1);
+        let events: Vec<&Event> = asked.iter().filter_map(|(index, _)| batch.events().get(*index)).collect();
+        let xids: Vec<u32> = events.iter().map(|event| event.xid).collect();
+        let last = events.last().map(|event| event.position);
+        let (mut backoff, since, mut told) = (UNSEEN, Instant::now(), false);
+        let rows = loop {
+            let Some(mut rows) = self.read(relation, asked).await? else { return Ok(()) };
+            let snapshot = rows.first().and_then(Snapshot::read).ok_or_else(|| unreadable("a snapshot"))?;
+            if xids.iter().all(|xid| snapshot.sees(*xid)) {
+                break rows.split_off(1);
             }
             // What is older than the event would undo it, and its row would seem to be gone.
+            if !told && since.elapsed() >= UNSEEN_FOR_LONG {
+                told = true;
+                let place = Place::ask(&setup::session(&self.settings).await?).await?;
+                if place.timeline != self.timeline {
+                    dial::refuse_lost_commits(&self.settings, self.timeline, &place, last).await?;
+                }
+                tracing::warn!(
+                    table = %relation,
+                    help = "SELECT application_name, sync_state, state FROM pg_stat_replication",
+                    "a commit has been streamed and is not seen on the server yet, as with a synchronous standby that is away; \
+                     the pipeline waits for it"
+                );
+            }
             tokio::time::sleep(backoff.next_wait()).await;
         };
+        let Some((_, catalog)) = &self.session else { return Ok(()) };
         let reading = Reading::of(relation, catalog);
         let mut gone: BTreeSet<usize> = asked.iter().map(|(index, _)| *index).collect();
-        for row in &mut rows {
+        for row in rows {
             let Some(index) =
                 texts(&row, &[0]).and_then(|number| Some(asked.get(number.first()?.parse::<usize>().ok()?)?.0))
             else {
@@ -182,18 +180,75 @@ impl Reread {
         }
         Ok(())
     }
+
+    /// What the server answers: a snapshot, and each row that is there, behind its number in `asked`. None if the table, or a
+    /// column of it, is no more: what the events say of it is history, and stays as it is.
+    async fn read(&mut self, relation: &Relation, asked: &[(usize, String)]) -> Result<Option<Vec<Bytes>>> {
+        loop {
+            let (session, _) = match &mut self.session {
+                Some(session) => session,
+                None => {
+                    let client = setup::session(&self.settings).await?;
+                    let (catalog, _) = tables::catalog(&client, &self.tables).await?;
+                    self.session.insert((Connection::open_sql(&self.settings).await?, catalog))
+                }
+            };
+            // It may have been renamed since, and another table may have its name.
+            let mut found = Vec::new();
+            session.query(&name_sql(relation.id), &mut found).await?;
+            let Some(found) = found.first() else { return Ok(None) };
+            let [name, hidden] =
+                texts(found, &[0, 1]).and_then(|texts| texts.try_into().ok()).ok_or_else(|| unreadable("a name"))?;
+            if hidden == "t" {
+                return Err(tables::hidden(&relation.to_string(), &self.settings.url.user));
+            }
+            let columns: Vec<String> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
+            let columns = columns.join(", ");
+            let select = |(number, (_, condition)): (usize, &(usize, String))| {
+                format!("SELECT {number}, {columns} FROM {name} WHERE {condition}")
+            };
+            let selects: Vec<String> = asked.iter().enumerate().map(select).collect();
+            // Once it was read it keeps its name until the end of the transaction.
+            let sql = format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot(); {}; {}; COMMIT",
+                selects.join(" UNION ALL "),
+                name_sql(relation.id)
+            );
+            let mut rows = Vec::new();
+            match session.query(&sql, &mut rows).await {
+                Ok(()) if rows.pop().is_some_and(|row| row == *found) => return Ok(Some(rows)),
+                Ok(()) => {}
+                Err(error) => match sqlstate(&error) {
+                    // The session waits for more of the answer.
+                    Some("42703") => {
+                        self.session = None;
+                        return Ok(None);
+                    }
+                    Some("42P01") => self.session = None,
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
 }
 
-/// The columns of an event's row as the table has them now, after a SELECT. None if its key cannot be asked for.
-fn select(batch: &Batch, event: &Event) -> Option<String> {
-    let relation = batch.relation(event);
-    let key = relation.columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
+/// Answers the table's name as SQL has it, and whether policies hide rows of it. Nothing if it is gone.
+fn name_sql(relation: u32) -> String {
+    format!("SELECT c.oid::regclass::text, row_security_active(c.oid) FROM pg_class c WHERE c.oid = {relation}")
+}
+
+/// What holds for the row of an event and no other. None if its key cannot be asked for.
+fn condition(batch: &Batch, event: &Event) -> Option<String> {
+    let columns = &batch.relation(event).columns;
+    let key = columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
     let key: Option<Vec<String>> =
         key.map(|(column, value)| Some(format!("{} = {}", quoted(&column.name), sql(value)?))).collect();
-    let key = key.filter(|key| !key.is_empty())?;
-    let columns: Vec<String> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
-    let table = format!("{}.{}", quoted(&relation.schema), quoted(&relation.table));
-    Some(format!("{} FROM {table} WHERE {}", columns.join(", "), key.join(" AND ")))
+    key.filter(|key| !key.is_empty()).map(|key| key.join(" AND "))
+}
+
+fn unreadable(what: &str) -> Error {
+    Error::new(Fault::Environment, format!("the server answered {what} that cannot be read"))
+        .help("check that `url` leads to a Postgres server")
 }
 
 /// A value of a key as SQL, without a type: it takes that of the column it is compared with.

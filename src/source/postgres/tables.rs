@@ -74,6 +74,13 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
     Ok(tables)
 }
 
+/// Policies hide rows of a table from us.
+pub(super) fn hidden(table: &str, user: &str) -> Error {
+    Error::new(Fault::Environment, format!("row-level security hides rows of `{table}` from user `{user}`"))
+        .because("the stream brings changes of all rows, so all rows must be seen in the table, too")
+        .help(format!("ALTER ROLE {} BYPASSRLS;", quoted(user)))
+}
+
 fn unfit(table: &Table, kind: &str, persistence: &str) -> Error {
     let what = match (kind, persistence) {
         ("v", _) => "a view",

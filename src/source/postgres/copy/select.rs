@@ -84,13 +84,7 @@ impl Select {
         // It may have been renamed since.
         let table = &Table { schema: first.get(10), name: first.get(11), ..table.clone() };
         if first.get(7) {
-            let user = &settings.url.user;
-            return Err(Error::new(
-                Fault::Environment,
-                format!("row-level security hides rows of `{table}` from user `{user}`"),
-            )
-            .because("the stream brings changes of all rows, so the copy must see all rows too")
-            .help(format!("ALTER ROLE {} BYPASSRLS;", quoted(user))));
+            return Err(tables::hidden(&table.to_string(), &settings.url.user));
         }
         if let Some(hidden) = rows.iter().find(|row| !row.get::<_, bool>(8)) {
             let column: &str = hidden.get(0);
