@@ -56,6 +56,7 @@ pub struct Batch {
     /// Which of the body's events are the batch's own.
     range: Range<usize>,
     ends_at: Option<Lsn>,
+    begins_anew: bool,
 }
 
 /// What a batch and its parts share.
@@ -98,7 +99,7 @@ impl Batch {
     /// nothing is confirmed by it.
     pub fn part(&self, range: Range<usize>) -> Self {
         let index = |index: usize| self.range.start.saturating_add(index).min(self.range.end);
-        Self { body: Arc::clone(&self.body), range: index(range.start)..index(range.end), ends_at: None }
+        Self { body: Arc::clone(&self.body), range: index(range.start)..index(range.end), ..Self::default() }
     }
 
     /// The relation of `event`.
@@ -120,6 +121,17 @@ impl Batch {
     /// once this batch and all before it are durable. None if the batch ends inside its first transaction.
     pub fn ends_at(&self) -> Option<Lsn> {
         self.ends_at
+    }
+
+    /// The same batch, as the first of a stream that begins anew.
+    pub fn beginning_anew(self) -> Self {
+        Self { begins_anew: true, ..self }
+    }
+
+    /// Whether the stream begins anew with this batch: what was not confirmed comes again, and the ends of earlier batches
+    /// say nothing any more of what may be confirmed.
+    pub fn begins_anew(&self) -> bool {
+        self.begins_anew
     }
 
     /// Roughly the memory that the batch keeps alive, in bytes.
@@ -341,7 +353,8 @@ impl BatchBuilder {
     pub fn take(&mut self) -> Batch {
         let room = self.body.room();
         let body = std::mem::replace(&mut self.body, room);
-        Batch { range: 0..body.events.len(), body: Arc::new(body), ends_at: self.ends_at.take() }
+        let range = 0..body.events.len();
+        Batch { range, body: Arc::new(body), ends_at: self.ends_at.take(), begins_anew: false }
     }
 
     /// Relations are few per batch and most events repeat the last one, so a scan from the back beats a map.

@@ -56,6 +56,13 @@ impl Progress {
         }
     }
 
+    /// The stream begins anew with what is entered next. What is on its way comes again, from a slot that may stand before it
+    /// and perhaps in another history of the log: its ends say nothing any more. It is still waited for.
+    pub(crate) fn begin_anew(&mut self) {
+        self.confirmable = Lsn::INVALID;
+        self.pending.iter_mut().for_each(|pending| pending.ends_at = None);
+    }
+
     /// How far the log may be confirmed: the end of the last batch of the durable prefix. The one place that
     /// decides what Postgres may forget.
     pub(crate) fn confirmable(&self) -> Lsn {
@@ -104,6 +111,7 @@ mod tests {
     enum Step {
         Batch { advance: u64, ends: bool },
         Marker { advance: u64 },
+        BeginAnew { back: u64 },
         Durable { sink: usize, batch: usize },
     }
 
@@ -111,6 +119,7 @@ mod tests {
         prop_oneof![
             3 => (1..1000u64, any::<bool>()).prop_map(|(advance, ends)| Step::Batch { advance, ends }),
             1 => (1..1000u64).prop_map(|advance| Step::Marker { advance }),
+            1 => (0..5000u64).prop_map(|back| Step::BeginAnew { back }),
             6 => (any::<usize>(), any::<usize>()).prop_map(|(sink, batch)| Step::Durable { sink, batch }),
         ]
     }
@@ -124,7 +133,7 @@ mod tests {
 
     proptest! {
         /// Whatever the order in which sinks finish, what is confirmable is below every undurable batch, is the
-        /// most that it can be, and never falls.
+        /// most that it can be, and never falls while the stream goes on.
         #[test]
         fn confirms_the_durable_prefix_and_nothing_beyond(sinks in 1..4usize, steps in prop::collection::vec(step(), 0..200)) {
             let mut progress = Progress::default();
@@ -142,6 +151,11 @@ mod tests {
                         end += advance;
                         let ticket = progress.enter(Some(Lsn(end)), 0, 0);
                         known.push(Known { ticket, ends_at: Some(Lsn(end)), missing: vec![] });
+                    }
+                    Step::BeginAnew { back } => {
+                        (end, last) = (end.saturating_sub(back), Lsn::INVALID);
+                        progress.begin_anew();
+                        known.iter_mut().for_each(|batch| batch.ends_at = None);
                     }
                     Step::Durable { sink, batch } => {
                         let open: Vec<usize> = (0..known.len()).filter(|&i| !known[i].missing.is_empty()).collect();
@@ -187,6 +201,20 @@ mod tests {
         assert_eq!(progress.confirmable(), Lsn::INVALID);
         progress.durable(rows);
         assert_eq!(progress.confirmable(), Lsn(500));
+    }
+
+    #[test]
+    fn what_is_on_its_way_when_the_stream_begins_anew_confirms_nothing() {
+        let mut progress = Progress::default();
+        progress.enter(Some(Lsn(50)), 0, 0);
+        let old = progress.enter(Some(Lsn(100)), 1, 0);
+        progress.enter(Some(Lsn(500)), 0, 0);
+        progress.begin_anew();
+        let again = progress.enter(Some(Lsn(100)), 1, 0);
+        progress.durable(old);
+        assert_eq!(progress.confirmable(), Lsn::INVALID);
+        progress.durable(again);
+        assert_eq!(progress.confirmable(), Lsn(100), "500 may be in another history");
     }
 
     #[test]

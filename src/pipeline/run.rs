@@ -157,6 +157,10 @@ impl Flow {
             let _ = begin.send(self.source.origin().into());
         }
         self.status.received(batch.events().len(), self.source.lag());
+        if batch.begins_anew() {
+            self.progress.begin_anew();
+            self.status.confirmed_up_to(self.progress.confirmable(), self.source.lag());
+        }
         if batch.events().is_empty() {
             self.progress.enter(batch.ends_at(), 0, 0);
             return self.tell_source();

@@ -50,7 +50,7 @@ impl Status {
         self.rejected.load(Ordering::Relaxed)
     }
 
-    /// Up to where the log is confirmed; invalid before the first time.
+    /// Up to where the log is confirmed; invalid before the first time, and again when the stream begins anew.
     pub fn confirmed(&self) -> Lsn {
         Lsn(self.confirmed.load(Ordering::Relaxed))
     }

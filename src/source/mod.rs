@@ -22,11 +22,13 @@ pub trait Source: Send {
     /// The next batch in stream order; also a batch without events, when there is only progress to report.
     /// None when the stream has come to its end; one from a server never does. Safe to cancel.
     ///
-    /// After a reconnect nothing that was returned before is returned again.
+    /// After a reconnect nothing that was returned before is returned again, unless the stream begins anew: the slot was made
+    /// again, was read by another host meanwhile, or has come along to a promoted standby. Then everything comes again that
+    /// does not count as confirmed there, and the first batch says so ([`Batch::begins_anew`]).
     async fn next(&mut self) -> Result<Option<Batch>>;
 
-    /// Everything up to `lsn` is durable in every sink. Only ever rises. Returns at once; the server hears of
-    /// it with the next status update.
+    /// Everything up to `lsn` is durable in every sink. Only rises, until a batch begins the stream anew: from then on
+    /// it is the end of that batch or of a later one. Returns at once; the server hears of it with the next status update.
     fn confirm(&self, lsn: Lsn);
 
     /// How far the source has come and how far the server is ahead, for progress lines.

@@ -53,6 +53,22 @@ async fn nothing_is_confirmed_before_the_slowest_sink_holds_it() {
     run.stop().await.unwrap();
 }
 
+/// What comes again may stand elsewhere: what was on its way before says nothing of it, nor does a keepalive behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_again_when_the_stream_begins_anew_is_confirmed_by_itself() {
+    let world = World::new(1);
+    world.sinks[0].close_gate();
+    let before = [insert(1, 1, "text"), insert(2, 2, "text"), Batch::marker(Lsn(5000))];
+    before.into_iter().for_each(|batch| world.source.push(batch));
+    world.source.push(insert(2, 2, "text").beginning_anew());
+    let run = world.start(Slow::Never);
+    eventually("all is on its way", async || world.source.taken() == 4 && world.sinks[0].tries() == 1).await;
+    world.sinks[0].open_gate();
+    eventually("the sink has all", async || world.sinks[0].positions().len() == 3).await;
+    run.stop().await.unwrap();
+    assert_eq!(world.source.confirmations(), [Lsn::INVALID, end_of(2)], "anew, and then once");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn transient_failures_of_a_sink_are_repeated_and_nothing_overtakes() {
     let world = World::new(1);
@@ -319,7 +335,8 @@ struct HandState {
     batches: Mutex<VecDeque<Batch>>,
     more: Notify,
     taken: Mutex<usize>,
-    confirmed: Mutex<Lsn>,
+    /// Invalid where the stream began anew.
+    confirmations: Mutex<Vec<Lsn>>,
     closed: Mutex<bool>,
 }
 
@@ -334,7 +351,11 @@ impl Hand {
     }
 
     pub(crate) fn confirmed(&self) -> Lsn {
-        *self.0.confirmed.lock().unwrap()
+        self.confirmations().pop().unwrap_or_default()
+    }
+
+    fn confirmations(&self) -> Vec<Lsn> {
+        self.0.confirmations.lock().unwrap().clone()
     }
 
     fn closed(&self) -> bool {
@@ -352,6 +373,9 @@ impl Source for Hand {
         loop {
             if let Some(batch) = self.0.batches.lock().unwrap().pop_front() {
                 *self.0.taken.lock().unwrap() += 1;
+                if batch.begins_anew() {
+                    self.0.confirmations.lock().unwrap().push(Lsn::INVALID);
+                }
                 return Ok(Some(batch));
             }
             self.0.more.notified().await;
@@ -359,9 +383,8 @@ impl Source for Hand {
     }
 
     fn confirm(&self, lsn: Lsn) {
-        let mut confirmed = self.0.confirmed.lock().unwrap();
-        assert!(lsn > *confirmed, "confirmations only rise");
-        *confirmed = lsn;
+        assert!(lsn > self.confirmed(), "confirmations only rise");
+        self.0.confirmations.lock().unwrap().push(lsn);
     }
 
     fn lag(&self) -> Lag {

@@ -3,16 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::FutureExt;
 use pgstream_host::demo::Options;
 use pgstream_host::event::{Batch, Value};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource};
 use rustix::process::Signal;
 
-use crate::source::{config, pipeline};
+use crate::source::{config, pipeline, slot};
 use crate::support::program::{Running, eventually, pgstream, root};
 use crate::support::proxy::{Proxy, Way};
-use crate::support::{Database, cluster_without_its_standby, connect, private_cluster, standby_arrives};
+use crate::support::{
+    Database, cluster_without_its_standby, connect, fresh_database, private_cluster, standby_arrives,
+};
 
 /// Only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -180,6 +183,51 @@ async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_host_that_waited() {
         }
     }
     assert_eq!(copied, ["new"]);
+}
+
+/// What this host had read before another one's turn comes again afterwards, and counts only then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_on_its_way_before_another_host_s_turn_is_confirmed_when_it_comes_again() {
+    let database = fresh_database().await;
+    database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, body text)").await.unwrap();
+    let config = config(&database.url, &["t"]);
+    let mut first = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    database.client.batch_execute("INSERT INTO t VALUES (1, 'on its way')").await.unwrap();
+    let end = read_unconfirmed(&mut first).await.ends_at().unwrap();
+
+    // Nobody polls the first one meanwhile, so the second one is quicker.
+    let sql = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1";
+    database.client.execute(sql, &[&slot(&database)]).await.unwrap();
+    let mut second = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    read_unconfirmed(&mut second).await;
+    Box::new(second).close().await.unwrap();
+
+    // It sets all up again, and knows of no log to come. Then a sink is done with what it had.
+    while first.lag().bytes > 0 {
+        let batch = first.next().now_or_never();
+        assert!(batch.is_none_or(|batch| batch.unwrap().unwrap().events().is_empty()));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    first.confirm(end);
+    let batch = tokio::time::timeout(DEADLINE, first.next()).await.unwrap().unwrap().unwrap();
+    assert!(batch.begins_anew());
+    let again = if batch.events().is_empty() { read_unconfirmed(&mut first).await } else { batch };
+    assert_eq!(texts(&again), ["on its way"]);
+    first.confirm(end);
+    Box::new(first).close().await.unwrap();
+    let sql = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1";
+    let confirmed: String = database.client.query_one(sql, &[&slot(&database)]).await.unwrap().get(0);
+    assert_eq!(confirmed.parse(), Ok(end));
+}
+
+/// The next batch with events.
+async fn read_unconfirmed(source: &mut PostgresSource) -> Batch {
+    loop {
+        let batch = tokio::time::timeout(DEADLINE, source.next()).await.unwrap().unwrap().unwrap();
+        if !batch.events().is_empty() {
+            return batch;
+        }
+    }
 }
 
 /// The texts that the next batch brings. All that is read is confirmed.

@@ -84,6 +84,9 @@ pub struct PostgresSource {
     rereading: Rereading,
     watch: Watch,
     state: State,
+    /// The next batch is the first since all was set up again. What is confirmed until then was returned before, and says
+    /// nothing of the slot as it is now.
+    begins_anew: bool,
     /// The position of the last event that was returned.
     returned: Option<Position>,
     /// The end of the last batch that had one.
@@ -150,6 +153,7 @@ impl PostgresSource {
             rereading,
             watch,
             state: State::Waiting(Instant::now()),
+            begins_anew: false,
             returned: None,
             ended: Lsn::INVALID,
             backoff: BACKOFF,
@@ -175,6 +179,67 @@ impl PostgresSource {
         let mut setting_up = JoinSet::new();
         setting_up.spawn(Self::set_up(Arc::clone(&self.settings)));
         State::BeginningAnew(setting_up)
+    }
+
+    /// The next batch. Safe to cancel.
+    async fn read(&mut self) -> Result<Batch> {
+        loop {
+            if let Some(batch) = self.rereading.finish().await? {
+                return Ok(batch);
+            }
+            match &mut self.state {
+                State::Live(live) => match tokio::select! {
+                    biased;
+                    // 1. A first copy that cannot be made: going on would leave rows out.
+                    error = live.copies.failed() => return Err(error),
+                    // 2. Changes that are no longer sent.
+                    error = self.watch.lost() => Err(Broken::Failed(error)),
+                    // 3. The stream.
+                    next = live.stream.next() => next,
+                } {
+                    Ok(batch) => {
+                        let gaps = live.stream.left_gaps();
+                        let Some(batch) = self.note(batch) else { continue };
+                        if let Some(batch) = self.rereading.begin(batch, gaps) {
+                            return Ok(batch);
+                        }
+                    }
+                    Err(Broken::NeedsText) => {
+                        tracing::info!("a column's type cannot be read in binary format, streaming in text format");
+                        self.dial.use_text();
+                        self.state = State::Waiting(Instant::now());
+                    }
+                    Err(Broken::Outdated(missing)) => {
+                        self.dial.renew(missing)?;
+                        self.state = State::Waiting(Instant::now());
+                    }
+                    Err(Broken::Unpublished) => {
+                        self.fail(Loss::publication_gone(&self.settings.publication).error())?
+                    }
+                    Err(Broken::Failed(error)) => self.fail(error)?,
+                },
+                State::Waiting(until) => {
+                    tokio::time::sleep_until(*until).await;
+                    let mut attempt = JoinSet::new();
+                    attempt.spawn(self.dial.clone().open(self.returned));
+                    self.state = State::Dialling(attempt);
+                }
+                State::Dialling(attempt) => match ended(attempt.join_next().await) {
+                    Ok(opened) => self.opened(opened),
+                    Err(error) => self.fail(error)?,
+                },
+                State::BeginningAnew(setting_up) => match ended(setting_up.join_next().await) {
+                    Ok(mut anew) => {
+                        if self.ended > Lsn::INVALID || self.returned.is_some() {
+                            // Sinks hold what they hold under the name that they were told first.
+                            anew.origin = std::mem::take(&mut self.origin);
+                        }
+                        *self = Self { begins_anew: true, ..anew };
+                    }
+                    Err(error) => self.fail(error)?,
+                },
+            }
+        }
     }
 
     /// Waits before the next attempt after a passing failure, and begins anew after a loss if that is wanted; returns any
@@ -245,67 +310,14 @@ impl Source for PostgresSource {
     }
 
     async fn next(&mut self) -> Result<Option<Batch>> {
-        if let Some(batch) = self.rereading.finish().await? {
-            return Ok(Some(batch));
-        }
-        loop {
-            match &mut self.state {
-                State::Live(live) => match tokio::select! {
-                    biased;
-                    // 1. A first copy that cannot be made: going on would leave rows out.
-                    error = live.copies.failed() => return Err(error),
-                    // 2. Changes that are no longer sent.
-                    error = self.watch.lost() => Err(Broken::Failed(error)),
-                    // 3. The stream.
-                    next = live.stream.next() => next,
-                } {
-                    Ok(batch) => {
-                        let gaps = live.stream.left_gaps();
-                        let Some(batch) = self.note(batch) else { continue };
-                        match self.rereading.begin(batch, gaps) {
-                            Some(batch) => return Ok(Some(batch)),
-                            None => return self.rereading.finish().await,
-                        }
-                    }
-                    Err(Broken::NeedsText) => {
-                        tracing::info!("a column's type cannot be read in binary format, streaming in text format");
-                        self.dial.use_text();
-                        self.state = State::Waiting(Instant::now());
-                    }
-                    Err(Broken::Outdated(missing)) => {
-                        self.dial.renew(missing)?;
-                        self.state = State::Waiting(Instant::now());
-                    }
-                    Err(Broken::Unpublished) => {
-                        self.fail(Loss::publication_gone(&self.settings.publication).error())?
-                    }
-                    Err(Broken::Failed(error)) => self.fail(error)?,
-                },
-                State::Waiting(until) => {
-                    tokio::time::sleep_until(*until).await;
-                    let mut attempt = JoinSet::new();
-                    attempt.spawn(self.dial.clone().open(self.returned));
-                    self.state = State::Dialling(attempt);
-                }
-                State::Dialling(attempt) => match ended(attempt.join_next().await) {
-                    Ok(opened) => self.opened(opened),
-                    Err(error) => self.fail(error)?,
-                },
-                State::BeginningAnew(setting_up) => match ended(setting_up.join_next().await) {
-                    Ok(mut anew) => {
-                        if self.ended > Lsn::INVALID || self.returned.is_some() {
-                            // Sinks hold what they hold under the name that they were told first.
-                            anew.origin = std::mem::take(&mut self.origin);
-                        }
-                        *self = anew;
-                    }
-                    Err(error) => self.fail(error)?,
-                },
-            }
-        }
+        let batch = self.read().await?;
+        Ok(Some(if std::mem::take(&mut self.begins_anew) { batch.beginning_anew() } else { batch }))
     }
 
     fn confirm(&self, lsn: Lsn) {
+        if self.begins_anew {
+            return;
+        }
         self.progress.confirm(lsn);
         if let State::Live(live) = &self.state {
             live.copies.confirm(lsn);
