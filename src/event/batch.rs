@@ -243,11 +243,6 @@ impl BatchBuilder {
         &mut self.body.cells[range.start as usize..range.end as usize]
     }
 
-    /// Forgets the cells from `start` on.
-    pub fn truncate_cells(&mut self, start: u32) {
-        self.body.cells.truncate(start as usize);
-    }
-
     /// The values of the cells `range`, in the frame pushed last.
     pub fn row(&self, range: Range<u32>) -> Row<'_> {
         Row {

@@ -261,6 +261,34 @@ fn a_mistake_is_told_with_its_place_and_without_the_value() {
 }
 
 #[test]
+fn json_is_read_again_however_deep_it_is() {
+    let relation = relation(&["jsonb"], 1);
+    for depth in 0..300 {
+        let json = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let mut out = BatchBuilder::default();
+        out.push_frame(Bytes::new());
+        let row = push_row(&mut out, &[Owned::Slice(Kind::Json, json.clone().into_bytes())]);
+        let position = Position { lsn: Lsn(1), ordinal: 0 };
+        let head = EventHead {
+            operation: Operation::Insert,
+            position,
+            commit_time: 0,
+            xid: 1,
+            snapshot: false,
+            replayed: false,
+        };
+        out.push_event(&relation, head, row.clone(), Some(row));
+        let batch = out.take();
+        let written = write(&batch, &batch.events()[0]);
+        assert_eq!(written.contains("json_text"), depth > 64, "{written}");
+        let again = read(std::slice::from_ref(&written));
+        let event = &again.events()[0];
+        assert_eq!(again.row(event).get(0), Some(Value::Json(&json)));
+        assert_eq!(again.old_row(event).unwrap().get(0), Some(Value::Json(&json)));
+    }
+}
+
+#[test]
 fn a_dead_letter_of_before_is_still_read() {
     let old = r#"{"operation":"delete","schema":"public","table":"documents","row":{"id":7,"n":{"numeric":"1.50"},"at":{"timestamp":5},"x":{"float":"inf"}},"old_row":null,"commit_time":-1,"xid":4294967295}"#;
     assert_eq!(

@@ -5,6 +5,9 @@ use std::fmt;
 /// Deeper nesting is refused, so that no input can exhaust the stack.
 const MAX_DEPTH: usize = 128;
 
+/// What a value inside an event may have of it: the rest is for the event, and for the file in which somebody puts it.
+const MAX_VALUE_DEPTH: usize = MAX_DEPTH / 2;
+
 /// A JSON value. Numbers stay text, keys stay in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Json {
@@ -37,8 +40,17 @@ impl Json {
     /// # Errors
     /// Where the text breaks JSON's grammar or is nested too deeply.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
+        Self::parse_at(0, text)
+    }
+
+    /// As [`parse`](Self::parse), of a value that is to stand inside an event.
+    pub(super) fn parse_value(text: &str) -> Result<Self, SyntaxError> {
+        Self::parse_at(MAX_DEPTH - MAX_VALUE_DEPTH, text)
+    }
+
+    fn parse_at(depth: usize, text: &str) -> Result<Self, SyntaxError> {
         let mut parser = Parser { text, at: 0 };
-        let parsed = parser.value(0).and_then(|value| match parser.peek() {
+        let parsed = parser.value(depth).and_then(|value| match parser.peek() {
             None => Ok(value),
             Some(_) => Err("more text after the value"),
         });

@@ -1,5 +1,7 @@
 //! An event as one line of JSON.
 
+use std::fmt::Write;
+
 use super::tree::{Json, quote};
 use crate::event::{Batch, Column, Event, Operation, Relation, Row, Value};
 
@@ -79,13 +81,17 @@ fn value(out: &mut String, value: Value<'_>) {
         Value::Numeric(text) => tagged(out, "numeric", text),
         Value::Uuid(text) => tagged(out, "uuid", text),
         Value::Other(text) => tagged(out, "other", text),
-        Value::Json(text) => match Json::parse(text) {
+        Value::Json(text) => match Json::parse_value(text) {
             Ok(json) => out.push_str(&format!("{{\"json\":{json}}}")),
-            // Not for our parser, such as nesting without end: as it stands.
+            // Not for our parser, which would refuse the whole event for deep nesting in it: as it stands.
             Err(_) => tagged(out, "json_text", text),
         },
         Value::Bytes(bytes) => {
-            tagged(out, "bytes", &bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            out.push_str("{\"bytes\":\"");
+            for byte in bytes {
+                let _ = write!(out, "{byte:02x}"); // a string cannot fail to be written
+            }
+            out.push_str("\"}");
         }
         Value::Timestamp(micros) => out.push_str(&format!("{{\"timestamp\":{micros}}}")),
         Value::Date(days) => out.push_str(&format!("{{\"date\":{days}}}")),
