@@ -113,3 +113,26 @@ static TYPES: &[Builtin] = &[
     row(5038, 5039, "pg_snapshot", Codec::Other),
     row(5069, 271, "xid8", Codec::Other),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Value;
+    use crate::event::json::{Json, Reader};
+
+    /// `event` knows nothing of `decode`, and so has names of its own.
+    #[test]
+    fn a_plain_text_is_read_as_other_where_the_decoder_makes_other_of_it() {
+        for builtin in TYPES {
+            let name = builtin.name;
+            let event =
+                format!(r#"{{"operation":"insert","table":"t","types":{{"c":"{name}"}},"row":{{"c":"a text"}}}}"#);
+            let mut reader = Reader::default();
+            let read = reader.push(&Json::parse(&event).unwrap());
+            let batch = reader.finish();
+            let value = batch.events().first().and_then(|event| batch.row(event).get(0));
+            let other = read.is_ok() && value == Some(Value::Other("a text"));
+            assert_eq!(other, builtin.codec == Codec::Other, "{name} {value:?}");
+        }
+    }
+}

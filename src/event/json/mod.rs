@@ -14,6 +14,7 @@
 
 mod read;
 mod tree;
+mod types;
 mod value;
 mod write;
 

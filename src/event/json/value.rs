@@ -2,6 +2,7 @@
 
 use super::read::Flaw;
 use super::tree::Json;
+use super::types::Type;
 use crate::event::{BatchBuilder, Cell, Kind, Place};
 
 /// Bytes and numbers that a batch may point to: places in it are counted in 32 bits.
@@ -24,105 +25,6 @@ const KINDS: [&str; 14] = [
     "text",
     "int",
 ];
-
-/// Types whose values travel as Postgres' own text.
-const OTHER_TYPES: [&str; 44] = [
-    "int2vector",
-    "regproc",
-    "tid",
-    "xid",
-    "cid",
-    "oidvector",
-    "xml",
-    "point",
-    "lseg",
-    "path",
-    "box",
-    "polygon",
-    "line",
-    "cidr",
-    "circle",
-    "macaddr8",
-    "money",
-    "macaddr",
-    "inet",
-    "aclitem",
-    "interval",
-    "timetz",
-    "bit",
-    "varbit",
-    "refcursor",
-    "pg_lsn",
-    "tsvector",
-    "tsquery",
-    "int4range",
-    "numrange",
-    "tsrange",
-    "tstzrange",
-    "daterange",
-    "int8range",
-    "jsonpath",
-    "int4multirange",
-    "nummultirange",
-    "tsmultirange",
-    "tstzmultirange",
-    "datemultirange",
-    "int8multirange",
-    "xid8",
-    "sparsevec",
-    "hstore",
-];
-
-/// What a column's type says of its values.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Type {
-    Bool,
-    Int {
-        low: i64,
-        high: i64,
-    },
-    Float,
-    Numeric,
-    Text,
-    Bytes,
-    Timestamp,
-    Date,
-    Time,
-    Uuid,
-    Json,
-    Jsonb,
-    Vector,
-    Other,
-    /// One that Postgres does not bring along, such as an enum; or not known at all.
-    Any,
-}
-
-impl Type {
-    fn named(name: &str) -> Self {
-        let int = |low: i64, high: i64| Type::Int { low, high };
-        match name {
-            "bool" | "boolean" => Type::Bool,
-            "int2" => int(i16::MIN.into(), i16::MAX.into()),
-            "int4" => int(i32::MIN.into(), i32::MAX.into()),
-            "int8" => int(i64::MIN, i64::MAX),
-            "oid" => int(0, u32::MAX.into()),
-            "float4" | "float8" => Type::Float,
-            "numeric" => Type::Numeric,
-            "text" | "varchar" | "bpchar" | "char" | "name" | "citext" => Type::Text,
-            "bytea" => Type::Bytes,
-            "timestamp" | "timestamptz" => Type::Timestamp,
-            "date" => Type::Date,
-            "time" => Type::Time,
-            "uuid" => Type::Uuid,
-            "json" => Type::Json,
-            "jsonb" => Type::Jsonb,
-            "vector" | "halfvec" => Type::Vector,
-            array if array.ends_with("[]") => Type::Json,
-            other if OTHER_TYPES.contains(&other) => Type::Other,
-            _ => Type::Any,
-        }
-    }
-}
 
 /// The type of a column of which only a value is known.
 pub(super) fn guess(value: &Json) -> &'static str {
