@@ -7,7 +7,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::engine::Engine;
 use super::imports::State;
-use super::load::{INTERFACES, Refusal, VERSION, WORDS, check_exports, read, recognize, split};
+use super::load::{INTERFACES, Refusal, VERSION, WORDS, check_exports, compile, read, recognize, split};
 use super::words::presentable;
 use super::{bindings, wasi};
 use crate::error::{Error, Result};
@@ -79,16 +79,12 @@ pub struct Ability {
 
 /// Reads and compiles the component in `file`. Blocks, for seconds if it is large.
 ///
-/// Fails with `Config`, as loading it does, if it is not a component that compiles. One that this host would refuse for
+/// Fails with `Config`, as loading it does, if it is not a component that compiles, or one that would keep the compiler busy. One that this host would refuse for
 /// what it imports or lacks is described nevertheless.
 pub fn inspect(engine: &Engine, file: &Path) -> Result<Inspection> {
     let bytes = read(file).map_err(|refusal| refusal.alone(file))?;
     recognize(&bytes).map_err(|refusal| refusal.alone(file))?;
-    let component = engine.compile(&bytes).map_err(|error| {
-        let why = presentable(&error.root_cause().to_string(), WORDS);
-        let help = "build it again, for the target `wasm32-wasip2`; our world has no `async`";
-        Refusal::new(format!("it does not compile: {why}"), help).alone(file)
-    })?;
+    let component = compile(engine, &bytes).map_err(|refusal| refusal.alone(file))?;
     let kind = component.component_type();
     let names: Vec<&str> = kind.imports(component.engine()).map(|(name, _)| name).collect();
     let refusal = refusal(engine, &component, &names);

@@ -38,16 +38,7 @@ pub(super) fn load(
     let refused = |refusal: Refusal| refusal.of(name, file);
     let bytes = read(file).map_err(refused)?;
     recognize(&bytes).map_err(refused)?;
-    if let Some(excess) = effort::excess(&bytes) {
-        return Err(refused(Refusal::new(excess, "build it optimised and without what it does not use")));
-    }
-    let component = engine.compile(&bytes).map_err(|error| {
-        let why = presentable(&error.root_cause().to_string(), WORDS);
-        refused(Refusal::new(
-            format!("it does not compile: {why}"),
-            "build it again, for the target `wasm32-wasip2`; our world has no `async`",
-        ))
-    })?;
+    let component = compile(engine, &bytes).map_err(refused)?;
     check_imports(&component, name, grants).map_err(refused)?;
     check_exports(&component).map_err(refused)?;
     check_memory(&component, name, memory).map_err(refused)?;
@@ -105,6 +96,18 @@ pub(super) fn recognize(bytes: &[u8]) -> Result<(), Refusal> {
         _ => Refusal::new("it is not WebAssembly", "name the `.wasm` file that the build of the handler wrote"),
     };
     Err(refusal)
+}
+
+/// Compiles what a compiler may be asked to.
+pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, Refusal> {
+    if let Some(excess) = effort::excess(bytes) {
+        return Err(Refusal::new(excess, "build it optimised and without what it does not use"));
+    }
+    engine.compile(bytes).map_err(|error| {
+        let why = presentable(&error.root_cause().to_string(), WORDS);
+        let help = "build it again, for the target `wasm32-wasip2`; our world has no `async`";
+        Refusal::new(format!("it does not compile: {why}"), help)
+    })
 }
 
 fn check_imports(component: &Component, name: &str, grants: &Grants) -> Result<(), Refusal> {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use pgstream_host::config::Span;
 use pgstream_host::embedder::{Embedder, Vectors};
 use pgstream_host::error::{Code, Fault, Result};
+use pgstream_host::transform::inspect::inspect;
 use pgstream_host::transform::{Engine, Transform};
 
 use super::abi::{self, Hand};
@@ -245,14 +246,23 @@ async fn growing_for_ever_gets_nowhere() {
 #[test]
 fn what_would_keep_the_compiler_busy_is_refused_before() {
     let component = |module: &str| wat::parse_str(format!("(component (core module {module}))")).unwrap();
-    let long = component(&format!("(func {})", "(drop (i32.const 1))".repeat(400_000)));
-    let report = refused(&long);
-    assert!(report.contains("caused by: it has a function of ") && report.contains(" are compiled\n"), "{report}");
-    let report = refused(&component(&"(func)".repeat(200_001)));
-    assert!(report.contains("caused by: it has more than 200000 functions\n"), "{report}");
     let modules = format!("(component {})", "(core module)".repeat(1001));
-    let report = refused(&wat::parse_str(modules).unwrap());
-    assert!(report.contains("caused by: it has more than 1000 modules and components in it\n"), "{report}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (component, why) in [
+        (
+            component(&format!("(func {})", "(drop (i32.const 1))".repeat(400_000))),
+            "it has a function of 1200002 bytes, at most 1048576 are compiled",
+        ),
+        (component(&"(func)".repeat(200_001)), "it has more than 200000 functions"),
+        (wat::parse_str(modules).unwrap(), "it has more than 1000 modules and components in it"),
+    ] {
+        let why = format!("caused by: {why}\n");
+        let report = refused(&component);
+        assert!(report.contains(&why), "{report}");
+        std::fs::write(file.path(), &component).unwrap();
+        let error = inspect(engine(), file.path()).expect_err("it was compiled");
+        assert!(error.report().contains(&why) && error.fault().exit_code() == 2, "{error:?}");
+    }
 }
 
 #[test]
