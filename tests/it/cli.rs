@@ -6,7 +6,7 @@ use pgstream_host::config;
 use serde_json::Value as Json;
 
 use crate::support::program::{Folder, Running, eventually, pgstream, root};
-use crate::support::{Database, connect, fresh_database};
+use crate::support::{Database, connect, documents};
 
 #[test]
 fn schema_and_completions_are_printed() {
@@ -187,13 +187,6 @@ async fn logs_for_machines_are_json_lines() {
         let json: Json = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         assert!(json["level"].is_string() && json["message"].is_string(), "{line}");
     }
-}
-
-async fn documents() -> Database {
-    let database = fresh_database().await;
-    let table = "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text)";
-    database.client.batch_execute(table).await.unwrap();
-    database
 }
 
 /// A pipeline from `documents` to `vectors` in the same database; `transform` is more of the transform's YAML.

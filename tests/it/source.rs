@@ -1,7 +1,6 @@
 //! The source `postgres` against real servers: nothing lost, nothing twice, nothing confirmed that was not.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use pgstream_host::config::{Secret, Size, Span, model};
@@ -12,7 +11,7 @@ use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
 use tokio_postgres::Client;
 
-use crate::support::program::{Running, root};
+use crate::support::program::{Running, eventually, root};
 use crate::support::{
     Database, cluster_without_its_standby, connect, fresh_database, private_cluster, standby_arrives, versions,
 };
@@ -86,15 +85,6 @@ fn text(value: &Value<'_>) -> String {
         Value::Text(text) | Value::Other(text) | Value::Json(text) | Value::Numeric(text) => (*text).to_owned(),
         other => format!("{other:?}"),
     }
-}
-
-async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(client: &Client, sql: &str) -> T {
@@ -312,7 +302,7 @@ async fn confirming_moves_the_slot_to_that_point_and_not_further() {
     assert_eq!(confirmed(&database).await, start, "nothing was confirmed yet");
     for end in ends {
         source.confirm(end);
-        eventually("the slot follows", || async { confirmed(&database).await >= end }).await;
+        eventually("the slot follows", async || confirmed(&database).await >= end).await;
         assert_eq!(confirmed(&database).await, end);
         source.confirm(start);
     }
@@ -352,7 +342,7 @@ async fn a_source_that_nobody_reads_keeps_its_connection() {
     };
     let (pid, _, begin) = state().await;
     // Three times the timeout, by the server's own clock; it hears from us all the while.
-    eventually("replies go on", || async { state().await.1 > begin + 6.0 }).await;
+    eventually("replies go on", async || state().await.1 > begin + 6.0).await;
     assert_eq!(state().await.0, pid);
     assert_eq!(read(&mut source, 5000).await.len(), 5000);
     assert_eq!(state().await.0, pid);

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::source::{config, pipeline};
+use crate::support::program::eventually;
 use crate::support::{Database, fresh_database, private_cluster};
 
 fn certificate(name: &str) -> PathBuf {
@@ -265,7 +266,7 @@ async fn scram_is_bound_to_the_certificate_of_a_real_server() {
         cluster.reload().unwrap();
         // The reload takes a moment; until then the certificate of the round before is shown.
         let expected = CertificateDer::from_pem_file(certificate(&format!("{name}.crt"))).unwrap();
-        while shown(cluster.port()).await != expected {}
+        eventually("the new certificate is shown", async || shown(cluster.port()).await == expected).await;
         log_in(&database, &format!("{}?sslmode=require", database.url)).await.unwrap();
         let result = log_in(&database, &format!("{}?sslmode=require&channel_binding=require", database.url)).await;
         assert_eq!(result.is_ok(), bound, "{name}: {result:?}");
@@ -284,15 +285,8 @@ async fn scram_is_bound_to_the_certificate_of_a_real_server() {
     ] {
         let url = format!("postgres://{role}:p@127.0.0.1:{}/{}?sslmode={mode}", cluster.port(), database.name);
         // As above: the rules are read again in a moment.
-        let mut result = log_in(&database, &url).await;
-        for _ in 0..500 {
-            if result.is_ok() == opens {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            result = log_in(&database, &url).await;
-        }
-        assert_eq!(result.is_ok(), opens, "{role} {mode}: {result:?}");
+        let what = format!("the door is {} for {role} with {mode}", if opens { "open" } else { "shut" });
+        eventually(&what, async || log_in(&database, &url).await.is_ok() == opens).await;
     }
 }
 
@@ -421,10 +415,12 @@ async fn a_real_pgbouncer_is_named() {
         std::os::unix::fs::chown(folder.path(), Some(65534), None).unwrap();
         command.uid(65534);
     }
-    let _child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    eventually("pgbouncer listens", async || {
+        assert_eq!(child.try_wait().unwrap(), None, "pgbouncer ended");
+        TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    })
+    .await;
     let config = config(&format!("postgres://postgres:{password}@127.0.0.1:{port}/{name}?sslmode=disable"), &["t"]);
     let error = postgres::check(&pipeline(&database), &config).await.unwrap_err();
     assert!(error.report().contains(POOLER), "{}", error.report());

@@ -6,14 +6,14 @@ use std::process::Stdio;
 use serde_json::Value as Json;
 
 use crate::support::program::{Folder, eventually, pgstream};
-use crate::support::{Database, fresh_database};
+use crate::support::{Database, documents};
 
-async fn documents() -> Database {
-    let database = fresh_database().await;
-    let tables =
-        "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text, price numeric, at timestamptz);
-                  CREATE TABLE other (id int PRIMARY KEY, note text)";
-    database.client.batch_execute(tables).await.unwrap();
+/// `documents` with columns that JSON has no words for, and another table.
+async fn tables() -> Database {
+    let database = documents().await;
+    let more = "ALTER TABLE documents ADD price numeric, ADD at timestamptz;
+                CREATE TABLE other (id int PRIMARY KEY, note text)";
+    database.client.batch_execute(more).await.unwrap();
     database
 }
 
@@ -34,7 +34,7 @@ async fn temporary_slots(database: &Database) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_shown_and_recorded_as_they_commit_and_the_pipeline_is_not_disturbed() {
-    let database = documents().await;
+    let database = tables().await;
     let folder = Folder::new();
     let file = pipeline(&folder, "tapped");
     let set_up = pgstream(["setup"]).arg(&file).env("DATABASE_URL", &database.url).output().unwrap();
@@ -93,7 +93,7 @@ async fn events_are_shown_and_recorded_as_they_commit_and_the_pipeline_is_not_di
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_tap_leaves_no_slot() {
-    let database = documents().await;
+    let database = tables().await;
     let folder = Folder::new();
     let file = pipeline(&folder, "killed");
     assert!(pgstream(["setup"]).arg(&file).env("DATABASE_URL", &database.url).output().unwrap().status.success());
@@ -107,7 +107,7 @@ async fn a_killed_tap_leaves_no_slot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_publication_the_help_says_setup_and_a_strange_table_is_named() {
-    let database = documents().await;
+    let database = tables().await;
     let folder = Folder::new();
     let file = pipeline(&folder, "untapped");
     let output = pgstream(["tap"]).arg(&file).env("DATABASE_URL", &database.url).output().unwrap();

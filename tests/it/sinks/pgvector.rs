@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio_postgres::Client;
 
 use super::contract::{ORIGIN, Points, Store, Stored, contract, held, write};
+use crate::support::program::eventually;
 use crate::support::{Database, connect, fresh_database, postgres16};
 
 contract!(Table);
@@ -281,13 +282,8 @@ async fn who_takes_over_waits_for_a_transaction_under_way_and_sees_what_it_did()
 async fn wait_for_locks(database: &Database, waiting: usize) {
     let sql =
         "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    for _ in 0..6_000 {
-        if text(&database.client, sql).await == waiting.to_string() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{waiting} sessions never waited");
+    let counted = async || text(&database.client, sql).await == waiting.to_string();
+    eventually(&format!("{waiting} sessions wait"), counted).await;
 }
 
 #[tokio::test]
@@ -357,21 +353,12 @@ async fn a_table_without_statistics_is_not_read_whole_for_each_write() {
         text(&database.client, &sql).await.parse::<u64>().unwrap()
     };
     // A session tells its counts once it has been idle for some seconds.
-    let until = async |what: &str, least: u64| {
-        for _ in 0..3_000 {
-            if counted(what).await >= least {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{what} never reached {least}");
-    };
-    until("n_tup_ins", 3000).await;
+    eventually("inserts are told", async || counted("n_tup_ins").await >= 3000).await;
     let before = counted("seq_scan").await;
 
     let update = [patch_group("g7"), replace("g8", &["p8"]), Action::Delete { id: "p9".into() }];
     insist(&mut sink, 10, &update).await;
-    until("n_tup_del", 1).await;
+    eventually("a delete is told", async || counted("n_tup_del").await >= 1).await;
     assert_eq!(counted("seq_scan").await, before);
 }
 
@@ -396,12 +383,8 @@ async fn a_changed_payload_costs_the_vector_index_nothing() {
         terminate(&database.client).await; // a session that ends reports its counts
         let updates = "SELECT n_tup_upd || ' updates, ' || n_tup_hot_upd || ' of them in place'
                        FROM pg_stat_user_tables WHERE relname = 'points'";
-        for _ in 0..6_000 {
-            if !text(&database.client, updates).await.starts_with("0 ") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let told = async || !text(&database.client, updates).await.starts_with("0 ");
+        eventually("updates are told", told).await;
         assert_eq!(text(&database.client, updates).await, "20 updates, 20 of them in place", "{dimension}");
     }
 }
@@ -483,13 +466,8 @@ async fn searches_use_the_index() {
         "SELECT string_agg(indexrelname || ' ' || idx_scan, ', ' ORDER BY indexrelname) FROM pg_stat_user_indexes
                  WHERE indexrelname IN ('points_embedding_idx', 'points_half_idx')";
     terminate(&database.client).await; // a session that ends reports its counts
-    for _ in 0..6_000 {
-        if text(&database.client, scans).await == "points_embedding_idx 1, points_half_idx 1" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{}", text(&database.client, scans).await);
+    let each = "points_embedding_idx 1, points_half_idx 1";
+    eventually("each index is told to be used", async || text(&database.client, scans).await == each).await;
 }
 
 /// An HNSW index would answer no more than it keeps candidates.

@@ -74,6 +74,14 @@ pub(crate) async fn fresh_database() -> Database {
     Database::create(postgres()).await
 }
 
+/// As [`fresh_database`], with the table that the example handlers read.
+pub(crate) async fn documents() -> Database {
+    let database = fresh_database().await;
+    let table = "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text)";
+    database.client.batch_execute(table).await.unwrap();
+    database
+}
+
 /// A database for one test, and a connection to it. Nothing needs to be cleaned up: it goes with its server.
 pub(crate) struct Database {
     /// Its name, unique in this process.

@@ -13,6 +13,7 @@ use tokio::sync::Barrier;
 
 use super::{evil, evil_with, fail, hear, soon, tell};
 use crate::guests::{Embedders, guest, settings};
+use crate::support::program::eventually;
 
 /// Answers when `Barrier` lets it: when as many calls are under way as it waits for.
 struct Meeting(Barrier);
@@ -74,16 +75,6 @@ fn small(embedder: impl Embedder + 'static) -> Embedders {
     Embedders::from_iter([("small".to_owned(), Arc::new(embedder) as Arc<dyn Embedder>)])
 }
 
-/// Polls for a condition.
-async fn until(condition: impl Fn() -> bool) {
-    soon(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn two_workers_run_at_once() {
     let Some(evil) = evil_with(|settings| settings.workers = 2, small(Meeting(Barrier::new(2)))) else { return };
@@ -121,7 +112,7 @@ async fn giving_up_ends_the_wait_for_an_embedder() {
     let Some(evil) = evil_with(|_| (), embedders) else { return };
     tokio::select! {
         _ = tell(&evil, "embed small") => panic!("nobody answered"),
-        () = until(|| silent.asked.load(Ordering::SeqCst) == 1) => {}
+        () = eventually("somebody asks", async || silent.asked.load(Ordering::SeqCst) == 1) => {}
     }
     assert_eq!(soon(hear(&evil, "calls")).await, "1");
     assert_eq!(silent.asking.load(Ordering::SeqCst), 0, "the request is given up too");
@@ -136,7 +127,7 @@ async fn a_batch_that_nobody_waits_for_is_not_begun() {
     let mut second = Box::pin(tell(&evil, "embed small"));
     tokio::select! {
         _ = futures::future::join(first.as_mut(), second.as_mut()) => panic!("nobody answered"),
-        () = until(|| silent.asked.load(Ordering::SeqCst) == 1) => {}
+        () = eventually("somebody asks", async || silent.asked.load(Ordering::SeqCst) == 1) => {}
     }
     drop(second); // before the first frees the worker
     drop(first);
@@ -207,5 +198,5 @@ async fn threads_are_named_and_end_with_the_transform() {
         () = tokio::time::sleep(Duration::from_millis(20)) => {}
     }
     drop(brief);
-    until(|| threads() == 0).await;
+    eventually("the threads end", async || threads() == 0).await;
 }
