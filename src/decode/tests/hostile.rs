@@ -52,6 +52,35 @@ fn messages() -> Vec<Bytes> {
     .to_vec()
 }
 
+/// The same transaction, with what the source does in between, as the fuzzer's check takes them.
+fn joined() -> Vec<Vec<u8>> {
+    let uuid = "00000000-0000-0000-0000-000000000000";
+    let cells = ["1", "body", "1.5", "{a,NULL}", "{1.5}", "2024-05-17 08:30:00+00", "\\x00", "[1,2]", uuid, "{}"];
+    let answer = |message: Message, cells: &[&str]| {
+        cells.iter().fold(message.i16(cells.len() as i16), |message, cell| message.sized(cell.as_bytes())).bytes()
+    };
+    let filling: Vec<&str> = ["key"].into_iter().chain(cells).collect();
+    let first_table = 1 << 3;
+    let mut stream = messages();
+    let commit = stream.pop();
+    stream.extend([
+        insert(1, &vec![Wire::Unchanged; COLUMNS.len()]).bytes(),
+        answer(Message::new(b'r').u8(first_table), &cells),
+        answer(Message::new(b'r').u8(first_table | 1 | 2), &cells),
+        answer(Message::new(b'r').u8(first_table | 4), &cells),
+        answer(Message::new(b'r').u8(0), &["1"; 19]),
+        Message::new(b'e').u8(first_table).bytes(),
+        answer(Message::new(b'f').u8(7).u8(1), &filling),
+        answer(Message::new(b't').raw(&[2, 0, 5]), &cells),
+    ]);
+    stream.into_iter().chain(commit).map(|message| message.to_vec()).collect()
+}
+
+/// Messages behind their lengths.
+fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
+    messages.iter().flat_map(|message| [&(message.len() as u16).to_be_bytes(), &message[..]].concat()).collect()
+}
+
 /// Decodes all messages up to `index`, then `message`; reads every value of what came out.
 fn decode_at(index: usize, message: Bytes) -> Result<Decoded, DecodeError> {
     let mut decoder = Decoder::new(Catalog::default());
@@ -78,7 +107,30 @@ fn every_message_is_understood_whole_and_no_part_of_one_is() {
     }
 }
 
+#[test]
+fn the_fuzzer_begins_with_a_stream_that_rows_join() {
+    let seed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/decode/joined");
+    let stream = framed(&joined());
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(seed, &stream).unwrap();
+    }
+    assert!(std::fs::read(seed).is_ok_and(|seed| seed == stream), "BLESS=1 writes the seed anew");
+}
+
 proptest! {
+    #[test]
+    fn a_damaged_stream_is_the_same_however_it_is_taken_up(
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut stream = joined();
+        for (message, at, byte) in damage {
+            let message = message.index(stream.len());
+            let at = at.index(stream[message].len());
+            stream[message][at] = byte;
+        }
+        fuzzed::check(&framed(&stream));
+    }
+
     #[test]
     fn a_damaged_message_never_panics(
         index in 0..12_usize,
