@@ -1,5 +1,6 @@
 //! What values must fulfil beyond their type: ranges, names, patterns, URLs, files that exist.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -51,10 +52,13 @@ impl Check<'_, '_> {
     }
 
     pub(super) fn section_bounds<C: Component>(&mut self) {
+        let kinds = C::kinds();
+        let mut schemas = HashMap::new();
         for entry in self.root.get(C::SECTION).map_or(&[][..], Node::entries) {
             let kind = entry.value.get("type").and_then(Node::text).unwrap_or_default();
-            if let Some(schema) = C::kinds().iter().find(|variant| variant.kind == kind).map(schema::of) {
-                bounds(&entry.key, &entry.value, &schema, entry.id, self.findings);
+            if let Some(variant) = kinds.iter().find(|variant| variant.kind == kind) {
+                let schema = schemas.entry(variant.kind).or_insert_with(|| schema::of(variant));
+                bounds(&entry.key, &entry.value, schema, entry.id, self.findings);
             }
         }
     }
@@ -62,11 +66,12 @@ impl Check<'_, '_> {
     pub(super) fn source(&mut self, name: &str, source: &Source) {
         let Source::Postgres(source) = source;
         self.postgres_url(&["sources", name, "url"], source.url.expose());
+        let mut seen = HashSet::new();
         for (index, table) in source.tables.iter().enumerate() {
             let path = ["sources", name, "tables", &index.to_string()];
             if let Some((message, help)) = table_problem(table, true) {
                 self.report(&path, message, help);
-            } else if source.tables[..index].contains(table) {
+            } else if !seen.insert(table) {
                 self.report(&path, format!("`{table}` stands twice in `tables`"), "remove one of the two");
             }
         }
@@ -190,6 +195,9 @@ impl Check<'_, '_> {
 
     /// A problem with what stands at `path`, or as far along it as the file goes.
     fn report(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        if self.findings.is_full() {
+            return;
+        }
         let mut node = self.root;
         let mut at = node.id;
         for step in path {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::excerpt::{Excerpt, excerpt, printable, token_length};
+use super::excerpt::{Excerpt, excerpt, printable, shown, token_length};
 use super::yaml::{self, Id, Spot};
 use crate::error::{Error, Fault};
 
@@ -146,6 +146,9 @@ impl Paint {
     }
 }
 
+/// Problems that are told of one file. To find the place of each, the file is parsed once more.
+const MAX_PROBLEMS: usize = 50;
+
 /// Gathers problems while a file is read.
 pub(super) struct Findings<'t> {
     file: &'t str,
@@ -162,13 +165,24 @@ impl<'t> Findings<'t> {
         self.problems.is_empty()
     }
 
+    /// Whether no more problems are told: who looks for them may stop.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
     /// A problem with the key or value numbered `id`.
     pub(super) fn at(&mut self, id: Id, message: impl Into<String>, help: impl Into<String>) {
+        if self.is_full() {
+            return;
+        }
         self.push(yaml::locate(self.text, id), None, message.into(), help.into());
     }
 
     /// A problem with `part` of the value numbered `id`.
     pub(super) fn within(&mut self, id: Id, part: &str, message: impl Into<String>, help: impl Into<String>) {
+        if self.is_full() {
+            return;
+        }
         let spot = yaml::locate(self.text, id);
         let found = spot.and_then(|spot| {
             let skipped: String = self.line(spot.line).chars().take(spot.column - 1).collect();
@@ -185,9 +199,10 @@ impl<'t> Findings<'t> {
         self.push(spot, None, message.into(), help.into());
     }
 
-    /// The line of the key or value numbered `id`, from one.
+    /// The line of the key or value numbered `id`, from one, to be told in a problem.
     pub(super) fn line_of(&self, id: Id) -> usize {
-        yaml::locate(self.text, id).map_or(1, |spot| spot.line)
+        let spot = if self.is_full() { None } else { yaml::locate(self.text, id) };
+        spot.map_or(1, |spot| spot.line)
     }
 
     pub(super) fn line(&self, number: usize) -> &'t str {
@@ -195,8 +210,14 @@ impl<'t> Findings<'t> {
     }
 
     pub(super) fn finish(mut self) -> Diagnostics {
+        let full = self.is_full();
         self.problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
         self.problems.dedup();
+        if full {
+            let message = format!("the search for problems ended with the {MAX_PROBLEMS}th");
+            let help = Some("mend these first, there may be more".to_owned());
+            self.problems.push(Problem { message, help, place: None });
+        }
         Diagnostics { file: printable(self.file), problems: self.problems }
     }
 
@@ -206,11 +227,11 @@ impl<'t> Findings<'t> {
             let length = length.unwrap_or_else(|| token_length(text, column - 1));
             Place { line, column, length, excerpt: excerpt(text, column - 1, length) }
         });
-        let help = Some(printable_lines(&help)).filter(|help| !help.is_empty());
-        self.problems.push(Problem { message: printable(&message), help, place });
+        let help = Some(shown_lines(&help)).filter(|help| !help.is_empty());
+        self.problems.push(Problem { message: shown(&message), help, place });
     }
 }
 
-fn printable_lines(text: &str) -> String {
-    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+fn shown_lines(text: &str) -> String {
+    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
 }

@@ -9,11 +9,14 @@ use serde::de::DeserializeOwned;
 use super::diagnostic::{Diagnostics, Findings};
 use super::file::components;
 use super::model::Embedder;
-use super::yaml::{self, Id, Kind, Node};
+use super::yaml::{self, Id, Kind, Node, Room};
 use super::{drop_duplicate_keys, read, reason, syntax_help};
 
 /// A larger file is read line by line elsewhere, not as YAML.
 const MAX_BYTES: u64 = 8 << 20;
+
+/// As much as a file without aliases can hold.
+const ROOM: Room = Room { nodes: 2 * MAX_BYTES as usize, text: 2 * MAX_BYTES as usize };
 
 /// A parsed file.
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Document {
     /// If it is not YAML, or is no map.
     pub fn parse(name: &str, text: String) -> Result<Self, Diagnostics> {
         let mut findings = Findings::new(name, &text);
-        let root = match yaml::parse(&text) {
+        let root = match yaml::parse(&text, ROOM) {
             Ok(Some(mut root)) => {
                 if !root.is_map() {
                     findings.at(root.id, "expected a map", "");

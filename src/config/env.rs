@@ -11,6 +11,9 @@ const MAX_NESTING: usize = 8;
 
 /// Replaces the references in every scalar below `node`. A scalar with a problem becomes a hole.
 pub(super) fn resolve(node: &mut Node, lookup: Lookup<'_>, findings: &mut Findings<'_>) {
+    if findings.is_full() {
+        return;
+    }
     match &mut node.kind {
         Kind::Null | Kind::Hole => {}
         Kind::List(items) => items.iter_mut().for_each(|item| resolve(item, lookup, findings)),
@@ -138,7 +141,7 @@ mod tests {
         };
         let quoted = format!("v: '{text}'");
         let mut findings = Findings::new("test.yaml", &quoted);
-        let mut root = yaml::parse(&quoted).unwrap().unwrap();
+        let mut root = yaml::parse(&quoted, yaml::Room { nodes: 10, text: 1 << 20 }).unwrap().unwrap();
         resolve(&mut root, &lookup, &mut findings);
         let messages: Vec<_> = findings.finish().problems().iter().map(|problem| problem.message.clone()).collect();
         if messages.is_empty() { Ok(root.get("v").and_then(Node::text).unwrap().to_owned()) } else { Err(messages) }

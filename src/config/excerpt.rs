@@ -13,8 +13,17 @@ pub(super) struct Excerpt {
 /// Wider lines are cut around the problem.
 const MAX_CHARS: usize = 160;
 
+/// Of longer lines nothing is shown: to tell what in them is secret would take too long.
+const MAX_LINE_BYTES: usize = 4096;
+
+/// Longer messages quote something that nobody reads to its end.
+const MAX_MESSAGE_CHARS: usize = 1000;
+
 /// `line` with the characters `start..start + length` as the place to point at.
 pub(super) fn excerpt(line: &str, start: usize, length: usize) -> Excerpt {
+    if line.len() > MAX_LINE_BYTES {
+        return Excerpt { text: "…".to_owned(), start: 0, length: 1 };
+    }
     let chars: Vec<char> = line.chars().collect();
     let hidden = secrets(&chars);
     let start = start.min(chars.len());
@@ -61,6 +70,16 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(visible).collect()
 }
 
+/// A message, or a line of one, in a length that can be read.
+pub(super) fn shown(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut shown: String = chars.by_ref().take(MAX_MESSAGE_CHARS).map(visible).collect();
+    if chars.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 fn visible(c: char) -> char {
     let reorders =
         matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
@@ -69,7 +88,7 @@ fn visible(c: char) -> char {
 
 /// How many characters the key or value at `start` takes.
 pub(super) fn token_length(line: &str, start: usize) -> usize {
-    let chars: Vec<char> = line.chars().skip(start).collect();
+    let chars: Vec<char> = line.chars().skip(start).take(MAX_LINE_BYTES).collect();
     let end = match chars.first() {
         Some(quote @ ('"' | '\'')) => chars.iter().skip(1).position(|c| c == quote).map_or(chars.len(), |at| at + 2),
         Some('[' | '{') => 1,

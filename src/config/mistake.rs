@@ -8,10 +8,17 @@ use super::diagnostic::Findings;
 use super::repair::{find, key_of, scalar_of};
 use super::yaml::{Id, Node};
 
+/// Bytes of a name that may be a misspelling. To compare two takes memory by the product of their lengths.
+const MAX_MISSPELT: usize = 100;
+
 /// The name among `names` that was probably meant.
 pub(super) fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    if wrong.len() > MAX_MISSPELT {
+        return None;
+    }
     let wrong = wrong.to_lowercase();
-    let measured = names.into_iter().map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name));
+    let names = names.into_iter().filter(|name| name.len() <= MAX_MISSPELT);
+    let measured = names.map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name));
     let (distance, name) = measured.min_by_key(|(distance, _)| *distance)?;
     (distance <= 2.max(name.len() / 3) && distance < name.len()).then_some(name)
 }

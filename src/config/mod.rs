@@ -16,6 +16,7 @@ mod env;
 mod excerpt;
 mod file;
 mod host;
+mod merge;
 mod mistake;
 mod read;
 mod reference;
@@ -41,10 +42,13 @@ use check::Check;
 use diagnostic::Findings;
 use file::{File, components};
 use model::Pipeline;
-use yaml::{Id, Kind, Node, SyntaxError};
+use yaml::{Id, Kind, Node, Room, SyntaxError};
 
 /// A larger file is no pipeline but something else by mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The longest list of tables that anybody has, several times over. Bounds what a stranger's file costs.
+const ROOM: Room = Room { nodes: 100_000, text: 4 << 20 };
 
 /// Reads and checks the pipeline file at `path`, with references resolved from the process's environment.
 ///
@@ -135,7 +139,7 @@ fn parse_granted(name: &str, text: &str, folder: &Path, grants: &Grants<'_>) -> 
 }
 
 fn nodes(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
-    let mut root = match yaml::parse(text) {
+    let mut root = match yaml::parse(text, ROOM) {
         Ok(Some(root)) => root,
         Ok(None) => {
             findings.at_spot(None, "the file is empty", "start with `version: 1`, or copy a file from `pipelines/`");
@@ -220,6 +224,9 @@ fn syntax_help(line: &str, error: &SyntaxError) -> String {
         }
         message if message.contains("cannot start any token") => {
             "a value that starts with `@`, `` ` `` or `%` needs quotes"
+        }
+        message if message.contains("aliases") => {
+            "an alias (`*name`) repeats all that it names: use fewer, or name less"
         }
         _ => "",
     };

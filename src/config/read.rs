@@ -11,8 +11,11 @@ use super::mistake::{Flaw, Mistake, nearest};
 use super::repair::{collect_holes, dig_hole, insert_hole, remove_entry, remove_value};
 use super::yaml::{Entry, Id, Kind, Node};
 
+/// How often a part of the file is read again after a mistake in it. Not every such mistake is told.
+const MAX_ROUNDS: usize = 200;
+
 /// Reads `node`, which stands under the key numbered `key`. None if there is a problem in it, now or before; then
-/// every problem that could be found has been reported.
+/// as many problems as are told of one file have been reported, or all that could be found.
 pub(super) fn read<T: DeserializeOwned>(node: &Node, key: Id, findings: &mut Findings<'_>) -> Option<T> {
     let mut node = node.clone();
     let mut holes = HashSet::new();
@@ -20,7 +23,7 @@ pub(super) fn read<T: DeserializeOwned>(node: &Node, key: Id, findings: &mut Fin
     let mut clean = holes.is_empty();
     let mut meant = HashSet::new(); // misspelt elsewhere, so not missing
     let mut given_up = HashSet::new();
-    loop {
+    for _ in 0..MAX_ROUNDS {
         let mistake = match T::deserialize(Reader { node: &node, key: "" }) {
             Ok(value) => return clean.then_some(value),
             Err(mistake) => mistake,
@@ -50,8 +53,12 @@ pub(super) fn read<T: DeserializeOwned>(node: &Node, key: Id, findings: &mut Fin
                 dig_hole(&mut node, at);
             }
         }
+        if findings.is_full() {
+            return None;
+        }
         collect_holes(&node, &mut holes);
     }
+    None
 }
 
 /// A node under a key, as serde reads it.

@@ -120,10 +120,10 @@ fn references<'n>(entry: &'n Entry, key: &str, used: &mut Used, findings: &mut F
             Vec::new()
         }
     };
-    let mut named = Vec::new();
+    let (mut named, mut seen) = (Vec::new(), HashSet::new());
     for item in items {
         match item.text() {
-            Some(text) if named.iter().any(|(_, other)| *other == text) => {
+            Some(text) if !seen.insert(text) => {
                 findings.at(item.id, format!("`{text}` stands twice in `{key}`"), "remove one of the two");
             }
             Some(text) => named.push((item.id, text)),
@@ -172,6 +172,8 @@ fn transform_inputs(
 
 fn sink_inputs(sources: &[Entry], transforms: &[Entry], sinks: &[Entry], findings: &mut Findings<'_>) -> Used {
     let mut used = Used { unsure: sinks.is_empty(), ..Used::default() };
+    let outputs: Vec<String> =
+        transforms.iter().flat_map(|it| [it.key.clone(), format!("{}{REJECTED}", it.key)]).collect();
     for sink in sinks {
         used.unsure |= sink.value.get("inputs").is_none();
         let kind = sink.value.get("type").and_then(Node::text).unwrap_or_default();
@@ -203,8 +205,6 @@ fn sink_inputs(sources: &[Entry], transforms: &[Entry], sinks: &[Entry], finding
                 findings.at(id, message, suggestion(transforms));
                 used.unsure = true;
             } else {
-                let outputs: Vec<String> =
-                    transforms.iter().flat_map(|it| [it.key.clone(), format!("{}{REJECTED}", it.key)]).collect();
                 dangling(id, input, "transform", outputs.iter().map(String::as_str), &mut used, findings);
             }
         }
@@ -237,6 +237,10 @@ fn dangling<'n>(
     used: &mut Used,
     findings: &mut Findings<'_>,
 ) {
+    if findings.is_full() {
+        used.unsure = true;
+        return; // to look for what was meant costs more than to read the file
+    }
     if known.clone().next().is_none() && noun != Embedder::NOUN {
         used.unsure = true;
         return; // that the whole section is missing is reported as such

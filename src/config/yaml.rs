@@ -112,6 +112,15 @@ pub(super) struct Spot {
     pub(super) column: usize,
 }
 
+/// How much a file may hold with its aliases written out: a few bytes can name a large part of it over and over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Keys and values.
+    pub(super) nodes: usize,
+    /// Bytes of text in them.
+    pub(super) text: usize,
+}
+
 /// Why text is not YAML, or not YAML that a configuration needs.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
@@ -134,25 +143,37 @@ impl SyntaxError {
         let spot = if message.contains("expected ':'") { began.or(spot(error)) } else { spot(error) };
         Self { spot, message, began }
     }
+
+    fn too_much(what: &str) -> Self {
+        let message = format!("the file holds more than {what}, those behind aliases counted each time");
+        Self { spot: None, message, began: None }
+    }
 }
 
-/// Reads the one document of `text`. None if there is nothing in it.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
-    let mut walk = Walk::default();
+/// Reads the one document of `text`, which may take up `room`. None if there is nothing in it.
+pub(super) fn parse(text: &str, room: Room) -> Result<Option<Node>, SyntaxError> {
+    let mut walk = Walk::until(Stop::Beyond(room.nodes));
     let mut root = match walk.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(root) if root.kind == Kind::Null => return Ok(None),
         Ok(root) => root,
+        Err(_) if walk.next > room.nodes => {
+            return Err(SyntaxError::too_much(&format!("{} keys and values", room.nodes)));
+        }
         Err(error) => return Err(SyntaxError::new(&error, walk.refused)),
     };
-    let raw = Raw(&mut root).deserialize(serde_yaml::Deserializer::from_str(text));
+    let mut left = Some(room.text);
+    let raw = Raw { node: &mut root, left: &mut left }.deserialize(serde_yaml::Deserializer::from_str(text));
+    if left.is_none() {
+        return Err(SyntaxError::too_much(&format!("{} bytes of text", room.text)));
+    }
     raw.map_err(|error| SyntaxError::new(&error, None))?;
-    merge(&mut root);
+    super::merge::merge(&mut root);
     Ok(Some(root))
 }
 
 /// Where the key or value numbered `id` stands.
 pub(super) fn locate(text: &str, id: Id) -> Option<Spot> {
-    let mut walk = Walk { target: Some(id), ..Walk::default() };
+    let mut walk = Walk::until(Stop::At(id));
     spot(&walk.deserialize(serde_yaml::Deserializer::from_str(text)).err()?)
 }
 
@@ -171,23 +192,34 @@ fn plain(text: &str) -> String {
     }
 }
 
-/// Builds nodes, and fails at the one that is looked for.
-#[derive(Default)]
+/// Builds nodes, with their scalars still empty, and fails where it is to stop.
 struct Walk {
     next: Id,
-    target: Option<Id>,
+    stop: Stop,
     refused: Option<String>,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Stop {
+    /// At the node that is looked for.
+    At(Id),
+    /// When there are more nodes.
+    Beyond(usize),
+}
+
 impl Walk {
+    fn until(stop: Stop) -> Self {
+        Self { next: 0, stop, refused: None }
+    }
+
     fn number<E: serde::de::Error>(&mut self) -> Result<Id, E> {
         let id = self.next;
         self.next += 1;
-        if self.target == Some(id) { Err(E::custom("found")) } else { Ok(id) }
+        if self.stop == Stop::At(id) || self.stop == Stop::Beyond(id) { Err(E::custom("stop")) } else { Ok(id) }
     }
 
-    fn scalar<E: serde::de::Error>(&mut self, text: &str, textual: bool) -> Result<Node, E> {
-        let scalar = Scalar { text: text.to_owned(), textual, hidden: false };
+    fn scalar<E: serde::de::Error>(&mut self, textual: bool) -> Result<Node, E> {
+        let scalar = Scalar { text: String::new(), textual, hidden: false };
         Ok(Node { id: self.number()?, kind: Kind::Scalar(scalar) })
     }
 
@@ -221,31 +253,31 @@ impl<'de> Visitor<'de> for &mut Walk {
     }
 
     fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Node, E> {
-        self.scalar("", false)
+        self.scalar(false)
     }
 
     fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Node, E> {
-        self.scalar("", false)
+        self.scalar(false)
     }
 
     fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Node, E> {
-        self.scalar("", false)
+        self.scalar(false)
     }
 
     fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Node, E> {
-        self.scalar("", false)
+        self.scalar(false)
     }
 
     fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Node, E> {
-        self.scalar("", false)
+        self.scalar(false)
     }
 
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Node, E> {
-        self.scalar("", false)
+        self.scalar(false)
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Node, E> {
-        self.scalar(text, true)
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Node, E> {
+        self.scalar(true)
     }
 
     fn visit_enum<A: serde::de::EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
@@ -275,15 +307,19 @@ impl<'de> Visitor<'de> for &mut Walk {
 }
 
 /// Fills in scalars as they are written: `1.10` is a number to YAML, but may be a version or a key to us.
-struct Raw<'n>(&'n mut Node);
+struct Raw<'n> {
+    node: &'n mut Node,
+    /// Bytes of text that there is room for; None once there was not.
+    left: &'n mut Option<usize>,
+}
 
 impl<'de> DeserializeSeed<'de> for Raw<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match &mut self.0.kind {
+        match &mut self.node.kind {
             Kind::Null | Kind::Hole => deserializer.deserialize_ignored_any(IgnoredAny).map(|_| ()),
-            Kind::Scalar(scalar) => deserializer.deserialize_str(RawText(&mut scalar.text)),
+            Kind::Scalar(scalar) => deserializer.deserialize_str(RawText { text: &mut scalar.text, left: self.left }),
             Kind::List(_) => deserializer.deserialize_seq(self),
             Kind::Map(_) => deserializer.deserialize_map(self),
         }
@@ -298,24 +334,27 @@ impl<'de> Visitor<'de> for Raw<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Kind::List(items) = &mut self.0.kind else { return Err(A::Error::custom("not a list")) };
-        for item in items {
-            seq.next_element_seed(Raw(item))?;
+        let Kind::List(items) = &mut self.node.kind else { return Err(A::Error::custom("not a list")) };
+        for node in items {
+            seq.next_element_seed(Raw { node, left: &mut *self.left })?;
         }
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Kind::Map(entries) = &mut self.0.kind else { return Err(A::Error::custom("not a map")) };
-        for entry in entries {
-            map.next_key_seed(RawText(&mut entry.key))?;
-            map.next_value_seed(Raw(&mut entry.value))?;
+        let Kind::Map(entries) = &mut self.node.kind else { return Err(A::Error::custom("not a map")) };
+        for Entry { key, value, .. } in entries {
+            map.next_key_seed(RawText { text: key, left: &mut *self.left })?;
+            map.next_value_seed(Raw { node: value, left: &mut *self.left })?;
         }
         Ok(())
     }
 }
 
-struct RawText<'n>(&'n mut String);
+struct RawText<'n> {
+    text: &'n mut String,
+    left: &'n mut Option<usize>,
+}
 
 impl<'de> DeserializeSeed<'de> for RawText<'_> {
     type Value = ();
@@ -333,36 +372,12 @@ impl Visitor<'_> for RawText<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        text.clone_into(self.0);
-        Ok(())
-    }
-}
-
-/// `<<: *defaults` and `<<: [*a, *b]`: entries that the map does not have itself.
-fn merge(node: &mut Node) {
-    match &mut node.kind {
-        Kind::List(items) => items.iter_mut().for_each(merge),
-        Kind::Map(entries) => {
-            entries.iter_mut().for_each(|entry| merge(&mut entry.value));
-            let mergeable = |node: &Node| match &node.kind {
-                Kind::Map(_) => true,
-                Kind::List(items) => items.iter().all(|item| matches!(item.kind, Kind::Map(_))),
-                _ => false,
-            };
-            while let Some(index) = entries.iter().position(|entry| entry.key == "<<" && mergeable(&entry.value)) {
-                let merged = match entries.remove(index).value.kind {
-                    Kind::Map(merged) => merged,
-                    Kind::List(maps) => maps.iter().flat_map(|map| map.entries().to_vec()).collect(),
-                    _ => Vec::new(),
-                };
-                for entry in merged {
-                    if !entries.iter().any(|own| own.key == entry.key) {
-                        entries.push(entry);
-                    }
-                }
-            }
+        *self.left = self.left.and_then(|left| left.checked_sub(text.len()));
+        if self.left.is_none() {
+            return Err(E::custom("stop"));
         }
-        _ => {}
+        text.clone_into(self.text);
+        Ok(())
     }
 }
 
@@ -370,10 +385,12 @@ fn merge(node: &mut Node) {
 mod tests {
     use super::*;
 
+    const ROOM: Room = Room { nodes: 20, text: 100 };
+
     #[test]
     fn scalars_keep_their_spelling_and_every_node_its_place() {
         let text = "a: 1.10\nb:\n  - 0x10\n  - \"\\u0041\"\nc: {d: ~, é: yes}\n";
-        let root = parse(text).unwrap().unwrap();
+        let root = parse(text, ROOM).unwrap().unwrap();
         assert_eq!(root.get("a").and_then(Node::text), Some("1.10"));
         let b = root.get("b").unwrap().items();
         assert_eq!((b[0].text(), b[1].text()), (Some("0x10"), Some("A")));
@@ -385,10 +402,24 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_key_brings_what_the_map_does_not_have() {
-        let root = parse("x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}\n").unwrap().unwrap();
-        let y = root.get("y").unwrap();
-        assert_eq!(y.get("a").and_then(Node::text), Some("1"));
-        assert_eq!(y.get("b").and_then(Node::text), Some("3"));
+    fn what_aliases_bring_is_counted_each_time() {
+        let aliases = |count: usize| format!("x: &x [1, 1, 1]\ny: [{}]\n", "*x,".repeat(count));
+        assert!(parse(&aliases(3), ROOM).is_ok());
+        let error = parse(&aliases(4), ROOM).unwrap_err();
+        assert_eq!(
+            error.message,
+            "the file holds more than 20 keys and values, those behind aliases counted each time"
+        );
+
+        // Numbers are text too: they are kept as they are written.
+        for scalar in ["a".repeat(20), "1".repeat(20), format!("1.{}", "0".repeat(18))] {
+            let aliases = |count: usize| format!("x: &x {scalar}\ny: [{}]\n", "*x,".repeat(count));
+            assert!(parse(&aliases(3), ROOM).is_ok());
+            let error = parse(&aliases(4), ROOM).unwrap_err();
+            assert_eq!(
+                error.message,
+                "the file holds more than 100 bytes of text, those behind aliases counted each time"
+            );
+        }
     }
 }

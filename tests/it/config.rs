@@ -150,6 +150,70 @@ fn a_file_that_cannot_be_read_is_a_problem_too() {
     }
 }
 
+/// The least file, with something before it and something beside its source's tables.
+fn least(before: &str, tables: &str) -> Result<model::Pipeline, Diagnostics> {
+    let text = std::fs::read_to_string(folder("ok/least.yaml")).unwrap();
+    let text = before.to_owned() + &text.replace("[\"public.*\"]", tables);
+    config::parse("least.yaml", &text, &folder("ok"), &variable)
+}
+
+fn messages(result: Result<model::Pipeline, Diagnostics>) -> Vec<String> {
+    result.err().into_iter().flat_map(|all| all.problems().to_vec()).map(|problem| problem.message).collect()
+}
+
+#[test]
+fn what_a_file_holds_is_counted_with_its_aliases_written_out() {
+    let aliases = |value: &str, times: usize| format!("x-a: &a {value}\nx-b: [{}]\n", "*a,".repeat(times));
+    let list = format!("[{}]", "1,".repeat(100_000));
+    let text = "a".repeat(100_000);
+    assert!(messages(least(&aliases("[1, 1]", 1000), "[public.a]")).is_empty());
+    for (value, times, what) in [(list, 200_000, "100000 keys and values"), (text, 1000, "4194304 bytes of text")] {
+        let file = aliases(&value, times);
+        let expected = format!("the file holds more than {what}, those behind aliases counted each time");
+        assert_eq!(messages(least(&file, "[public.a]")), [expected.as_str()]);
+        let host = config::parse_host("host.yaml", &file, &|_| None).unwrap_err();
+        assert!(host.render(false).starts_with(&format!("error: {expected}\n  --> host.yaml\n  help: ")));
+    }
+    let tables = format!("[{}]", (0..20_000).map(|n| format!("public.t{n}")).collect::<Vec<_>>().join(","));
+    assert!(messages(least("", &tables)).is_empty(), "a long list of tables is fine");
+}
+
+#[test]
+fn the_search_for_problems_ends_after_some() {
+    let unknown = |count: usize| (0..count).map(|n| format!("unknown{n}: 1\n")).collect::<String>();
+    let unset = |count: usize| format!("[{}]", (0..count).map(|n| format!("'${{UNSET{n}}}',")).collect::<String>());
+    let twice = |count: usize| format!("[{}]", "public.a,".repeat(count));
+    for (before, tables) in [
+        (unknown(5000), "[public.a]".to_owned()),
+        (String::new(), unset(5000)),
+        (String::new(), twice(5000)),
+        ("name: twice\n".repeat(5000), "[public.a]".to_owned()),
+    ] {
+        let messages = messages(least(&before, &tables));
+        assert_eq!(messages.len(), 51);
+        assert_eq!(messages[50], "the search for problems ended with the 50th");
+    }
+    assert_eq!(messages(least(&unknown(49), "[public.a]")).len(), 49, "all of them, and nothing else");
+}
+
+#[test]
+fn names_and_lines_without_end_are_told_in_short() {
+    let long = "n".repeat(400_000);
+    let tricky = "'://://key=key='".repeat(10_000);
+    let file = format!(
+        "sources:
+  ? {long}
+  : {{ type: postgres, url: 'postgres://a', tables: [a.b], other: 1 }}
+transforms: {{ t: {{ type: wasm, inputs: [{long}o], component: ../handler.wasm }} }}
+sinks: {{ s: {{ type: {long}, inputs: [{long}] }} }}
+secret: {tricky}
+"
+    );
+    let diagnostics = config::parse("long.yaml", &file, &folder("ok"), &variable).unwrap_err();
+    let shown = diagnostics.render(false);
+    assert!(diagnostics.problems().len() > 5 && shown.len() < 20_000, "{} bytes", shown.len());
+}
+
 /// Any answer will do, so long as there is one, and it does not show what the environment holds.
 fn survives(text: &str) {
     let lookup = |name: &str| Some(format!("env-secret-{name}"));

@@ -224,6 +224,17 @@ fn one_that_is_refused_does_not_keep_others_from_running() {
 }
 
 #[test]
+fn a_file_that_wants_to_be_read_for_ever_is_refused() {
+    let place = Place::new();
+    let aliases = format!("x-a: &a [{}]\nx-b: [{}]\n", "1,".repeat(150_000), "*a,".repeat(150_000));
+    let why = place.admit("\nversion", &format!("\n{aliases}version")).err().unwrap();
+    assert!(why.contains("the file holds more than 100000 keys and values"), "{why}");
+    let unknown: String = (0..5000).map(|n| format!("unknown{n}: 1\n")).collect();
+    let why = place.admit("\nversion", &format!("\n{unknown}version")).err().unwrap();
+    assert!(why.contains("the search for problems ended with the 50th"), "{why}");
+}
+
+#[test]
 fn folders_that_overlap_are_refused() {
     let place = Place::new();
     std::fs::create_dir(place.path("acme/inner")).unwrap();
