@@ -46,12 +46,18 @@ impl File {
     pub(super) fn read(root: &Node, findings: &mut Findings<'_>) -> Option<Self> {
         let mut outside = root.clone();
         if let Kind::Map(entries) = &mut outside.kind {
-            entries.retain(|entry| !entry.key.starts_with("x-"));
             let sections = [Source::SECTION, Embedder::SECTION, Transform::SECTION, Sink::SECTION];
             let within = entries.iter_mut().filter(|entry| sections.contains(&entry.key.as_str()));
             within.for_each(|entry| entry.value.kind = Kind::Null);
         }
         read(&outside, root.id, findings)
+    }
+}
+
+/// Forgets the keys of the whole file that only hold what aliases name. Each alias has brought its own copy.
+pub(super) fn drop_ignored(root: &mut Node) {
+    if let Kind::Map(entries) = &mut root.kind {
+        entries.retain(|entry| !entry.key.starts_with("x-"));
     }
 }
 

@@ -130,6 +130,7 @@ fn parse_granted(name: &str, text: &str, folder: &Path, grants: &Grants<'_>) -> 
     let mut findings = Findings::new(name, text);
     match nodes(text, &mut findings) {
         Some(mut root) => {
+            file::drop_ignored(&mut root);
             env::resolve(&mut root, grants.lookup, &mut findings);
             let pipeline = pipeline(&root, folder, grants.embedders, &mut findings);
             pipeline.filter(|_| findings.is_empty()).ok_or_else(|| findings.finish())

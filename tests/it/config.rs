@@ -214,6 +214,14 @@ secret: {tricky}
     assert!(diagnostics.problems().len() > 5 && shown.len() < 20_000, "{} bytes", shown.len());
 }
 
+#[test]
+fn variables_of_ignored_keys_are_needed_only_where_an_alias_brings_them() {
+    let before = "x-url: &url ${UNSET}\nx-more: { deep: [1, '${UNSET'] }\n";
+    assert!(messages(least(before, "[public.a]")).is_empty());
+    let brought = messages(least(before, "[public.a, *url]"));
+    assert_eq!(brought, ["environment variable `UNSET` is not set"]);
+}
+
 /// Any answer will do, so long as there is one, and it does not show what the environment holds.
 fn survives(text: &str) {
     let lookup = |name: &str| Some(format!("env-secret-{name}"));
