@@ -54,6 +54,8 @@ pub enum Code {
     Embed,
     /// It answered what the contract forbids: a wrong index, a number that is none, text that is no JSON.
     Contract,
+    /// An embedder refused a text that the handler made of it, and takes others.
+    Text,
     /// A sink refused what the handler made of it.
     Sink,
 }
@@ -70,6 +72,7 @@ impl Code {
             Code::Output => "output",
             Code::Embed => "embed",
             Code::Contract => "contract",
+            Code::Text => "text",
             Code::Sink => "sink",
         }
     }

@@ -120,9 +120,11 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    /// The bytes as text, as they stand.
+    /// The bytes as text, as they stand. Most are ASCII and short, which is seen sooner than that they are UTF-8.
     pub(super) fn text(self, kind: Kind, cell: &mut Cell) -> Result<(), Flaw> {
-        utf8(self.bytes)?;
+        if !self.bytes.is_ascii() {
+            utf8(self.bytes)?;
+        }
         self.slice(kind, 0, cell)
     }
 

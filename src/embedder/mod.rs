@@ -24,7 +24,8 @@ pub use resolve::resolve;
 #[async_trait]
 pub trait Embedder: Send + Sync {
     /// One vector per text, in the order of the texts. Splits what is too much for one request, and retries what
-    /// is worth retrying for some minutes; a `Transient` error after that says that the provider is still away.
+    /// is worth retrying for some minutes; a `Transient` error after that says that the provider is still away. An error
+    /// with a [`Code`](crate::error::Code) says that it takes texts, but not all of these.
     async fn embed(&self, texts: &[&str]) -> Result<Vectors>;
 }
 

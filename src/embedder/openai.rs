@@ -18,7 +18,7 @@ use super::retry::{BACKOFF, PATIENCE, pause, retry_after};
 use super::{Embedder, Vectors};
 use crate::config::Secret;
 use crate::config::model::OpenAiEmbedder;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Code, Error, Fault, Result};
 
 /// Bytes of text in one request. Providers bound tokens; this keeps English below 300,000 of them.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -100,6 +100,9 @@ impl OpenAi {
                     self.permits.acquire().await.map_err(|error| self.error(Fault::Bug, "closed").because(error))?;
                 match self.attempt(texts).await {
                     Ok(vectors) => return self.checked(vectors),
+                    Err(failure) if failure.texts && self.takes_others().await => {
+                        return Err(failure.error.code(Code::Text));
+                    }
                     Err(failure) => failure,
                 }
             };
@@ -120,6 +123,11 @@ impl OpenAi {
             tracing::warn!(embedder = self.name, error = %failure.error.chain(), failures, ?pause, "request failed, trying again");
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Whether it is for what they are that the server refused texts, and not for how it is asked.
+    async fn takes_others(&self) -> bool {
+        self.dimension.load(Ordering::Relaxed) != 0 || self.attempt(&[EMPTY]).await.is_ok()
     }
 
     async fn attempt(&self, texts: &[&str]) -> Result<Vectors, Failure> {
@@ -183,7 +191,7 @@ impl OpenAi {
     fn unusable(&self, unusable: Unusable) -> Failure {
         let nonsense = unusable == Unusable::NotJson;
         let error = self.error(Fault::Environment, "the server's answer cannot be used").because(unusable);
-        Failure { error, passes: nonsense, asked: None, nonsense }
+        Failure { error, passes: nonsense, asked: None, nonsense, texts: false }
     }
 
     fn refused(&self, status: StatusCode, asked: Option<Duration>, refusal: &Refusal) -> Failure {
@@ -215,7 +223,8 @@ impl OpenAi {
             ),
             _ => (Fault::Environment, "see the server's own log".to_owned()),
         };
-        Failure::definite(because(self.error(fault, answer)).help(help))
+        let failure = Failure::definite(because(self.error(fault, answer)).help(help));
+        Failure { texts: fault == Fault::Data, ..failure }
     }
 
     fn error(&self, fault: Fault, what: impl Into<String>) -> Error {
@@ -241,15 +250,17 @@ struct Failure {
     passes: bool,
     asked: Option<Duration>,
     nonsense: bool,
+    /// It may be for the texts.
+    texts: bool,
 }
 
 impl Failure {
     fn transient(error: Error, asked: Option<Duration>) -> Self {
-        Self { error, passes: true, asked, nonsense: false }
+        Self { error, passes: true, asked, nonsense: false, texts: false }
     }
 
     fn definite(error: Error) -> Self {
-        Self { error, passes: false, asked: None, nonsense: false }
+        Self { error, passes: false, asked: None, nonsense: false, texts: false }
     }
 }
 

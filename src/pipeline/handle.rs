@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::bisect::{Bisect, Refused, Sifted, wait_out};
+use super::Stage;
+use super::bisect::{Bisect, Refused, Sifted};
 use super::dead_letter::dead_letter;
+use super::embed::Embed;
 use super::fork::{self, Commit};
 use super::progress::Ticket;
 use super::tolerance::TooMany;
-use super::{BACKOFF, Stage};
 use crate::command::{Action, Command};
-use crate::embedder;
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::{Batch, Event};
 use crate::lsn::Position;
@@ -87,13 +87,7 @@ impl Stage {
         let Self { transform, tolerance, keeps_rejected, .. } = self;
         let bisect = Bisect { transform, tolerance, keeps_rejected: *keeps_rejected, batch };
         let Sifted { mut commands, mut refused, .. } = bisect.run().await?;
-        let mut backoff = BACKOFF;
-        while let Err(error) = embedder::resolve(&mut commands, &self.embedders).await {
-            if error.fault() != Fault::Transient {
-                return Err(error.at(format!("transform `{}`", self.name)));
-            }
-            wait_out(&error, &self.name, &mut backoff).await;
-        }
+        Embed { stage: self, batch }.run(&mut commands, &mut refused).await?;
         self.admit(batch, &mut commands, &mut refused)?;
         let counts = |event: &usize| batch.events().get(*event).is_some_and(|event| !event.replayed);
         let rejected_at = refused.iter().map(|refused| refused.event).filter(counts).collect();
@@ -120,19 +114,30 @@ impl Stage {
             }
             unfit.push((command.position, error));
         }
-        if unfit.is_empty() {
-            return Ok(());
-        }
-        // Commands stand in the order of their events, so the positions rise.
-        unfit.dedup_by_key(|(position, _)| *position);
-        commands.retain(|command| unfit.binary_search_by_key(&command.position, |(position, _)| *position).is_err());
-        for (position, error) in unfit {
-            let Ok(event) = batch.events().binary_search_by_key(&position, |event| event.position) else { continue };
-            refused.push(Refused { event, code: Code::Contract, reason: error.chain(), sink: None });
-        }
-        refused.sort_by_key(|refused| refused.event);
+        let unfit = unfit.into_iter().map(|(position, error)| (position, Code::Contract, error.chain()));
+        take_out(batch, unfit.collect(), commands, refused);
         Ok(())
     }
+}
+
+/// Sets the events at these positions aside, with all that they asked for.
+pub(super) fn take_out(
+    batch: &Batch,
+    mut unfit: Vec<(Position, Code, String)>,
+    commands: &mut Vec<Command>,
+    refused: &mut Vec<Refused>,
+) {
+    if unfit.is_empty() {
+        return;
+    }
+    // Commands stand in the order of their events, so the positions rise.
+    unfit.dedup_by_key(|(position, ..)| *position);
+    commands.retain(|command| unfit.binary_search_by_key(&command.position, |(position, ..)| *position).is_err());
+    for (position, code, reason) in unfit {
+        let Ok(event) = batch.events().binary_search_by_key(&position, |event| event.position) else { continue };
+        refused.push(Refused { event, code, reason, sink: None });
+    }
+    refused.sort_by_key(|refused| refused.event);
 }
 
 #[cfg(test)]

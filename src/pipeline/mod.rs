@@ -6,6 +6,8 @@ mod handle;
 
 mod bisect;
 
+mod embed;
+
 mod tolerance;
 
 mod deliver;

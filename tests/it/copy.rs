@@ -405,7 +405,7 @@ impl Unseen {
     }
 
     /// Asks for a copy, which must wait until the commit is seen.
-    async fn is_not_undone(mut self) {
+    async fn survives_a_copy(mut self) {
         let config = config(&self.database.url, &["t"]);
         let name = pipeline(&self.database);
         let (numbers, _) = postgres::ask_copy(&name, &config, &CopyRequest::default()).await.unwrap();
@@ -415,9 +415,8 @@ impl Unseen {
             assert_eq!(self.mirror.rows["t/1"], "1,new");
         }
         standby_arrives(&self.cluster);
-        let done = async || {
-            postgres::copied(&name, &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done)
-        };
+        let done =
+            async || postgres::copied(&name, &config, Some(&numbers)).await.unwrap().iter().all(|copy| copy.done);
         read_until_done(&mut self.source, &mut self.mirror, done).await;
         self.writing.await.unwrap().unwrap();
         assert_eq!((self.mirror.rows["t/1"].as_str(), self.mirror.copied), ("1,new", 1));
@@ -425,13 +424,13 @@ impl Unseen {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_nobody_sees_yet_is_not_undone_by_a_copy() {
-    Unseen::new().await.is_not_undone().await;
+async fn a_commit_that_nobody_sees_yet_survives_a_copy_by_a_copy() {
+    Unseen::new().await.survives_a_copy().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_nobody_sees_yet_is_not_undone_after_a_restart_either() {
-    Unseen::new().await.restarted().await.is_not_undone().await;
+async fn a_commit_that_nobody_sees_yet_survives_a_copy_after_a_restart_either() {
+    Unseen::new().await.restarted().await.survives_a_copy().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use qdrant_client::qdrant::ScrollPointsBuilder;
 use serde_json::Value as Json;
 use tokio_postgres::Client;
 
+use crate::embedder::Server;
 use crate::guests::guest;
 use crate::source::pipeline;
 use crate::support::program::{Folder, Running, eventually, pgstream, root};
@@ -146,6 +147,33 @@ async fn an_event_is_parked_once_although_the_host_dies_before_it_is_confirmed()
     assert_eq!(rig.letters(), before);
     let codes: Vec<&str> = before.iter().map(|letter| letter["code"].as_str().unwrap()).collect();
     assert_eq!(codes, ["trap", "rejected"]);
+    let (status, log) = host.stop().await;
+    assert!(status.success(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_text_the_embedder_refuses_is_parked_alone() {
+    let provider = Server::refusing("too long").await;
+    let rig = Rig::new().await;
+    let file = rig.file(documents(), "", &(VECTORS.replace("16", "3") + PARKED));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let asked = format!("{{ type: openai, url: \"{}\", model: test }}", provider.url());
+    std::fs::write(&file, text.replace("{ type: hash, dimension: 16 }", &asked)).unwrap();
+    let host = rig.run(&file).await;
+    rig.sql("INSERT INTO documents VALUES (500, 'old', 'old text')").await;
+    rig.agrees().await;
+    rig.sql(
+        "BEGIN; INSERT INTO documents SELECT i, 'row ' || i, 'text ' || i FROM generate_series(1, 1000) i WHERE i <> 500;
+         UPDATE documents SET content = 'too long' WHERE id = 500; COMMIT",
+    )
+    .await;
+    rig.parked(1).await;
+    rig.quiet().await;
+    assert_eq!(count(&rig.database.client, "vectors").await, 1000, "and the document keeps the chunks that it had");
+    assert_eq!(rig.letters()[0]["code"], "text");
+    rig.sql("UPDATE documents SET content = 'short' WHERE id = 500").await;
+    rig.agrees().await;
+    assert_eq!(rig.said(&["replay", "--all"]), "1 dead letter settled: the sinks hold what their rows are now\n");
     let (status, log) = host.stop().await;
     assert!(status.success(), "{log}");
 }

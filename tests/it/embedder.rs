@@ -11,7 +11,7 @@ use pgstream_host::command::{Action, Command, Embedding, Point};
 use pgstream_host::config::model::{self, HashEmbedder, OpenAiEmbedder};
 use pgstream_host::config::{Secret, Span};
 use pgstream_host::embedder::{self, Embedder, Vectors};
-use pgstream_host::error::{Error, Fault, Result};
+use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::lsn::Position;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,12 +28,14 @@ enum Answer {
     Raw(&'static str, &'static str, String),
     /// The connection is closed in the middle of a good answer.
     CutOff,
+    /// From then on as it should be, but for requests with a text that holds this.
+    Refuse(&'static str),
     /// Nothing comes back until the client gives up.
     Never,
 }
 
 /// A server that answers with its script, then well.
-struct Server {
+pub(crate) struct Server {
     url: String,
     seen: Arc<Mutex<Vec<Request>>>,
     most_at_once: Arc<AtomicUsize>,
@@ -61,6 +63,15 @@ impl Server {
             }
         });
         server
+    }
+
+    /// A server that refuses texts that hold `poison`, as one does whose model they are too long for.
+    pub(crate) async fn refusing(poison: &'static str) -> Self {
+        Self::start(vec![Answer::Refuse(poison)]).await
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     fn seen(&self) -> Vec<Request> {
@@ -100,10 +111,21 @@ async fn serve(
     tokio::task::yield_now().await; // lets another request in, if the client sends one
     now.fetch_sub(1, Ordering::SeqCst);
     seen.lock().unwrap().push(request.clone());
-    let answer = script.lock().unwrap().pop_front().unwrap_or(Answer::Good);
+    let answer = {
+        let mut script = script.lock().unwrap();
+        let answer = script.pop_front().unwrap_or(Answer::Good);
+        if let Answer::Refuse(_) = answer {
+            script.push_front(answer.clone());
+        }
+        answer
+    };
     let good = good(&request.body).to_string();
     let (status, headers, body) = match answer {
         Answer::Good => ("200 OK", "", good),
+        Answer::Refuse(poison) if request.body["input"].to_string().contains(poison) => {
+            ("400 Bad Request", "", refusal("maximum context length is 8192 tokens").to_string())
+        }
+        Answer::Refuse(_) => ("200 OK", "", good),
         Answer::Raw(status, headers, body) => (status, headers, body),
         Answer::CutOff => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", good.len());
@@ -236,9 +258,24 @@ async fn what_does_not_pass_stops_at_once_and_says_what_to_do() {
         assert!(error.advice().unwrap().contains(help), "{error:?}");
         assert!(error.report().contains("caused by: no: … [31m"), "{error:?}");
     }
+    // Refused whatever the text is, as by a server that knows no `dimensions`.
+    let bad = || raw("400 Bad Request", refusal("no"));
+    assert_eq!(fails(vec![bad(), bad()], &["text"]).await.misdeed(), None);
     let quota = json!({ "error": { "message": "pay", "code": "insufficient_quota" } });
     let error = fails(vec![raw("429 Too Many Requests", quota)], &["text"]).await;
     assert_eq!(error.fault(), Fault::Environment, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_text_is_to_blame_only_if_others_are_taken() {
+    let server = Server::refusing("too long").await;
+    let embedder = server.embedder();
+    let refused = async || embedder.embed(&["good", "too long"]).await.unwrap_err().misdeed();
+    assert_eq!(refused().await, Some(Code::Text));
+    assert_eq!(server.seen().len(), 2, "another text was tried");
+    embedder.embed(&["good"]).await.unwrap();
+    assert_eq!(refused().await, Some(Code::Text));
+    assert_eq!(server.seen().len(), 4, "and need not be tried again");
 }
 
 #[tokio::test]

@@ -122,8 +122,8 @@ impl Insert<'_> {
             format!("pipeline `{pipeline}` has {max_letters} dead letters, and may keep no more"),
         )
         .help(
-            "nothing of the last delivery was confirmed. Look at them: `pgstream-host dlq list <file>`; then replay or \
-                 drop what is settled, or raise `max_letters` of the sink",
+            "nothing of the last delivery was confirmed. Raise `max_letters` of the sink, or look at the letters and drop those \
+             that can be done without (`pgstream-host dlq list <file>`, `dlq drop`); a replay needs the pipeline to run",
         )
     }
 }

@@ -10,7 +10,14 @@ pub(super) fn refused(what: impl Into<String>, error: DriverError) -> Error {
     let Some(server) = error.as_db_error() else { return failed(what, error) };
     let code = server.code().code().to_owned();
     if !is_about_a_row(&code) {
-        return failed(what, error);
+        let error = failed(what, error);
+        return match code.as_str() {
+            "42P01" => error.help(
+                "the table is gone: start the pipeline again, and bring over the rows from before: `pgstream-host backfill <file>`",
+            ),
+            "42703" | "42804" => error.help("the table was altered: start the pipeline again, which says what does not fit"),
+            _ => error,
+        };
     }
     let constraint = server.constraint().map(|name| format!("constraint `{name}`"));
     let error = failed(what, error).blame(Fault::Data).code(Code::Sink);

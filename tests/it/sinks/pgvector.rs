@@ -485,6 +485,23 @@ async fn a_search_for_more_than_an_index_answers_finds_them_all() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_dropped_or_altered_under_the_sink_is_an_error_with_help() {
+    let database = fresh_database().await;
+    let mut sink = ready(&database, small()).await;
+    write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+    database.client.batch_execute("ALTER TABLE points RENAME payload TO other").await.unwrap();
+    let error = write(&mut sink, 2, [upsert("b", "{}")]).await.unwrap_err();
+    assert!(error.advice().is_some_and(|help| help.contains("start the pipeline again")), "{}", error.report());
+    let mut sink = {
+        database.client.batch_execute("ALTER TABLE points RENAME other TO payload").await.unwrap();
+        ready(&database, small()).await
+    };
+    database.client.batch_execute("DROP TABLE points").await.unwrap();
+    let error = write(&mut sink, 2, [upsert("b", "{}")]).await.unwrap_err();
+    assert!(error.advice().is_some_and(|help| help.contains("pgstream-host backfill")), "{}", error.report());
+}
+
+#[tokio::test]
 async fn a_position_that_somebody_deleted_is_not_taken_for_another_host() {
     let database = fresh_database().await;
     let mut sink = ready(&database, small()).await;
