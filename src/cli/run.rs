@@ -1,11 +1,14 @@
 //! `pgstream-host run`: opens the pipelines and runs them until a signal.
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{complain, load, pipeline_files, progress, signals, tenants};
-use crate::error::{Fault, Result};
+use crate::config::model;
+use crate::error::{Error, Fault, Result};
 use crate::host::{self, Host};
+use crate::source::postgres;
 use crate::telemetry::Bars;
 
 #[derive(Debug, clap::Args)]
@@ -50,15 +53,23 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     Ok(ended.map_or_else(|error| ExitCode::from(error.fault().exit_code()), |()| ExitCode::SUCCESS))
 }
 
-/// Two pipelines of one name would fight over one slot.
-fn refuse_twins(settings: &[crate::config::model::Pipeline]) -> Result<()> {
-    let mut seen = std::collections::HashSet::new();
-    match settings.iter().find(|pipeline| !seen.insert(&pipeline.name)) {
-        Some(twin) => Err(crate::error::Error::new(
-            Fault::Config,
-            format!("two of the files name their pipeline `{}`", twin.name),
-        )
-        .help("slot and publication are named after the pipeline: give each file a `name` of its own")),
-        None => Ok(()),
+/// Two pipelines of one name could not be told apart, and two would fight over one slot.
+fn refuse_twins(pipelines: &[model::Pipeline]) -> Result<()> {
+    let (mut names, mut slots) = (HashSet::new(), HashMap::new());
+    for pipeline in pipelines {
+        let (name, model::Source::Postgres(source)) = (&pipeline.name, &pipeline.source.1);
+        if !names.insert(name) {
+            let what = format!("two of the files name their pipeline `{name}`");
+            return Err(Error::new(Fault::Config, what)
+                .help("slot and publication are named after the pipeline: give each file a `name` of its own"));
+        }
+        let slot = postgres::slot_of(name, source)?;
+        if let Some(other) = slots.get(&slot) {
+            let what = format!("the pipelines `{other}` and `{name}` would both read {slot}");
+            return Err(Error::new(Fault::Config, what)
+                .help("give one of them another `name`, or a `slot` and a `publication` of its own"));
+        }
+        slots.insert(slot, name);
     }
+    Ok(())
 }

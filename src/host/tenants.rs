@@ -11,6 +11,7 @@ use super::{Host, Owner};
 use crate::config::{self, Diagnostics, Grants, model};
 use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
+use crate::source::postgres;
 use crate::transform::{Allowance, Resources, Tenant};
 
 /// The tenants of a host file, and what each has used up of its grants.
@@ -23,6 +24,7 @@ struct Member {
     folder: PathBuf,
     owner: Owner,
     names: HashSet<String>,
+    slots: HashSet<String>,
     workers: usize,
 }
 
@@ -66,8 +68,8 @@ impl Tenants {
                 return Err(Error::new(Fault::Config, what).at(at).help(help));
             }
             let owner = owner(&host, settings, name, tenant)?;
-            let (names, workers) = (HashSet::new(), 0);
-            members.insert(name.clone(), Member { settings: tenant.clone(), folder, owner, names, workers });
+            let (names, slots) = (HashSet::new(), HashSet::new());
+            members.insert(name.clone(), Member { settings: tenant.clone(), folder, owner, names, slots, workers: 0 });
         }
         Ok((host, Self { members }))
     }
@@ -134,6 +136,15 @@ impl Member {
                 Error::new(Fault::Config, what).help("slot and publication are named after it: choose another `name`")
             );
         }
+        let model::Source::Postgres(source) = &settings.source.1;
+        let slot = postgres::slot_of(&settings.name, source)?;
+        if self.slots.contains(&slot) {
+            let what = format!("another pipeline of tenant `{tenant}` reads {slot} already");
+            return Err(
+                Error::new(Fault::Config, what).help("choose another `name`, or another `slot` and `publication`")
+            );
+        }
+        self.slots.insert(slot);
         self.workers += workers;
         Ok(())
     }

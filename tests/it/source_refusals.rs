@@ -264,6 +264,32 @@ async fn a_publication_that_somebody_else_made_for_other_tables() {
     );
 }
 
+/// Their names differ, and those of their slots and publications do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_is_another_pipeline_s() {
+    let database = with_table().await;
+    let (first, second, slot) = (pipeline(&database), database.name.clone(), slot(&database));
+    let ours = config(&database.url, &["t"]);
+    postgres::setup(&first, &ours).await.unwrap();
+    let report = format!(
+        "error: publication `{slot}` is that of pipeline `{first}`\n  \
+         help: give the pipeline another `name`, or name another `slot` and `publication` in the source; if `{first}` was \
+         the name of this pipeline before: COMMENT ON PUBLICATION \"{slot}\" IS 'pgstream-host: pipeline {second}';\n"
+    );
+    for error in [
+        postgres::setup(&second, &ours).await.unwrap_err(),
+        postgres::resnapshot(&second, &ours).await.unwrap_err(),
+        postgres::teardown(&second, &ours).await.unwrap_err(),
+        PostgresSource::connect(&second, &ours).await.map(drop).unwrap_err(),
+    ] {
+        assert_refused(&error, Fault::Config, &report);
+    }
+    let rename = format!("COMMENT ON PUBLICATION \"{slot}\" IS 'pgstream-host: pipeline {second}'");
+    database.client.batch_execute(&rename).await.unwrap();
+    postgres::setup(&second, &ours).await.unwrap();
+    assert_eq!(postgres::teardown(&second, &ours).await.unwrap().len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_not_ours_to_read() {
     let database = with_table().await;

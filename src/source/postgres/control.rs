@@ -17,6 +17,15 @@ pub async fn setup(pipeline: &str, config: &model::PostgresSource) -> Result<Vec
     Ok(super::setup::setup(&client, &settings).await?.done)
 }
 
+/// Which slot a pipeline reads, and where, for people: no two pipelines may read one.
+///
+/// # Errors
+/// `Config` if the source's settings are wrong.
+pub fn slot_of(pipeline: &str, config: &model::PostgresSource) -> Result<String> {
+    let settings = Settings::new(pipeline, config)?;
+    Ok(format!("slot `{}` at `{}`", settings.slot, settings.url.address))
+}
+
 /// Begins anew after a loss: makes a new slot in place of the one that is there. Whoever runs the pipeline next clears the
 /// sinks and copies all rows. Answers what it did, line by line.
 ///

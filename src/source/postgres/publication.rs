@@ -9,7 +9,8 @@ use crate::error::{Error, Fault, Result};
 use crate::postgres::failed;
 
 const UNREADABLE: &str = "cannot read the publication";
-const MARK: &str = "pgstream-host: ";
+/// A comment that begins so is ours, and ends with the pipeline's name.
+const MARK: &str = "pgstream-host: pipeline ";
 const OPTIONS: &str = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
 
 /// A publication as it stands on the server.
@@ -45,9 +46,31 @@ impl Publication {
         Ok(Some(Self { comment: row.get(0), complete: row.get(1), tables }))
     }
 
-    /// Whether we made it.
-    pub(super) fn is_ours(&self) -> bool {
-        self.comment.as_deref().is_some_and(|comment| comment.starts_with(MARK))
+    /// The pipeline for which we made it.
+    fn owner(&self) -> Option<&str> {
+        self.comment.as_deref()?.strip_prefix(MARK)
+    }
+
+    /// Whether we made it for this pipeline.
+    pub(super) fn is_ours(&self, settings: &Settings) -> bool {
+        self.owner() == Some(settings.pipeline.as_str())
+    }
+
+    /// # Errors
+    /// `Config` if we made it for another pipeline: each would give it its own tables.
+    pub(super) fn check_owner(&self, settings: &Settings) -> Result<()> {
+        match self.owner() {
+            Some(owner) if owner != settings.pipeline => {
+                let name = &settings.publication;
+                let mark = literal(&format!("{MARK}{}", settings.pipeline));
+                Err(Error::new(Fault::Config, format!("publication `{name}` is that of pipeline `{owner}`")).help(format!(
+                    "give the pipeline another `name`, or name another `slot` and `publication` in the source; if `{owner}` was \
+                     the name of this pipeline before: COMMENT ON PUBLICATION {} IS {mark};",
+                    quoted(name)
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn fits(&self, tables: &[Table]) -> bool {
@@ -83,7 +106,7 @@ pub(super) fn check(
 ) -> Result<()> {
     let name = &settings.publication;
     match found {
-        Some(found) if found.is_ours() || found.fits(tables) => Ok(()),
+        Some(found) if found.is_ours(settings) || found.fits(tables) => Ok(()),
         Some(_) => {
             let error = format!(
                 "publication `{name}` does not publish just the tables of the source, and was not made by pgstream-host"
@@ -115,7 +138,7 @@ pub(super) async fn ensure(client: &Client, settings: &Settings, tables: &[Table
             Ok(format!("gave publication `{name}` the tables of the source"))
         }
         None => {
-            let comment = literal(&format!("{MARK}pipeline {}", settings.pipeline));
+            let comment = literal(&format!("{MARK}{}", settings.pipeline));
             let sql = format!(
                 "BEGIN; {} COMMENT ON PUBLICATION {} IS {comment}; COMMIT;",
                 create(name, tables),
@@ -131,10 +154,13 @@ pub(super) async fn ensure(client: &Client, settings: &Settings, tables: &[Table
 }
 
 /// Drops the publication if it is ours. Says what it did.
-pub(super) async fn drop(client: &Client, name: &str) -> Result<String> {
+pub(super) async fn drop(client: &Client, settings: &Settings) -> Result<String> {
+    let name = &settings.publication;
     match Publication::find(client, name).await? {
         None => Ok(format!("publication `{name}` is not there")),
-        Some(found) if !found.is_ours() => Ok(format!("left publication `{name}`, which pgstream-host did not make")),
+        Some(found) if !found.is_ours(settings) => {
+            Ok(format!("left publication `{name}`, which pgstream-host did not make"))
+        }
         Some(_) => {
             let sql = format!("DROP PUBLICATION {}", quoted(name));
             client

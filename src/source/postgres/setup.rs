@@ -92,7 +92,10 @@ async fn make(client: &Client, settings: &Settings, found: Found) -> Result<Read
 
 /// Drops slot and publication, as far as they are ours. Says what it did.
 pub(super) async fn teardown(client: &Client, settings: &Settings) -> Result<Vec<String>> {
-    let done = vec![slot::drop(client, &settings.slot).await?, publication::drop(client, &settings.publication).await?];
+    if let Some(publication) = Publication::find(client, &settings.publication).await? {
+        publication.check_owner(settings)?;
+    }
+    let done = vec![slot::drop(client, &settings.slot).await?, publication::drop(client, settings).await?];
     copy::forget(client, &settings.slot).await?;
     bond::forget(client, &settings.slot).await?;
     Ok(done)
@@ -110,6 +113,9 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
     if let Some(slot) = &slot {
         slot.check(settings)?;
     }
+    if let Some(publication) = &publication {
+        publication.check_owner(settings)?;
+    }
     let name = &settings.slot;
     let mut loss = bond.as_ref().and_then(|bond| bond.loss(name, &place, slot.as_ref()));
     if let (None, Some(slot)) = (&loss, &slot) {
@@ -117,7 +123,7 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
         loss = match (slot.loss(name), &publication, published) {
             (Some(loss), ..) => Some(loss),
             (_, None, _) => Some(Loss::publication_gone(&settings.publication)),
-            (_, Some(found), Some(tables)) if found.is_ours() => {
+            (_, Some(found), Some(tables)) if found.is_ours(settings) => {
                 found.loss(client, &settings.publication, tables).await?
             }
             _ => None,
