@@ -78,7 +78,7 @@ async fn a_row_that_policies_hide_is_not_taken_for_gone() {
     let error = last_word(&mut source).await;
     assert_eq!(error.fault(), Fault::Environment);
     let report = error.report();
-    assert!(report.contains("row-level security hides rows of `t`"), "{report}");
+    assert!(report.contains("row-level security hides rows of `public.t`"), "{report}");
     assert!(report.contains(&format!("ALTER ROLE \"{role}\" BYPASSRLS;")), "{report}");
 }
 
