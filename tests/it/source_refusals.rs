@@ -240,7 +240,27 @@ async fn tables_that_are_missing_or_cannot_be_followed() {
     ] {
         assert_refused(&refusal(&database, &config(&database.url, &["t", table])).await, fault, report);
     }
-    postgres::check(&pipeline(&database), &config(&database.url, &["full", "by_index", "documents"])).await.unwrap();
+    let followed = config(&database.url, &["full", "by_index", "documents"]);
+    postgres::check(&pipeline(&database), &followed).await.unwrap();
+    // Rows are copied by their key.
+    let copied =
+        |tables: &[&str]| model::PostgresSource { snapshot: model::Snapshot::Initial, ..config(&database.url, tables) };
+    for (table, report) in [
+        (
+            "full",
+            "error: table `public.full` has no primary key, so its rows cannot be copied in parts\n  \
+             help: ALTER TABLE \"public\".\"full\" ADD PRIMARY KEY (id);\n        \
+             or leave out the rows that are there already: `snapshot: never` in the source\n",
+        ),
+        (
+            "keyless",
+            "error: table `public.keyless` has no primary key, so updates and deletes cannot be followed\n  \
+             help: ALTER TABLE \"public\".\"keyless\" ADD PRIMARY KEY (id);\n",
+        ),
+    ] {
+        assert_refused(&refusal(&database, &copied(&["t", table])).await, Fault::Environment, report);
+    }
+    postgres::check(&pipeline(&database), &copied(&["by_index", "documents"])).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ enum Why {
     #[error(
         "the server was promoted or restored (timeline {was}, now {is}), and the slot is not one that the server brings along"
     )]
-    OtherTimeline { was: i64, is: i64 },
+    OtherTimeline { slot: String, was: i64, is: i64 },
     #[error("the pipeline stopped at {left}, the slot stands at {at}: it was moved or made again by somebody else")]
     Moved { left: Lsn, at: Lsn },
     #[error(
@@ -70,7 +70,7 @@ impl Loss {
     }
 
     pub(super) fn other_timeline(slot: &str, was: i64, is: i64) -> Self {
-        Self { what: foreign(slot), why: Why::OtherTimeline { was, is } }
+        Self { what: foreign(slot), why: Why::OtherTimeline { slot: slot.to_owned(), was, is } }
     }
 
     pub(super) fn moved(slot: &str, left: Lsn, at: Lsn) -> Self {
@@ -97,9 +97,9 @@ impl Loss {
                     "{LOST}. Then raise `max_slot_wal_keep_size` or `idle_replication_slot_timeout`, whichever it was"
                 )
             }
-            Why::OtherTimeline { .. } => format!(
-                "{LOST}. If Patroni or pg_failover_slots carried the slot over: DELETE FROM pgstream.slots WHERE slot = …, \
-                 and start again; on Postgres 17 and later `failover: true` in the source lets the server do it"
+            Why::OtherTimeline { slot, .. } => format!(
+                "{LOST}. If Patroni or pg_failover_slots carried the slot over: DELETE FROM pgstream.slots WHERE slot = '{slot}'; \
+                 and start again. On Postgres 17 and later `failover: true` in the source lets the server do it"
             ),
             Why::Ahead { .. } => {
                 format!("{LOST}. Before the next failover: list the standby's slot in `synchronized_standby_slots`")

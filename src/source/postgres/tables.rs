@@ -36,7 +36,8 @@ const FIND: &str = "
            EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate),
            EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident),
            pg_has_role(current_user, c.relowner, 'USAGE'),
-           ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a WHERE a.relid <> c.oid)
+           ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a WHERE a.relid <> c.oid),
+           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname LIKE $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     ORDER BY 2, 3";
@@ -57,7 +58,10 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
                 continue;
             }
             found = true;
-            check_identity(&table, row.get(5), row.get(6), row.get(7))?;
+            check_identity(&table, row.get(5), row.get(6), row.get(7), !settings.copies_first)?;
+            if settings.copies_first && row.get::<_, &str>(5) == "f" && !row.get::<_, bool>(10) {
+                return Err(keyless(&table));
+            }
             if !tables.iter().any(|(known, _)| known.oid == table.oid) {
                 tables.push((table, row.get(9)));
             }
@@ -94,7 +98,8 @@ fn unfit(table: &Table, kind: &str, persistence: &str) -> Error {
         .help("name ordinary tables in `tables`")
 }
 
-fn check_identity(table: &Table, identity: &str, primary_key: bool, index: bool) -> Result<()> {
+/// Checks that changed rows can be told apart. `full_helps`: it is enough that the server sends old rows whole.
+fn check_identity(table: &Table, identity: &str, primary_key: bool, index: bool, full_helps: bool) -> Result<()> {
     let usable = match identity {
         "d" => primary_key,
         "i" => index,
@@ -110,13 +115,22 @@ fn check_identity(table: &Table, identity: &str, primary_key: bool, index: bool)
         ("has no primary key", "ADD PRIMARY KEY (id)")
     };
     let table_sql = table.quoted();
-    let full = if primary_key {
+    let full = if primary_key || !full_helps {
         String::new()
     } else {
         format!("\nor, for small tables: ALTER TABLE {table_sql} REPLICA IDENTITY FULL;")
     };
     Err(Error::new(Fault::Environment, format!("table `{table}` {what}, so updates and deletes cannot be followed"))
         .help(format!("ALTER TABLE {table_sql} {sql};{full}")))
+}
+
+/// A table without a key cannot be copied, though its changes can be followed.
+fn keyless(table: &Table) -> Error {
+    Error::new(Fault::Environment, format!("table `{table}` has no primary key, so its rows cannot be copied in parts"))
+        .help(format!(
+            "ALTER TABLE {} ADD PRIMARY KEY (id);\nor leave out the rows that are there already: `snapshot: never` in the source",
+            table.quoted()
+        ))
 }
 
 async fn missing(client: &Client, pattern: &Pattern) -> Error {
