@@ -285,8 +285,8 @@ impl Stream {
 }
 
 fn heed(notice: ServerError) -> Result<(), Broken> {
-    // Postgres 18 goes on without the publication, and so without its changes.
-    if notice.message.contains("skipped loading publication") {
+    // Postgres 18 goes on without the publication, and so without its changes. It may say so in any language.
+    if notice.code == "55000" {
         return Err(Broken::Unpublished);
     }
     tracing::info!(notice = %notice, "the server says");
@@ -323,10 +323,25 @@ fn schema_changed(before: &Relation, now: &Relation) {
 
 fn ended(error: ServerError) -> Broken {
     // Before Postgres 18 a missing publication ends the stream.
-    if error.code == "42704" && error.message.contains("publication") {
+    if error.code == "42704" {
         return Broken::Unpublished;
     }
     Broken::Failed(Error::from(error).within("the server ended the stream"))
 }
 
 const BROKE: &str = "the replication connection broke";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_speak_any_language() {
+        let error = |code, message| ServerError::new(code, message, None);
+        assert!(matches!(ended(error("42704", "Publikation »p« existiert nicht")), Broken::Unpublished));
+        assert!(matches!(ended(error("57P01", "Verbindung wird abgebrochen")), Broken::Failed(_)));
+        let skipped = heed(error("55000", "Laden der Publikation »p« übersprungen"));
+        assert!(matches!(skipped, Err(Broken::Unpublished)));
+        assert!(heed(error("01000", "eine Warnung")).is_ok());
+    }
+}
