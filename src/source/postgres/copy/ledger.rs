@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use super::super::schema;
 use super::super::settings::{Settings, literal};
 use super::super::tables::Table;
+use super::window::{Mark, PREFIX};
 use crate::error::Result;
 use crate::postgres::failed;
 
@@ -105,7 +106,8 @@ pub(super) async fn add_first(client: &Client, slot: &str, tables: &[Table]) -> 
     added.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
 }
 
-/// Writes down a copy that was asked for by hand. Answers its id.
+/// Writes down a copy that was asked for by hand, and in the same transaction the message that says so to whoever runs the
+/// pipeline. Answers its id.
 pub(super) async fn add(
     client: &Client,
     slot: &str,
@@ -117,8 +119,8 @@ pub(super) async fn add(
     let row = client
         .query_one(
             "INSERT INTO pgstream.copies (slot, relation, table_name, first, filter, keys, rows_per_second)
-             VALUES ($1, $2, $3, false, $4, $5, $6) RETURNING id",
-            &[&slot, &table.oid, &table.to_string(), &filter, &keys, &rows_per_second],
+             VALUES ($1, $2, $3, false, $4, $5, $6) RETURNING id, pg_logical_emit_message(true, $7, $8)::text",
+            &[&slot, &table.oid, &table.to_string(), &filter, &keys, &rows_per_second, &PREFIX, &Mark::Asked.text()],
         )
         .await;
     Ok(row.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))?.get(0))

@@ -22,19 +22,18 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::bond::{self, Bond};
-use super::settings::{Settings, literal};
+use super::settings::Settings;
 use super::setup;
 use super::tables::Table;
 use crate::backoff::Backoff;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
-use crate::postgres::failed;
 use ledger::Job;
 use reader::Reader;
 use select::Select;
-use window::Mark;
 
 pub use ledger::Copied;
 pub(super) use ledger::forget;
@@ -45,6 +44,8 @@ pub(super) use window::{Handover, PREFIX, Streamed, Windows};
 const AT_ONCE: usize = 2;
 /// Between attempts while the server cannot be reached.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+/// What is asked for is streamed a moment before it is seen in the ledger.
+const SEEN: Duration = Duration::from_secs(1);
 
 /// The copies that join one stream. They end when this is dropped; the next stream goes on where the ledger says.
 pub(super) struct Copies {
@@ -127,7 +128,6 @@ pub(super) async fn ask(
     for table in tables {
         ids.push(ledger::add(client, &settings.slot, table, filter, None, rows_per_second).await?);
     }
-    call(client).await?;
     Ok(ids)
 }
 
@@ -145,14 +145,7 @@ pub(super) async fn ask_rows<'k>(
         let texts: Vec<String> = keys.iter().map(Key::to_string).collect();
         asked.push((ledger::add(client, &settings.slot, table, None, Some(&texts), None).await?, keys));
     }
-    call(client).await?;
     Ok(asked)
-}
-
-/// Tells whoever runs the pipeline that there is something new in the ledger.
-async fn call(client: &tokio_postgres::Client) -> Result<()> {
-    let sql = format!("SELECT pg_logical_emit_message(true, '{PREFIX}', {})", literal(&Mark::Asked.text()));
-    client.batch_execute(&sql).await.map_err(|error| failed("cannot tell the pipeline of the copy", error))
 }
 
 /// How far the copies with these numbers have come.
@@ -168,15 +161,16 @@ async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sen
     let mut running: JoinSet<(i64, Result<()>)> = JoinSet::new();
     let mut numbers: HashSet<i64> = HashSet::new();
     let mut again = AGAIN;
+    // When the ledger is looked into once more, whatever happens.
+    let mut look: Option<Instant> = None;
     loop {
-        let wait = match begin(&reader, &tables, &mut running, &mut numbers, &failure).await {
-            Ok(()) => None,
-            Err(error) => {
-                let wait = again.next_wait();
-                tracing::warn!(cause = error.chain(), ?wait, "the copies of tables wait for the server");
-                Some(wait)
-            }
-        };
+        let begun = begin(&reader, &tables, &mut running, &mut numbers, &failure).await;
+        look = look.filter(|at| *at > Instant::now());
+        if let Err(error) = begun {
+            let wait = again.next_wait();
+            tracing::warn!(cause = error.chain(), ?wait, "the copies of tables wait for the server");
+            look = Some(Instant::now() + wait);
+        }
         tokio::select! {
             // A copy has ended: there may be room for the next.
             Some(ended) = running.join_next() => {
@@ -194,8 +188,8 @@ async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sen
                     }
                 }
             }
-            () = reader.handover.asked.notified() => {}
-            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            () = reader.handover.asked.notified() => look = Some(Instant::now() + SEEN),
+            () = tokio::time::sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {}
         }
     }
 }
