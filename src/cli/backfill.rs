@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use indicatif::{HumanBytes, HumanCount};
 
-use super::copies::follow;
+use super::copies::{all_known, follow};
 use super::{load, print};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
@@ -58,6 +58,7 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     }
     let done = follow(&mut Copying::open(name, source).await?, &numbers, bars).await?;
     print(&lines(&done, json))?;
+    all_known(&numbers, &done)?;
     match done.iter().find_map(|copy| copy.error.as_ref()) {
         None => Ok(ExitCode::SUCCESS),
         Some(why) => Err(Error::new(Fault::Config, "a table cannot be copied")

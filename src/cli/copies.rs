@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::error::Result;
+use crate::error::{Error, Fault, Result};
 use crate::source::postgres::{Copied, Copying};
 use crate::telemetry::Bars;
 
 /// How often the ledger is asked how far the copies have come.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Shows progress until the copies with these numbers have ended. Answers how.
+/// Shows progress until the copies with these numbers have ended. Answers how, as far as they are known still.
 pub(super) async fn follow(copying: &mut Copying, numbers: &[i64], bars: Bars) -> Result<Vec<Copied>> {
     let drawn = match bars {
         Bars::Terminal(bars) => bars,
@@ -35,6 +35,20 @@ pub(super) async fn follow(copying: &mut Copying, numbers: &[i64], bars: Bars) -
             return Ok(copies);
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// # Errors
+/// `Environment` if some of the copies are not known any more.
+pub(super) fn all_known(numbers: &[i64], copies: &[Copied]) -> Result<()> {
+    match numbers.iter().filter(|number| !copies.iter().any(|copy| copy.id == **number)).count() {
+        0 => Ok(()),
+        gone => {
+            let what = format!("{gone} of {} copies that were asked for are gone", numbers.len());
+            Err(Error::new(Fault::Environment, what)
+                .because("the pipeline was torn down, or began anew, before they were made")
+                .help("ask again once the pipeline runs; if it begins anew it brings all rows by itself"))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::show;
-use crate::cli::copies::follow;
+use crate::cli::copies::{all_known, follow};
 use crate::cli::print;
 use crate::config::model;
 use crate::error::{Error, Result};
@@ -30,13 +30,15 @@ impl Order<'_> {
         if !served && !copies.is_empty() {
             tracing::warn!("nobody runs pipeline `{name}` now; the rows come as soon as somebody does");
         }
-        let mut settled = Settled::default();
+        let (mut settled, mut known) = (Settled::default(), Ok(()));
         if !self.detach && !copies.is_empty() {
             let mut copying = Copying::open(name, source).await?;
             let ended = follow(&mut copying, &copies, bars).await?;
             settled = take_stock(letters, &copies, &ended).await?;
+            known = all_known(&copies, &ended);
         }
         print(&self.outcome(copies.len(), &settled, &not_asked))?;
+        known?;
         let refused = !settled.refused_again.is_empty() || !not_asked.is_empty();
         Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
