@@ -362,6 +362,7 @@ async fn letters_are_listed_shown_filtered_and_dropped() {
     assert!(shown.contains(&format!("dlq replay {} {first}", file.display())), "{shown}");
     let whole: Json = serde_json::from_str(&rig.said(&["show", &first, "--json"])).unwrap();
     assert_eq!((&whole["id"], &whole["event"]["row"]["content"]), (&all[0].into(), &"private".into()));
+    assert_eq!(whole["key"], serde_json::json!({ "id": 1 }));
 
     let output = rig.dlq(&["show", "999999"]);
     assert_eq!(output.status.code(), Some(2));
@@ -373,8 +374,45 @@ async fn letters_are_listed_shown_filtered_and_dropped() {
     assert_eq!(rig.said(&["drop", &first]), "1 dead letter dropped\n");
     assert_eq!(rig.said(&["drop", "--code", "trap"]), "1 dead letter dropped\n");
     assert_eq!(ids(&[]), [all[1]]);
-    assert_eq!(rig.said(&["drop", "--all"]), "1 dead letter dropped\n");
+    assert_eq!(rig.said(&["drop", "--all", "--json"]), "{\"dropped\":1}\n");
 
+    let (status, log) = host.stop().await;
+    assert!(status.success(), "{log}");
+}
+
+/// The letters lie in another database than their rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_there_while_the_source_is_not_and_earlier_replays_are_told_of() {
+    let rig = Rig::new().await;
+    let letters = PARKED.replace(" }", &format!(", url: \"{}\" }}", rig.database.url));
+    let file = rig.file(documents(), "", &(VECTORS.to_owned() + &letters));
+    let host = rig.run(&file).await;
+    rig.sql("ALTER TABLE vectors ADD CONSTRAINT short CHECK (length(payload->>'title') < 100)").await;
+    rig.sql("INSERT INTO documents VALUES (1, repeat('long ', 100), 'text')").await;
+    rig.parked(1).await;
+    host.stop().await;
+    rig.said(&["replay", "--all", "--detach"]);
+
+    let list = |url: &str| {
+        let output = pgstream(["dlq", "list", file.to_str().unwrap()]).env("DATABASE_URL", url).output().unwrap();
+        let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{log}");
+        (out.into_owned(), log.into_owned())
+    };
+    let (listed, log) = list("postgres://nobody:x@127.0.0.1:1/nowhere");
+    assert!(listed.contains("(its row is on its way)"), "{listed}");
+    assert!(log.contains("what became of earlier replays cannot be said"), "{log}");
+
+    rig.sql("ALTER TABLE vectors DROP CONSTRAINT short").await;
+    let host = rig.run(&file).await;
+    let (mut listed, mut log) = (String::new(), String::new());
+    eventually("the replay is settled", async || {
+        (listed, log) = list(&rig.database.url);
+        listed == "no dead letters\n"
+    })
+    .await;
+    assert!(log.contains("of earlier replays 1 dead letter settled"), "{log}");
+    rig.agrees().await;
     let (status, log) = host.stop().await;
     assert!(status.success(), "{log}");
 }

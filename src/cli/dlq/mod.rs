@@ -69,6 +69,9 @@ enum Command {
         file: File,
         #[command(flatten)]
         chosen: Chosen,
+        /// Prints how many as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -172,10 +175,14 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
             let filter = chosen.filter(&letters).await?;
             replay::Order { settings: &settings, detach, json }.run(&mut letters, &filter, bars).await
         }
-        Command::Drop { chosen, .. } => {
+        Command::Drop { chosen, json, .. } => {
             let filter = chosen.filter(&letters).await?;
             let dropped = letters.drop(&filter).await?;
-            print(&format!("{} dropped\n", show::count(dropped as usize)))
+            print(&if json {
+                format!("{}\n", serde_json::json!({ "dropped": dropped }))
+            } else {
+                format!("{} dropped\n", show::count(dropped as usize))
+            })
         }
     }
 }

@@ -101,15 +101,30 @@ impl Order<'_> {
     }
 }
 
-/// Settles what replays of earlier commands have left: whoever asked for them may have gone away.
+/// Settles what replays of earlier commands have left: whoever asked for them may have gone away. Says what became of them. The
+/// letters may lie elsewhere than their rows: they are there for whoever asks also while the source cannot be reached.
 pub(super) async fn settle(settings: &model::Pipeline, letters: &mut Letters) -> Result<()> {
     let unsettled = letters.unsettled().await?;
     if unsettled.is_empty() {
         return Ok(());
     }
     let (name, model::Source::Postgres(source)) = (&settings.name, &settings.source.1);
-    let copies = Copying::open(name, source).await?.look(Some(&unsettled)).await?;
-    take_stock(letters, &unsettled, &copies).await.map(drop)
+    let copies = match postgres::copied(name, source, Some(&unsettled)).await {
+        Ok(copies) => copies,
+        Err(error) => {
+            let cause = error.chain();
+            tracing::warn!(cause, "what became of earlier replays cannot be said, as the source cannot be asked");
+            return Ok(());
+        }
+    };
+    let Settled { gone, refused_again } = take_stock(letters, &unsettled, &copies).await?;
+    if gone > 0 {
+        tracing::info!("of earlier replays {} settled", show::count(gone as usize));
+    }
+    if !refused_again.is_empty() {
+        tracing::warn!(letters = ?refused_again, "of earlier replays {} refused again", show::count(refused_again.len()));
+    }
+    Ok(())
 }
 
 /// Settles the letters of copies that are done, and lets go of those whose copies failed or are not known any more.

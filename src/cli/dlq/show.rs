@@ -58,9 +58,9 @@ fn object(letter: &Letter) -> Value {
 pub(super) fn letter(settings: &model::Pipeline, file: &Path, stored: &Stored, as_json: bool) -> String {
     let Stored { letter, key, event } = stored;
     if as_json {
-        // The event as it stands: a JSON library would round its numbers.
+        // Key and event as they stand: a JSON library would round their numbers.
         let head = object(letter).to_string();
-        return format!("{},\"event\":{event}}}\n", head.trim_end_matches('}'));
+        return format!("{},\"key\":{key},\"event\":{event}}}\n", head.trim_end_matches('}'));
     }
     let operation = match Json::parse(event).ok().as_ref().and_then(|event| event.get("operation")) {
         Some(Json::Text(operation)) => operation.clone(),
