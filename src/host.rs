@@ -27,11 +27,15 @@ pub struct Host {
     engine: Engine,
 }
 
+/// Embedders that are open, by their names.
+pub type Embedders = IndexMap<String, Arc<dyn Embedder>>;
+
 /// Whose a pipeline is, and what the host lends it.
 #[derive(Clone)]
 pub struct Owner {
     tenant: Tenant,
-    embedders: IndexMap<String, Arc<dyn Embedder>>,
+    /// What the host lends it.
+    pub embedders: Embedders,
 }
 
 impl Host {
@@ -97,7 +101,7 @@ impl Host {
         let mut embedders = open_embedders(settings)?;
         embedders.extend(owner.into_iter().flat_map(|owner| owner.embedders.clone()));
         let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {
-            let lent: IndexMap<String, Arc<dyn Embedder>> = wasm
+            let lent: Embedders = wasm
                 .embedders
                 .iter()
                 .filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?))))
@@ -194,8 +198,14 @@ fn at_start(error: Error) -> Error {
     }
 }
 
-/// Opens the embedder that a sink's vectors named `vector` are made with, to embed a query the same way.
-pub fn embedder_of(settings: &model::Pipeline, sink: &str, vector: &str) -> Result<Arc<dyn Embedder>> {
+/// Opens the embedder that a sink's vectors named `vector` are made with, to embed a query the same way. It may be one of those
+/// that are `lent` to the pipeline.
+pub fn embedder_of(
+    settings: &model::Pipeline,
+    lent: &Embedders,
+    sink: &str,
+    vector: &str,
+) -> Result<Arc<dyn Embedder>> {
     let Some(inputs) = settings.sinks.get(sink).map(model::Sink::inputs) else {
         let known: Vec<&str> = settings.sinks.keys().map(String::as_str).collect();
         return Err(Error::new(Fault::Config, format!("pipeline `{}` has no sink `{sink}`", settings.name))
@@ -204,6 +214,9 @@ pub fn embedder_of(settings: &model::Pipeline, sink: &str, vector: &str) -> Resu
     let feeding = settings.transforms.iter().filter(|(name, _)| inputs.contains(name));
     let names: Vec<&String> = feeding.flat_map(|(_, model::Transform::Wasm(wasm))| &wasm.embedders).collect();
     let chosen = names.iter().find(|name| ***name == vector).or(names.first());
+    if let Some(lent) = chosen.and_then(|name| lent.get(*name)) {
+        return Ok(Arc::clone(lent));
+    }
     let Some((name, embedder)) = chosen.and_then(|name| settings.embedders.get_key_value(*name)) else {
         return Err(Error::new(
             Fault::Config,
@@ -214,7 +227,7 @@ pub fn embedder_of(settings: &model::Pipeline, sink: &str, vector: &str) -> Resu
     embedder::open(name, embedder)
 }
 
-fn open_embedders(settings: &model::Pipeline) -> Result<IndexMap<String, Arc<dyn Embedder>>> {
+fn open_embedders(settings: &model::Pipeline) -> Result<Embedders> {
     let opened = settings.embedders.iter().map(|(name, embedder)| Ok((name.clone(), embedder::open(name, embedder)?)));
     opened.collect()
 }

@@ -1,12 +1,12 @@
 //! `pgstream-host backfill`: rows that are there already go through the pipeline once more, while it runs.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use indicatif::{HumanBytes, HumanCount};
 
 use super::copies::{all_known, follow};
-use super::{load, print};
+use super::pipeline::PipelineFile;
+use super::print;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::source::postgres::{self, Copied, CopyRequest, Copying};
@@ -14,9 +14,8 @@ use crate::telemetry::Bars;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The pipeline file.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: PipelineFile,
     /// A table of the source, as `schema.table`; can be given several times. Default: all of them.
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
@@ -38,8 +37,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
-    let settings = match load(&arguments.file) {
-        Ok(settings) => settings,
+    let settings = match arguments.file.load()? {
+        Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
     let (_, model::Source::Postgres(source)) = &settings.source;

@@ -12,6 +12,8 @@ mod validate;
 
 mod tenants;
 
+mod pipeline;
+
 mod slot;
 
 mod search;

@@ -1,9 +1,9 @@
 //! `pgstream-host search`: what a sink finds nearest to a text.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{load, print};
+use super::pipeline::{Loaded, PipelineFile};
+use super::print;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::host;
@@ -11,9 +11,8 @@ use crate::sink::{self, Hit, Query};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The pipeline file.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: PipelineFile,
     /// What to look for.
     text: String,
     /// The sink to ask; not needed where only one can be searched.
@@ -31,39 +30,29 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let settings = match load(&arguments.file) {
-        Ok(settings) => settings,
+    let Loaded { settings, lent } = match arguments.file.load()? {
+        Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
     let name = match &arguments.sink {
         Some(name) => name,
         None => the_searchable(&settings)?,
     };
-    let hits = find(&settings, name, &arguments.vector, &arguments.text, arguments.limit).await?;
-    if arguments.json {
+    let Arguments { vector, text, limit, json, .. } = &arguments;
+    let embedder = host::embedder_of(&settings, &lent, name, vector)?;
+    let vectors = embedder.embed(&[text]).await?;
+    let query = Query { vector, values: &vectors.data, limit: *limit };
+    let found = match settings.sinks.get(name) {
+        Some(kind) => sink::search(&settings.name, name, kind, &query).await,
+        None => Ok(Vec::new()),
+    };
+    let hits = found.map_err(|error| error.at(format!("sink `{name}`")))?;
+    if *json {
         let hits = serde_json::to_value(&hits)
             .map_err(|error| Error::new(Fault::Bug, "a hit cannot be shown").because(error))?;
         return print(&format!("{hits:#}\n"));
     }
     print(&show(&hits))
-}
-
-/// Embeds `text` as the pipeline embeds and asks the sink; also what the demo does.
-pub(crate) async fn find(
-    settings: &model::Pipeline,
-    sink: &str,
-    vector: &str,
-    text: &str,
-    limit: usize,
-) -> Result<Vec<Hit>> {
-    let embedder = host::embedder_of(settings, sink, vector)?;
-    let vectors = embedder.embed(&[text]).await?;
-    let query = Query { vector, values: &vectors.data, limit };
-    match settings.sinks.get(sink) {
-        Some(kind) => sink::search(&settings.name, sink, kind, &query).await,
-        None => Ok(Vec::new()),
-    }
-    .map_err(|error| error.at(format!("sink `{sink}`")))
 }
 
 fn the_searchable(settings: &model::Pipeline) -> Result<&String> {

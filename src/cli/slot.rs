@@ -1,23 +1,22 @@
 //! `pgstream-host setup`, `teardown` and `resnapshot`: publication and slot, made, dropped and made anew on request.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{load, print};
+use super::pipeline::PipelineFile;
+use super::print;
 use crate::config::model;
 use crate::error::Result;
 use crate::source::postgres;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The pipeline file.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: PipelineFile,
 }
 
 pub(super) async fn setup(arguments: Arguments) -> Result<ExitCode> {
-    let settings = match load(&arguments.file) {
-        Ok(settings) => settings,
+    let settings = match arguments.file.load()? {
+        Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
     let (_, model::Source::Postgres(source)) = &settings.source;
@@ -26,8 +25,8 @@ pub(super) async fn setup(arguments: Arguments) -> Result<ExitCode> {
 }
 
 pub(super) async fn teardown(arguments: Arguments) -> Result<ExitCode> {
-    let settings = match load(&arguments.file) {
-        Ok(settings) => settings,
+    let settings = match arguments.file.load()? {
+        Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
     let (_, model::Source::Postgres(source)) = &settings.source;
@@ -36,8 +35,8 @@ pub(super) async fn teardown(arguments: Arguments) -> Result<ExitCode> {
 }
 
 pub(super) async fn resnapshot(arguments: Arguments) -> Result<ExitCode> {
-    let settings = match load(&arguments.file) {
-        Ok(settings) => settings,
+    let settings = match arguments.file.load()? {
+        Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
     let (_, model::Source::Postgres(source)) = &settings.source;

@@ -4,7 +4,8 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{load, signals};
+use super::pipeline::PipelineFile;
+use super::signals;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event, Operation, Row, Value, json};
@@ -15,9 +16,8 @@ const WIDTH: usize = 48;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The pipeline file.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: PipelineFile,
     /// Also writes the events to this new file, as lines of JSON that `test` reads.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -33,8 +33,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let settings = match load(&arguments.file) {
-        Ok(settings) => settings,
+    let settings = match arguments.file.load()? {
+        Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
     let (_, model::Source::Postgres(source)) = &settings.source;

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures::future::join_all;
+use serde_json::json;
 
-use super::{complain, fail, print, progress, show, signals};
-use crate::config;
+use super::validate::{describe, report};
+use super::{complain, progress, show, signals};
+use crate::config::{self, Diagnostics};
 use crate::error::{Error, Fault, Result};
 use crate::host::{self, Admitted, Host, Refusal, Tenants};
 use crate::telemetry::Bars;
@@ -15,17 +17,31 @@ use crate::telemetry::Bars;
 const DEPTH: usize = 8;
 
 pub(super) async fn run(file: &Path, paths: &[PathBuf], bars: Bars) -> Result<ExitCode> {
-    let (host, admitted, refused) = match admit(file, paths)? {
+    let (host, pipelines) = match admit(file, paths)? {
         Ok(all) => all,
-        Err(code) => return Ok(code),
+        Err(diagnostics) => return Ok(show(&diagnostics)),
     };
+    let mut worst = 0;
+    let mut admitted = Vec::new();
+    for (file, pipeline) in pipelines {
+        match pipeline {
+            Ok(one) => admitted.push(one),
+            Err(why) => {
+                // The others go on; the exit code tells at the end.
+                worst = Fault::Config.exit_code();
+                match why {
+                    Refusal::File(diagnostics) => drop(show(&diagnostics)),
+                    Refusal::Grant(error) => complain(&not_run(error, &file)),
+                }
+            }
+        }
+    }
     let stop = signals::stop_on_first_exit_on_second();
     let opening = join_all(admitted.iter().map(|it| host.open_for(&it.settings, Some(&it.owner))));
     let opened = tokio::select! {
         opened = opening => opened,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
-    let mut worst = if refused > 0 { Fault::Config.exit_code() } else { 0 };
     let mut pipelines = Vec::new();
     for opened in opened {
         match opened {
@@ -42,34 +58,63 @@ pub(super) async fn run(file: &Path, paths: &[PathBuf], bars: Bars) -> Result<Ex
     Ok(ExitCode::from(ended.map_or_else(|error| error.fault().exit_code(), |()| worst)))
 }
 
-pub(super) async fn validate(file: &Path, paths: &[PathBuf], connect: bool) -> Result<ExitCode> {
-    let (host, admitted, refused) = match admit(file, paths)? {
-        Ok(all) => all,
-        Err(code) => return Ok(code),
-    };
-    let mut worst = if refused > 0 { Fault::Config.exit_code() } else { 0 };
-    for it in &admitted {
-        let errors = if connect { host.check(&it.settings, Some(&it.owner)).await } else { Vec::new() };
-        errors.iter().for_each(complain);
-        worst = errors.iter().map(|error| error.fault().exit_code()).fold(worst, u8::max);
-        if errors.is_empty() {
-            print(&format!("ok: {} (within what its tenant is granted)\n", it.settings.name))?;
+pub(super) async fn validate(file: &Path, paths: &[PathBuf], connect: bool, as_json: bool) -> Result<ExitCode> {
+    let wrong = |file: &Path, diagnostics: &Diagnostics| {
+        if !as_json {
+            show(diagnostics);
         }
+        (Fault::Config.exit_code(), json!({ "file": file, "ok": false, "problems": diagnostics.problems() }))
+    };
+    let (host, pipelines) = match admit(file, paths)? {
+        Ok(all) => all,
+        Err(diagnostics) => return report(vec![wrong(file, &diagnostics)], as_json),
+    };
+    let mut results = Vec::new();
+    for (file, pipeline) in pipelines {
+        results.push(match pipeline {
+            Ok(Admitted { settings, owner }) => {
+                let errors = if connect { host.check(&settings, Some(&owner)).await } else { Vec::new() };
+                describe(&file, &errors, &format!("{} (within what its tenant is granted)", settings.name), as_json)?
+            }
+            Err(Refusal::File(diagnostics)) => wrong(&file, &diagnostics),
+            Err(Refusal::Grant(error)) => {
+                let (_, result) = describe(&file, &[not_run(error, &file)], "", as_json)?;
+                (Fault::Config.exit_code(), result)
+            }
+        });
     }
-    Ok(ExitCode::from(worst))
+    report(results, as_json)
 }
 
-/// The host, the pipelines that keep within its file, and how many do not.
-type Admission = (Host, Vec<Admitted>, usize);
+fn not_run(error: Error, file: &Path) -> Error {
+    error.within(format!("`{}` is not run", file.display()))
+}
 
-/// Opens the host file and admits pipelines. An exit code if the file is wrong, which has been said then.
-fn admit(file: &Path, paths: &[PathBuf]) -> Result<std::result::Result<Admission, ExitCode>> {
-    let settings = match config::load_host(file) {
-        Ok(settings) => settings,
-        Err(diagnostics) => return Ok(Err(show(&diagnostics))),
+/// Admits the pipeline of one file, for a command about it. The problems of a host file that is wrong are a refusal, too.
+pub(super) fn admit_one(file: &Path, pipeline: &Path) -> Result<std::result::Result<Admitted, Refusal>> {
+    let (_, mut tenants) = match open(file)? {
+        Ok(opened) => opened,
+        Err(diagnostics) => return Ok(Err(Refusal::File(diagnostics))),
     };
-    let (host, mut tenants) = Tenants::open(file, &settings, host::cache_folder().as_deref())?;
-    let (mut admitted, mut refused) = (Vec::new(), 0);
+    Ok(tenants.admit(pipeline))
+}
+
+fn open(file: &Path) -> Result<std::result::Result<(Host, Tenants), Diagnostics>> {
+    match config::load_host(file) {
+        Ok(settings) => Tenants::open(file, &settings, host::cache_folder().as_deref()).map(Ok),
+        Err(diagnostics) => Ok(Err(diagnostics)),
+    }
+}
+
+/// The host, and what became of each pipeline file.
+type Admission = (Host, Vec<(PathBuf, std::result::Result<Admitted, Refusal>)>);
+
+/// Opens the host file and admits pipelines.
+fn admit(file: &Path, paths: &[PathBuf]) -> Result<std::result::Result<Admission, Diagnostics>> {
+    let (host, mut tenants) = match open(file)? {
+        Ok(opened) => opened,
+        Err(diagnostics) => return Ok(Err(diagnostics)),
+    };
     let mut files = Vec::new();
     for path in paths {
         gather(path, 0, &mut files)?;
@@ -82,20 +127,11 @@ fn admit(file: &Path, paths: &[PathBuf]) -> Result<std::result::Result<Admission
             Error::new(Fault::Config, "there is no pipeline file").help("pipeline files end in `.yaml` or `.yml`")
         );
     }
-    for pipeline in files {
-        match tenants.admit(&pipeline) {
-            Ok(one) => admitted.push(one),
-            Err(why) => {
-                refused += 1;
-                // The others go on; the exit code tells at the end.
-                let _ = match why {
-                    Refusal::File(diagnostics) => show(&diagnostics),
-                    Refusal::Grant(error) => fail(&error.within(format!("`{}` is not run", pipeline.display()))),
-                };
-            }
-        }
-    }
-    Ok(Ok((host, admitted, refused)))
+    let admit = |file: PathBuf| {
+        let admitted = tenants.admit(&file);
+        (file, admitted)
+    };
+    Ok(Ok((host, files.into_iter().map(admit).collect())))
 }
 
 /// The pipeline files of a folder and of those in it, by name. Links to folders are not followed, and neither is what a

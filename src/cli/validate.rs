@@ -27,27 +27,31 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    if let Some(file) = &arguments.host {
-        return tenants::validate(file, &arguments.files, arguments.connect).await;
+    let Arguments { files, host, connect, json } = arguments;
+    if let Some(host) = &host {
+        return tenants::validate(host, &files, connect, json).await;
     }
-    let files = pipeline_files(&arguments.files)?;
-    let host = if arguments.connect { Some(Host::new()?) } else { None };
-    let mut worst = 0;
+    let host = if connect { Some(Host::new()?) } else { None };
     let mut results = Vec::new();
-    for file in &files {
-        let (code, result) = check(file, host.as_ref(), arguments.json).await?;
-        worst = worst.max(code);
-        results.push(result);
+    for file in &pipeline_files(&files)? {
+        results.push(check(file, host.as_ref(), json).await?);
     }
-    if arguments.json {
-        print(&format!("{:#}\n", json!({ "ok": worst == 0, "files": results })))?;
+    report(results, json)
+}
+
+/// Prints the results if they are to be JSON, and answers with the worst of the exit codes that stand beside them.
+pub(super) fn report(results: Vec<(u8, Json)>, as_json: bool) -> Result<ExitCode> {
+    let worst = results.iter().map(|(code, _)| *code).max().unwrap_or_default();
+    if as_json {
+        let files: Vec<Json> = results.into_iter().map(|(_, result)| result).collect();
+        print(&format!("{:#}\n", json!({ "ok": worst == 0, "files": files })))?;
     }
     Ok(ExitCode::from(worst))
 }
 
 /// Checks one file, prints what it finds unless it is to be JSON, and answers with the exit code and the JSON.
-async fn check(file: &Path, host: Option<&Host>, json: bool) -> Result<(u8, Json)> {
-    let settings = if json {
+async fn check(file: &Path, host: Option<&Host>, as_json: bool) -> Result<(u8, Json)> {
+    let settings = if as_json {
         match config::load(file) {
             Ok(settings) => settings,
             Err(diagnostics) => {
@@ -64,19 +68,23 @@ async fn check(file: &Path, host: Option<&Host>, json: bool) -> Result<(u8, Json
         Some(host) => host.check(&settings, None).await,
         None => Vec::new(),
     };
-    let code = errors.iter().map(|error| error.fault().exit_code()).max().unwrap_or_default();
-    if json {
-        let errors: Vec<Json> = errors.iter().map(describe).collect();
-        return Ok((code, json!({ "file": file, "ok": code == 0, "errors": errors })));
-    }
-    errors.iter().for_each(complain);
-    if code == 0 {
-        let depth = if host.is_some() { "the file and everything it names" } else { "the file" };
-        print(&format!("ok: {} ({depth})\n", file.display()))?;
-    }
-    Ok((code, Json::Null))
+    let depth = if host.is_some() { "the file and everything it names" } else { "the file" };
+    describe(file, &errors, &format!("{} ({depth})", file.display()), as_json)
 }
 
-fn describe(error: &Error) -> Json {
+/// The exit code and the JSON for a file with these errors. Prints them, or that `what` is ok, unless it is to be JSON.
+pub(super) fn describe(file: &Path, errors: &[Error], what: &str, as_json: bool) -> Result<(u8, Json)> {
+    let code = errors.iter().map(|error| error.fault().exit_code()).max().unwrap_or_default();
+    if !as_json {
+        errors.iter().for_each(complain);
+        if errors.is_empty() {
+            print(&format!("ok: {what}\n"))?;
+        }
+    }
+    let described: Vec<Json> = errors.iter().map(description).collect();
+    Ok((code, json!({ "file": file, "ok": errors.is_empty(), "errors": described })))
+}
+
+fn description(error: &Error) -> Json {
     json!({ "message": error.chain(), "fault": format!("{:?}", error.fault()).to_lowercase(), "help": error.advice() })
 }

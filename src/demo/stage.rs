@@ -15,7 +15,7 @@ use super::process::environment;
 use super::{Cluster, Options};
 use crate::config::{self, model};
 use crate::error::{Error, Fault, Result};
-use crate::host::{self, Host};
+use crate::host::{self, Embedders, Host};
 use crate::pipeline::Status;
 use crate::sink::{self, Hit, Query};
 
@@ -103,7 +103,7 @@ impl Stage {
 
     /// The points nearest to a text.
     pub(super) async fn search(&self, text: &str, limit: usize) -> Result<Vec<Hit>> {
-        let embedder = host::embedder_of(&self.settings, &self.sink, "")?;
+        let embedder = host::embedder_of(&self.settings, &Embedders::new(), &self.sink, "")?;
         let vectors = embedder.embed(&[text]).await?;
         let query = Query { vector: "", values: &vectors.data, limit };
         match self.settings.sinks.get(&self.sink) {

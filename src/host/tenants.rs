@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use indexmap::IndexMap;
 
 use super::grants::{self, Scope};
-use super::{Host, Owner};
+use super::{Embedders, Host, Owner};
 use crate::config::{self, Diagnostics, Grants, model};
-use crate::embedder::{self, Embedder};
+use crate::embedder;
 use crate::error::{Error, Fault, Result};
 use crate::source::postgres;
 use crate::transform::{Allowance, Resources, Tenant};
@@ -156,7 +153,7 @@ fn owner(host: &Host, settings: &model::HostFile, name: &str, tenant: &model::Te
         memory: usize::try_from(tenant.memory.0).unwrap_or(usize::MAX),
         log_lines: tenant.log_lines,
     };
-    let mut embedders: IndexMap<String, Arc<dyn Embedder>> = IndexMap::new();
+    let mut embedders = Embedders::new();
     for (lent, budget) in &tenant.embedders {
         if let Some(embedder) = settings.embedders.get(lent) {
             embedders.insert(lent.clone(), embedder::open_within(lent, embedder, budget)?);

@@ -57,7 +57,8 @@ fn two_pipelines_of_one_name_are_refused() {
     let output = pgstream(["run"]).arg(folder.path("")).env("DATABASE_URL", "postgres://nobody@localhost/x").output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let expected = "the pipelines `shop-docs` and `shop_docs` would both read slot `pgstream_shop_docs` at `localhost:5432`";
+    let expected =
+        "the pipelines `shop-docs` and `shop_docs` would both read slot `pgstream_shop_docs` at `localhost:5432`";
     assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
 }
 

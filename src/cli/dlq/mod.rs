@@ -3,12 +3,12 @@
 mod replay;
 mod show;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use super::{load, print};
+use super::pipeline::PipelineFile;
+use super::print;
 use crate::config::{Span, model};
 use crate::error::{Error, Fault, Result};
 use crate::sink::dead_letters::{Filter, Letters};
@@ -77,9 +77,8 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct File {
-    /// The pipeline file.
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: PipelineFile,
     /// The sink of type `dead-letters`, if the file has several in different databases.
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
@@ -156,8 +155,8 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     | Command::Show { file, .. }
     | Command::Replay { file, .. }
     | Command::Drop { file, .. }) = &arguments.command;
-    let settings = match load(&file.file) {
-        Ok(settings) => settings,
+    let settings = match file.file.load()? {
+        Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
     let mut letters = Letters::open(&settings.name, keeper(&settings, file.sink.as_deref())?).await?;
@@ -169,7 +168,7 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
         }
         Command::Show { file, id, json } => {
             let stored = letters.get(id).await?;
-            print(&show::letter(&settings, &file.file, &stored, json))
+            print(&show::letter(&settings, &file.file.typed(), &stored, json))
         }
         Command::Replay { chosen, detach, json, .. } => {
             let filter = chosen.filter(&letters).await?;

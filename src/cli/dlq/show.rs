@@ -1,7 +1,6 @@
 //! Letters as people and machines read them.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -54,8 +53,8 @@ fn object(letter: &Letter) -> Value {
     })
 }
 
-/// A letter, whole.
-pub(super) fn letter(settings: &model::Pipeline, file: &Path, stored: &Stored, as_json: bool) -> String {
+/// A letter, whole. `file` is what commands about it are given.
+pub(super) fn letter(settings: &model::Pipeline, file: &str, stored: &Stored, as_json: bool) -> String {
     let Stored { letter, key, event } = stored;
     if as_json {
         // Key and event as they stand: a JSON library would round their numbers.
@@ -67,7 +66,6 @@ pub(super) fn letter(settings: &model::Pipeline, file: &Path, stored: &Stored, a
         _ => "event".to_owned(),
     };
     let Letter { id, at, position, transform, handler, code, reason, table, attempts, .. } = letter;
-    let file = file.display();
     format!(
         "dead letter {id} of pipeline `{}`\n  \
          event      {operation} of `{table}` at {position}\n  \
@@ -80,7 +78,7 @@ pub(super) fn letter(settings: &model::Pipeline, file: &Path, stored: &Stored, a
         settings.name,
         by(letter),
         changed(settings, letter),
-        advice(letter, key, &file.to_string()),
+        advice(letter, key, file),
     )
 }
 

@@ -1,5 +1,7 @@
 //! `run --host`, followed as `docs/tenants.md` says: one tenant's pipeline runs, the other's is refused with the reason.
 
+use serde_json::Value as Json;
+
 use crate::support::fresh_database;
 use crate::support::program::{Folder, Running, eventually, pgstream, root};
 
@@ -40,6 +42,16 @@ async fn a_refused_pipeline_is_told_of_and_the_others_run() {
     let said = String::from_utf8_lossy(&checked.stderr);
     assert_eq!(said.matches("error:").count(), 1, "the host file itself is no pipeline: {said}");
     assert!(said.contains("SECRET_URL"), "{said}");
+
+    let mut validate = pgstream(["validate", "--json", "--host", host.to_str().unwrap(), everything.to_str().unwrap()]);
+    let checked = validate.envs(environment).output().unwrap();
+    assert_eq!((checked.status.code(), checked.stderr.as_slice()), (Some(2), &b""[..]));
+    let json: Json = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(
+        (&json["ok"], &json["files"][0]["ok"], &json["files"][1]["ok"]),
+        (&false.into(), &true.into(), &false.into())
+    );
+    assert!(json["files"][1]["problems"].to_string().contains("SECRET_URL"), "{json}");
 
     let mut running = Running::start_with(&["run", "--host", host.to_str().unwrap()], &everything, &environment);
     running.said("running").await;

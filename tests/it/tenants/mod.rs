@@ -4,4 +4,5 @@ mod admission;
 mod fairness;
 mod file;
 mod live;
+mod operate;
 mod shares;
