@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use super::super::schema;
 use super::super::settings::{Settings, literal};
 use super::super::tables::Table;
-use super::window::{Mark, PREFIX};
+use super::mark::{Mark, PREFIX};
 use crate::error::Result;
 use crate::postgres::failed;
 

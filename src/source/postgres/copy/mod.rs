@@ -10,6 +10,7 @@
 //! delivery, with one set of promises; what is special is all in this folder.
 
 mod ledger;
+mod mark;
 mod portion;
 mod reader;
 mod rows;
@@ -37,8 +38,9 @@ use select::Select;
 
 pub use ledger::Copied;
 pub(super) use ledger::forget;
+pub(super) use mark::PREFIX;
 pub(super) use rows::Key;
-pub(super) use window::{Handover, PREFIX, Streamed, Windows};
+pub(super) use window::{Handover, Streamed, Windows};
 
 /// Tables that are copied at once: more would only contend for one stream.
 const AT_ONCE: usize = 2;

@@ -13,53 +13,16 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::super::snapshot::Snapshot;
+use super::mark::{Mark, PREFIX};
 use crate::decode::{DecodeError, Decoder, Joins, LogicalMessage, Reading};
 use crate::event::{BatchBuilder, Operation, Relation, Row, Value};
 use crate::lsn::Lsn;
 use crate::sabotage::Breakage;
 
-/// Prefix of our messages in the log.
-pub(in super::super) const PREFIX: &str = "pgstream";
 /// Transactions that are remembered; more than are ever between their commit and its being seen.
 const REMEMBERED: usize = 4096;
 /// Bytes of keys that one window remembers; a table that changes faster is read again, later.
 const TOUCHED_BYTES: usize = 32 << 20;
-
-/// What a message of ours says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// A query is about to read a chunk of the table with this OID.
-    Low { chunk: u64, table: u32 },
-    /// The query has read it.
-    High { chunk: u64 },
-    /// The rows of all tables are to go.
-    Clear { number: u64 },
-    /// There is a new request in the ledger.
-    Asked,
-}
-
-impl Mark {
-    pub(super) fn text(self) -> String {
-        match self {
-            Mark::Low { chunk, table } => format!("low {chunk:016x} {table}"),
-            Mark::High { chunk } => format!("high {chunk:016x}"),
-            Mark::Clear { number } => format!("clear {number:016x}"),
-            Mark::Asked => "asked".to_owned(),
-        }
-    }
-
-    fn parse(content: &[u8]) -> Option<Self> {
-        let words: Vec<&str> = std::str::from_utf8(content).ok()?.split(' ').collect();
-        let number = |word| u64::from_str_radix(word, 16).ok();
-        match words[..] {
-            ["low", chunk, table] => Some(Mark::Low { chunk: number(chunk)?, table: table.parse().ok()? }),
-            ["high", chunk] => Some(Mark::High { chunk: number(chunk)? }),
-            ["clear", digits] => Some(Mark::Clear { number: number(digits)? }),
-            ["asked"] => Some(Mark::Asked),
-            _ => None,
-        }
-    }
-}
 
 /// What a query read.
 #[derive(Debug)]
