@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::source::{config, pipeline};
+use crate::source::{config, pipeline, slot};
 use crate::support::program::eventually;
 use crate::support::{Database, fresh_database, private_cluster};
 
@@ -383,6 +383,13 @@ async fn a_pooler_in_between_is_named() {
     });
     let error = log_in(&database, &url).await.unwrap_err();
     assert_eq!((error.fault(), error.advice()), (Fault::Environment, Some(POOLER)), "{}", error.report());
+    // And leaves no slot that would keep log for nobody.
+    let error = postgres::setup(&pipeline(&database), &config(&url, &["t"])).await.unwrap_err();
+    assert_eq!((error.fault(), error.advice()), (Fault::Environment, Some(POOLER)), "{}", error.report());
+    let left = "SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1)
+                       + (SELECT count(*) FROM pg_publication WHERE pubname = $1)";
+    let left: i64 = database.client.query_one(left, &[&slot(&database)]).await.unwrap().get(0);
+    assert_eq!(left, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

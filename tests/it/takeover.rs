@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::{select_all, try_join_all};
+use pgstream_host::config::Span;
+use pgstream_host::config::model::Snapshot;
 use pgstream_host::demo::Options;
 use pgstream_host::event::{Batch, Value};
 use pgstream_host::source::Source;
@@ -54,6 +57,7 @@ async fn the_host_that_waits_disturbs_nobody_and_follows_a_killed_one() {
 
     let mut second = start(&database.url);
     second.said("waits for the slot, and takes over as soon as it is free").await;
+    assert!(!cluster.log().contains("is active for PID"), "it does not even try to take the slot:\n{}", cluster.log());
     let log = second.log();
     assert!(log.contains("serves it to `pgstream-host documents-pgvector` at 127.0.0.1"), "{log}");
     write(&database, 1, "still by the first").await;
@@ -218,6 +222,66 @@ async fn what_was_on_its_way_before_another_host_s_turn_is_confirmed_when_it_com
     let sql = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1";
     let confirmed: String = database.client.query_one(sql, &[&slot(&database)]).await.unwrap().get(0);
     assert_eq!(confirmed.parse(), Ok(end));
+}
+
+/// Whoever sets the pipeline up alters the publication, for all of its processes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_streams_a_table_that_another_process_has_found() {
+    let database = fresh_database().await;
+    let client = &database.client;
+    client.batch_execute("CREATE TABLE t1 (id int PRIMARY KEY, body text)").await.unwrap();
+    let mut config = config(&database.url, &["t*"]);
+    (config.heartbeat, config.snapshot) = (Span(Duration::from_millis(20)), Snapshot::Initial);
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    client
+        .batch_execute("CREATE TABLE t2 (id int PRIMARY KEY, body text); INSERT INTO t2 VALUES (1, 'before')")
+        .await
+        .unwrap();
+    postgres::setup(&pipeline(&database), &config).await.unwrap();
+    assert_eq!(read_texts(&mut source).await, ["before"]);
+    client.batch_execute("INSERT INTO t2 VALUES (2, 'after')").await.unwrap();
+    assert_eq!(read_texts(&mut source).await, ["after"]);
+}
+
+/// What is published and what is noted of it must never differ: it would look as if somebody had altered the publication.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_is_set_up_whole_or_not_at_all() {
+    let database = fresh_database().await;
+    let client = &database.client;
+    client.batch_execute("CREATE TABLE t1 (id int PRIMARY KEY); CREATE TABLE t2 (id int PRIMARY KEY)").await.unwrap();
+    postgres::setup(&pipeline(&database), &config(&database.url, &["t1"])).await.unwrap();
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$;
+                  CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON pgstream.slots EXECUTE FUNCTION refuse()";
+    client.batch_execute(refuse).await.unwrap();
+    let both = config(&database.url, &["t1", "t2"]);
+    let error = postgres::setup(&pipeline(&database), &both).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot write to `pgstream.slots`", "{}", error.report());
+    client.batch_execute("DROP TRIGGER refuse ON pgstream.slots").await.unwrap();
+    let published = "SELECT string_agg(tablename, ' ') FROM pg_publication_tables WHERE pubname = $1";
+    let published: String = client.query_one(published, &[&slot(&database)]).await.unwrap().get(0);
+    assert_eq!(published, "t1");
+    postgres::setup(&pipeline(&database), &both).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_start_for_the_first_time_at_once_agree() {
+    let database = fresh_database().await;
+    database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, body text)").await.unwrap();
+    let (name, config) = (pipeline(&database), config(&database.url, &["t"]));
+    let mut sources = try_join_all((0..6).map(|_| PostgresSource::connect(&name, &config))).await.unwrap();
+    database.client.batch_execute("INSERT INTO t VALUES (1, 'one')").await.unwrap();
+    let one = select_all(sources.iter_mut().map(|source| Box::pin(read_texts(source)))).await.0;
+    assert_eq!(one, ["one"]);
+}
+
+/// The texts of the next batch with events. All that is read is confirmed.
+async fn read_texts(source: &mut PostgresSource) -> Vec<String> {
+    loop {
+        let texts = read(source).await;
+        if !texts.is_empty() {
+            return texts;
+        }
+    }
 }
 
 /// The next batch with events.

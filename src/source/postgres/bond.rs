@@ -141,6 +141,11 @@ impl Bond {
     }
 }
 
+/// Makes the table if it is missing.
+pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
+    schema::ensure(client, settings, TABLE, CREATE).await
+}
+
 /// Writes down that the slot is about to be made, or that one is there that nothing was known of. Answers the bond.
 pub(super) async fn tie(
     client: &Client,
@@ -149,7 +154,6 @@ pub(super) async fn tie(
     tables: &[Table],
     made: bool,
 ) -> Result<Bond> {
-    schema::ensure(client, settings, TABLE, CREATE).await?;
     let incarnation = fresh();
     let Place { system, timeline, database, .. } = place;
     let tables: Vec<u32> = tables.iter().map(|table| table.oid).collect();
@@ -169,7 +173,6 @@ pub(super) async fn tie(
 
 /// Unties the slot after a loss: the next one is a new one, whose sinks are cleared first.
 pub(super) async fn cut(client: &Client, settings: &Settings, place: &Place) -> Result<()> {
-    schema::ensure(client, settings, TABLE, CREATE).await?;
     let incarnation = fresh();
     let Place { system, timeline, database, .. } = place;
     let cut = client

@@ -80,6 +80,14 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Checks that the session is one that could stream.
+    pub(super) async fn check(mut self) -> Result<()> {
+        let known = self.query("IDENTIFY_SYSTEM", &mut Vec::new()).await;
+        known.map_err(|error| {
+            pooler(&error).unwrap_or_else(|| error.within("the server cannot be asked for its identity"))
+        })
+    }
+
     /// Begins to stream the changes of `publication` that the slot holds after `from`.
     pub(super) async fn start(mut self, settings: &Settings, from: Lsn, binary: bool) -> Result<Streaming> {
         let mut command = format!(
@@ -189,11 +197,14 @@ impl Connection {
 }
 
 fn not_started(settings: &Settings, error: Error) -> Error {
-    // A pooler that swallowed the `replication` parameter has opened an ordinary session.
-    if crate::postgres::sqlstate(&error) == Some("42601") {
-        return Error::new(Fault::Environment, "the database URL leads to a pooler")
-            .because("the session does not understand START_REPLICATION")
-            .help("a pooler (PgBouncer or alike) stands in between: use the direct endpoint of the database server in `url`");
-    }
-    error.within(format!("cannot stream from slot `{}`", settings.slot))
+    pooler(&error).unwrap_or_else(|| error.within(format!("cannot stream from slot `{}`", settings.slot)))
+}
+
+/// A pooler that swallowed the `replication` parameter has opened an ordinary session, to which all of replication is a syntax error.
+fn pooler(error: &Error) -> Option<Error> {
+    (crate::postgres::sqlstate(error) == Some("42601")).then(|| {
+        Error::new(Fault::Environment, "the database URL leads to a pooler")
+            .because("the session understands no commands of replication")
+            .help("a pooler (PgBouncer or alike) stands in between: use the direct endpoint of the database server in `url`")
+    })
 }

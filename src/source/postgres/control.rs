@@ -146,6 +146,5 @@ pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()>
     if let Some(loss) = found.loss.filter(|_| settings.on_slot_lost == model::OnSlotLost::Stop) {
         return Err(loss.error());
     }
-    Connection::open(&settings).await?;
-    Ok(())
+    Connection::open(&settings).await?.check().await
 }

@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::copy::{Handover, Streamed, Windows};
 use super::feedback::Progress;
 use super::loss::Loss;
-use super::publication;
+use super::publication::{self, Published};
 use super::settings::Settings;
 use super::setup::{self, Ready};
 use super::slot::{self, Slot};
@@ -51,7 +51,7 @@ pub(super) enum Opened {
         /// The number of the turn in which we read the slot.
         turn: i64,
     },
-    /// What we know of the slot is outdated, by a promotion of the server or by another host: all is to be set up again.
+    /// What we know of the slot is outdated, by a promotion of the server or by another process: all is to be set up again.
     Anew,
 }
 
@@ -106,12 +106,18 @@ impl Dial {
         let place = Place::ask(&client).await?;
         // Before the bond: who takes the slot up says so there first, and moves it then.
         let slot = Slot::find(&client, &settings.slot).await?;
+        if slot.as_ref().is_some_and(Slot::is_active) {
+            // To try nevertheless would cost the server a login and a line in its log each time.
+            return Err(slot::in_use(&client, &settings.slot).await);
+        }
         let true = self.still_bound(&client, &place, slot.as_ref(), returned).await? else {
             return Ok(Opened::Anew);
         };
         let slot = slot.ok_or_else(|| Loss::slot_gone(&settings.slot).error())?;
         self.refuse_loss(&slot)?;
-        publication::verify(&client, settings, &self.tables).await?;
+        if publication::verify(&client, settings, &self.tables).await? == Published::Otherwise {
+            return Ok(Opened::Anew);
+        }
         // Nothing confirmed by us yet: the slot knows what was, before.
         let first = self.progress.confirmed() == Lsn::INVALID;
         let from = if first { slot.confirmed } else { self.progress.confirmed() };

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use super::bond::Bond;
 use super::loss::Loss;
 use super::settings::{Settings, literal, quoted};
 use super::tables::Table;
@@ -124,26 +125,21 @@ pub(super) fn check(
     }
 }
 
-/// Makes the publication, or gives ours the tables of the source. Says what it did.
+/// Makes the publication, or gives ours the tables of the source, in the transaction of the caller. Says what it did.
 pub(super) async fn ensure(client: &Client, settings: &Settings, tables: &[Table]) -> Result<String> {
     let name = &settings.publication;
     match Publication::find(client, name).await? {
         Some(found) if found.fits(tables) => Ok(format!("publication `{name}` is there")),
         Some(_) => {
-            let sql = format!("BEGIN; {} COMMIT;", alter(name, tables).join(" "));
             client
-                .batch_execute(&sql)
+                .batch_execute(&alter(name, tables).join(" "))
                 .await
                 .map_err(|error| failed(format!("cannot alter publication `{name}`"), error))?;
             Ok(format!("gave publication `{name}` the tables of the source"))
         }
         None => {
             let comment = literal(&format!("{MARK}{}", settings.pipeline));
-            let sql = format!(
-                "BEGIN; {} COMMENT ON PUBLICATION {} IS {comment}; COMMIT;",
-                create(name, tables),
-                quoted(name)
-            );
+            let sql = format!("{} COMMENT ON PUBLICATION {} IS {comment};", create(name, tables), quoted(name));
             client
                 .batch_execute(&sql)
                 .await
@@ -172,15 +168,28 @@ pub(super) async fn drop(client: &Client, settings: &Settings) -> Result<String>
     }
 }
 
+/// What of a stream's tables is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    AsStreamed,
+    /// Another process of the pipeline has set it up with other tables. Nothing is lost, but all is to be set up again.
+    Otherwise,
+}
+
 /// Checks before and during each stream that what is streamed is still published: Postgres 18 only warns.
-pub(super) async fn verify(client: &Client, settings: &Settings, tables: &[Table]) -> Result<()> {
+///
+/// # Errors
+/// A `Loss`, if somebody else has taken tables out of the publication, or dropped it.
+pub(super) async fn verify(client: &Client, settings: &Settings, tables: &[Table]) -> Result<Published> {
     let name = &settings.publication;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    let loss = match Publication::find(client, name).await? {
-        Some(found) => found.loss(client, name, &oids).await?,
-        None => Some(Loss::publication_gone(name)),
-    };
-    loss.map_or(Ok(()), |loss| Err(loss.error()))
+    let Some(found) = Publication::find(client, name).await? else { return Err(Loss::publication_gone(name).error()) };
+    let Some(loss) = found.loss(client, name, &oids).await? else { return Ok(Published::AsStreamed) };
+    let bond = Bond::find(client, &settings.slot).await?;
+    match bond.as_ref().and_then(Bond::published) {
+        Some(noted) if found.loss(client, name, noted).await?.is_none() => Ok(Published::Otherwise),
+        _ => Err(loss.error()),
+    }
 }
 
 fn create(name: &str, tables: &[Table]) -> String {

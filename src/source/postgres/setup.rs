@@ -3,6 +3,7 @@
 use tokio_postgres::Client;
 
 use super::bond::{self, Bond, Place};
+use super::connection::Connection;
 use super::loss::Loss;
 use super::publication::{self, Publication};
 use super::settings::{Settings, quoted};
@@ -17,6 +18,8 @@ use crate::postgres::{connect, failed};
 const OLDEST: i32 = 140_000;
 /// Postgres 17 brought slots that a standby takes over.
 const FAILOVER: i32 = 170_000;
+/// With a hash of the slot's name, an advisory lock that no other program is likely to take.
+const LOCK: i32 = 0x7067_7374;
 
 /// What is there on the server for a pipeline.
 pub(super) struct Found {
@@ -24,6 +27,8 @@ pub(super) struct Found {
     pub(super) slot: Option<Slot>,
     pub(super) loss: Option<Loss>,
     place: Place,
+    /// As noted when the pipeline last began anew.
+    clear_sinks: bool,
 }
 
 /// What a pipeline has on the server once all is made.
@@ -37,46 +42,77 @@ pub(super) struct Ready {
 
 /// Makes publication and slot as far as they are missing. After a loss, what the settings say.
 pub(super) async fn setup(client: &Client, settings: &Settings) -> Result<Ready> {
-    let found = preflight(client, settings).await?;
-    match (&found.loss, settings.on_slot_lost) {
-        (None, _) => make(client, settings, found).await,
-        (Some(loss), OnSlotLost::Stop) => Err(loss.clone().error()),
-        (Some(loss), OnSlotLost::Resnapshot) => {
-            let (slot, cause) = (&settings.slot, loss.clone().error().chain());
-            tracing::warn!(slot, cause, "changes were lost; the sinks are cleared and all rows copied again");
-            begin_anew(client, settings, found).await
+    let made = async {
+        let found = preflight(client, settings).await?;
+        match (&found.loss, settings.on_slot_lost) {
+            (None, _) => make(client, settings, found, false).await,
+            (Some(loss), OnSlotLost::Stop) => Err(loss.clone().error()),
+            (Some(loss), OnSlotLost::Resnapshot) => {
+                let (slot, cause) = (&settings.slot, loss.clone().error().chain());
+                tracing::warn!(slot, cause, "changes were lost; the sinks are cleared and all rows copied again");
+                make(client, settings, found, true).await
+            }
         }
-    }
+    };
+    one_at_a_time(client, settings, Box::pin(made)).await
 }
 
 /// Makes a new slot in place of the one that is there, and notes that the sinks are to be cleared and all rows copied.
 pub(super) async fn resnapshot(client: &Client, settings: &Settings) -> Result<Ready> {
-    let found = preflight(client, settings).await?;
-    begin_anew(client, settings, found).await
+    let made = async { make(client, settings, preflight(client, settings).await?, true).await };
+    one_at_a_time(client, settings, Box::pin(made)).await
 }
 
-async fn begin_anew(client: &Client, settings: &Settings, found: Found) -> Result<Ready> {
+/// Does `work` when no other process sets the pipeline up: what one of them has looked for the other may be making.
+async fn one_at_a_time<T>(client: &Client, settings: &Settings, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let ask = async |sql: &str| {
+        let row = client.query_one(sql, &[&LOCK, &settings.slot]).await;
+        row.map_err(|error| failed("cannot wait for other processes that set the pipeline up", error))
+    };
+    if !ask("SELECT pg_try_advisory_lock($1, hashtext($2))").await?.get::<_, bool>(0) {
+        tracing::info!(slot = settings.slot, "waits for another process that sets the pipeline up");
+        ask("SELECT pg_advisory_lock($1, hashtext($2))").await?;
+    }
+    let done = work.await;
+    // A session that is lost has let go by that.
+    let _ = ask("SELECT pg_advisory_unlock($1, hashtext($2))").await;
+    done
+}
+
+/// Makes what is missing; with `anew` a new slot, whose sinks are cleared first.
+async fn make(client: &Client, settings: &Settings, found: Found, anew: bool) -> Result<Ready> {
+    let Found { tables, slot, place, clear_sinks, .. } = found;
+    let (old_slot, slot) = if anew { (slot, None) } else { (None, slot) };
     let mut done = Vec::new();
-    if found.slot.is_some() {
+    if slot.is_none() {
+        // A slot that nobody can read would keep log for ever.
+        Connection::open(settings).await?.check().await?;
+    }
+    let copies = settings.copies_first || clear_sinks || anew;
+    bond::ensure(client, settings).await?;
+    if copies {
+        copy::ensure(client, settings).await?;
+    }
+    if old_slot.is_some() {
+        // A crash from here on leaves a slot that is gone, which is a loss again.
         done.push(slot::drop(client, &settings.slot).await?);
     }
-    // After the slot: a crash in between leaves a slot that is gone, which is a loss again.
-    bond::cut(client, settings, &found.place).await?;
-    let mut ready = make(client, settings, Found { slot: None, loss: None, ..found }).await?;
-    done.append(&mut ready.done);
-    Ok(Ready { done, ..ready })
-}
-
-/// In this order: a slot decodes with the publications of its time.
-async fn make(client: &Client, settings: &Settings, found: Found) -> Result<Ready> {
-    let Found { tables, slot, place, .. } = found;
-    let mut done = vec![publication::ensure(client, settings, &tables).await?];
-    // Before the slot: without it a crash in between would leave a slot, and nobody who knows of the rows before it.
-    let bond = bond::tie(client, settings, &place, &tables, slot.is_some()).await?;
-    copy::withdraw(client, settings, &tables).await?;
-    if settings.copies_first || bond.clear_sinks {
-        done.extend(copy::plan(client, settings, &tables, slot.is_none()).await?);
-    }
+    // What is published and what is noted of it changes for everybody at once. All of it comes before the slot: that decodes with
+    // the publications of its time, and a crash in between must not leave one, and nobody who knows of the rows before it.
+    let noted = async {
+        let mut done = vec![publication::ensure(client, settings, &tables).await?];
+        if anew {
+            bond::cut(client, settings, &place).await?;
+        }
+        let bond = bond::tie(client, settings, &place, &tables, slot.is_some()).await?;
+        copy::withdraw(client, settings, &tables).await?;
+        if copies {
+            done.extend(copy::plan(client, settings, &tables, slot.is_none()).await?);
+        }
+        Ok((bond, done))
+    };
+    let (bond, noted) = all_or_nothing(client, noted).await?;
+    done.extend(noted);
     let bond = match slot {
         Some(_) => {
             done.push(format!("slot `{}` is there", settings.slot));
@@ -88,6 +124,21 @@ async fn make(client: &Client, settings: &Settings, found: Found) -> Result<Read
         }
     };
     Ok(Ready { tables, place, bond, done })
+}
+
+/// Does `work` in one transaction.
+async fn all_or_nothing<T>(client: &Client, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let run =
+        async |sql| client.batch_execute(sql).await.map_err(|error| failed("cannot note the pipeline's state", error));
+    run("BEGIN").await?;
+    match work.await {
+        Ok(done) => run("COMMIT").await.map(|()| done),
+        Err(error) => {
+            // A session that is lost has taken the transaction with it.
+            let _ = run("ROLLBACK").await;
+            Err(error)
+        }
+    }
 }
 
 /// Drops slot and publication, as far as they are ours. Says what it did.
@@ -139,7 +190,8 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
         publication::check(publication.as_ref(), server.may_create, settings, &tables)?;
         schema::check(client, settings).await?;
     }
-    Ok(Found { tables, slot, loss, place })
+    let clear_sinks = bond.is_some_and(|bond| bond.clear_sinks);
+    Ok(Found { tables, slot, loss, place, clear_sinks })
 }
 
 /// Opens an SQL session for the source.

@@ -86,6 +86,11 @@ impl Copies {
     }
 }
 
+/// Makes the ledger if it is missing.
+pub(super) async fn ensure(client: &tokio_postgres::Client, settings: &Settings) -> Result<()> {
+    ledger::ensure(client, settings).await
+}
+
 /// Makes sure that each table has a first copy, before the slot exists from which its changes are streamed: a table
 /// without one would stay without its old rows for ever. `anew` if the slot is about to be made.
 pub(super) async fn plan(
@@ -94,7 +99,6 @@ pub(super) async fn plan(
     tables: &[Table],
     anew: bool,
 ) -> Result<Option<String>> {
-    ledger::ensure(client, settings).await?;
     if anew {
         ledger::forget(client, &settings.slot).await?;
     }
@@ -253,9 +257,15 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
     tracing::info!(table = job.table, rows_before = job.rows, "copying the rows of a table");
     let client = setup::session(&reader.settings).await?;
     let made = async {
-        let table = tables.iter().find(|table| table.oid == job.relation).ok_or_else(|| {
-            Error::new(Fault::Environment, format!("table `{}` is not among the tables of the source", job.table))
-                .help("it was dropped, or taken out of `tables`: ask for the copy again if it is to be made")
+        let table = tables.iter().find(|table| table.oid == job.relation).ok_or_else(|| match job.first {
+            // Noted since we set the pipeline up; the publication has the table, too, and we are about to begin anew.
+            true => {
+                Error::new(Fault::Transient, format!("another process has added table `{}` to the pipeline", job.table))
+            }
+            false => {
+                Error::new(Fault::Environment, format!("table `{}` is not among the tables of the source", job.table))
+                    .help("it was dropped, or taken out of `tables`: ask for the copy again if it is to be made")
+            }
         })?;
         let select = Select::describe(&client, &reader.settings, table, job.filter.as_deref()).await?;
         match &job.keys {
