@@ -75,6 +75,10 @@ impl Check<'_, '_> {
                 self.report(&path, format!("`{table}` stands twice in `tables`"), "remove one of the two");
             }
         }
+        if !source.heartbeat.0.is_zero() && source.heartbeat < PostgresSource::SHORTEST_HEARTBEAT {
+            let help = format!("write a value from {} on, or `0s` for never", PostgresSource::SHORTEST_HEARTBEAT);
+            self.report(&["sources", name, "heartbeat"], "`heartbeat` is out of range", help);
+        }
         let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if let Some(slot) = source.slot.as_ref().filter(|slot| !fits(slot) || !slot.chars().all(lower)) {
             let message = "Postgres does not allow this name of a replication slot";

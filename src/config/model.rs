@@ -75,7 +75,7 @@ pub struct PostgresSource {
     #[serde(default)]
     pub failover: bool,
     /// How often a message is written into the log, so that the server lets go of log also where only other tables are
-    /// written; `0s` for never.
+    /// written: `10ms` or more; `0s` for never.
     #[schemars(extend("x-maximum" = "1h"))]
     #[serde(default = "PostgresSource::default_heartbeat")]
     pub heartbeat: Span,
@@ -93,6 +93,8 @@ pub struct PostgresSource {
 impl PostgresSource {
     /// What the default names of slot and publication begin with.
     pub const SLOT_PREFIX: &str = "pgstream_";
+    /// Oftener would be load on the server for nothing: a slot does not fall behind as quickly.
+    pub(crate) const SHORTEST_HEARTBEAT: Span = Span(Duration::from_millis(10));
 
     fn default_heartbeat() -> Span {
         Span(Duration::from_secs(10)) // seldom enough to cost nothing, often enough to see that the way is open

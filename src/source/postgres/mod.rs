@@ -82,7 +82,6 @@ pub struct PostgresSource {
     origin: String,
     progress: Arc<Progress>,
     rereading: Rereading,
-    watch: Watch,
     state: State,
     /// The next batch is the first since all was set up again. What is confirmed until then was returned before, and says
     /// nothing of the slot as it is now.
@@ -114,6 +113,7 @@ enum State {
 struct Live {
     stream: Stream,
     copies: Copies,
+    watch: Watch,
     /// The number of our turn at the slot.
     turn: i64,
 }
@@ -142,7 +142,6 @@ impl PostgresSource {
         let origin = format!("{}/{}/{}/{}", place.system, bond.incarnation, settings.url.database, settings.slot);
         let (progress, tables): (_, Arc<[Table]>) = (Arc::new(Progress::default()), ready.tables.as_slice().into());
         let rereading = Rereading::new(&settings, &tables, place.timeline);
-        let watch = Watch::start(Arc::clone(&settings), Arc::clone(&tables), Arc::clone(&progress));
         let dial = Dial::new(Arc::clone(&settings), Arc::clone(&tables), ready, Arc::clone(&progress));
         Ok(Self {
             settings,
@@ -151,7 +150,6 @@ impl PostgresSource {
             origin,
             progress,
             rereading,
-            watch,
             state: State::Waiting(Instant::now()),
             begins_anew: false,
             returned: None,
@@ -168,8 +166,10 @@ impl PostgresSource {
             Opened::Stream { stream, handover, turn } => {
                 tracing::info!(slot = self.settings.slot, "streaming");
                 self.dial.took_up(turn);
-                let copies = Copies::start(Arc::clone(&self.settings), Arc::clone(&self.tables), handover);
-                State::Live(Box::new(Live { stream: *stream, copies, turn }))
+                let (settings, tables) = (|| Arc::clone(&self.settings), || Arc::clone(&self.tables));
+                let watch = Watch::start(settings(), tables(), Arc::clone(&self.progress));
+                let copies = Copies::start(settings(), tables(), handover);
+                State::Live(Box::new(Live { stream: *stream, copies, watch, turn }))
             }
             Opened::Anew => self.begin_anew(),
         };
@@ -193,7 +193,7 @@ impl PostgresSource {
                     // 1. A first copy that cannot be made: going on would leave rows out.
                     error = live.copies.failed() => return Err(error),
                     // 2. Changes that are no longer sent.
-                    error = self.watch.lost() => Err(Broken::Failed(error)),
+                    error = live.watch.ended() => Err(Broken::Failed(error)),
                     // 3. The stream.
                     next = live.stream.next() => next,
                 } {

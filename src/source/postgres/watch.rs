@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use super::copy::PREFIX;
 use super::feedback::Progress;
 use super::loss::Loss;
+use super::publication::{self, Published};
 use super::settings::{Settings, literal};
 use super::tables::Table;
-use super::{blockers, publication, setup};
+use super::{blockers, setup};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{failed, sqlstate};
 
@@ -36,7 +37,7 @@ const HELD_BACK: i64 = 1 << 30;
 /// The part of the room for log that is left, in percent, below which it is time to act.
 const ROOM_LEFT: i64 = 25;
 
-/// The watch over a slot. Ends when it is dropped.
+/// The watch over a slot that is being read. Ends when it is dropped.
 pub(super) struct Watch {
     task: JoinSet<Error>,
 }
@@ -48,8 +49,8 @@ impl Watch {
         Self { task }
     }
 
-    /// What was lost, once something is. Safe to cancel.
-    pub(super) async fn lost(&mut self) -> Error {
+    /// Why the stream has to end, once it has. Safe to cancel.
+    pub(super) async fn ended(&mut self) -> Error {
         match self.task.join_next().await {
             Some(Ok(error)) => error,
             Some(Err(panic)) => Error::new(Fault::Bug, "the task that watches the slot failed").because(panic),
@@ -58,23 +59,25 @@ impl Watch {
     }
 }
 
-/// Runs until changes are lost. A server that cannot be reached is the stream's concern.
+/// Runs until the stream has to end. A server that cannot be reached is the stream's concern.
 async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>) -> Error {
     let mut session = None;
     let mut told = Told::default();
-    let period = settings.heartbeat.unwrap_or(LOOK).min(LOOK);
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_look = Instant::now();
+    let mut heart = Heart { every: settings.heartbeat, due: next_look };
     let mut alarmed = false;
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            () = tokio::time::sleep_until(next_look) => {}
             () = ended(session.as_ref()) => {}
             () = tokio::time::sleep(GLANCE), if alarmed => {}
         }
         let had_session = session.is_some();
-        alarmed = match look(&settings, &tables, &mut session, &mut told).await {
-            Ok(()) => false,
+        alarmed = match look(&settings, &tables, &mut session, &mut heart, &mut told).await {
+            Ok(Published::AsStreamed) => false,
+            Ok(Published::Otherwise) => {
+                return Error::new(Fault::Transient, "another process has given the publication other tables");
+            }
             Err(error) if Loss::of(&error).is_some() => return error,
             Err(error) => {
                 tracing::debug!(cause = error.chain(), "the slot cannot be looked at now");
@@ -86,6 +89,7 @@ async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Prog
                 had_session || shuts_down
             }
         };
+        next_look = heart.next_look(Instant::now());
     }
 }
 
@@ -97,7 +101,13 @@ async fn ended(session: Option<&Client>) {
     }
 }
 
-async fn look(settings: &Settings, tables: &[Table], session: &mut Option<Client>, told: &mut Told) -> Result<()> {
+async fn look(
+    settings: &Settings,
+    tables: &[Table],
+    session: &mut Option<Client>,
+    heart: &mut Heart,
+    told: &mut Told,
+) -> Result<Published> {
     let client = match session {
         Some(client) => client,
         None => {
@@ -108,10 +118,15 @@ async fn look(settings: &Settings, tables: &[Table], session: &mut Option<Client
         }
     };
     // The server goes on without a word when a table is taken out.
-    publication::verify(client, settings, tables).await?;
-    if settings.heartbeat.is_some() {
+    let published = publication::verify(client, settings, tables).await?;
+    if published != Published::AsStreamed {
+        return Ok(published);
+    }
+    let now = Instant::now();
+    if heart.is_due(now) {
         let sql = format!("SELECT pg_logical_emit_message(true, '{PREFIX}', {})", literal("heartbeat"));
         client.batch_execute(&sql).await.map_err(|error| failed("cannot write a heartbeat", error))?;
+        heart.beat(now);
     }
     if let Some(trouble) = trouble(client, &settings.slot).await?
         && told.is_new(&trouble, Instant::now())
@@ -119,7 +134,33 @@ async fn look(settings: &Settings, tables: &[Table], session: &mut Option<Client
         let Trouble { what, help } = trouble;
         tracing::warn!(slot = settings.slot, help, "{what}");
     }
-    Ok(())
+    Ok(published)
+}
+
+/// When the next heartbeat is due.
+struct Heart {
+    /// None: never.
+    every: Option<Duration>,
+    due: Instant,
+}
+
+impl Heart {
+    fn is_due(&self, now: Instant) -> bool {
+        self.every.is_some() && now >= self.due
+    }
+
+    fn beat(&mut self, now: Instant) {
+        self.due = now + self.every.unwrap_or_default();
+    }
+
+    /// When to look again after a look at `now`: with the next heartbeat, or before. One that is overdue could not be written.
+    fn next_look(&self, now: Instant) -> Instant {
+        match self.every {
+            Some(_) if self.due > now => self.due.min(now + LOOK),
+            Some(every) => now + every.min(LOOK),
+            None => now + LOOK,
+        }
+    }
 }
 
 /// What is wrong with a slot, and what to do.
@@ -182,6 +223,37 @@ async fn trouble(client: &Client, slot: &str) -> Result<Option<Trouble>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_heart_beats_as_often_as_it_is_told_and_the_slot_is_looked_at_in_between() {
+        let start = Instant::now();
+        let in_ten_minutes = |every: Option<u64>| {
+            let mut heart = Heart { every: every.map(Duration::from_secs), due: start };
+            let (mut now, mut looks, mut beats) = (start, 0, 0);
+            while now < start + Duration::from_secs(600) {
+                looks += 1;
+                if heart.is_due(now) {
+                    beats += 1;
+                    heart.beat(now);
+                }
+                now = heart.next_look(now);
+            }
+            (looks, beats)
+        };
+        assert_eq!(in_ten_minutes(Some(10)), (60, 60));
+        assert_eq!(in_ten_minutes(Some(40)), (30, 15));
+        assert_eq!(in_ten_minutes(Some(3600)), (20, 1));
+        assert_eq!(in_ten_minutes(None), (20, 0));
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_reached_is_not_asked_without_a_pause() {
+        let now = Instant::now();
+        for (every, pause) in [(1, 1), (3600, 30)] {
+            let overdue = Heart { every: Some(Duration::from_secs(every)), due: now };
+            assert_eq!(overdue.next_look(now), now + Duration::from_secs(pause));
+        }
+    }
 
     #[test]
     fn the_same_trouble_is_told_once_in_a_while() {
