@@ -70,7 +70,7 @@ async fn log(mut meters: Vec<Meter>) {
                 rejected = status.rejected(),
                 confirmed = %status.confirmed(),
                 lag_bytes = lag.bytes,
-                lag_seconds = lag.micros as f64 / 1e6,
+                lag_seconds = (lag.micros as f64 / 1e3).round() / 1e3,
                 trouble = troubles.first().map(String::as_str),
                 "progress"
             );

@@ -64,7 +64,7 @@ impl Embed<'_> {
     fn refused(&self, search: &mut Search, answers: &[Answer], part: Range<usize>, error: Error) -> Result<()> {
         match answers.get(part.start) {
             Some(answer) if part.len() == 1 => {
-                let reason = error.chain();
+                let reason = format!("a text cannot be embedded: {}", error.chain());
                 self.allow(answer.position, &mut search.window, error)?;
                 search.unfit.push((answer.position, Code::Text, reason));
             }

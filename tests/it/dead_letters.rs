@@ -170,7 +170,12 @@ async fn a_row_whose_text_the_embedder_refuses_is_parked_alone() {
     rig.parked(1).await;
     rig.quiet().await;
     assert_eq!(count(&rig.database.client, "vectors").await, 1000, "and the document keeps the chunks that it had");
-    assert_eq!(rig.letters()[0]["code"], "text");
+    let letter = &rig.letters()[0];
+    assert_eq!(letter["code"], "text");
+    assert!(
+        letter["reason"].as_str().unwrap().starts_with("a text cannot be embedded: the server answered 400"),
+        "{letter}"
+    );
     rig.sql("UPDATE documents SET content = 'short' WHERE id = 500").await;
     rig.agrees().await;
     assert_eq!(rig.said(&["replay", "--all"]), "1 dead letter settled: the sinks hold what their rows are now\n");

@@ -69,7 +69,7 @@ pub(super) fn letter(settings: &model::Pipeline, file: &str, stored: &Stored, as
     format!(
         "dead letter {id} of pipeline `{}`\n  \
          event      {operation} of `{table}` at {position}\n  \
-         refused    by {}, code `{code}`, last at {at}, {attempts} times in all\n  \
+         refused    by {}, code `{code}`, last at {at}{}\n  \
          reason     {reason}\n  \
          transform  {transform}, component {handler}{}\n  \
          key        {key}\n\n{event}\n\n{}\n  \
@@ -77,6 +77,7 @@ pub(super) fn letter(settings: &model::Pipeline, file: &str, stored: &Stored, as
          pgstream-host dlq drop {file} {id}       the sinks stay without it\n",
         settings.name,
         by(letter),
+        if *attempts > 1 { format!(", {attempts} times in all") } else { String::new() },
         changed(settings, letter),
         advice(letter, key, file),
     )
@@ -106,6 +107,9 @@ fn advice(letter: &Letter, key: &str, file: &str) -> String {
         "rejected" => "The handler refused it in its own words. Correct the row or the handler.",
         "sink" => {
             "The sink refused what the handler made of it. Correct the row, the handler, or what the sink's reason names."
+        }
+        "text" => {
+            "The embedder takes other texts, but not all that the handler made of it. Let the handler cut them shorter."
         }
         "contract" => "The handler's answer cannot be taken. Correct the handler.",
         "deadline" | "wait" | "memory" | "output" | "embed" => {
