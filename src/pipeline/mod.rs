@@ -42,6 +42,9 @@ pub use tolerance::Tolerance;
 /// Waits between tries of what failed in passing: a blip goes unnoticed, and recovery from a long outage is prompt.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
 
+/// How long a stop waits for what was received to become durable. What is not comes again at the next start.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
 /// Open parts, ready to run.
 pub struct Pipeline {
     name: String,
@@ -49,6 +52,7 @@ pub struct Pipeline {
     stages: Vec<Stage>,
     outlets: Vec<Outlet>,
     status: Arc<Status>,
+    drain_limit: Duration,
 }
 
 /// A transform with the embedders that complete its commands.
@@ -94,7 +98,13 @@ impl Pipeline {
             }
         }
         let status = Arc::new(Status::new(name, outlets.iter().map(|outlet| outlet.name.clone())));
-        Self { name: name.to_owned(), source, stages, outlets, status }
+        Self { name: name.to_owned(), source, stages, outlets, status, drain_limit: DRAIN_LIMIT }
+    }
+
+    /// Has a stop wait this long for what was received to become durable, and for sinks to close; 30 s if nobody says so.
+    pub fn drain_limit(mut self, limit: Duration) -> Self {
+        self.drain_limit = limit;
+        self
     }
 
     /// Counters that go on living while the pipeline runs.

@@ -27,11 +27,9 @@ const MAX_BYTES_IN_FLIGHT: usize = 48 << 20;
 const WAITING_FOR_EMBEDDERS: usize = 4;
 /// Batches on their way at once; bounds what small batches cost beside their bytes.
 const MAX_BATCHES_IN_FLIGHT: usize = 256;
-/// How long a stop waits for what was received to become durable. What is not comes again at the next start.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<()> {
-    let Pipeline { source, stages, outlets, status, name } = pipeline;
+    let Pipeline { source, stages, outlets, status, name, drain_limit } = pipeline;
     let stages: Arc<[Stage]> = stages.into();
     let mut takers = Takers::of(stages.len());
     let letters: Vec<_> = outlets.iter().map(|outlet| takers.add(&outlet.rejected_of)).collect();
@@ -60,6 +58,7 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
         progress: Progress::default(),
         events: 0,
         status,
+        drain_limit,
     };
     flow.flow(&stop).await?;
     let drained = flow.drain().await;
@@ -83,6 +82,8 @@ struct Flow {
     /// Received so far.
     events: u64,
     status: Arc<Status>,
+    /// Of the time in which what was received may become durable, and then of that in which sinks may close.
+    drain_limit: Duration,
 }
 
 /// What woke the loop.
@@ -110,7 +111,7 @@ impl Flow {
 
     /// Lets everything that was received become durable, for a bounded time. An error is as final as in `flow`.
     async fn drain(&mut self) -> Result<()> {
-        let drained = tokio::time::timeout(DRAIN_LIMIT, async {
+        let drained = tokio::time::timeout(self.drain_limit, async {
             while !self.progress.is_idle() {
                 match self.wake(None).await? {
                     Wake::Durable(durable) => self.confirm(durable),
@@ -208,7 +209,7 @@ impl Flow {
             self.deliveries.shutdown().await;
         }
         let mut result = Ok(());
-        let sinks_closed = tokio::time::timeout(DRAIN_LIMIT, async {
+        let sinks_closed = tokio::time::timeout(self.drain_limit, async {
             while let Some(ended) = self.deliveries.join_next().await {
                 if !matches!(ended, Ok(Ok(()))) {
                     result = Err(why(ended));
