@@ -122,9 +122,10 @@ impl Check<'_, '_> {
             self.report(&["transforms", name, "component"], message, help);
         }
         transform.component = resolved;
+        let mut seen = HashSet::new();
         for (index, host) in transform.allow.http.iter().enumerate() {
             let path = ["transforms", name, "allow", "http", &index.to_string()];
-            if transform.allow.http[..index].iter().any(|other| other.host == host.host) {
+            if !seen.insert(&host.host) {
                 self.report(&path, "the host stands twice in `http`", "remove one of the two");
             }
             for (header, value) in &host.headers {
@@ -171,11 +172,12 @@ impl Check<'_, '_> {
         for name in create.vectors.keys().filter(|name| !good(name)) {
             self.report(&["sinks", sink, "create", "vectors", name], format!("`{name}` cannot name a vector"), &help);
         }
+        let mut seen = HashSet::new();
         for (index, name) in create.sparse.iter().enumerate() {
             let path = ["sinks", sink, "create", "sparse", &index.to_string()];
             if !good(name) {
                 self.report(&path, format!("`{name}` cannot name a vector"), &help);
-            } else if create.vectors.contains_key(name) || create.sparse[..index].contains(name) {
+            } else if create.vectors.contains_key(name) || !seen.insert(name) {
                 self.report(&path, format!("two vectors have the name `{name}`"), "rename one of the two");
             }
         }

@@ -9,14 +9,15 @@ use serde::de::DeserializeOwned;
 use super::diagnostic::{Diagnostics, Findings};
 use super::file::components;
 use super::model::Embedder;
-use super::yaml::{self, Id, Kind, Node, Room};
+use super::room::Room;
+use super::yaml::{self, Id, Kind, Node};
 use super::{drop_duplicate_keys, read, reason, syntax_help};
 
 /// A larger file is read line by line elsewhere, not as YAML.
 const MAX_BYTES: u64 = 8 << 20;
 
 /// As much as a file without aliases can hold.
-const ROOM: Room = Room { nodes: 2 * MAX_BYTES as usize, text: 2 * MAX_BYTES as usize };
+const ROOM: Room = Room { nodes: 2 * MAX_BYTES as usize, text: 2 * MAX_BYTES as usize, brackets: usize::MAX };
 
 /// A parsed file.
 #[derive(Debug)]

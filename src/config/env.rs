@@ -131,6 +131,7 @@ fn closing_brace(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::room::Room;
     use crate::config::yaml;
 
     fn expand(text: &str) -> Result<String, Vec<String>> {
@@ -141,7 +142,7 @@ mod tests {
         };
         let quoted = format!("v: '{text}'");
         let mut findings = Findings::new("test.yaml", &quoted);
-        let mut root = yaml::parse(&quoted, yaml::Room { nodes: 10, text: 1 << 20 }).unwrap().unwrap();
+        let mut root = yaml::parse(&quoted, Room { nodes: 10, text: 1 << 20, brackets: usize::MAX }).unwrap().unwrap();
         resolve(&mut root, &lookup, &mut findings);
         let messages: Vec<_> = findings.finish().problems().iter().map(|problem| problem.message.clone()).collect();
         if messages.is_empty() { Ok(root.get("v").and_then(Node::text).unwrap().to_owned()) } else { Err(messages) }

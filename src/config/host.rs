@@ -12,11 +12,15 @@ use super::file::{Component, Section, VERSION, components};
 use super::mistake::{nearest, one_of};
 use super::model::{Embedder, HostFile, Sink, Tenant};
 use super::read::read;
+use super::room::Room;
 use super::yaml::{Kind, Node};
 use super::{Size, env, nodes, schema, text_of};
 
 /// Longest name of a tenant: it stands before a pipeline's in the name of a slot.
 const MAX_NAME: usize = 30;
+
+/// As much as a pipeline file, with a map for each of many tenants.
+const ROOM: Room = Room { brackets: usize::MAX, ..super::ROOM };
 
 /// Who may run pipelines in a host, and with what.
 #[derive(serde::Deserialize, JsonSchema)]
@@ -62,7 +66,7 @@ pub fn load_host(path: &Path) -> Result<HostFile, Diagnostics> {
 /// All the problems that were found, never only the first.
 pub fn parse_host(name: &str, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<HostFile, Diagnostics> {
     let mut findings = Findings::new(name, text);
-    let Some(mut root) = nodes(text, &mut findings) else { return Err(findings.finish()) };
+    let Some(mut root) = nodes(text, ROOM, &mut findings) else { return Err(findings.finish()) };
     env::resolve(&mut root, lookup, &mut findings);
     let file = host(&root, &mut findings);
     file.filter(|_| findings.is_empty()).ok_or_else(|| findings.finish())

@@ -48,11 +48,12 @@ fn into_maps(node: Node) -> Vec<Vec<Entry>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::yaml::{Room, parse};
+    use crate::config::room::Room;
+    use crate::config::yaml::parse;
 
     #[test]
     fn a_merge_key_brings_what_the_map_does_not_have() {
-        let room = Room { nodes: 100, text: 100 };
+        let room = Room { nodes: 100, text: 100, brackets: 100 };
         let text =
             "x: &x {a: 1, b: 2}\nz: &z {b: 4, c: 5}\ny: {<<: *x, b: 3}\nw: {<<: [*z, *x], <<: {d: 6}, <<: text}\n";
         let root = parse(text, room).unwrap().unwrap();

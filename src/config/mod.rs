@@ -21,6 +21,7 @@ mod mistake;
 mod read;
 mod reference;
 mod repair;
+mod room;
 mod schema;
 mod wiring;
 mod yaml;
@@ -42,13 +43,14 @@ use check::Check;
 use diagnostic::Findings;
 use file::{File, components};
 use model::Pipeline;
-use yaml::{Id, Kind, Node, Room, SyntaxError};
+use room::Room;
+use yaml::{Id, Kind, Node, SyntaxError};
 
 /// A larger file is no pipeline but something else by mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The longest list of tables that anybody has, several times over. Bounds what a stranger's file costs.
-const ROOM: Room = Room { nodes: 100_000, text: 4 << 20 };
+const ROOM: Room = Room { nodes: 100_000, text: 4 << 20, brackets: 1000 };
 
 /// Reads and checks the pipeline file at `path`, with references resolved from the process's environment.
 ///
@@ -90,7 +92,7 @@ pub fn tenant_of(path: &Path) -> Result<Option<String>, Diagnostics> {
     let text = text_of(path)?;
     let name = path.to_string_lossy();
     let mut findings = Findings::new(&name, &text);
-    match nodes(&text, &mut findings) {
+    match nodes(&text, ROOM, &mut findings) {
         Some(root) => Ok(root.get("tenant").and_then(Node::text).map(str::to_owned)),
         None => Err(findings.finish()),
     }
@@ -128,7 +130,7 @@ pub fn parse(
 
 fn parse_granted(name: &str, text: &str, folder: &Path, grants: &Grants<'_>) -> Result<Pipeline, Diagnostics> {
     let mut findings = Findings::new(name, text);
-    match nodes(text, &mut findings) {
+    match nodes(text, ROOM, &mut findings) {
         Some(mut root) => {
             file::drop_ignored(&mut root);
             env::resolve(&mut root, grants.lookup, &mut findings);
@@ -139,8 +141,8 @@ fn parse_granted(name: &str, text: &str, folder: &Path, grants: &Grants<'_>) -> 
     }
 }
 
-fn nodes(text: &str, findings: &mut Findings<'_>) -> Option<Node> {
-    let mut root = match yaml::parse(text, ROOM) {
+fn nodes(text: &str, room: Room, findings: &mut Findings<'_>) -> Option<Node> {
+    let mut root = match yaml::parse(text, room) {
         Ok(Some(root)) => root,
         Ok(None) => {
             findings.at_spot(None, "the file is empty", "start with `version: 1`, or copy a file from `pipelines/`");
@@ -228,6 +230,9 @@ fn syntax_help(line: &str, error: &SyntaxError) -> String {
         }
         message if message.contains("aliases") => {
             "an alias (`*name`) repeats all that it names: use fewer, or name less"
+        }
+        message if message.contains("brackets") => {
+            "write lists with a `-` before each item, and maps with each key on its line"
         }
         _ => "",
     };

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::room::{NO_TAGS, Room};
+
 /// Number of a key or value in the order of the text.
 pub(super) type Id = usize;
 
@@ -112,15 +114,6 @@ pub(super) struct Spot {
     pub(super) column: usize,
 }
 
-/// How much a file may hold with its aliases written out: a few bytes can name a large part of it over and over.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    /// Keys and values.
-    pub(super) nodes: usize,
-    /// Bytes of text in them.
-    pub(super) text: usize,
-}
-
 /// Why text is not YAML, or not YAML that a configuration needs.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
@@ -152,6 +145,9 @@ impl SyntaxError {
 
 /// Reads the one document of `text`, which may take up `room`. None if there is nothing in it.
 pub(super) fn parse(text: &str, room: Room) -> Result<Option<Node>, SyntaxError> {
+    if let Some(message) = room.lacks(text) {
+        return Err(SyntaxError { spot: None, message, began: None });
+    }
     let mut walk = Walk::until(Stop::Beyond(room.nodes));
     let mut root = match walk.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(root) if root.kind == Kind::Null => return Ok(None),
@@ -281,7 +277,7 @@ impl<'de> Visitor<'de> for &mut Walk {
     }
 
     fn visit_enum<A: serde::de::EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(self.refuse("YAML tags (`!name`) have no meaning here"))
+        Err(self.refuse(NO_TAGS))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
@@ -385,7 +381,7 @@ impl Visitor<'_> for RawText<'_> {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { nodes: 20, text: 100 };
+    const ROOM: Room = Room { nodes: 20, text: 100, brackets: 20 };
 
     #[test]
     fn scalars_keep_their_spelling_and_every_node_its_place() {

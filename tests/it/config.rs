@@ -179,13 +179,26 @@ fn what_a_file_holds_is_counted_with_its_aliases_written_out() {
 }
 
 #[test]
+fn what_takes_long_to_look_through_is_refused_unread() {
+    let brackets = |count: usize| format!("x-a: {}\n", "[".repeat(count));
+    let too_many = ["the file opens more than 1000 brackets, `[` or `{`"];
+    assert_eq!(messages(least(&brackets(1_000_000), "[a.b]")), too_many);
+    assert_eq!(messages(least(&brackets(200_000).replace('[', "{a: "), "[a.b]")), too_many);
+    assert_eq!(messages(least(&brackets(500), "[a.b]")), ["recursion limit exceeded"]);
+    for line_break in ["\n", "\r", "\u{85}", "\u{2028}"] {
+        let tags: String = (0..50_000).map(|n| format!("%TAG !t{n}! x{line_break}")).collect();
+        assert_eq!(messages(least(&(tags + "---\n"), "[a.b]")), ["YAML tags (`!name`) have no meaning here"]);
+    }
+}
+
+#[test]
 fn the_search_for_problems_ends_after_some() {
     let unknown = |count: usize| (0..count).map(|n| format!("unknown{n}: 1\n")).collect::<String>();
     let unset = |count: usize| format!("[{}]", (0..count).map(|n| format!("'${{UNSET{n}}}',")).collect::<String>());
     let twice = |count: usize| format!("[{}]", "public.a,".repeat(count));
     for (before, tables) in [
         (unknown(5000), "[public.a]".to_owned()),
-        (String::new(), unset(5000)),
+        (String::new(), unset(900)),
         (String::new(), twice(5000)),
         ("name: twice\n".repeat(5000), "[public.a]".to_owned()),
     ] {
