@@ -65,21 +65,26 @@ async fn a_row_that_policies_hide_is_not_taken_for_gone() {
     client.batch_execute(TABLE).await.unwrap();
     client
         .batch_execute(&format!(
-            "ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY;
-             CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'pw'; ALTER TABLE t OWNER TO {role};
+            "CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'pw'; ALTER TABLE t OWNER TO {role};
              GRANT CREATE ON DATABASE {} TO {role}",
             database.name
         ))
         .await
         .unwrap();
     let url = format!("postgres://{role}:pw@{}", database.url.split_once('@').unwrap().1);
-    let mut source = PostgresSource::connect(&pipeline(&database), &reread(&url, &["t"])).await.unwrap();
-    client.batch_execute("UPDATE t SET id = 2").await.unwrap();
-    let error = last_word(&mut source).await;
-    assert_eq!(error.fault(), Fault::Environment);
-    let report = error.report();
-    assert!(report.contains("row-level security hides rows of `public.t`"), "{report}");
-    assert!(report.contains(&format!("ALTER ROLE \"{role}\" BYPASSRLS;")), "{report}");
+    let config = reread(&url, &["t"]);
+    let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
+    let hide = "ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY; UPDATE t SET id = 2";
+    client.batch_execute(hide).await.unwrap();
+    let streaming = last_word(&mut source).await;
+    drop(source);
+    let at_the_start = PostgresSource::connect(&pipeline(&database), &config).await.map(drop).unwrap_err();
+    for error in [streaming, at_the_start] {
+        assert_eq!(error.fault(), Fault::Environment);
+        let report = error.report();
+        assert!(report.contains("row-level security hides rows of `public.t`"), "{report}");
+        assert!(report.contains(&format!("ALTER ROLE \"{role}\" BYPASSRLS;")), "{report}");
+    }
 }
 
 /// The commit waited for its standby, and another one was promoted that does not have it.

@@ -37,7 +37,8 @@ const FIND: &str = "
            EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident),
            pg_has_role(current_user, c.relowner, 'USAGE'),
            ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a WHERE a.relid <> c.oid),
-           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
+           row_security_active(c.oid)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname LIKE $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     ORDER BY 2, 3";
@@ -61,6 +62,9 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
             check_identity(&table, row.get(5), row.get(6), row.get(7), !settings.copies_first)?;
             if settings.copies_first && row.get::<_, &str>(5) == "f" && !row.get::<_, bool>(10) {
                 return Err(keyless(&table));
+            }
+            if settings.rereads && row.get(11) {
+                return Err(hidden(&table.to_string(), &settings.url.user));
             }
             if !tables.iter().any(|(known, _)| known.oid == table.oid) {
                 tables.push((table, row.get(9)));
