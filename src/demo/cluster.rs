@@ -233,8 +233,8 @@ impl Cluster {
             ("listen_addresses", "127.0.0.1"),
             ("unix_socket_directories", &folder),
             ("wal_level", "logical"),
-            ("max_wal_senders", "100"), // many tests share a server, and each leaves a slot
-            ("max_replication_slots", "100"),
+            ("max_wal_senders", "100"),
+            ("max_replication_slots", "500"), // many tests share a server, and each leaves a slot or two
             ("max_connections", "200"),
             ("shared_buffers", "64MB"),
             ("fsync", fsync),

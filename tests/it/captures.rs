@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use pgstream_host::demo::{Cluster, Options};
 use postgres_protocol::message::frontend;
 
+use crate::support::program::eventually;
 use crate::support::{Database, private_cluster};
 
 /// All kinds of messages: rows of many types, a large value left alone, changed keys, both identities, partitions, TRUNCATE
@@ -46,6 +47,8 @@ async fn the_seeds_of_the_fuzzers_are_what_a_server_says() {
     let end: String = database.client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.unwrap().get(0);
     let end = end.parse::<pgstream_host::lsn::Lsn>().unwrap().0;
     for format in ["text", "binary"] {
+        let free = "SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'captured'";
+        eventually("nobody reads the slot", async || database.client.query_one(free, &[]).await.unwrap().get(0)).await;
         let stream = tokio::task::block_in_place(|| capture(&cluster, &database.name, format == "binary", end));
         let payloads = payloads(&stream);
         let tags: String = payloads.iter().map(|payload| char::from(payload[0])).collect();

@@ -127,6 +127,9 @@ impl Load {
                 client.batch_execute(&transaction(&mut random)).await.unwrap();
                 counted.fetch_add(1, Ordering::Relaxed);
             }
+            // The last transaction may have been a TRUNCATE.
+            let last = "INSERT INTO documents VALUES (1, 'last', 'last') ON CONFLICT DO NOTHING";
+            client.batch_execute(last).await.unwrap();
         });
         Self { stop, transactions, task }
     }
