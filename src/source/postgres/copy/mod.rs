@@ -110,7 +110,11 @@ pub(super) async fn plan(
         );
     }
     let added = ledger::add_first(client, &settings.slot, tables).await?;
-    Ok((added > 0).then(|| format!("noted {added} tables to copy before their changes")))
+    Ok(match added {
+        0 => None,
+        1 => Some("1 table is to be copied, before its changes".to_owned()),
+        _ => Some(format!("{added} tables are to be copied, before their changes")),
+    })
 }
 
 /// Lets go of the first copies of tables that the source no longer has, so that one that comes back is copied again.
