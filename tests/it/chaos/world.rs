@@ -157,7 +157,9 @@ impl<'c> World<'c> {
     /// Whether somebody reads the slot. False while the server is down.
     pub(super) fn streams(&self) -> bool {
         self.ask(
-            "SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE database = current_database()",
+            // Not the session that makes the slot, which may wait for a large transaction to end.
+            "SELECT count(*) > 0 FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid
+             WHERE s.database = current_database() AND a.backend_type = 'walsender'",
         )
         .is_some_and(|active| active == "t")
     }
