@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 
-use crate::source::{config, pipeline, slot};
+use crate::source::{config, last_word, pipeline, slot};
 use crate::support::{Database, cluster_without_its_standby, connect, postgres, standby_arrives, versions};
 
 /// Only a broken promise waits for it.
@@ -454,14 +454,7 @@ async fn rows_that_policies_hide_are_an_error_and_not_left_out() {
     url.replace_range(at..host, &format!("{role}:pw"));
     let config = Config { snapshot: Snapshot::Initial, ..config(&url, &["t"]) };
     let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
-    let error = tokio::time::timeout(DEADLINE, async {
-        loop {
-            if let Err(error) = source.next().await {
-                return error;
-            }
-        }
-    });
-    let report = error.await.unwrap().report();
+    let report = last_word(&mut source).await.report();
     assert!(report.contains("row-level security hides rows of `public.t`"), "{report}");
     assert!(report.contains(&format!("ALTER ROLE \"{role}\" BYPASSRLS;")), "{report}");
 }

@@ -1,40 +1,23 @@
 //! `toast: reread`: large values that Postgres did not send come from the right table, from all of it, and are not waited for in vain.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use pgstream_host::config::model::{PostgresSource as Config, Toast};
 use pgstream_host::demo::{Options, Stop};
-use pgstream_host::error::{Error, Fault};
-use pgstream_host::source::Source;
+use pgstream_host::error::Fault;
 use pgstream_host::source::postgres::PostgresSource;
 
 use crate::schema_changes::read;
-use crate::source::{config, pipeline};
+use crate::source::{config, last_word, pipeline};
 use crate::support::program::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::{Database, connect, fresh_database, private_cluster};
-
-/// Only a broken promise waits for it.
-const DEADLINE: Duration = Duration::from_secs(90);
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, body text, views int DEFAULT 0);
     ALTER TABLE t ALTER body SET STORAGE EXTERNAL; INSERT INTO t VALUES (1, repeat('x', 3000))";
 
 fn reread(url: &str, tables: &[&str]) -> Config {
     Config { toast: Toast::Reread, ..config(url, tables) }
-}
-
-/// Why the source gives up.
-async fn last_word(source: &mut PostgresSource) -> Error {
-    let reading = async {
-        loop {
-            if let Err(error) = source.next().await {
-                return error;
-            }
-        }
-    };
-    tokio::time::timeout(DEADLINE, reading).await.expect("an error in time")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
-use pgstream_host::error::{Error, Fault};
+use pgstream_host::error::Fault;
 use pgstream_host::event::{Batch, Event, Operation, Row, Value};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
 
-use crate::source::{config, pipeline, slot};
+use crate::source::{config, last_word, pipeline, slot};
 use crate::support::{Database, fresh_database, versions};
 
 /// Only a broken promise waits for it.
@@ -265,18 +265,6 @@ pub(crate) async fn read(source: &mut PostgresSource, events: usize) -> Vec<Stri
         }
     }
     seen
-}
-
-/// Reads on until the source gives up.
-async fn last_word(source: &mut PostgresSource) -> Error {
-    let reading = async {
-        loop {
-            if let Err(error) = source.next().await {
-                return error;
-            }
-        }
-    };
-    tokio::time::timeout(DEADLINE, reading).await.expect("an error in time")
 }
 
 /// Kills the walsender of the database's slot.

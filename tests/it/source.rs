@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pgstream_host::config::{Secret, Size, Span, model};
 use pgstream_host::demo::{Options, Stop};
+use pgstream_host::error::Error;
 use pgstream_host::event::{Batch, Event, Operation, Value};
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::source::Source;
@@ -17,7 +18,7 @@ use crate::support::{
 };
 
 /// Long enough for the slowest machine; only a broken promise waits for it.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
     model::PostgresSource {
@@ -42,6 +43,18 @@ pub(crate) fn pipeline(database: &Database) -> String {
 
 pub(crate) fn slot(database: &Database) -> String {
     format!("pgstream_{}", database.name)
+}
+
+/// Reads on until the source gives up; why it does.
+pub(crate) async fn last_word(source: &mut PostgresSource) -> Error {
+    let reading = async {
+        loop {
+            if let Err(error) = source.next().await {
+                return error;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, reading).await.expect("an error in time")
 }
 
 async fn open(database: &Database, tables: &[&str]) -> PostgresSource {
