@@ -166,9 +166,9 @@ impl PostgresSource {
             Opened::Stream { stream, handover, turn } => {
                 tracing::info!(slot = self.settings.slot, "streaming");
                 self.dial.took_up(turn);
-                let (settings, tables) = (|| Arc::clone(&self.settings), || Arc::clone(&self.tables));
-                let watch = Watch::start(settings(), tables(), Arc::clone(&self.progress));
-                let copies = Copies::start(settings(), tables(), handover);
+                let (settings, tables) = (&self.settings, &self.tables);
+                let watch = Watch::start(Arc::clone(settings), Arc::clone(tables), Arc::clone(&self.progress));
+                let copies = Copies::start(Arc::clone(settings), Arc::clone(tables), handover);
                 State::Live(Box::new(Live { stream: *stream, copies, watch, turn }))
             }
             Opened::Anew => self.begin_anew(),

@@ -208,10 +208,13 @@ impl Stream {
                 }
             }
             Ok(Decoded::Message(message)) => {
+                let before = self.most_gaps();
                 self.windows.message(&message);
-                // From now on other events may count.
-                self.lacking = 0;
-                self.count_gaps(self.batch.len());
+                if self.most_gaps() < before {
+                    // A chunk is being read: from now on all gaps count.
+                    self.lacking = 0;
+                    self.count_gaps(self.batch.len());
+                }
             }
             Ok(Decoded::Relation { now, before: Some(before) }) => schema_changed(&before, &now),
             Ok(Decoded::Relation { .. } | Decoded::Nothing) => {}

@@ -159,7 +159,8 @@ impl Reader {
         let mut bytes = 0;
         let mut portion = Portion::default();
         while bytes < CHUNK_BYTES {
-            let (wanted, room) = (portion.next(CHUNK_BYTES - bytes), CHUNK_BYTES - bytes);
+            let room = CHUNK_BYTES - bytes;
+            let wanted = portion.next(room);
             let answer = session.query_within(&format!("FETCH {wanted} FROM chunk"), &mut rows, room).await?;
             bytes += answer.bytes;
             if answer.rows < wanted {
