@@ -100,7 +100,7 @@ impl OpenAi {
                     self.permits.acquire().await.map_err(|error| self.error(Fault::Bug, "closed").because(error))?;
                 match self.attempt(texts).await {
                     Ok(vectors) => return self.checked(vectors),
-                    Err(failure) if failure.texts && self.takes_others().await => {
+                    Err(failure) if failure.error.fault() == Fault::Data && self.takes_others().await => {
                         return Err(failure.error.code(Code::Text));
                     }
                     Err(failure) => failure,
@@ -191,7 +191,7 @@ impl OpenAi {
     fn unusable(&self, unusable: Unusable) -> Failure {
         let nonsense = unusable == Unusable::NotJson;
         let error = self.error(Fault::Environment, "the server's answer cannot be used").because(unusable);
-        Failure { error, passes: nonsense, asked: None, nonsense, texts: false }
+        Failure { error, passes: nonsense, asked: None, nonsense }
     }
 
     fn refused(&self, status: StatusCode, asked: Option<Duration>, refusal: &Refusal) -> Failure {
@@ -223,8 +223,7 @@ impl OpenAi {
             ),
             _ => (Fault::Environment, "see the server's own log".to_owned()),
         };
-        let failure = Failure::definite(because(self.error(fault, answer)).help(help));
-        Failure { texts: fault == Fault::Data, ..failure }
+        Failure::definite(because(self.error(fault, answer)).help(help))
     }
 
     fn error(&self, fault: Fault, what: impl Into<String>) -> Error {
@@ -250,17 +249,15 @@ struct Failure {
     passes: bool,
     asked: Option<Duration>,
     nonsense: bool,
-    /// It may be for the texts.
-    texts: bool,
 }
 
 impl Failure {
     fn transient(error: Error, asked: Option<Duration>) -> Self {
-        Self { error, passes: true, asked, nonsense: false, texts: false }
+        Self { error, passes: true, asked, nonsense: false }
     }
 
     fn definite(error: Error) -> Self {
-        Self { error, passes: false, asked: None, nonsense: false, texts: false }
+        Self { error, passes: false, asked: None, nonsense: false }
     }
 }
 
