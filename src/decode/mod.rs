@@ -76,6 +76,12 @@ pub enum Decoded {
     Nothing,
 }
 
+/// What a message about rows was: [`Decoded::Rows`].
+struct Rows {
+    events: u32,
+    incomplete: bool,
+}
+
 #[derive(Debug)]
 struct Transaction {
     begin: Begin,
@@ -111,23 +117,11 @@ impl Decoder {
     /// # Errors
     /// All errors are definite, and nothing of the message stays in `out`. The decoder must not be used after one.
     pub fn decode(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
-        let mark = out.mark();
-        let decoded = self.message(payload, out);
-        if matches!(decoded, Err(_) | Ok(Decoded::Rows { events: 0, .. })) {
-            out.rollback(mark);
-        }
-        decoded
-    }
-
-    fn message(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
         let Some(&tag) = payload.first() else {
             return Err(malformed("empty", Flaw::Bad("it has no tag")));
         };
         match tag {
-            b'I' => self.insert(payload, out),
-            b'U' => self.update(payload, out),
-            b'D' => self.delete(payload, out),
-            b'T' => self.truncate(&payload, out),
+            b'I' | b'U' | b'D' | b'T' => self.rows(tag, payload, out),
             b'B' => self.begin(&payload),
             b'C' => self.commit(&payload, out),
             b'R' => self.relation(&payload),
@@ -199,7 +193,22 @@ impl Decoder {
         Ok(Decoded::Message(message))
     }
 
-    fn insert(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+    /// A message about rows.
+    fn rows(&mut self, tag: u8, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let mark = out.mark();
+        let rows = match tag {
+            b'I' => self.insert(payload, out),
+            b'U' => self.update(payload, out),
+            b'D' => self.delete(payload, out),
+            _ => self.truncate(&payload, out),
+        };
+        if !matches!(rows, Ok(Rows { events: 1.., .. })) {
+            out.rollback(mark);
+        }
+        rows.map(|Rows { events, incomplete }| Decoded::Rows { events, incomplete })
+    }
+
+    fn insert(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Rows, DecodeError> {
         let mut change = self.change("Insert", &payload)?;
         change.expect(b"N")?;
         let row = change.row(out)?;
@@ -207,10 +216,10 @@ impl Decoder {
         let Change { table, mut events, .. } = change;
         out.push_frame(payload);
         events.push(Operation::Insert, table, row, None, out)?;
-        Ok(events.decoded(false))
+        Ok(events.added(false))
     }
 
-    fn update(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+    fn update(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Rows, DecodeError> {
         let mut change = self.change("Update", &payload)?;
         let old = match change.expect(b"NKO")? {
             b'N' => None,
@@ -226,23 +235,23 @@ impl Decoder {
         out.push_frame(payload);
         let Some((old, full)) = old else {
             events.push(Operation::Update, table, new, None, out)?;
-            return Ok(events.decoded(false));
+            return Ok(events.added(false));
         };
         table.fill_unchanged(&old, &new, full, out);
         if table.same_key(&old, &new, out) {
             // An equal key is sent when it is TOASTed; it tells nothing that the new row does not.
             events.push(Operation::Update, table, new, full.then_some(old), out)?;
-            return Ok(events.decoded(false));
+            return Ok(events.added(false));
         }
         let incomplete = out.cells_mut(new.clone()).contains(&Cell::Unchanged);
         if !Breakage::KeyChangeWithoutDelete.is_on() {
             events.push(Operation::Delete, table, old, None, out)?;
         }
         events.push(Operation::Insert, table, new, None, out)?;
-        Ok(events.decoded(incomplete))
+        Ok(events.added(incomplete))
     }
 
-    fn delete(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+    fn delete(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Rows, DecodeError> {
         let mut change = self.change("Delete", &payload)?;
         change.expect(b"KO")?;
         let row = change.row(out)?;
@@ -250,10 +259,10 @@ impl Decoder {
         let Change { table, mut events, .. } = change;
         out.push_frame(payload);
         events.push(Operation::Delete, table, row, None, out)?;
-        Ok(events.decoded(false))
+        Ok(events.added(false))
     }
 
-    fn truncate(&mut self, payload: &Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+    fn truncate(&mut self, payload: &Bytes, out: &mut BatchBuilder) -> Result<Rows, DecodeError> {
         let relations = whole("Truncate", payload, message::truncate)?;
         let mut events = Events::of("Truncate", &mut self.transaction, self.resume_after)?;
         for oid in relations.filter(|_| !Breakage::TruncateIgnored.is_on()) {
@@ -262,7 +271,7 @@ impl Decoder {
             let nothing = out.row_start();
             events.push(Operation::Truncate, table, nothing..nothing, None, out)?;
         }
-        Ok(events.decoded(false))
+        Ok(events.added(false))
     }
 
     /// The beginning that all changes of a row share.
@@ -270,7 +279,9 @@ impl Decoder {
         let mut reader = Reader::after_tag(payload);
         let events = Events::of(message, &mut self.transaction, self.resume_after)?;
         let oid = reader.u32().map_err(|flaw| malformed(message, flaw))?;
-        let table = self.tables.get(&oid).ok_or(DecodeError::UnknownRelation { message, oid })?;
+        let Some(table) = self.tables.get(&oid) else {
+            return Err(DecodeError::UnknownRelation { message, oid });
+        };
         Ok(Change { message, reader, table, scratch: &mut self.scratch, events })
     }
 }
@@ -330,7 +341,9 @@ impl<'a> Events<'a> {
         transaction: &'a mut Option<Transaction>,
         resume_after: Option<Position>,
     ) -> Result<Self, DecodeError> {
-        let transaction = transaction.as_mut().ok_or(DecodeError::OutOfPlace { message, place: OUTSIDE })?;
+        let Some(transaction) = transaction.as_mut() else {
+            return Err(DecodeError::OutOfPlace { message, place: OUTSIDE });
+        };
         Ok(Self { message, transaction, resume_after, snapshot: false, replayed: false, added: 0 })
     }
 
@@ -355,7 +368,7 @@ impl<'a> Events<'a> {
         Ok(())
     }
 
-    fn decoded(self, incomplete: bool) -> Decoded {
-        Decoded::Rows { events: self.added, incomplete: incomplete && self.added > 0 }
+    fn added(self, incomplete: bool) -> Rows {
+        Rows { events: self.added, incomplete: incomplete && self.added > 0 }
     }
 }

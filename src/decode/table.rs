@@ -33,24 +33,23 @@ impl Table {
     ) -> Result<Range<u32>, DecodeError> {
         let malformed = |flaw| malformed(message, flaw);
         let start = self.begin_row(message, reader, out)?;
-        for (index, plan) in self.plans.iter().enumerate() {
-            let (cell, arena) = out.next_cell();
-            match reader.u8().map_err(malformed)? {
-                b'n' => {}
-                b'u' if Breakage::UnchangedAsNull.is_on() => {}
-                b'u' => *cell = Cell::Unchanged,
-                format @ (b't' | b'b') => {
-                    let field = reader.sized().map_err(malformed)?;
-                    match (format, plan.array) {
-                        (b't', _) => plan.text(field, arena, scratch, cell),
-                        (_, None) => binary::cell(plan.codec, field, arena, cell),
-                        (_, Some(elements)) => array::binary(plan.codec, elements, field, arena, scratch, cell),
-                    }
-                    .map_err(|flaw| self.explain(index, flaw))?
+        let (cells, arena) = out.next_cells(self.plans.len());
+        // A reader that nobody else can see stays in registers, as long as what is rare is called and not part of the loop.
+        let mut columns = reader.clone();
+        for (index, (plan, cell)) in self.plans.iter().zip(cells).enumerate() {
+            match columns.u8().map_err(malformed)? {
+                b'b' => {
+                    let field = columns.sized().map_err(malformed)?;
+                    plan.binary(field, arena, scratch, cell).map_err(|flaw| self.explain(index, flaw))?
                 }
-                _ => return Err(malformed(Flaw::Bad("a column of an unknown format"))),
+                b't' => {
+                    let field = columns.sized().map_err(malformed)?;
+                    plan.text(field, arena, scratch, cell).map_err(|flaw| self.explain(index, flaw))?
+                }
+                format => *cell = absent(format).map_err(malformed)?,
             }
         }
+        *reader = columns;
         self.end_row(message, start)
     }
 
@@ -64,8 +63,8 @@ impl Table {
     ) -> Result<Range<u32>, DecodeError> {
         let malformed = |flaw| malformed(message, flaw);
         let start = self.begin_row(message, reader, out)?;
-        for (index, plan) in self.plans.iter().enumerate() {
-            let (cell, arena) = out.next_cell();
+        let (cells, arena) = out.next_cells(self.plans.len());
+        for (index, (plan, cell)) in self.plans.iter().zip(cells).enumerate() {
             if let Some(field) = reader.nullable().map_err(malformed)? {
                 plan.text(field, arena, scratch, cell).map_err(|flaw| self.explain(index, flaw))?;
             }
@@ -151,8 +150,29 @@ impl Table {
     }
 }
 
+/// The cell of a column without a value.
+#[inline(never)]
+fn absent(format: u8) -> Result<Cell, Flaw> {
+    match format {
+        b'n' => Ok(Cell::Null),
+        b'u' if Breakage::UnchangedAsNull.is_on() => Ok(Cell::Null),
+        b'u' => Ok(Cell::Unchanged),
+        _ => Err(Flaw::Bad("a column of an unknown format")),
+    }
+}
+
 impl Plan {
+    /// Reads a value in binary format.
+    #[inline(always)]
+    fn binary(self, field: Field<'_>, arena: &mut Arena, scratch: &mut Scratch, cell: &mut Cell) -> Result<(), Flaw> {
+        match self.array {
+            None => binary::cell(self.codec, field, arena, cell),
+            Some(elements) => array::binary(self.codec, elements, field, arena, scratch, cell),
+        }
+    }
+
     /// Reads a value in text format.
+    #[inline(never)]
     fn text(self, field: Field<'_>, arena: &mut Arena, scratch: &mut Scratch, cell: &mut Cell) -> Result<(), Flaw> {
         match self.array {
             None => text::cell(self.codec, field, arena, cell),

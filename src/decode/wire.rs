@@ -1,6 +1,6 @@
 //! `Reader`: the bytes of one message, read front to back with every length checked.
 
-use crate::event::{Arena, Cell, Kind, Place};
+use crate::event::{self, Arena, Cell, Kind, Place};
 
 /// Why bytes could not be read. Says what is wrong with their form, never what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,23 +11,25 @@ pub(super) enum Flaw {
     BinaryOnly,
 }
 
+#[derive(Clone)]
 pub(super) struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
+    /// How many bytes there were, so that it can be told where one stands.
+    whole: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes, whole: bytes.len() }
     }
 
     /// The body of a message. What it reads is addressed from the message's first byte.
     pub(super) fn after_tag(message: &'a [u8]) -> Self {
-        Self { bytes: message, at: 1.min(message.len()) }
+        Self { rest: message.get(1..).unwrap_or_default(), whole: message.len() }
     }
 
     pub(super) fn left(&self) -> usize {
-        self.bytes.len() - self.at
+        self.rest.len()
     }
 
     pub(super) fn u8(&mut self) -> Result<u8, Flaw> {
@@ -59,17 +61,17 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
-        let bytes = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).ok_or(SHORT)?;
-        self.at += N;
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(SHORT)?;
+        self.rest = rest;
         Ok(*bytes)
     }
 
     /// A text that ends with a zero byte.
     pub(super) fn cstr(&mut self) -> Result<&'a str, Flaw> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let len = rest.iter().position(|&byte| byte == 0).ok_or(Flaw::Bad("a name without an end"))?;
-        self.at += len + 1;
-        utf8(&rest[..len])
+        let len = self.rest.iter().position(|&byte| byte == 0).ok_or(Flaw::Bad("a name without an end"))?;
+        let (text, rest) = self.rest.split_at(len);
+        self.rest = &rest[1..];
+        utf8(text)
     }
 
     /// Bytes preceded by their length.
@@ -89,43 +91,52 @@ impl<'a> Reader<'a> {
     /// `len` bytes, a length that the server gave.
     pub(super) fn take(&mut self, len: i32) -> Result<Field<'a>, Flaw> {
         let len = usize::try_from(len).map_err(|_| Flaw::Bad("a negative length"))?;
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let bytes = rest.get(..len).ok_or(SHORT)?;
-        let at = u32::try_from(self.at).map_err(|_| TOO_LONG)?;
-        self.at += len;
+        let at = self.whole - self.rest.len();
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(SHORT)?;
+        self.rest = rest;
         Ok(Field { bytes, at })
     }
 
     /// That nothing is left: what is not understood must not be skipped.
     pub(super) fn end(&self) -> Result<(), Flaw> {
-        if self.left() == 0 { Ok(()) } else { Err(Flaw::Bad("bytes after its end")) }
+        if self.left() == 0 { Ok(()) } else { Err(LONG) }
     }
 }
 
 const SHORT: Flaw = Flaw::Bad("it ends too early");
+const LONG: Flaw = Flaw::Bad("bytes after its end");
+const NOT_UTF8: Flaw = Flaw::Bad("text that is not UTF-8");
 const TOO_LONG: Flaw = Flaw::Bad("more bytes than a batch can address");
 
 /// The bytes of one value, and where they stand in the message.
 #[derive(Clone, Copy)]
 pub(super) struct Field<'a> {
     pub(super) bytes: &'a [u8],
-    pub(super) at: u32,
+    pub(super) at: usize,
 }
 
 impl<'a> Field<'a> {
     /// The bytes as they stand, without the first `skip`.
-    pub(super) fn slice(self, kind: Kind, skip: u32, cell: &mut Cell) -> Result<(), Flaw> {
-        let len = (self.bytes.len() as u32).saturating_sub(skip);
-        *cell = Cell::Slice { kind, place: Place::Frame, start: self.at.saturating_add(skip), len };
+    #[inline]
+    pub(super) fn slice(self, kind: Kind, skip: usize, cell: &mut Cell) -> Result<(), Flaw> {
+        let start = u32::try_from(self.at + skip).map_err(|_| TOO_LONG)?;
+        let len = self.bytes.len().saturating_sub(skip) as u32;
+        *cell = Cell::Slice { kind, place: Place::Frame, start, len };
         Ok(())
     }
 
-    /// The bytes as text, as they stand. Most are ASCII and short, which is seen sooner than that they are UTF-8.
+    /// The bytes as text, as they stand.
+    #[inline]
     pub(super) fn text(self, kind: Kind, cell: &mut Cell) -> Result<(), Flaw> {
-        if !self.bytes.is_ascii() {
-            utf8(self.bytes)?;
+        if !event::is_utf8(self.bytes) {
+            return Err(NOT_UTF8);
         }
         self.slice(kind, 0, cell)
+    }
+
+    /// All of its bytes, of a value that is always as long.
+    pub(super) fn fixed<const N: usize>(self) -> Result<[u8; N], Flaw> {
+        <[u8; N]>::try_from(self.bytes).map_err(|_| if self.bytes.len() < N { SHORT } else { LONG })
     }
 
     pub(super) fn reader(self) -> Reader<'a> {
@@ -154,5 +165,5 @@ fn extent(start: usize, end: usize) -> Result<(u32, u32), Flaw> {
 }
 
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Flaw> {
-    simdutf8::basic::from_utf8(bytes).map_err(|_| Flaw::Bad("text that is not UTF-8"))
+    event::utf8(bytes).ok_or(NOT_UTF8)
 }

@@ -233,9 +233,11 @@ impl BatchBuilder {
         self.body.cells.push(cell);
     }
 
-    /// Appends a null to the row under construction, to be written in place, and says where what it needs may go.
-    pub fn next_cell(&mut self) -> (&mut Cell, &mut Arena) {
-        (self.body.cells.push_mut(Cell::Null), &mut self.body.arena)
+    /// Appends nulls as the row under construction, to be written in place, and says where what they need may go.
+    pub fn next_cells(&mut self, count: usize) -> (&mut [Cell], &mut Arena) {
+        let start = self.body.cells.len();
+        self.body.cells.resize(start + count, Cell::Null);
+        (&mut self.body.cells[start..], &mut self.body.arena)
     }
 
     /// The cells from `start` on, to merge an old row into a new one.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Arena;
+use super::utf8::utf8;
 
 /// The value of a column, borrowed from its batch. Mirrors `variant value` of the WIT one to one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,6 +85,7 @@ pub enum Cell {
 
 impl Cell {
     /// The value that the cell stands for. What lies outside of `frame` or `arena` is empty.
+    #[inline]
     pub fn resolve<'a>(&self, frame: &'a [u8], arena: &'a Arena) -> Value<'a> {
         match *self {
             Cell::Null => Value::Null,
@@ -103,7 +105,7 @@ impl Cell {
                 let bytes = bytes.get(span(start, len)).unwrap_or_default();
                 // The builder's callers have checked UTF-8 already; checking again is cheaper than a refcount
                 // per column would be, and needs no `unsafe`.
-                let text = || simdutf8::basic::from_utf8(bytes).unwrap_or_default();
+                let text = || utf8(bytes).unwrap_or_default();
                 match kind {
                     Kind::Bytes => Value::Bytes(bytes),
                     Kind::Text => Value::Text(text()),
