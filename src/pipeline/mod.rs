@@ -12,6 +12,12 @@ mod tolerance;
 
 mod deliver;
 
+mod inbox;
+
+mod outflow;
+
+mod overlap;
+
 mod narrow;
 
 mod fork;

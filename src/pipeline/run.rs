@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::dead_letter::Takers;
-use super::deliver::{Durable, Inbox, Shared, deliver};
+use super::deliver::{Durable, Shared, deliver};
 use super::handle::{Handled, handle};
+use super::inbox::Inbox;
 use super::progress::Progress;
 use super::{Pipeline, Stage, Status};
 use crate::error::{Error, Fault, Result};
@@ -41,7 +42,7 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
         inboxes.push(inbox);
         let (origin, begun) = oneshot::channel();
         begin.push(origin);
-        let inbox = Inbox { begun, handled, letters };
+        let inbox = Inbox::new(begun, handled, letters, outlet.batch.clone());
         deliveries.spawn(deliver(outlet, inbox, durable_tx.clone(), index, Arc::clone(&shared)));
     }
     tracing::info!(pipeline = %name, "running");

@@ -37,9 +37,9 @@ use crate::lsn::Position;
 
 /// Makes commands durable.
 ///
-/// One task owns a sink and makes one call at a time, in stream order; so two commands for one id are never in
-/// flight together unless the sink itself sends them so, which it must not: inside a call it may send requests
-/// for different ids at once, after coalescing (`WriteSet`).
+/// One task owns a sink and makes one call at a time, in stream order, unless there is [`another`](Sink::another); so two
+/// commands for one id are never in flight together unless the sink itself sends them so, which it must not: inside a call it
+/// may send requests for different ids at once, after coalescing (`WriteSet`).
 #[async_trait]
 pub trait Sink: Send {
     /// Up to which position the sink already holds everything that came from `origin`. Only sinks that store the
@@ -53,6 +53,13 @@ pub trait Sink: Send {
     /// commands come again in smaller deliveries, in order, until the event is found that is to blame. After any other error
     /// the pipeline stops.
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()>;
+
+    /// Another hand at the same store, for a write that begins while one of this is still under way. No point and no group is in
+    /// both; but points that one writes may be in the store under a group that the other removes. None where writes follow
+    /// one another, as they must where a position is stored.
+    fn another(&self) -> Option<Box<dyn Sink>> {
+        None
+    }
 
     /// What tells whether a point would fit, before it is delivered. None where anything fits.
     fn admission(&self) -> Option<Admission> {

@@ -18,6 +18,7 @@ mod examples;
 mod failover;
 mod guests;
 mod losses;
+mod overlap;
 mod partitions;
 mod pipeline;
 mod poison;

@@ -15,7 +15,7 @@ use pgstream_host::sink::DeadLetter;
 use serde_json::Value as Json;
 
 use crate::guests::{Embedders, guest, load, settings, words_at};
-use crate::pipeline::{Run, World};
+use crate::support::by_hand::{Run, World};
 use crate::support::fresh_database;
 use crate::support::program::{Folder, Running, eventually};
 

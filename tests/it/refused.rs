@@ -6,7 +6,7 @@ use pgstream_host::error::{Code, Fault};
 use pgstream_host::lsn::{Lsn, Position};
 
 use crate::guests::{Embedders, guest, load, settings, words_at};
-use crate::pipeline::{Run, Shelf, World};
+use crate::support::by_hand::{Run, Shelf, World};
 use crate::support::program::eventually;
 
 /// A pipeline with `plugins/evil`: the first sinks take commands, the last one what is rejected.

@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 use crate::error::{Code as Misdeed, Error, Fault, Result};
 
 /// The server and collection that a sink talks to, as errors name them.
+#[derive(Clone)]
 pub(super) struct Peer {
     url: String,
     collection: String,

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use qdrant_client::qdrant::{PointId, QueryPointsBuilder, ScrollPointsBuilder, UpdateBatchPointsBuilder, UpdateStatus};
 use qdrant_client::{Payload, Qdrant};
+use tokio::sync::Semaphore;
 
 use self::fault::Peer;
 use self::request::{Merge, Operations, Phase, Request};
@@ -22,7 +23,7 @@ use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet, stored};
 use crate::config::model::{self, Distance};
 use crate::error::{Error, Fault, Result};
 
-/// Requests in flight at once. Qdrant applies the writes of a shard one after the other, so more would only queue.
+/// Requests in flight at once, of all writes together. Qdrant applies the writes of a shard one after the other, so more would only queue.
 const CONCURRENCY: usize = 4;
 
 /// Points read at once to merge payloads, each of which may be as large as a handler's answer.
@@ -32,10 +33,13 @@ const PAGE: u32 = 32;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A sink on one collection.
+#[derive(Clone)]
 pub struct QdrantSink {
     client: Qdrant,
     peer: Peer,
     spaces: Spaces,
+    /// One for each request that may be in flight; shared by the sink's hands.
+    lines: Arc<Semaphore>,
 }
 
 impl QdrantSink {
@@ -51,7 +55,7 @@ impl QdrantSink {
             .build()
             .map_err(|error| peer.error(error))?;
         let spaces = collection::ensure(&client, &peer, wanted).await?;
-        Ok(Self { client, peer, spaces })
+        Ok(Self { client, peer, spaces, lines: Arc::new(Semaphore::new(CONCURRENCY)) })
     }
 
     /// Sends the requests of one phase, and waits for all of them even if one fails: what is sent again later must
@@ -63,6 +67,7 @@ impl QdrantSink {
     }
 
     async fn send(&self, request: Request<'_>) -> Result<()> {
+        let _line = self.lines.acquire().await; // never closed
         match request {
             Request::Upsert(upserts) => self.update(vec![request::upsert(&upserts, &self.spaces)?]).await,
             Request::Update(operations) => self.update(operations).await,
@@ -109,6 +114,10 @@ impl QdrantSink {
 impl Sink for QdrantSink {
     async fn resume(&mut self, _origin: &str) -> Result<Option<Held>> {
         Ok(None)
+    }
+
+    fn another(&self) -> Option<Box<dyn Sink>> {
+        Some(Box::new(self.clone()))
     }
 
     fn admission(&self) -> Option<Admission> {

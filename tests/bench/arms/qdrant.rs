@@ -13,10 +13,11 @@ use qdrant_client::{Payload, Qdrant};
 
 use super::Bench;
 use crate::flow::{self, Flow};
+use crate::machine::Process;
 use crate::points::{self, Point};
 use crate::qdrant_server::QdrantServer;
 use crate::report::{Figure, Target};
-use crate::rounds::contest;
+use crate::rounds::{Spread, contest};
 use crate::rows::DIMENSION;
 
 /// Points in a request and requests in flight, as the sink has them.
@@ -32,25 +33,33 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let (rig, host, recorded) = (bench.rig().await?, bench.host().await?, bench.articles().await?);
     let (points, handler) = (points::of(rig, recorded).await?, flow::guest("points")?);
     let key = key.map(|key| format!("api_key: \"{key}\", ")).unwrap_or_default();
+    let (mut cpu, mut bare_cpu) = (Vec::new(), Vec::new());
     let ours = async || {
         let name = fresh();
         let create = format!("create: {{ dimension: {DIMENSION}, distance: cosine }}");
         let sink = format!("type: qdrant, url: \"{url}\", {key}collection: {name}, {create}");
         let flow = Flow { handler: &handler, embeds: true, sink: &sink };
-        let rate = flow::run(host, rig, recorded, &flow).await?.rate;
+        let ran = flow::run(host, rig, recorded, &flow).await?;
+        cpu.push(ran.cpu);
         check(&client, &name, recorded.rows).await?;
-        Ok(rate)
+        Ok(ran.rate)
     };
     let theirs = async || {
         let name = fresh();
+        let (process, before) = (Process::current(), Process::current().cpu()?);
         let rate = write(&client, &name, &points).await?;
+        bare_cpu.push((process.cpu()? - before) / points.len() as f64 * 1e6);
         check(&client, &name, recorded.rows).await?;
         Ok(rate)
     };
     let contest = contest(bench.rounds(), ours, theirs).await?;
-    let what =
-        format!("log → handler → embedder → Qdrant ({})", if server.is_some() { "its engine" } else { "a server" });
-    Ok(vec![Figure::ratio("qdrant", what, contest, "bulk upserts", "rows").target(Target::AtLeast(0.8))])
+    let (to, with) = if server.is_some() { ("its engine", " and the engine's") } else { ("a server", "") };
+    let what = format!("log → handler → embedder → Qdrant ({to})");
+    Ok(vec![
+        Figure::ratio("qdrant", what, contest, "bulk upserts", "rows").target(Target::AtLeast(0.8)),
+        Figure::new("qdrant", format!("the host's{with} CPU time"), Spread::of(cpu), "µs/row"),
+        Figure::new("qdrant", format!("the bare client's{with} CPU time"), Spread::of(bare_cpu), "µs/row"),
+    ])
 }
 
 fn fresh() -> String {

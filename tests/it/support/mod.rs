@@ -1,5 +1,6 @@
 //! What many tests need: Postgres servers and databases of their own, Qdrant's protocol, the program itself.
 
+pub(crate) mod by_hand;
 pub(crate) mod oracle;
 pub(crate) mod program;
 pub(crate) mod proxy;
