@@ -91,9 +91,12 @@ impl<'a> Event<'a> {
         };
         let rest: Vec<_> = keys.map(|(_, value)| value.to_json()).collect();
         if rest.is_empty() {
-            return Ok(match first.to_json() {
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
+            return Ok(match first {
+                Value::Int(value) => value.to_string(),
+                other => match other.to_json() {
+                    serde_json::Value::String(text) => text,
+                    other => other.to_string(),
+                },
             });
         }
         let all = std::iter::once(first.to_json()).chain(rest).collect();

@@ -33,6 +33,9 @@
 //! A large column that an UPDATE left alone is *unchanged*: Postgres did not send it. That is not null. [`Event::unchanged`]
 //! tells it, and [`Out::patch`] updates the payload while the vectors stay.
 //!
+//! A component's allocator is this crate's: what a batch takes is given back as a whole. A handler with a
+//! `#[global_allocator]` of its own takes the crate without its feature `arena`.
+//!
 //! The crate of a handler has `crate-type = ["cdylib", "rlib"]` and is built with
 //! `cargo build --release --target wasm32-wasip2`. Its functions can be tested without WebAssembly: see [`testing`].
 
@@ -48,6 +51,8 @@ pub mod bindings {
     });
 }
 
+#[cfg(any(target_family = "wasm", test))]
+mod arena;
 mod error;
 mod event;
 mod host;
@@ -67,7 +72,7 @@ pub use event::{Event, Row};
 pub use host::{Level, Vectors, config, embed, log};
 pub use out::{Answers, Embeddings, Out, text};
 #[doc(hidden)]
-pub use run::{run, run_batch};
+pub use run::{answered, run, run_batch};
 pub use serde_json::{Value as Json, json};
 
 /// Makes a function of the form `fn(&Event, &mut Out) -> Result<()>` the handler of this component.
@@ -120,7 +125,7 @@ macro_rules! component {
                 fn handle(
                     batch: $crate::bindings::pgstream::host::types::Batch,
                 ) -> ::core::result::Result<$crate::Output, $crate::Failure> {
-                    $run(&batch, $function)
+                    $crate::answered(batch, |batch| $run(batch, $function))
                 }
             }
 

@@ -1,16 +1,24 @@
 //! The loop that `handler!` puts around a function for one event, and the search that `batch_handler!` puts around one for
 //! a batch.
 
+#[cfg(target_family = "wasm")]
+pub use crate::arena::answered;
 use crate::bindings::pgstream::host::types::Batch;
 use crate::error::Kind;
 use crate::event::Table;
 use crate::{Answers, Error, Event, Failure, Out, Output, Rejection, Result};
 
+/// Has a batch answered.
+#[cfg(not(target_family = "wasm"))]
+pub fn answered<R>(batch: Batch, run: impl FnOnce(&Batch) -> R) -> R {
+    run(&batch)
+}
+
 /// Calls `on_event` for each event of the batch.
 pub fn run(batch: &Batch, on_event: impl Fn(&Event<'_>, &mut Out) -> Result<()>) -> Result<Output, Failure> {
     report_panics();
     let tables: Vec<Table<'_>> = batch.relations.iter().map(Table::new).collect();
-    let mut output = Output { commands: Vec::new(), rejections: Vec::new() };
+    let mut output = Output { commands: Vec::with_capacity(batch.events.len()), rejections: Vec::new() };
     let mut out = Out::default();
     for (index, event) in (0..).zip(&batch.events) {
         match on_event(&Event::new(&tables[event.relation as usize], event, index), &mut out).map_err(Error::into_kind)
