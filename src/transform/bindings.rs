@@ -1,6 +1,6 @@
 //! What `bindgen!` makes of `wit/`, and nothing else.
 
-// `Borrowing`: a batch is lowered straight from its cells. Types that travel both ways exist twice, as `…Param`
+// `Borrowing`: nothing is copied before it goes into a guest. Types that travel both ways exist twice, as `…Param`
 // (borrowed, into the guest) and as `…Result` (owned, out of it).
 wasmtime::component::bindgen!({
     path: "wit",

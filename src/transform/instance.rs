@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime::component::Func;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, format_err};
 use wasmtime_wasi::I32Exit;
 
 use super::bindings::{self, pgstream::host::types as wit};
@@ -11,7 +12,7 @@ use super::engine::GUEST_STACK;
 use super::imports::{Call, HANDLES, Shared, State, Stop};
 use super::lift::lifted;
 use super::limits::Refused;
-use super::lower::lowered;
+use super::lower::{Lowered, lowered};
 use super::place::Place;
 use super::voice::Voice;
 use super::words::presentable;
@@ -38,7 +39,7 @@ pub(super) struct Bounds {
 /// A handler that can be called. Useless after a trap.
 pub(super) struct Instance {
     store: Store<State>,
-    handler: bindings::Handler,
+    handle: Func,
 }
 
 impl Maker {
@@ -55,10 +56,12 @@ impl Maker {
             Ok(UpdateDeadline::Continue(1))
         });
         let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
-        let instantiated = begun.and_then(|()| self.component.instantiate(&mut store));
+        let instantiated = begun
+            .and_then(|()| self.component.instance_pre().instantiate(&mut store))
+            .and_then(|made| made.get_func(&mut store, "handle").ok_or_else(|| format_err!("it has no `handle`")));
         store.data_mut().turn.give_up();
         let error = match instantiated {
-            Ok(handler) => return Ok(Instance { store, handler }),
+            Ok(handle) => return Ok(Instance { store, handle }),
             Err(error) => error,
         };
         let cause = if error.is::<PoolConcurrencyLimitError>() {
@@ -74,15 +77,14 @@ impl Maker {
 
     /// One call. None if the instance is to be dropped, which is after any trap. The answer goes to the caller.
     pub(super) fn call(&self, mut instance: Instance, batch: &Batch, call: Call) -> Option<Instance> {
-        let Instance { store, handler } = &mut instance;
+        let Instance { store, handle } = &mut instance;
         let runtime = call.runtime.clone();
         // What a request leaves to do in the background is done by the caller's runtime.
         let entered = runtime.enter();
         store.data_mut().begin(call, batch.events().len());
         store.set_epoch_deadline(1);
         let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
-        let answer =
-            begun.and_then(|()| lowered(batch, &self.shared.columns, |batch| handler.call_handle(&mut *store, batch)));
+        let answer = begun.and_then(|()| lowered(batch, &self.shared.columns, |batch| called(store, handle, batch)));
         drop(entered);
         let state = store.data_mut();
         state.http.end();
@@ -207,6 +209,16 @@ impl Maker {
         }
         failed(Some(Code::Contract), "could not be called", presentable(&cause, FAILURE_BYTES), fix.to_owned())
     }
+}
+
+/// What the handler answers.
+fn called(
+    store: &mut Store<State>,
+    handle: &Func,
+    batch: Lowered<'_>,
+) -> wasmtime::Result<std::result::Result<wit::Output, wit::Failure>> {
+    let handle = handle.typed::<(Lowered<'_>,), (std::result::Result<wit::Output, wit::Failure>,)>(&*store)?;
+    handle.call(store, (batch,)).map(|(answer,)| answer)
 }
 
 /// The failure of a call in which a request was refused before, which says more than the guest can know.

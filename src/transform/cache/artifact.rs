@@ -1,4 +1,4 @@
-//! The only `unsafe` of the crate: machine code from the cache, loaded after it was authenticated.
+//! The only `unsafe` block of the crate: machine code from the cache, loaded after it was authenticated.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;

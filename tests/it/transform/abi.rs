@@ -28,6 +28,8 @@ pub(super) struct Hand {
     pub(super) result: &'static str,
     /// More fields of the module.
     pub(super) more: &'static str,
+    /// How it wants texts.
+    pub(super) encoding: StringEncoding,
 }
 
 impl Default for Hand {
@@ -44,6 +46,7 @@ impl Default for Hand {
             start: "",
             result: "",
             more: "",
+            encoding: StringEncoding::UTF8,
         }
     }
 }
@@ -51,7 +54,7 @@ impl Default for Hand {
 impl Hand {
     /// The component.
     pub(super) fn component(&self) -> Vec<u8> {
-        let Self { realloc, handle, post_return, start, result, more } = self;
+        let Self { realloc, handle, post_return, start, result, more, encoding } = self;
         let module = format!(
             "(module
                 (memory (export \"memory\") 4)
@@ -69,7 +72,7 @@ impl Hand {
         let mut resolve = Resolve::default();
         let (package, _) = resolve.push_dir(root().join("wit")).unwrap();
         let world = resolve.select_world(&[package], Some("handler")).unwrap();
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+        embed_component_metadata(&mut module, &resolve, world, *encoding).unwrap();
         ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
     }
 
@@ -105,6 +108,18 @@ const LOOP: &str = "(loop (br 0)) (unreachable)";
 #[tokio::test]
 async fn a_handler_written_by_hand_works() {
     assert_eq!(Hand::default().call().await.unwrap(), Output::default());
+}
+
+#[tokio::test]
+async fn texts_arrive_in_the_encoding_that_the_handler_wants() {
+    // The second value of the first row must begin with `a` and a space, two bytes each.
+    let handle = "(if (i32.ne (i32.load (i32.load offset=24 (i32.load offset=8 (local.get 2)))) (i32.const 0x00200061))
+            (then (unreachable)))
+        (i32.const 1024)";
+    let utf16 = Hand { handle, encoding: StringEncoding::UTF16, ..Hand::default() };
+    assert_eq!(utf16.call().await.unwrap(), Output::default());
+    let utf8 = Hand { handle, ..Hand::default() };
+    assert_eq!(utf8.fail().await.misdeed(), Some(Code::Trap));
 }
 
 #[tokio::test]
