@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::printable::printable;
+
 /// The result of anything that can fail for a reason a person should read.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -153,10 +155,10 @@ impl Error {
 
     /// The error and its causes on one line, for a log.
     pub fn chain(&self) -> String {
-        let mut text = self.0.what.clone();
+        let mut text = printable(&self.0.what);
         let mut cause = self.source();
         while let Some(error) = cause {
-            text = format!("{text}: {}", one_line(&error.to_string()));
+            text = format!("{text}: {}", printable(error.to_string().trim_end()));
             cause = error.source();
         }
         text
@@ -164,25 +166,21 @@ impl Error {
 
     /// The whole error over several lines, as the command line prints it.
     pub fn report(&self) -> String {
-        let mut text = format!("error: {}\n", self.0.what);
+        let mut text = format!("error: {}\n", printable(&self.0.what));
         let mut cause = self.source();
         while let Some(error) = cause {
-            text.push_str(&format!("  caused by: {}\n", one_line(&error.to_string())));
+            text.push_str(&format!("  caused by: {}\n", printable(error.to_string().trim_end())));
             cause = error.source();
         }
         if !self.0.place.is_empty() {
-            text.push_str(&format!("  where: {}\n", self.0.place.join(", ")));
+            text.push_str(&format!("  where: {}\n", printable(&self.0.place.join(", "))));
         }
         if let Some(help) = &self.0.help {
-            text.push_str(&format!("  help: {}\n", help.trim_end().replace('\n', "\n        ")));
+            let lines: Vec<String> = help.trim_end().lines().map(printable).collect();
+            text.push_str(&format!("  help: {}\n", lines.join("\n        ")));
         }
         text
     }
-}
-
-/// A guest's or a server's text must not be able to forge lines of the report or drive the terminal.
-fn one_line(text: &str) -> String {
-    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 impl fmt::Display for Error {
@@ -239,7 +237,7 @@ mod tests {
             error.report(),
             "error: pipeline `documents` stopped\n  \
              caused by: handler `embed` exceeded its deadline\n  \
-             caused by: the call ran 1.02 s, the limit is 1 s  [31mforged\n  \
+             caused by: the call ran 1.02 s, the limit is 1 s \u{FFFD}[31mforged\n  \
              where: event 17 of 40, table `public.documents`\n  \
              help: raise `transforms.embed.limits.deadline`\n"
         );
@@ -248,5 +246,17 @@ mod tests {
             error.chain().starts_with("pipeline `documents` stopped: handler `embed` exceeded its deadline: the call")
         );
         assert_eq!(error.chain().lines().count(), 1);
+    }
+
+    #[test]
+    fn no_part_of_it_can_drive_the_terminal() {
+        let hostile = "a\u{1b}[2J\u{202e}b\nerror: forged";
+        let error = Error::new(Fault::Config, hostile).because(hostile).at(hostile).help(format!("x\n{hostile}"));
+        let (report, chain) = (error.report(), error.chain());
+        assert!(
+            !report.replace('\n', "").chars().chain(chain.chars()).any(crate::printable::acts),
+            "{report:?} {chain:?}"
+        );
+        assert!(!report.lines().skip(1).any(|line| line.starts_with("error")), "{report}");
     }
 }

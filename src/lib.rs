@@ -14,6 +14,8 @@ pub mod event;
 
 pub mod command;
 
+pub mod printable;
+
 pub mod error;
 
 mod backoff;

@@ -7,6 +7,7 @@ use super::print;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::host;
+use crate::printable::printable;
 use crate::sink::{self, Hit, Query};
 
 #[derive(Debug, clap::Args)]
@@ -87,9 +88,4 @@ fn summary(hit: &Hit) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
     }
-}
-
-/// Stored text must not drive the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use super::pipeline::PipelineFile;
 use super::signals;
-use crate::config::model;
+use crate::config::{model, qualified};
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event, Operation, Row, Value, json};
+use crate::printable::shown;
 use crate::source::postgres::Tap;
 
 /// Characters of a value in the readable form.
@@ -71,7 +72,7 @@ fn wanted(asked: &[String], tables: &[String]) -> Result<Vec<String>> {
         return Ok(tables.to_vec());
     }
     let find = |name: &String| {
-        let qualified = if name.contains('.') { name.clone() } else { format!("public.{name}") };
+        let qualified = qualified(name);
         tables.iter().find(|table| **table == qualified).cloned().ok_or_else(|| {
             Error::new(Fault::Config, format!("the pipeline does not read table `{qualified}`"))
                 .help(format!("it reads: {}", tables.join(", ")))
@@ -199,11 +200,11 @@ fn short(value: Value<'_>) -> String {
             format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
         }
     };
-    let mut shown: String = text.chars().take(WIDTH).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+    let mut out: String = text.chars().take(WIDTH).map(shown).collect();
     if text.chars().nth(WIDTH).is_some() {
-        shown.push_str(&format!("… ({} characters)", text.chars().count()));
+        out.push_str(&format!("… ({} characters)", text.chars().count()));
     }
-    shown
+    out
 }
 
 fn date(days: i32) -> String {
@@ -232,7 +233,7 @@ mod tests {
         assert_eq!(
             readable(&batch, &batch.events()[0], false),
             format!(
-                "10:00:00.500 0/16B3748#0 update   public.docs id=7 title=\"{}… (62 characters) → \"New\u{FFFD}[31m\u{FFFD}\" \
+                "10:00:00.500 0/16B3748#0 update   public.docs id=7 title=\"{}… (62 characters) → \"New\u{FFFD}[31m \" \
                  body=(unchanged) on=2026-02-28",
                 "x".repeat(47)
             )

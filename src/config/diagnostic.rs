@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::excerpt::{Excerpt, excerpt, printable, shown, token_length};
+use super::excerpt::{Excerpt, excerpt, shown, token_length};
 use super::yaml::{self, Id, Spot};
 use crate::error::{Error, Fault};
+use crate::printable::printable;
 
 /// All that is wrong with a pipeline file, in the order of its lines; at least one problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -225,7 +226,7 @@ impl<'t> Findings<'t> {
         let place = spot.map(|Spot { line, column }| {
             let text = self.line(line);
             let length = length.unwrap_or_else(|| token_length(text, column - 1));
-            Place { line, column, length, excerpt: excerpt(text, column - 1, length) }
+            Place { line, column, length, excerpt: excerpt(self.text, line, column - 1, length) }
         });
         let help = Some(shown_lines(&help)).filter(|help| !help.is_empty());
         self.problems.push(Problem { message: shown(&message), help, place });

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::printable;
+
 /// A shown line, and where in it the problem stands (in characters, from zero).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Excerpt {
@@ -19,13 +21,17 @@ const MAX_LINE_BYTES: usize = 4096;
 /// Longer messages quote something that nobody reads to its end.
 const MAX_MESSAGE_CHARS: usize = 1000;
 
-/// `line` with the characters `start..start + length` as the place to point at.
-pub(super) fn excerpt(line: &str, start: usize, length: usize) -> Excerpt {
+/// The line numbered `number`, from one, of `text`, with the characters `start..start + length` as the place to point at.
+pub(super) fn excerpt(text: &str, number: usize, start: usize, length: usize) -> Excerpt {
+    let lines: Vec<&str> = text.lines().take(number).collect();
+    let Some((line, before)) = lines.split_last() else {
+        return Excerpt { text: String::new(), start: 0, length: 1 };
+    };
     if line.len() > MAX_LINE_BYTES {
         return Excerpt { text: "…".to_owned(), start: 0, length: 1 };
     }
     let chars: Vec<char> = line.chars().collect();
-    let hidden = secrets(&chars);
+    let hidden = if in_headers(line, before) { values(&chars) } else { secrets(&chars) };
     let start = start.min(chars.len());
     let window = start.saturating_sub(MAX_CHARS / 2)..(start + MAX_CHARS / 2).min(chars.len());
     let window = if chars.len() <= MAX_CHARS { 0..chars.len() } else { window };
@@ -52,7 +58,7 @@ pub(super) fn excerpt(line: &str, start: usize, length: usize) -> Excerpt {
                 range.end
             }
             None => {
-                show(if chars[at].is_whitespace() { ' ' } else { visible(chars[at]) }, at..at + 1);
+                show(if chars[at].is_whitespace() { ' ' } else { printable::shown(chars[at]) }, at..at + 1);
                 at + 1
             }
         };
@@ -65,25 +71,14 @@ pub(super) fn excerpt(line: &str, start: usize, length: usize) -> Excerpt {
     out
 }
 
-/// Text of a file or of its keys must not be able to drive the terminal or to forge lines.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(visible).collect()
-}
-
 /// A message, or a line of one, in a length that can be read.
 pub(super) fn shown(text: &str) -> String {
     let mut chars = text.chars();
-    let mut shown: String = chars.by_ref().take(MAX_MESSAGE_CHARS).map(visible).collect();
+    let mut shown: String = chars.by_ref().take(MAX_MESSAGE_CHARS).map(printable::shown).collect();
     if chars.next().is_some() {
         shown.push('…');
     }
     shown
-}
-
-fn visible(c: char) -> char {
-    let reorders =
-        matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
-    if c.is_control() || reorders { '\u{FFFD}' } else { c }
 }
 
 /// How many characters the key or value at `start` takes.
@@ -115,12 +110,82 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
             let Some(end) = chars.iter().rposition(|c| *c == '@').filter(|end| *end > at + 3) else { continue };
             let colon = chars[at + 3..end].iter().position(|c| *c == ':').map_or(at + 3, |colon| at + 4 + colon);
             hide(chars, colon..end, &mut hidden);
-        } else if matches!(chars[at], ':' | '=') && is_secret(&word_before(chars, at)) {
-            let start = chars[at + 1..].iter().position(|c| !c.is_whitespace()).map_or(chars.len(), |n| at + 1 + n);
-            hide(chars, start..value_end(chars, start), &mut hidden);
+        } else if matches!(chars[at], ':' | '=') {
+            let (word, start) = (word_before(chars, at), value_start(chars, at));
+            if is_headers(&word) {
+                hidden.push(start..map_end(chars, start));
+            } else if is_secret(&word) {
+                hide(chars, start..value_end(chars, start), &mut hidden);
+            }
         }
     }
     hidden
+}
+
+/// All that stands behind the first key of a line, or the line, if it begins with none.
+fn values(chars: &[char]) -> Vec<Range<usize>> {
+    let indent = indent(chars);
+    let quoted = chars.get(indent).is_some_and(|c| matches!(c, '"' | '\''));
+    let key = (indent..chars.len()).find(|&at| {
+        chars[at] == ':' && chars.get(at + 1).is_none_or(|c| c.is_whitespace()) && !(quoted && at == indent)
+    });
+    let start = match key {
+        Some(at) if !chars[indent..at].iter().any(|c| matches!(c, '{' | ',' | ' ')) => value_start(chars, at),
+        _ => indent,
+    };
+    let mut hidden = Vec::new();
+    hide(chars, start..chars.len(), &mut hidden);
+    hidden
+}
+
+/// Whether a line stands below a `headers`, whose values are secrets whatever their keys sound like. Told by the indentation,
+/// which there is even where the file cannot be parsed.
+fn in_headers(line: &str, before: &[&str]) -> bool {
+    let width = |line: &str| line.len() - line.trim_start().len();
+    let mut inner = width(line);
+    for line in before.iter().rev() {
+        let text = line.trim_start();
+        if inner == 0 {
+            break;
+        }
+        if width(line) >= inner || text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        inner = width(line);
+        let chars: Vec<char> = line.chars().take(MAX_LINE_BYTES).collect();
+        if (0..chars.len()).any(|at| chars[at] == ':' && is_headers(&word_before(&chars, at))) {
+            return true;
+        }
+    }
+    false
+}
+
+fn indent(chars: &[char]) -> usize {
+    chars.iter().position(|c| !c.is_whitespace()).unwrap_or(chars.len())
+}
+
+fn value_start(chars: &[char], colon: usize) -> usize {
+    colon + 1 + indent(&chars[colon + 1..])
+}
+
+/// Where the map in braces ends that begins at `start`; the end of the line, if that cannot be told.
+fn map_end(chars: &[char], start: usize) -> usize {
+    let (mut depth, mut quote) = (0, None);
+    for (at, c) in chars.iter().enumerate().skip(start) {
+        match (quote, c) {
+            (Some(open), c) if *c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(*c),
+            (None, '{') => depth += 1,
+            (None, '}') if depth == 1 => return at + 1,
+            (None, '}') => depth -= 1,
+            (None, _) => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    chars.len()
 }
 
 /// Hides `range`, except where it is nothing but a reference, which tells a name and no more.
@@ -141,6 +206,10 @@ fn word_before(chars: &[char], at: usize) -> String {
     let end = chars[..at].iter().rposition(|c| !matches!(c, '"' | '\'' | ' ')).map_or(0, |last| last + 1);
     let start = chars[..end].iter().rposition(|c| !(c.is_alphanumeric() || matches!(c, '_' | '-')));
     chars[start.map_or(0, |before| before + 1)..end].iter().collect::<String>().to_lowercase()
+}
+
+fn is_headers(word: &str) -> bool {
+    strsim::damerau_levenshtein("headers", word) <= 2
 }
 
 fn is_secret(word: &str) -> bool {
@@ -187,16 +256,36 @@ mod tests {
             ("password_file: /run/secrets/db", "password_file: /run/secrets/db"),
             ("a: \u{1b}[31m\u{202e}b", "a: \u{FFFD}[31m\u{FFFD}b"),
         ] {
-            assert_eq!(excerpt(line, 0, 1).text, shown);
+            assert_eq!(excerpt(line, 1, 0, 1).text, shown);
+        }
+    }
+
+    #[test]
+    fn all_of_headers_is_secret() {
+        for (text, number, shown) in [
+            ("http:\n  headers:\n    cookie: \"sess=AAA\"", 3, "    cookie: …"),
+            ("http:\n  headers:\n    cookie: \"sess=\n      AAA\"", 4, "      …"),
+            ("http:\n  headers:\n\n    # AAA\n    x-id: ${ID}", 5, "    x-id: ${ID}"),
+            ("http:\n  headers:\n    cookie: a\n  privat: x", 4, "  privat: x"),
+            (
+                "- { host: a, headers: { cookie: \"s}AAA\", x: b }, privat: c }",
+                1,
+                "- { host: a, headers: …, privat: c }",
+            ),
+            ("- { host: a, haeders: { cookie: \"sess=AAA, x: b }", 1, "- { host: a, haeders: …"),
+            ("headers: {\n  cookie: a, x: AAA }", 2, "  cookie: …"),
+            ("headers: {\n  a, cookie: AAA }", 2, "  …"),
+        ] {
+            assert_eq!(excerpt(text, number, 0, 1).text, shown, "{text}");
         }
     }
 
     #[test]
     fn the_place_follows_what_was_hidden_or_cut() {
-        let after = excerpt("{ api_key: sk-123456, modle: m }", 22, 5);
+        let after = excerpt("{ api_key: sk-123456, modle: m }", 1, 22, 5);
         assert_eq!(after.text.chars().skip(after.start).take(after.length).collect::<String>(), "modle");
         let long = format!("{}[ here ]{}", "x".repeat(500), "y".repeat(500));
-        let cut = excerpt(&long, 502, 4);
+        let cut = excerpt(&long, 1, 502, 4);
         assert!(cut.text.chars().count() <= MAX_CHARS + 2);
         assert_eq!(cut.text.chars().skip(cut.start).take(cut.length).collect::<String>(), "here");
     }

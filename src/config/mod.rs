@@ -23,6 +23,7 @@ mod reference;
 mod repair;
 mod room;
 mod schema;
+mod table;
 mod wiring;
 mod yaml;
 
@@ -32,6 +33,7 @@ pub use host::{host_schema, load_host, parse_host};
 pub use reference::{host_reference, reference};
 pub use schema::schema;
 pub use secret::Secret;
+pub use table::qualified;
 pub use units::{Size, Span, UnitError};
 
 use std::collections::HashMap;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::printable::acts;
+
 /// `text` with everything that could forge lines, drive a terminal or reverse the reading order escaped, cut to
 /// about `max` bytes.
 pub(super) fn presentable(text: &str, max: usize) -> String {
@@ -14,18 +16,13 @@ pub(super) fn presentable(text: &str, max: usize) -> String {
         match c {
             '\n' => shown.push_str("\\n"),
             '\t' => shown.push(' '),
-            c if c.is_control() || steers(c) => {
+            c if acts(c) => {
                 let _ = write!(shown, "\\u{{{:x}}}", c as u32);
             }
             c => shown.push(c),
         }
     }
     shown
-}
-
-/// Whether the character is invisible but changes the order in which its neighbours are read.
-fn steers(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
 
 use super::compare::seen_through;
 use crate::event::json::Json;
+use crate::printable::acts;
 
 /// A longer value stands on lines of its own.
 const SHORT: usize = 88;
@@ -93,12 +94,8 @@ fn spaced(value: &Json) -> String {
 
 /// What cannot be seen, or would end a line in YAML, as escapes that JSON and YAML share.
 fn visible(json: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
-    };
     json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
-        match hidden(c) {
+        match acts(c) {
             true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             false => out.push(c),
         }

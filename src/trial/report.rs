@@ -8,6 +8,7 @@ use super::diff::{Line, diff};
 use super::{CaseReport, Refusal, Report};
 use crate::error::Error;
 use crate::event::json::Json;
+use crate::printable::printable;
 
 impl Report {
     /// As the command line shows it.
@@ -99,11 +100,6 @@ fn render_case(out: &mut String, case: &CaseReport, paint: &Paint) {
         };
         let _ = writeln!(out, "         {shown}");
     }
-}
-
-/// What a handler answers must not drive the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
 struct Paint {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::pipeline::PipelineFile;
 use super::print;
-use crate::config::{Span, model};
+use crate::config::{Span, model, qualified};
 use crate::error::{Error, Fault, Result};
 use crate::sink::dead_letters::{Filter, Letters};
 use crate::telemetry::Bars;
@@ -107,8 +107,7 @@ impl Filters {
 
     fn filter(self) -> Filter {
         let Self { table, code, transform, since } = self;
-        // A table without a schema is one of `public`, as in the pipeline file.
-        let table = table.map(|table| if table.contains('.') { table } else { format!("public.{table}") });
+        let table = table.as_deref().map(qualified);
         Filter { ids: None, table, code, transform, since: since.map(time) }
     }
 }

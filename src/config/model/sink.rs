@@ -62,6 +62,16 @@ impl Sink {
             Sink::DeadLetters(_) | Sink::File(_) | Sink::Stdout(_) | Sink::Blackhole(_) => SinkBatch::default(),
         }
     }
+
+    /// What the file may say of it; None for kinds that have no such setting.
+    pub fn batch_mut(&mut self) -> Option<&mut SinkBatch> {
+        match self {
+            Sink::Pgvector(sink) => Some(&mut sink.batch),
+            Sink::Qdrant(sink) => Some(&mut sink.batch),
+            Sink::QdrantEdge(sink) => Some(&mut sink.batch),
+            Sink::DeadLetters(_) | Sink::File(_) | Sink::Stdout(_) | Sink::Blackhole(_) => None,
+        }
+    }
 }
 
 /// Writes points as rows of a Postgres table with pgvector columns, and the position in the same transaction.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::model;
+use crate::config::{model, qualified};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::Url;
 
@@ -96,7 +96,8 @@ fn is_slot_name(name: &str) -> bool {
 
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let (schema, table) = text.split_once('.').unwrap_or(("public", text));
+        let name = qualified(text);
+        let (schema, table) = name.split_once('.').unwrap_or_default();
         if schema.is_empty() || table.is_empty() || table.contains('.') || schema.contains('*') {
             return Err(wrong(format!("`{text}` does not name tables"))
                 .help("write `schema.table`, or `schema.prefix_*` for all tables whose name begins so"));
