@@ -4,7 +4,8 @@ use crate::error::{Error, Fault, Result};
 
 /// The outcome of `work`. A panic in it, of which the engine has some for a failing disk, becomes an error.
 pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(|error| {
         let words = match error.try_into_panic() {
             Ok(panic) => panic
                 .downcast_ref::<String>()

@@ -25,7 +25,7 @@ pub mod blackhole;
 pub mod dead_letters;
 
 pub use coalesce::{GroupDelete, Patch, PatchRun, Payload, Upsert, WriteSet};
-pub use open::{open, search};
+pub use open::{check, open, search};
 
 use std::sync::Arc;
 

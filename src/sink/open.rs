@@ -26,6 +26,18 @@ pub async fn open(pipeline: &str, name: &str, config: &model::Sink) -> Result<Bo
     })
 }
 
+/// Opens the sink `name` of `pipeline` and closes it again. Files and folders that a running pipeline has open are left to it.
+///
+/// # Errors
+/// As [`open`].
+pub async fn check(pipeline: &str, name: &str, config: &model::Sink) -> Result<()> {
+    match config {
+        model::Sink::QdrantEdge(config) => QdrantEdge::check(config).await,
+        model::Sink::File(config) => Lines::check(&config.path).await,
+        _ => open(pipeline, name, config).await?.close().await,
+    }
+}
+
 /// Asks the sink `name` of `pipeline` for the nearest points. Works beside a running pipeline, and makes nothing.
 ///
 /// # Errors

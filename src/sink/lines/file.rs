@@ -2,12 +2,16 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Fault, Result};
 
 /// How much of the file's end is read at once in search of its last line break.
 const TAIL_BYTES: u64 = 64 << 10;
+
+/// How every line of ours begins.
+const BEGINNING: &[u8] = br#"{"position":"#;
 
 #[derive(Debug)]
 pub(super) struct LineFile {
@@ -19,19 +23,38 @@ pub(super) struct LineFile {
 
 impl LineFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let fail = |error: io::Error| {
-            Error::new(Fault::Environment, format!("file `{}` cannot be opened", path.display()))
-                .because(error)
-                .help("its folder must exist and be writable for the host")
-        };
+        let fail = |error| cannot_open(path, error);
         let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fail)?;
         let regular = file.metadata().map_err(fail)?.is_file();
         let lines = Self { path: path.to_owned(), file, regular };
         if regular {
-            lines.claim()?;
-            lines.cut_torn_line().and_then(|()| lines.sync_folder()).map_err(|error| lines.failed(error))?;
+            if !lines.claim()? {
+                let what = format!("file `{}` is being written by another sink", lines.path.display());
+                return Err(Error::new(Fault::Environment, what)
+                    .help("give each sink a file of its own, and stop the other pipeline if it should not run"));
+            }
+            lines.cut_torn_line()?;
+            lines.sync_folder().map_err(|error| lines.failed(error))?;
         }
         Ok(lines)
+    }
+
+    /// Whether `open` would succeed once no other sink has the file open. Neither makes nor alters anything.
+    pub(super) fn check(path: &Path) -> Result<()> {
+        let file = match OpenOptions::new().read(true).append(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+                return rustix::fs::access(folder(path), access).map_err(|error| cannot_open(path, error.into()));
+            }
+            Err(error) => return Err(cannot_open(path, error)),
+        };
+        let regular = file.metadata().map_err(|error| cannot_open(path, error))?.is_file();
+        let lines = Self { path: path.to_owned(), file, regular };
+        if regular && lines.claim()? {
+            lines.torn_line()?;
+        }
+        Ok(())
     }
 
     /// Appends whole lines; durable when it returns.
@@ -50,20 +73,43 @@ impl LineFile {
         append().map_err(|error| self.failed(error))
     }
 
-    fn claim(&self) -> Result<()> {
+    /// Keeps other sinks out. False if one of them has the file open.
+    fn claim(&self) -> Result<bool> {
         match self.file.try_lock() {
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(Error::new(
-                Fault::Environment,
-                format!("file `{}` is being written by another sink", self.path.display()),
-            )
-            .help("give each sink a file of its own, and stop the other pipeline if it should not run")),
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(self.failed(error)),
         }
     }
 
     /// A crash may leave part of a line at the end. Its delivery was not confirmed and comes again, so it can go.
-    fn cut_torn_line(&self) -> io::Result<()> {
+    fn cut_torn_line(&self) -> Result<()> {
+        let Some(torn) = self.torn_line()? else { return Ok(()) };
+        tracing::warn!(
+            file = %self.path.display(),
+            bytes = torn.end - torn.start,
+            "cut off an unfinished last line that a crash left behind; its event is delivered again"
+        );
+        self.file.set_len(torn.start).and_then(|()| self.file.sync_all()).map_err(|error| self.failed(error))
+    }
+
+    /// Where an unfinished last line lies. Refuses one that is not ours: the file is somebody else's then.
+    fn torn_line(&self) -> Result<Option<Range<u64>>> {
+        let (torn, head) = self.last_line().map_err(|error| self.failed(error))?;
+        if torn.is_empty() {
+            return Ok(None);
+        }
+        if !head.starts_with(BEGINNING) && !BEGINNING.starts_with(&head) {
+            let what = format!("file `{}` ends in a line that no sink of this program has begun", self.path.display());
+            return Err(Error::new(Fault::Config, what)
+                .because("the line has no end, and only what a crash left of a line of ours may be cut off")
+                .help("correct `path`; or, if lines of ours are to follow, end the file with a line break"));
+        }
+        Ok(Some(torn))
+    }
+
+    /// Where the text behind the last line break lies, and how it begins.
+    fn last_line(&self) -> io::Result<(Range<u64>, Vec<u8>)> {
         let length = self.file.metadata()?.len();
         let mut end = length;
         let mut whole = 0;
@@ -78,22 +124,15 @@ impl LineFile {
             }
             end = start;
         }
-        if whole < length {
-            tracing::warn!(
-                file = %self.path.display(),
-                bytes = length - whole,
-                "cut off an unfinished last line that a crash left behind; its event is delivered again"
-            );
-            self.file.set_len(whole)?;
-            self.file.sync_all()?;
-        }
-        Ok(())
+        let mut head = Vec::new();
+        (&self.file).seek(SeekFrom::Start(whole))?;
+        (&self.file).take(BEGINNING.len() as u64).read_to_end(&mut head)?;
+        Ok((whole..length, head))
     }
 
     /// A new file survives a crash of the machine only if its folder was synced.
     fn sync_folder(&self) -> io::Result<()> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        File::open(folder(&self.path))?.sync_all()
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -101,6 +140,17 @@ impl LineFile {
             .because(error)
             .help("make room on its disk and let the host write it; nothing of the last delivery was confirmed")
     }
+}
+
+fn cannot_open(path: &Path, error: io::Error) -> Error {
+    Error::new(Fault::Environment, format!("file `{}` cannot be opened", path.display()))
+        .because(error)
+        .help("its folder must exist and be writable for the host")
+}
+
+/// The folder that the file lies in.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -111,12 +161,12 @@ mod tests {
     fn a_torn_last_line_is_cut_off_wherever_it_starts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let long = "x".repeat(3 * TAIL_BYTES as usize);
+        let long = format!(r#"{{"position":"0/1#0","id":"{}"#, "x".repeat(3 * TAIL_BYTES as usize));
         for (before, after) in [
             (String::new(), String::new()),
             ("{}\n".to_owned(), "{}\n".to_owned()),
-            ("{\"half".to_owned(), String::new()),
-            ("{}\n{\"half".to_owned(), "{}\n".to_owned()),
+            ("{\"po".to_owned(), String::new()),
+            ("{}\n{\"position\":\"0/".to_owned(), "{}\n".to_owned()),
             (format!("{long}\n{long}"), format!("{long}\n")),
             (long, String::new()),
         ] {
@@ -125,6 +175,33 @@ mod tests {
             lines.append(b"{\"next\":1}\n").unwrap();
             assert!(std::fs::read_to_string(&path).unwrap() == after + "{\"next\":1}\n");
         }
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        for before in ["somebody's text", "{}\n{\"half", "one\ntwo"] {
+            std::fs::write(&path, before).unwrap();
+            for error in [LineFile::check(&path).unwrap_err(), LineFile::open(&path).unwrap_err()] {
+                assert_eq!(error.fault(), Fault::Config);
+            }
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+        }
+    }
+
+    #[test]
+    fn a_check_alters_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        LineFile::check(&path).unwrap();
+        assert!(!path.exists());
+        std::fs::write(&path, "{}\n{\"position\":").unwrap();
+        LineFile::check(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n{\"position\":");
+        let _held = LineFile::open(&path).unwrap();
+        LineFile::check(&path).unwrap();
+        assert_eq!(LineFile::check(Path::new("/no/such/out.jsonl")).unwrap_err().fault(), Fault::Environment);
     }
 
     #[test]

@@ -29,11 +29,17 @@ enum Target {
 }
 
 impl Lines {
-    /// Appends to the file at `path`, which is made if missing. What a crash left of a last line is cut off.
+    /// Appends to the file at `path`, which is made if missing. What a crash left of a last line of ours is cut off.
     pub async fn file(pipeline: &str, path: &Path) -> Result<Self> {
         let path = path.to_owned();
         let file = blocking::run(move || LineFile::open(&path)).await?;
         Ok(Self { pipeline: pipeline.to_owned(), to: Target::File(Arc::new(file)) })
+    }
+
+    /// Whether `file` would succeed, also while another process has the file open. Alters nothing.
+    pub async fn check(path: &Path) -> Result<()> {
+        let path = path.to_owned();
+        blocking::run(move || LineFile::check(&path)).await
     }
 
     /// Prints to standard output.

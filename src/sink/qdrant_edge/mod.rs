@@ -61,6 +61,13 @@ impl QdrantEdge {
         let optimizer = Optimizer::start(Arc::clone(&engine))?;
         Ok(Self { engine, server, optimizer })
     }
+
+    /// Opens the folder and closes it again, unless it is open already: whoever has it has checked it.
+    pub async fn check(config: &model::QdrantEdgeSink) -> Result<()> {
+        let path = config.path.clone();
+        let free = move || Ok(!path.is_dir() || Lock::try_take(&path, Role::Search)?.is_some());
+        if blocking::run(free).await? { Box::new(Self::open(config).await?).close().await } else { Ok(()) }
+    }
 }
 
 #[async_trait]
