@@ -5,8 +5,8 @@ use std::path::Path;
 use super::{Language, template, unwritable};
 use crate::error::{Error, Fault, Result};
 
-/// Longest name of a handler.
-const NAME_BYTES: usize = 60;
+/// Longest name of a handler: its pipeline has the same, and the slot is named after that.
+const NAME_BYTES: usize = 54;
 
 /// Words that a language, its tools or the project itself already use.
 const TAKEN: &[&str] = &[
@@ -21,6 +21,8 @@ const TAKEN: &[&str] = &[
     "pgstream",
     "pgstream-host",
     "pgstream-handler", // ours
+    "shop",             // the source and
+    "out",              // the sink of its pipeline
     "core",
     "std",
     "alloc",
@@ -176,7 +178,7 @@ mod tests {
         for name in ["a", "my-handler", "v2-docs", "a1"] {
             check(name).unwrap();
         }
-        let long = "a".repeat(61);
+        let long = "a".repeat(55);
         for name in
             ["", "My", "my_handler", "-a", "a-", "a--b", "1a", "a/b", "..", "ä", "sdk", "fn", "class", &long, "a\nb"]
         {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::tree::{along, json};
-use crate::config::{Mistakes, Part, Shape};
+use crate::config::{Mistakes, Part, Shape, qualified};
 use crate::event::Batch;
 use crate::event::json::{Flaw, Json, Reader, Step};
+use crate::lsn::Lsn;
 
 /// Bytes of a line of recorded events: a row of wide columns with room to spare.
 const LINE_BYTES: u64 = 256 << 20;
@@ -68,7 +69,8 @@ fn table(part: Part<'_>, mistakes: &mut Mistakes<'_>) -> Option<(String, Vec<(St
         mistakes.at(part, "the table has no `name`", HELP);
         return None;
     };
-    let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+    let name = qualified(name);
+    let (schema, table) = name.split_once('.').unwrap_or_default();
     let mut fields =
         vec![("schema".to_owned(), Json::Text(schema.to_owned())), ("table".to_owned(), Json::Text(table.to_owned()))];
     for (from, to) in [("key", "key"), ("columns", "types")] {
@@ -76,7 +78,7 @@ fn table(part: Part<'_>, mistakes: &mut Mistakes<'_>) -> Option<(String, Vec<(St
             fields.push((to.to_owned(), json(part)));
         }
     }
-    Some((format!("{schema}.{table}"), fields))
+    Some((name, fields))
 }
 
 fn event(part: Part<'_>, tables: &Tables, mistakes: &mut Mistakes<'_>) -> Option<Json> {
@@ -97,9 +99,7 @@ fn event(part: Part<'_>, tables: &Tables, mistakes: &mut Mistakes<'_>) -> Option
     }
     let wanted = match part.get("table").map(|part| (part, part.shape())) {
         None => None,
-        Some((_, Shape::Text(name))) => {
-            Some(if name.contains('.') { name.to_owned() } else { format!("public.{name}") })
-        }
+        Some((_, Shape::Text(name))) => Some(qualified(name)),
         Some((part, _)) => {
             mistakes.at(part, format!("expected the name of a table, found {}", part.kind()), "");
             return None;
@@ -180,6 +180,19 @@ struct Batches {
     size: usize,
 }
 
+/// Where an event says that it stands in the stream.
+fn position(event: &Json) -> (Option<Lsn>, Option<u32>) {
+    let lsn = match event.get("lsn") {
+        Some(Json::Text(text)) => text.parse().ok(),
+        _ => None,
+    };
+    let ordinal = match event.get("ordinal") {
+        Some(Json::Number(number)) => number.parse().ok(),
+        _ => None,
+    };
+    (lsn, ordinal)
+}
+
 struct Problem {
     line: Option<usize>,
     what: String,
@@ -201,8 +214,10 @@ impl Batches {
         self.done
     }
 
-    /// Lines as `tap --record` writes them, or as a file of rejected events has them.
+    /// Lines as `tap --record` writes them, or as a file of rejected events has them. A sink may write letters twice, and one of an
+    /// event that was found late behind those of later ones: they are put into their order, once each.
     fn read(&mut self, path: &Path) -> Result<(), Problem> {
+        let mut letters = Vec::new();
         let unreadable = |error: std::io::Error| {
             Problem {
             line: None,
@@ -227,12 +242,24 @@ impl Batches {
             }
             let json =
                 Json::parse(&line).map_err(|error| problem(error.to_string(), "each line is an event as JSON"))?;
-            let event = match (json.get("event"), json.get("reason")) {
-                (Some(event), Some(_)) => event, // a rejected event, with the reason
-                _ => &json,
-            };
-            self.push(event).map_err(|flaw| problem(flaw.to_string(), &flaw.help))?;
+            match (json.get("event"), json.get("reason")) {
+                (Some(event), Some(_)) => letters.push((number, event.clone())), // a rejected event, with the reason
+                _ => {
+                    self.push_letters(&mut letters)?;
+                    self.push_line(number, &json)?;
+                }
+            }
         }
-        Ok(())
+        self.push_letters(&mut letters)
+    }
+
+    fn push_letters(&mut self, letters: &mut Vec<(usize, Json)>) -> Result<(), Problem> {
+        letters.sort_by_key(|(_, event)| position(event));
+        letters.dedup_by(|(_, one), (_, other)| one == other);
+        letters.drain(..).try_for_each(|(number, event)| self.push_line(number, &event))
+    }
+
+    fn push_line(&mut self, number: usize, event: &Json) -> Result<(), Problem> {
+        self.push(event).map_err(|flaw| Problem { line: Some(number), what: flaw.to_string(), help: flaw.help })
     }
 }

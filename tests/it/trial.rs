@@ -227,6 +227,22 @@ fn recorded_events_and_rejected_ones_can_be_tested() {
 }
 
 #[test]
+fn letters_may_stand_twice_and_in_any_order_as_a_sink_writes_them() {
+    let line = r#"{"operation":"delete","schema":"public","table":"documents","key":["id"],"types":{"id":"int8","content":"text"},"row":{"id":ID,"content":null},"old_row":null,"commit_time":0,"xid":1,"lsn":"0/16B3748","ordinal":ID}"#;
+    let letter = |id: &str| format!("{{\"at\":1,\"reason\":\"r\",\"event\":{}}}\n", line.replace("ID", id));
+    let folder = project(
+        "cases:\n  - name: recorded\n    events: events.jsonl\n    expect: [{ delete_group: \"7\" }, { delete_group: \"8\" }, { delete_group: \"9\" }]\n",
+    );
+    folder.write("h/tests/events.jsonl", &[letter("8"), letter("9"), letter("7"), letter("9")].concat());
+    let (output, said) = test(&folder, &[]);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let events = [letter("8"), line.replace("ID", "8") + "\n"].concat();
+    folder.write("h/tests/events.jsonl", &events);
+    let (output, said) = test(&folder, &[]);
+    assert_eq!(output.status.code(), Some(2), "only letters may: {said}");
+}
+
+#[test]
 fn vectors_are_compared_with_some_tolerance_where_they_are_asked_for() {
     let cases = |second: &str| {
         format!(

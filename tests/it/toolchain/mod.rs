@@ -114,7 +114,7 @@ fn bad_names_and_folders_are_refused_and_nothing_is_written() {
         command.arg(folder).current_dir(scratch.path());
         command
     };
-    for name in ["My-Handler", "my_handler", "1st", "class", "sdk", "my handler", "-x", "ä"] {
+    for name in ["My-Handler", "my_handler", "1st", "class", "sdk", "my handler", "-x", "ä", "shop", "out"] {
         let said = fail(new("folder").arg(format!("--name={name}")), 2);
         assert!(said.contains("cannot be the name of a handler"), "{said}");
     }
@@ -130,6 +130,18 @@ fn bad_names_and_folders_are_refused_and_nothing_is_written() {
     std::fs::create_dir(scratch.path().join("empty")).unwrap();
     succeed(&mut new("empty"));
     assert!(scratch.path().join("empty/Cargo.toml").is_file());
+
+    // The component is not built yet, and that is all that is missing.
+    let longest = "a".repeat(54);
+    for name in [longest.as_str(), "words"] {
+        succeed(new(name).arg(format!("--name={name}")));
+        let mut validate = host(["validate"]);
+        validate.arg(scratch.path().join(name).join("pipeline.yaml")).env("DATABASE_URL", "postgres://me@localhost/x");
+        let said = fail(&mut validate, 2);
+        assert_eq!(said.matches("error: ").count(), 1, "{said}");
+        assert!(said.contains("build the handler first"), "{said}");
+    }
+    assert!(fail(&mut new(&format!("{longest}a")), 2).contains("more than 54 characters"));
 }
 
 #[test]
