@@ -1,5 +1,9 @@
 //! The host: opens the parts that a pipeline file names, and runs pipelines side by side.
 
+mod run;
+
+mod feedback;
+
 mod grants;
 
 mod tenants;
@@ -8,23 +12,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
 
 use crate::config::model;
 use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
-use crate::pipeline::{Outlet, Pipeline, Stage, Status, Tolerance};
+use crate::pipeline::{Outlet, Pipeline, Stage, Tolerance};
+use crate::postgres::Url;
 use crate::sink;
 use crate::source::Source;
 use crate::source::postgres::{self, PostgresSource};
 use crate::transform::{Engine, Resources, Tenant, Transform};
 
+pub use run::{Restart, Wanted, Watch, run};
 pub use tenants::{Admitted, Refusal, Tenants};
 
-/// What pipelines of one process share: the engine that runs the handlers.
+/// What pipelines of one process share: the engine that runs the handlers. Cheap to clone.
+#[derive(Clone)]
 pub struct Host {
     engine: Engine,
+    /// One for each component that may be compiled at a time: that takes memory, and all of a core.
+    compiling: Arc<Semaphore>,
 }
 
 /// Embedders that are open, by their names.
@@ -41,12 +49,13 @@ pub struct Owner {
 impl Host {
     /// Starts the engine. Compiled handlers are kept in the user's cache folder, so that a second start is quick.
     pub fn new() -> Result<Self> {
-        Ok(Self { engine: Engine::new(cache_folder().as_deref())? })
+        Self::with(&Resources { cache_dir: cache_folder().as_deref(), ..Resources::default() })
     }
 
     /// As `new`, with as much of the machine as `resources` says.
     pub fn with(resources: &Resources<'_>) -> Result<Self> {
-        Ok(Self { engine: Engine::with(resources)? })
+        let at_once = Arc::new(Semaphore::new(resources.cores.max(1)));
+        Ok(Self { engine: Engine::with(resources)?, compiling: at_once })
     }
 
     /// The engine that runs the handlers.
@@ -63,8 +72,8 @@ impl Host {
     /// As `open`, for a pipeline of `owner`, if it has one.
     pub async fn open_for(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Pipeline> {
         let opened = async {
-            refuse_loop(settings)?;
-            let stages = self.open_stages(settings, owner)?;
+            feedback::refuse(settings)?;
+            let stages = self.open_stages(settings, owner).await?;
             let mut outlets = Vec::new();
             for (name, sink) in &settings.sinks {
                 outlets.push(open_outlet(settings, name, sink).await?);
@@ -80,16 +89,15 @@ impl Host {
     }
 
     /// Opens every part as `open` does, but makes nothing on the source and reads nothing from it; sinks make what
-    /// their `create` asks for. For `validate --connect`. Answers every failure, not only the first.
+    /// their `create` asks for. For `validate --connect`, also beside the pipeline when it runs. Answers every failure, not
+    /// only the first.
     pub async fn check(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Vec<Error> {
         let mut errors = Vec::new();
-        errors.extend(refuse_loop(settings).err());
-        errors.extend(self.open_stages(settings, owner).err());
+        errors.extend(feedback::refuse(settings).err());
+        errors.extend(self.open_stages(settings, owner).await.err());
         for (name, sink) in &settings.sinks {
-            match open_outlet(settings, name, sink).await {
-                Ok(outlet) => errors.extend(outlet.sink.close().await.err()),
-                Err(error) => errors.push(at_start(error)),
-            }
+            let checked = sink::check(&settings.name, name, sink).await;
+            errors.extend(checked.err().map(|error| at_start(error).at(format!("sink `{name}`"))));
         }
         let (name, model::Source::Postgres(postgres)) = &settings.source;
         let checked = postgres::check(&settings.name, postgres).await;
@@ -97,96 +105,70 @@ impl Host {
         errors
     }
 
-    fn open_stages(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Vec<Stage>> {
-        let mut embedders = open_embedders(settings)?;
-        embedders.extend(owner.into_iter().flat_map(|owner| owner.embedders.clone()));
-        let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {
-            let lent: Embedders = wasm
-                .embedders
-                .iter()
-                .filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?))))
-                .collect();
-            let transform = match owner {
-                Some(owner) => Transform::load_for(&owner.tenant, &self.engine, name, wasm, lent.clone())?,
-                None => Transform::load(&self.engine, name, wasm, lent.clone())?,
-            };
-            let output = rejected_output(name);
-            let keeps_rejected = settings.sinks.values().any(|sink| sink.inputs().contains(&output));
-            Ok(Stage {
-                name: name.clone(),
-                transform,
-                workers: wasm.workers,
-                embedders: lent,
-                keeps_rejected,
-                tolerance: Tolerance::new(&wasm.rejections),
-                admissions: Vec::new(),
-            })
+    /// Compiles and starts the handlers, on a thread of their own: that takes seconds, and nobody else may wait for it.
+    async fn open_stages(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Vec<Stage>> {
+        let turn = Arc::clone(&self.compiling).acquire_owned().await;
+        let (engine, settings, owner) = (self.engine.clone(), settings.clone(), owner.cloned());
+        let span = tracing::Span::current();
+        let opened = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            span.in_scope(|| open_stages(&engine, &settings, owner.as_ref()))
         });
-        stages.collect()
+        opened.await.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "a handler cannot be opened").because(panic)))
     }
 }
 
-/// Runs pipelines until `stop` is cancelled or all have ended. One that fails does not end the others; the first
-/// error is returned once all are done, the others are handed to `report` as they happen.
-pub async fn run(pipelines: Vec<Pipeline>, stop: CancellationToken, report: impl Fn(&Error)) -> Result<(), Error> {
-    let mut running = JoinSet::new();
-    for pipeline in pipelines {
-        running.spawn(pipeline.run(stop.clone()));
-    }
-    let mut first = Ok(());
-    while let Some(ended) = running.join_next().await {
-        let ended = ended.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "a pipeline failed").because(panic)));
-        if let Err(error) = ended {
-            report(&error);
-            first = first.and(Err(error));
-        }
-    }
-    first
+fn open_stages(engine: &Engine, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Vec<Stage>> {
+    let mut embedders = open_embedders(settings)?;
+    embedders.extend(owner.into_iter().flat_map(|owner| owner.embedders.clone()));
+    let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {
+        let lent: Embedders =
+            wasm.embedders.iter().filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?)))).collect();
+        let transform = match owner {
+            Some(owner) => Transform::load_for(&owner.tenant, engine, name, wasm, lent.clone())?,
+            None => Transform::load(engine, name, wasm, lent.clone())?,
+        };
+        let output = rejected_output(name);
+        let keeps_rejected = settings.sinks.values().any(|sink| sink.inputs().contains(&output));
+        Ok(Stage {
+            name: name.clone(),
+            transform,
+            workers: wasm.workers,
+            embedders: lent,
+            keeps_rejected,
+            tolerance: Tolerance::new(&wasm.rejections),
+            admissions: Vec::new(),
+        })
+    });
+    stages.collect()
 }
 
-/// What the pipelines say about themselves, to be read while they run.
-pub fn status(pipelines: &[Pipeline]) -> Vec<Arc<Status>> {
-    pipelines.iter().map(Pipeline::status).collect()
-}
-
-/// A pattern that takes in the pipeline's own table of vectors would feed every write back into the pipeline.
-fn refuse_loop(settings: &model::Pipeline) -> Result<()> {
-    let (source_name, model::Source::Postgres(source)) = &settings.source;
-    if let Some(pattern) = source.tables.iter().find(|pattern| pattern.starts_with("pgstream.")) {
-        let what = format!("source `{source_name}` reads `{pattern}`, where this program keeps its own state");
-        return Err(Error::new(Fault::Config, what)
-            .at(format!("`sources.{source_name}.tables`"))
-            .help("each change of it would be an event, whose handling changes it again: leave it out"));
-    }
+/// What is wrong with the settings and can be told without any server. Answers every failure.
+pub fn review(settings: &model::Pipeline) -> Vec<Error> {
+    let mut errors = Vec::new();
+    errors.extend(feedback::refuse(settings).err());
+    errors.extend(open_embedders(settings).err());
+    let (name, model::Source::Postgres(source)) = &settings.source;
+    let read = postgres::slot_of(&settings.name, source);
+    errors.extend(read.err().map(|error| error.at(format!("source `{name}`"))));
     for (name, sink) in &settings.sinks {
-        let model::Sink::Pgvector(sink) = sink else { continue };
-        let fed_by = source.tables.iter().find(|pattern| matches(&qualified(pattern), &qualified(&sink.table)));
-        if let Some(pattern) = fed_by
-            && sink.url == source.url
-        {
-            let what = format!("sink `{name}` writes the table `{}`, which source `{source_name}` reads", sink.table);
-            return Err(Error::new(Fault::Config, what)
-                .at(format!("`{pattern}` in `sources.{source_name}.tables`"))
-                .help("every vector written would come back as an event: name the tables one by one, or narrow the pattern"));
-        }
+        let read = match sink {
+            model::Sink::Pgvector(sink) => Url::parse(&sink.url, sink.password_file.clone()).map(drop),
+            model::Sink::DeadLetters(sink) => {
+                sink.url.as_ref().map_or(Ok(()), |url| Url::parse(url, sink.password_file.clone()).map(drop))
+            }
+            model::Sink::Qdrant(sink) => sink.url.parse::<http::Uri>().map(drop).map_err(|cause| {
+                Error::new(Fault::Config, "`url` is not the address of a Qdrant server")
+                    .because(cause)
+                    .help("write `url: http://localhost:6334`, or `https://…` for TLS")
+            }),
+            model::Sink::QdrantEdge(_) | model::Sink::File(_) | model::Sink::Stdout(_) | model::Sink::Blackhole(_) => {
+                Ok(())
+            }
+        };
+        errors.extend(read.err().map(|error| error.at(format!("sink `{name}`"))));
     }
-    Ok(())
-}
-
-/// A table without a schema is one of `public`.
-fn qualified(table: &str) -> String {
-    if table.contains('.') { table.to_owned() } else { format!("public.{table}") }
-}
-
-/// Whether `name` is what `pattern` says, with `*` for any characters.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
-            let ends = name.char_indices().map(|(end, _)| end).chain([name.len()]);
-            ends.into_iter().any(|end| name.get(end..).is_some_and(|tail| matches(rest, tail)))
-        }),
-    }
+    errors
 }
 
 /// What cannot be reached before anything has ever worked is more often mistyped than down for a moment: it is said
@@ -257,19 +239,4 @@ pub fn cache_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
     Some(base.join("pgstream-host"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_characters() {
-        for (pattern, name) in [("a", "a"), ("a*", "a"), ("a*", "abc"), ("*c", "abc"), ("a*c*e", "abcde"), ("*", "")] {
-            assert!(matches(pattern, name), "{pattern} {name}");
-        }
-        for (pattern, name) in [("a", "ab"), ("a*", "ba"), ("a*c", "abcd"), ("a*c*e", "ace_")] {
-            assert!(!matches(pattern, name), "{pattern} {name}");
-        }
-    }
 }

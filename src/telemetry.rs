@@ -6,6 +6,8 @@ use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::error::{Error, Fault, Result};
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -27,7 +29,10 @@ pub enum Bars {
 
 /// Sets logging up for the process: to standard error, the level `ours` and above of this program and `warn` of everything
 /// else, unless `PGSTREAM_LOG` says otherwise. Answers where progress lines may be drawn.
-pub fn init(format: LogFormat, ours: &str) -> Bars {
+///
+/// # Errors
+/// `Config` if `PGSTREAM_LOG` cannot be read.
+pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
     let terminal = std::io::stderr().is_terminal();
     let bars = match format {
         LogFormat::Text if terminal => Bars::Terminal(MultiProgress::new()),
@@ -35,17 +40,25 @@ pub fn init(format: LogFormat, ours: &str) -> Bars {
     };
     // Qdrant's engine warns of settings that only its server has.
     let usual = || EnvFilter::new(format!("warn,qdrant_edge=error,pgstream_host={ours}"));
-    let filter = EnvFilter::try_from_env("PGSTREAM_LOG").unwrap_or_else(|_| usual());
+    let filter = match std::env::var("PGSTREAM_LOG") {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|cause| {
+            Error::new(Fault::Config, "`PGSTREAM_LOG` cannot be read")
+                .because(cause)
+                .help("write a level (`error`, `warn`, `info`, `debug`, `trace`), or several: `warn,pgstream_host=debug`")
+        })?,
+        _ => usual(),
+    };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Above { bars: bars.clone() });
     // A second call, as in tests, keeps what the first one has set.
     let _ = match format {
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        // Of spans there is only that of the pipeline.
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
         LogFormat::Text => {
             let colour = terminal && std::env::var_os("NO_COLOR").is_none();
             lines.with_ansi(colour).with_target(false).try_init()
         }
     };
-    bars
+    Ok(bars)
 }
 
 /// Writes log lines above the progress lines.

@@ -14,6 +14,8 @@ mod tenants;
 
 mod pipeline;
 
+mod files;
+
 mod slot;
 
 mod search;
@@ -33,12 +35,11 @@ mod signals;
 mod tap;
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, model};
+use crate::config;
 use crate::error::{Error, Fault, Result};
 use crate::sabotage;
 use crate::telemetry::{self, LogFormat};
@@ -147,7 +148,10 @@ pub fn main() -> ExitCode {
         Command::Demo(_) => "warn", // it tells its own story
         _ => "info",
     };
-    let bars = telemetry::init(arguments.log_format, ours);
+    let bars = match telemetry::init(arguments.log_format, ours) {
+        Ok(bars) => bars,
+        Err(error) => return fail(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => return fail(&Error::new(Fault::Environment, "no threads can be started").because(cause)),
@@ -215,43 +219,11 @@ fn print(text: &str) -> Result<ExitCode> {
     }
 }
 
-/// Loads a pipeline file; its problems are printed with their lines.
-fn load(path: &Path) -> Result<model::Pipeline, ExitCode> {
-    config::load(path).map_err(|diagnostics| show(&diagnostics))
-}
-
 /// Prints the problems of a file.
 fn show(diagnostics: &config::Diagnostics) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let _ = std::io::stderr().write_all(diagnostics.render(colour).as_bytes());
     ExitCode::from(Fault::Config.exit_code())
-}
-
-/// The pipeline files that the paths name: a folder stands for the `.yaml` and `.yml` files in it, by name.
-fn pipeline_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let unreadable =
-            |cause| Error::new(Fault::Config, format!("folder `{}` cannot be read", path.display())).because(cause);
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(unreadable)? {
-            let file = entry.map_err(unreadable)?.path();
-            if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-                found.push(file);
-            }
-        }
-        if found.is_empty() {
-            return Err(Error::new(Fault::Config, format!("folder `{}` holds no pipeline file", path.display()))
-                .help("pipeline files end in `.yaml` or `.yml`"));
-        }
-        found.sort();
-        files.append(&mut found);
-    }
-    Ok(files)
 }
 
 #[cfg(test)]

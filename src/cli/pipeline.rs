@@ -1,10 +1,10 @@
 //! The pipeline file as a command takes it: one of the host's own user, or a tenant's, within what the host file grants.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{load, show, tenants};
-use crate::config::{self, model};
+use super::{show, tenants};
+use crate::config::{self, Diagnostics, model};
 use crate::error::{Error, Fault, Result};
 use crate::host::{Embedders, Refusal};
 
@@ -38,19 +38,36 @@ impl PipelineFile {
                 Err(Refusal::Grant(error)) => Err(error),
             };
         }
-        // Before the rest: what the host lends to tenants would seem to be missing.
-        if let Ok(Some(tenant)) = config::tenant_of(&self.file) {
-            let what = format!("the pipeline in `{}` is one of tenant `{tenant}`", self.file.display());
-            return Err(Error::new(Fault::Config, what)
-                .because("its slot and its dead letters go by a name that begins with the tenant's")
-                .help("name the host file that it runs with: `--host host.yaml`"));
-        }
-        Ok(load(&self.file).map(|settings| Loaded { settings, lent: Embedders::new() }))
+        let read = own(&self.file)?;
+        Ok(read.map(|settings| Loaded { settings, lent: Embedders::new() }).map_err(|diagnostics| show(&diagnostics)))
     }
 
     /// As it was typed, for commands that are to be typed next.
     pub(super) fn typed(&self) -> String {
         let file = self.file.display();
         self.host.as_ref().map_or_else(|| file.to_string(), |host| format!("{file} --host {}", host.display()))
+    }
+}
+
+/// Reads a pipeline file of the host's own user: with the whole environment, and with files anywhere.
+///
+/// # Errors
+/// `Config` if the pipeline is a tenant's.
+pub(super) fn own(file: &Path) -> Result<std::result::Result<model::Pipeline, Diagnostics>> {
+    let refuse = |tenant: &str| {
+        Err(Error::new(Fault::Config, format!("the pipeline in `{}` is one of tenant `{tenant}`", file.display()))
+            .because(
+                "it goes by a name that begins with the tenant's, and may use what the host file grants, and no more",
+            )
+            .help("name the host file that it runs with: `--host host.yaml`"))
+    };
+    // Before the rest: what the host lends to tenants would seem to be missing.
+    if let Ok(Some(tenant)) = config::tenant_of(file) {
+        return refuse(&tenant);
+    }
+    match config::load(file) {
+        // The file changed while it was read.
+        Ok(model::Pipeline { tenant: Some(tenant), .. }) => refuse(&tenant),
+        read => Ok(read),
     }
 }

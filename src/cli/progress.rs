@@ -1,11 +1,14 @@
 //! The progress of running pipelines: a live line each on a terminal, log lines elsewhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
+use super::complain;
+use crate::error::Error;
+use crate::host::Watch;
 use crate::pipeline::Status;
 use crate::telemetry::Bars;
 
@@ -14,28 +17,71 @@ const REDRAW: Duration = Duration::from_millis(250);
 /// How often a pipeline that moves says so in the log.
 const LOG: Duration = Duration::from_secs(10);
 
-/// Shows progress until `end`.
-pub(super) fn show(pipelines: Vec<Arc<Status>>, bars: Bars) -> Progress {
-    let task = match bars {
-        Bars::Terminal(bars) => {
-            let lines = pipelines.into_iter().map(|status| (bars.add(line()), Meter::new(status))).collect();
-            tokio::spawn(draw(lines))
-        }
-        Bars::None => tokio::spawn(log(pipelines.into_iter().map(Meter::new).collect())),
-    };
-    Progress { task }
-}
-
-/// The task that shows progress.
+/// Shows the progress of the pipelines that are open, until it is dropped.
 pub(super) struct Progress {
+    bars: Bars,
+    shown: Arc<Mutex<Vec<Shown>>>,
     task: JoinHandle<()>,
 }
 
+/// A pipeline whose progress is shown.
+struct Shown {
+    bar: Option<ProgressBar>,
+    meter: Meter,
+}
+
 impl Progress {
-    /// Takes the lines away.
-    pub(super) fn end(self) {
+    pub(super) fn show(bars: Bars) -> Arc<Self> {
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let task = match &bars {
+            Bars::Terminal(_) => tokio::spawn(draw(Arc::clone(&shown))),
+            Bars::None => tokio::spawn(log(Arc::clone(&shown))),
+        };
+        Arc::new(Self { bars, shown, task })
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+impl Watch for Progress {
+    type Line = Line;
+
+    fn opened(&self, status: Arc<Status>) -> Line {
+        let bar = match &self.bars {
+            Bars::Terminal(bars) => Some(bars.add(line())),
+            Bars::None => None,
+        };
+        locked(&self.shown).push(Shown { bar, meter: Meter::new(Arc::clone(&status)) });
+        Line { shown: Arc::clone(&self.shown), status }
+    }
+
+    fn failed(&self, error: &Error) {
+        complain(error);
+    }
+}
+
+/// The line of a pipeline; it goes when this is dropped.
+pub(super) struct Line {
+    shown: Arc<Mutex<Vec<Shown>>>,
+    status: Arc<Status>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        locked(&self.shown).retain(|shown| {
+            let other = !Arc::ptr_eq(&shown.meter.status, &self.status);
+            shown.bar.iter().filter(|_| !other).for_each(ProgressBar::finish_and_clear);
+            other
+        });
+    }
+}
+
+fn locked(shown: &Mutex<Vec<Shown>>) -> MutexGuard<'_, Vec<Shown>> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn line() -> ProgressBar {
@@ -43,23 +89,26 @@ fn line() -> ProgressBar {
     ProgressBar::new_spinner().with_style(style)
 }
 
-async fn draw(mut lines: Vec<(ProgressBar, Meter)>) {
+async fn draw(shown: Arc<Mutex<Vec<Shown>>>) {
     let mut ticks = tokio::time::interval(REDRAW);
     loop {
         ticks.tick().await;
-        for (bar, meter) in &mut lines {
-            bar.set_message(meter.read());
-            bar.tick();
+        for Shown { bar, meter } in locked(&shown).iter_mut() {
+            let read = meter.read();
+            for bar in bar.iter() {
+                bar.set_message(read.clone());
+                bar.tick();
+            }
         }
     }
 }
 
-async fn log(mut meters: Vec<Meter>) {
+async fn log(shown: Arc<Mutex<Vec<Shown>>>) {
     let mut ticks = tokio::time::interval(LOG);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        for meter in &mut meters {
+        for Shown { meter, .. } in locked(&shown).iter_mut() {
             let Some(rate) = meter.moved() else { continue };
             let (status, lag) = (&meter.status, meter.status.lag());
             let troubles: Vec<String> = status.sinks.iter().filter_map(|sink| sink.trouble()).collect();

@@ -4,10 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{complain, load, pipeline_files, progress, signals, tenants};
+use super::files::pipeline_files;
+use super::pipeline::own;
+use super::progress::Progress;
+use super::{show, signals, tenants};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::host::{self, Host};
+use crate::host::{self, Host, Restart, Wanted};
 use crate::source::postgres;
 use crate::telemetry::Bars;
 
@@ -25,51 +28,57 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     if let Some(file) = &arguments.host {
         return tenants::run(file, &arguments.files, bars).await;
     }
-    let mut settings = Vec::new();
+    let mut pipelines = Vec::new();
     let mut refused = None;
-    for file in pipeline_files(&arguments.files)? {
-        match load(&file) {
-            Ok(pipeline) => settings.push(pipeline),
-            Err(code) => refused = Some(code),
+    let mut twins = Twins::default();
+    for file in pipeline_files(&arguments.files, 0)? {
+        match own(&file)? {
+            Ok(settings) => {
+                twins.refuse(&settings)?;
+                pipelines.push(Wanted { settings, owner: None });
+            }
+            Err(diagnostics) => refused = Some(show(&diagnostics)),
         }
     }
     if let Some(code) = refused {
         return Ok(code);
     }
-    refuse_twins(&settings)?;
-
     let stop = signals::stop_on_first_exit_on_second();
-    let host = Host::new()?;
-    let mut pipelines = Vec::new();
-    for pipeline in &settings {
-        tokio::select! {
-            opened = host.open(pipeline) => pipelines.push(opened?),
-            () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
-        }
-    }
-    let progress = progress::show(host::status(&pipelines), bars);
-    let ended = host::run(pipelines, stop, complain).await;
-    progress.end();
-    Ok(ended.map_or_else(|error| ExitCode::from(error.fault().exit_code()), |()| ExitCode::SUCCESS))
+    let restart = if pipelines.len() == 1 { Restart::Never } else { Restart::WhatMayPass };
+    let progress = Progress::show(bars);
+    let down = host::run(&Host::new()?, pipelines, restart, &stop, &progress).await;
+    Ok(ExitCode::from(worst(&down)))
 }
 
-/// Two pipelines of one name could not be told apart, and two would fight over one slot.
-fn refuse_twins(pipelines: &[model::Pipeline]) -> Result<()> {
-    let (mut names, mut slots) = (HashSet::new(), HashMap::new());
-    for pipeline in pipelines {
+/// The exit code of a process in which pipelines with these faults are down at the end.
+pub(super) fn worst(down: &[Fault]) -> u8 {
+    down.iter().map(|fault| fault.exit_code()).max().unwrap_or_default()
+}
+
+/// Tells pipelines that could not be told apart, and those that would fight over one slot.
+#[derive(Default)]
+pub(super) struct Twins {
+    names: HashSet<String>,
+    slots: HashMap<String, String>,
+}
+
+impl Twins {
+    /// Refuses `pipeline` if it is the twin of one that was asked about before.
+    pub(super) fn refuse(&mut self, pipeline: &model::Pipeline) -> Result<()> {
         let (name, model::Source::Postgres(source)) = (&pipeline.name, &pipeline.source.1);
-        if !names.insert(name) {
+        if !self.names.insert(name.clone()) {
             let what = format!("two of the files name their pipeline `{name}`");
             return Err(Error::new(Fault::Config, what)
                 .help("slot and publication are named after the pipeline: give each file a `name` of its own"));
         }
-        let slot = postgres::slot_of(name, source)?;
-        if let Some(other) = slots.get(&slot) {
+        // A source that cannot be read is told of by who opens it.
+        let Ok(slot) = postgres::slot_of(name, source) else { return Ok(()) };
+        if let Some(other) = self.slots.get(&slot) {
             let what = format!("the pipelines `{other}` and `{name}` would both read {slot}");
             return Err(Error::new(Fault::Config, what)
                 .help("give one of them another `name`, or a `slot` and a `publication` of its own"));
         }
-        slots.insert(slot, name);
+        self.slots.insert(slot, name.clone());
+        Ok(())
     }
-    Ok(())
 }

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use serde_json::{Value as Json, json};
 
-use super::{complain, load, pipeline_files, print, tenants};
-use crate::config;
-use crate::error::{Error, Result};
-use crate::host::Host;
+use super::files::pipeline_files;
+use super::pipeline::own;
+use super::run::Twins;
+use super::{complain, print, show, tenants};
+use crate::config::Diagnostics;
+use crate::error::{Error, Fault, Result};
+use crate::host::{self, Host};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -33,8 +36,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let host = if connect { Some(Host::new()?) } else { None };
     let mut results = Vec::new();
-    for file in &pipeline_files(&files)? {
-        results.push(check(file, host.as_ref(), json).await?);
+    let mut twins = Twins::default();
+    for file in &pipeline_files(&files, 0)? {
+        results.push(check(file, host.as_ref(), &mut twins, json).await?);
     }
     report(results, json)
 }
@@ -50,26 +54,29 @@ pub(super) fn report(results: Vec<(u8, Json)>, as_json: bool) -> Result<ExitCode
 }
 
 /// Checks one file, prints what it finds unless it is to be JSON, and answers with the exit code and the JSON.
-async fn check(file: &Path, host: Option<&Host>, as_json: bool) -> Result<(u8, Json)> {
-    let settings = if as_json {
-        match config::load(file) {
-            Ok(settings) => settings,
-            Err(diagnostics) => {
-                return Ok((2, json!({ "file": file, "ok": false, "problems": diagnostics.problems() })));
-            }
-        }
-    } else {
-        match load(file) {
-            Ok(settings) => settings,
-            Err(_) => return Ok((2, Json::Null)),
-        }
-    };
-    let errors = match host {
-        Some(host) => host.check(&settings, None).await,
-        None => Vec::new(),
-    };
+async fn check(file: &Path, host: Option<&Host>, twins: &mut Twins, as_json: bool) -> Result<(u8, Json)> {
     let depth = if host.is_some() { "the file and everything it names" } else { "the file" };
+    let errors = match own(file) {
+        Ok(Ok(settings)) => {
+            let mut errors = match host {
+                Some(host) => host.check(&settings, None).await,
+                None => host::review(&settings),
+            };
+            errors.extend(twins.refuse(&settings).err());
+            errors
+        }
+        Ok(Err(diagnostics)) => return Ok(wrong(file, &diagnostics, as_json)),
+        Err(error) => vec![error],
+    };
     describe(file, &errors, &format!("{} ({depth})", file.display()), as_json)
+}
+
+/// The exit code and the JSON for a file with mistakes. Prints them, unless it is to be JSON.
+pub(super) fn wrong(file: &Path, diagnostics: &Diagnostics, as_json: bool) -> (u8, Json) {
+    if !as_json {
+        show(diagnostics);
+    }
+    (Fault::Config.exit_code(), json!({ "file": file, "ok": false, "problems": diagnostics.problems() }))
 }
 
 /// The exit code and the JSON for a file with these errors. Prints them, or that `what` is ok, unless it is to be JSON.

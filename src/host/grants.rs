@@ -53,7 +53,7 @@ impl Scope<'_> {
             }
         }
         self.postgres(&source.url, &mut source.password_file)?;
-        self.batch(source.batch.max_bytes)
+        self.batch(&mut source.batch.max_bytes, model::SourceBatch::default().max_bytes)
     }
 
     fn transform(&self, transform: &mut model::WasmTransform) -> Result<()> {
@@ -130,12 +130,19 @@ impl Scope<'_> {
             model::Sink::File(sink) => sink.path = self.path("path", &sink.path)?,
             model::Sink::Stdout(_) | model::Sink::Blackhole(_) => {}
         }
-        self.batch(sink.batch().max_bytes)
+        match sink.batch_mut() {
+            Some(batch) => self.batch(&mut batch.max_bytes, model::SinkBatch::default().max_bytes),
+            None => Ok(()),
+        }
     }
 
-    fn batch(&self, bytes: Size) -> Result<()> {
+    /// What is granted bounds what the file says. Where it says what is usual, or nothing, that is lowered.
+    fn batch(&self, bytes: &mut Size, usual: Size) -> Result<()> {
         let most = self.granted.batch;
-        if bytes <= most {
+        if *bytes == usual {
+            *bytes = usual.min(most);
+        }
+        if *bytes <= most {
             return Ok(());
         }
         Err(self

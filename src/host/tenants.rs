@@ -127,7 +127,7 @@ impl Member {
             let what = format!("it wants {workers} workers, tenant `{tenant}` has {left} left of {limit}");
             return beyond(what, "workers");
         }
-        if !self.names.insert(settings.name.clone()) {
+        if self.names.contains(&settings.name) {
             let what = format!("another pipeline of tenant `{tenant}` has the name `{}` already", settings.name);
             return Err(
                 Error::new(Fault::Config, what).help("slot and publication are named after it: choose another `name`")
@@ -141,6 +141,7 @@ impl Member {
                 Error::new(Fault::Config, what).help("choose another `name`, or another `slot` and `publication`")
             );
         }
+        self.names.insert(settings.name.clone());
         self.slots.insert(slot);
         self.workers += workers;
         Ok(())

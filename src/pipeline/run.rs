@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::dead_letter::Takers;
 use super::deliver::{Durable, Shared, deliver};
@@ -43,7 +44,8 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
         let (origin, begun) = oneshot::channel();
         begin.push(origin);
         let inbox = Inbox::new(begun, handled, letters, outlet.batch.clone());
-        deliveries.spawn(deliver(outlet, inbox, durable_tx.clone(), index, Arc::clone(&shared)));
+        let delivery = deliver(outlet, inbox, durable_tx.clone(), index, Arc::clone(&shared));
+        deliveries.spawn(delivery.in_current_span());
     }
     tracing::info!(pipeline = %name, "running");
     let workers: usize = stages.iter().map(|stage| stage.workers).sum();
@@ -170,7 +172,8 @@ impl Flow {
         let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
         let first = self.events;
         self.events += batch.events().len() as u64;
-        let handling = tokio::spawn(handle(Arc::clone(&self.stages), Arc::new(batch), ticket, first));
+        let handling = handle(Arc::clone(&self.stages), Arc::new(batch), ticket, first);
+        let handling = tokio::spawn(handling.in_current_span());
         self.handling.push_back(AbortOnDropHandle::new(handling));
     }
 

@@ -35,15 +35,18 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
     let maker = Arc::new(maker);
     // A log that was set up for the caller's thread alone is meant for its handlers too.
     let log = tracing::dispatcher::get_default(Clone::clone);
+    let span = tracing::Span::current();
     for number in 0..workers {
         let name = Arc::clone(&maker.shared.name);
         let voice = Voice::new(Arc::clone(&name), Arc::clone(&quota));
-        let (maker, queue, ready, log) = (Arc::clone(&maker), queue.clone(), ready.clone(), log.clone());
+        let (maker, queue, ready) = (Arc::clone(&maker), queue.clone(), ready.clone());
+        let (log, span) = (log.clone(), span.clone());
         std::thread::Builder::new()
             .name(format!("handler-{name}-{number}"))
             .stack_size(THREAD_STACK)
             .spawn(move || {
                 tracing::dispatcher::with_default(&log, || {
+                    let _within = span.enter();
                     let (report, first) = match maker.make(&voice) {
                         Ok(instance) => (Ok(()), Some(instance)),
                         Err(error) => (Err(error), None),

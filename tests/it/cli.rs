@@ -45,21 +45,43 @@ fn a_file_that_does_not_exist_is_exit_code_2() {
 #[test]
 fn two_pipelines_of_one_name_are_refused() {
     let folder = Folder::new();
-    folder.write("a.yaml", &pipeline("twin", ""));
-    folder.write("b.yaml", &pipeline("twin", ""));
-    let output = pgstream(["run"]).arg(folder.path("")).env("DATABASE_URL", "postgres://nobody@localhost/x").output();
-    let output = output.unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("two of the files name their pipeline `twin`"), "{}", text(&output.stderr));
-
-    folder.write("a.yaml", &pipeline("shop-docs", ""));
-    folder.write("b.yaml", &pipeline("shop_docs", ""));
-    let output = pgstream(["run"]).arg(folder.path("")).env("DATABASE_URL", "postgres://nobody@localhost/x").output();
-    let output = output.unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let expected =
+    let slot =
         "the pipelines `shop-docs` and `shop_docs` would both read slot `pgstream_shop_docs` at `localhost:5432`";
-    assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    for (one, other, expected) in
+        [("twin", "twin", "two of the files name their pipeline `twin`"), ("shop-docs", "shop_docs", slot)]
+    {
+        folder.write("a.yaml", &pipeline(one, ""));
+        folder.write("b.yaml", &pipeline(other, ""));
+        for command in ["run", "validate"] {
+            let mut command = pgstream([command]);
+            let output = command.arg(folder.path("")).env("DATABASE_URL", "postgres://nobody@localhost/x").output();
+            let output = output.unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_url_that_cannot_be_read_is_found_without_a_server() {
+    let folder = Folder::new();
+    let file = folder.write("url.yaml", &pipeline("url", ""));
+    for url in ["postgres://me:hunter2@localhost/shop?sslmod=require", "postgres://me:hunter2@loc alhost:99999/shop"] {
+        let output = pgstream(["validate"]).arg(&file).env("DATABASE_URL", url).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{url}: {said}");
+        assert!(said.contains("source `db`") && said.contains("sink `vectors`"), "{url}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_filter_of_the_log_that_cannot_be_read_is_exit_code_2() {
+    let output = pgstream(["schema"]).env("PGSTREAM_LOG", "pgstream_host=loud").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("`PGSTREAM_LOG` cannot be read"), "{}", text(&output.stderr));
+    assert!(pgstream(["schema"]).env("PGSTREAM_LOG", "").output().unwrap().status.success());
 }
 
 #[test]
@@ -70,6 +92,17 @@ fn a_pipeline_that_would_feed_itself_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
     assert!(said.contains("sink `vectors` writes the table `vectors`, which source `db` reads"), "{said}");
+
+    let sink = "inputs: [embed]\n    url: \"${DATABASE_URL}\"";
+    let looped = pipeline("loop", "").replace("public.documents", "\"public.*\"");
+    for other in ["postgresql://me:secret@LOCALHOST:5432/x?sslmode=prefer", "postgres:///x?user=me&host=localhost"] {
+        folder.write("loop.yaml", &looped.replace(sink, &format!("inputs: [embed]\n    url: \"{other}\"")));
+        let mut command = pgstream(["validate"]);
+        let output = command.arg(&file).env("DATABASE_URL", "postgres://nobody@localhost/x").output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{other}: {said}");
+        assert!(said.contains("sink `vectors` writes the table `vectors`, which source `db` reads"), "{said}");
+    }
 }
 
 #[test]
@@ -114,6 +147,32 @@ async fn validate_connect_checks_everything_and_makes_nothing_on_the_source() {
     assert!(ok(output).contains("(the file and everything it names)"));
     assert_eq!(count(&database, "pg_replication_slots WHERE slot_name = 'pgstream_check'").await, 0);
     assert_eq!(count(&database, "pg_publication").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_connect_works_beside_the_pipeline_that_runs_and_leaves_files_alone() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let (out, environment) = (folder.path("out.jsonl"), [("DATABASE_URL", database.url.as_str())]);
+    let sink = format!("  copy: {{ type: file, inputs: [embed], path: {} }}\n", out.display());
+    let file = folder.write("beside.yaml", &(pipeline("beside", "") + &sink));
+    let validate = || pgstream(["validate", "--connect"]).arg(&file).envs(environment).output().unwrap();
+    ok(validate());
+    assert!(!out.exists(), "a check makes no file");
+
+    std::fs::write(&out, "somebody's text, without an end").unwrap();
+    for refused in [validate(), pgstream(["run"]).arg(&file).envs(environment).output().unwrap()] {
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("ends in a line that no sink of this program has begun"), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "somebody's text, without an end");
+
+    std::fs::remove_file(&out).unwrap();
+    let mut host = Running::start(&file, &environment);
+    host.said("streaming").await;
+    ok(validate());
+    assert!(host.stop().await.0.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,6 +254,9 @@ async fn logs_for_machines_are_json_lines() {
     for line in log.lines() {
         let json: Json = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         assert!(json["level"].is_string() && json["message"].is_string(), "{line}");
+        if json["message"] == "streaming" {
+            assert_eq!(json["span"]["pipeline"], "json", "{line}");
+        }
     }
 }
 

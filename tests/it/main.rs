@@ -26,6 +26,7 @@ mod refused;
 mod reread;
 mod schema_changes;
 mod sdk;
+mod side_by_side;
 mod sinks;
 mod source;
 mod source_login;

@@ -12,14 +12,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("lsn", &[]),
     ("event", &["lsn"]),
     ("command", &["lsn"]),
-    ("error", &["lsn"]),
+    ("printable", &[]),
+    ("error", &["lsn", "printable"]),
     ("backoff", &[]),
     ("sabotage", &["error"]),
-    ("config", &["error", "lsn"]),
+    ("config", &["error", "lsn", "printable"]),
     ("postgres", &["config", "error", "lsn"]),
     ("decode", &["error", "event", "lsn", "sabotage"]),
     ("source", &["backoff", "config", "decode", "error", "event", "lsn", "postgres", "sabotage"]),
-    ("transform", &["command", "config", "embedder", "error", "event", "lsn"]),
+    ("transform", &["command", "config", "embedder", "error", "event", "lsn", "printable"]),
     ("embedder", &["backoff", "command", "config", "error"]),
     ("sink", &["command", "config", "error", "event", "lsn", "postgres", "sabotage"]),
     (
@@ -38,8 +39,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sabotage",
         ],
     ),
-    ("host", &["config", "embedder", "error", "pipeline", "postgres", "sink", "source", "transform"]),
-    ("trial", &["command", "config", "embedder", "error", "event", "transform"]),
+    ("host", &["backoff", "config", "embedder", "error", "pipeline", "postgres", "sink", "source", "transform"]),
+    ("trial", &["command", "config", "embedder", "error", "event", "lsn", "printable", "transform"]),
     ("telemetry", &["error"]),
     ("toolchain", &["error"]),
     ("demo", &["config", "error", "host", "pipeline", "sink"]),
@@ -52,6 +53,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "event",
             "host",
             "pipeline",
+            "printable",
             "sink",
             "source",
             "telemetry",
@@ -110,6 +112,24 @@ fn nothing_tells_where_it_was_written() {
     let texts = walk(&root()).into_iter().filter_map(|path| File::read(&path)).filter(|file| file.path != TIDY);
     let broken: Vec<_> = texts.flat_map(|file| machine_texts(&file)).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn every_warning_of_the_log_is_explained() {
+    let docs =
+        ["docs/delivery.md", "docs/postgres.md"].map(|path| fs::read_to_string(root().join(path)).unwrap()).concat();
+    let files = walk(&root().join("src")).into_iter().filter_map(|path| File::read(&path));
+    let said: Vec<String> = files.flat_map(|file| warnings(&file.text)).collect();
+    assert!(said.len() > 30, "the walk finds the warnings");
+    let unexplained: Vec<_> = said.iter().filter(|words| !docs.contains(words.as_str())).collect();
+    assert!(
+        unexplained.is_empty(),
+        "neither docs/delivery.md nor docs/postgres.md says what these mean: {unexplained:?}"
+    );
+    assert_eq!(
+        warnings(r#"tracing::warn!(slot = "s", n, "{n} lines \u{2026} were cut; (sic)", n = f(1));"#),
+        [" lines "]
+    );
 }
 
 #[test]
@@ -327,6 +347,37 @@ fn machine_texts(file: &File) -> Vec<String> {
 /// Whether a test names the file or folder at `path`, by its last part.
 fn uses(tests: &str, path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|name| tests.contains(name))
+}
+
+/// How the messages of warnings and errors of the log begin, as far as they are constant; those that are not are left out.
+fn warnings(text: &str) -> Vec<String> {
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let calls = ["tracing::warn!(", "tracing::error!("].map(|call| text.split(call).skip(1));
+    let messages = calls.into_iter().flatten().filter_map(|rest| {
+        let (mut depth, mut quoted, mut last, mut message) = (1, None, ' ', None);
+        for (at, c) in rest.char_indices() {
+            match (quoted, c) {
+                (Some(start), '"') if last != '\\' => {
+                    let field = rest[..start].trim_end_matches('"').trim_end().ends_with('=');
+                    message = if field { message } else { Some(&rest[start..at]) };
+                    quoted = None;
+                }
+                (Some(_), _) => {}
+                (None, '"') => quoted = Some(at + 1),
+                (None, '(') => depth += 1,
+                (None, ')') => depth -= 1,
+                (None, _) => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            last = c;
+        }
+        let constant = message?.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest));
+        let words = constant.map(|part| part.split([';', ':', ',', '`', '\\']).next().unwrap_or_default());
+        words.map(str::to_owned).find(|words| words.len() > 6)
+    });
+    messages.filter(|words| words != "broken on purpose").collect()
 }
 
 /// Files that lack their other half, `a.yaml` without `a.err` or the reverse.

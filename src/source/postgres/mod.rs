@@ -41,6 +41,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::setup::Ready;
+use tracing::Instrument;
+
 use super::{Lag, Source};
 use crate::backoff::Backoff;
 use crate::config::model;
@@ -177,7 +179,7 @@ impl PostgresSource {
 
     fn begin_anew(&self) -> State {
         let mut setting_up = JoinSet::new();
-        setting_up.spawn(Self::set_up(Arc::clone(&self.settings)));
+        setting_up.spawn(Self::set_up(Arc::clone(&self.settings)).in_current_span());
         State::BeginningAnew(setting_up)
     }
 
@@ -221,7 +223,7 @@ impl PostgresSource {
                 State::Waiting(until) => {
                     tokio::time::sleep_until(*until).await;
                     let mut attempt = JoinSet::new();
-                    attempt.spawn(self.dial.clone().open(self.returned));
+                    attempt.spawn(self.dial.clone().open(self.returned).in_current_span());
                     self.state = State::Dialling(attempt);
                 }
                 State::Dialling(attempt) => match ended(attempt.join_next().await) {

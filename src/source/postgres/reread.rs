@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::bond::Place;
 use super::connection::Connection;
@@ -61,7 +62,7 @@ impl Rereading {
             return Some(batch); // nobody asks for a batch before the one at hand is finished
         };
         if let State::Busy(task) = &mut self.state {
-            task.spawn(reread.complete(batch));
+            task.spawn(reread.complete(batch).in_current_span());
         }
         None
     }

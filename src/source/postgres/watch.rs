@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::Client;
+use tracing::Instrument;
 
 use super::copy::PREFIX;
 use super::feedback::Progress;
@@ -45,7 +46,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>) -> Self {
         let mut task = JoinSet::new();
-        task.spawn(watch(settings, tables, progress));
+        task.spawn(watch(settings, tables, progress).in_current_span());
         Self { task }
     }
 

@@ -57,7 +57,11 @@ impl Place {
     }
 
     fn tenants(&self) -> Tenants {
-        let host = config::parse_host("host.yaml", HOST, &|_| None).unwrap_or_else(|it| panic!("{}", it.render(false)));
+        self.tenants_of(HOST)
+    }
+
+    fn tenants_of(&self, host: &str) -> Tenants {
+        let host = config::parse_host("host.yaml", host, &|_| None).unwrap_or_else(|it| panic!("{}", it.render(false)));
         Tenants::open(&self.path("host.yaml"), &host, None).unwrap().1
     }
 
@@ -242,4 +246,37 @@ fn folders_that_overlap_are_refused() {
     let host = config::parse_host("host.yaml", &host, &|_| None).unwrap();
     let error = Tenants::open(&place.path("host.yaml"), &host, None).err().unwrap();
     assert!(error.report().contains("are one inside the other"), "{}", error.report());
+}
+
+#[test]
+fn a_pipeline_that_is_refused_uses_nothing_up() {
+    let place = Place::new();
+    let mut tenants = place.tenants();
+    let named = |name: &str, more: &str| {
+        PIPELINE
+            .replace("name: documents", &format!("name: {name}"))
+            .replace("tables: [public.documents]", &format!("tables: [public.documents]{more}"))
+    };
+    assert!(admit(&mut tenants, &place.write("acme/first.yaml", &named("first", ""))).is_ok());
+    let clash = place.write("acme/second.yaml", &named("second", ", slot: pgstream_acme_first"));
+    let why = admit(&mut tenants, &clash).err().unwrap();
+    assert!(why.contains("reads slot `pgstream_acme_first`"), "{why}");
+    let mended = place.write("acme/second.yaml", &named("second", ""));
+    admit(&mut tenants, &mended).unwrap_or_else(|why| panic!("{why}"));
+}
+
+#[test]
+fn a_small_grant_of_batches_bounds_what_is_not_said_and_refuses_what_is() {
+    let place = Place::new();
+    let mut tenants = place.tenants_of(&HOST.replace("pipelines: 2", "pipelines: 2\n    batch: 1MiB"));
+    let qdrant = "{ type: qdrant, inputs: [embed], url: 'http://vectors.acme.example:6334', collection: acme_a }";
+    let both = PIPELINE.replace("sinks:\n", &format!("sinks:\n  more: {qdrant}\n"));
+    let admitted = admit(&mut tenants, &place.write("acme/both.yaml", &both)).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(admitted.settings.sinks["more"].batch().max_bytes.0, 1 << 20);
+    let (_, model::Source::Postgres(source)) = &admitted.settings.source;
+    assert_eq!(source.batch.max_bytes.0, 1 << 20);
+    let greedy = both.replace("collection: acme_a", "collection: acme_a, batch: { max_bytes: 2MiB }");
+    let greedy = place.write("acme/greedy.yaml", &greedy.replace("name: documents", "name: greedy"));
+    let why = admit(&mut tenants, &greedy).err().unwrap();
+    assert!(why.contains("`batch.max_bytes` is more than the 1MiB"), "{why}");
 }

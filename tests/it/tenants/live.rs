@@ -67,3 +67,42 @@ async fn a_refused_pipeline_is_told_of_and_the_others_run() {
     assert_eq!(status.code(), Some(2), "the refusal is told at the end, too: {log}");
     assert!(!folder.path("umbrella/out.jsonl").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_server_never_answers_holds_nobody_up_and_can_be_stopped() {
+    let database = fresh_database().await;
+    let rows = "CREATE TABLE documents (id int PRIMARY KEY, title text, content text);
+                INSERT INTO documents VALUES (1, 'Tents', 'Dry it.')";
+    database.client.batch_execute(rows).await.unwrap();
+    let address = database.url.rsplit('@').next().unwrap().split('/').next().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead = silent.local_addr().unwrap();
+    let folder = Folder::new();
+    let host = folder.write(
+        "host.yaml",
+        &format!(
+            "version: 1\nembedders:\n  words: {{ type: hash, dimension: 8 }}\ntenants:\n  \
+             acme: {{ folder: acme, sinks: [file], servers: [\"{address}\"], embedders: {{ words: {{}} }} }}\n  \
+             umbrella: {{ folder: umbrella, sinks: [file], servers: [\"{dead}\"], embedders: {{ words: {{}} }} }}\n"
+        ),
+    );
+    let never = format!("postgres://me:secret@{dead}/shop?connect_timeout=0");
+    for (tenant, url) in [("acme", database.url.as_str()), ("umbrella", never.as_str())] {
+        std::fs::create_dir(folder.path(tenant)).unwrap();
+        let component = root().join("plugins/documents-rust/documents.wasm");
+        std::fs::copy(component, folder.path(&format!("{tenant}/handler.wasm"))).unwrap();
+        let pipeline = format!(
+            "version: 1\nname: quiet\ntenant: {tenant}\nsources:\n  db: {{ type: postgres, url: \"{url}\", tables: [public.documents], snapshot: initial }}\n\
+             transforms:\n  chunk: {{ type: wasm, inputs: [db], component: handler.wasm, embedders: [words] }}\n\
+             sinks:\n  out: {{ type: file, inputs: [chunk], path: out.jsonl }}\n"
+        );
+        folder.write(&format!("{tenant}/docs.yaml"), &pipeline);
+    }
+    let running = Running::start_with(&["run", "--host", host.to_str().unwrap()], &folder.path(""), &[]);
+    eventually("the row of the other tenant is written", async || {
+        std::fs::read_to_string(folder.path("acme/out.jsonl")).is_ok_and(|lines| lines.contains("Dry it."))
+    })
+    .await;
+    let (status, log) = running.stop().await;
+    assert!(status.success(), "{log}");
+}

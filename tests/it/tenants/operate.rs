@@ -105,7 +105,10 @@ async fn every_command_finds_the_pipeline_that_runs() {
 async fn without_the_host_file_a_tenant_s_pipeline_is_refused() {
     let Some(evil) = guest("evil") else { return };
     let rig = Rig::new(evil).await;
-    let commands: [(&[&str], &[&str]); 8] = [
+    let commands: [(&[&str], &[&str]); 11] = [
+        (&["run"], &[]),
+        (&["validate"], &[]),
+        (&["validate", "--connect"], &[]),
         (&["setup"], &[]),
         (&["teardown"], &[]),
         (&["resnapshot"], &[]),
@@ -121,5 +124,8 @@ async fn without_the_host_file_a_tenant_s_pipeline_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{before:?}: {said}");
         assert!(said.contains("is one of tenant `acme`") && said.contains("`--host host.yaml`"), "{before:?}: {said}");
     }
+    let output = rig.typed(&["validate", "--json"], &[], false);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["files"][0]["errors"][0]["message"].as_str().unwrap().contains("is one of tenant `acme`"), "{json}");
     assert!(rig.slots().await.is_empty());
 }

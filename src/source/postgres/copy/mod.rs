@@ -24,6 +24,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::bond::{self, Bond};
 use super::settings::Settings;
@@ -64,7 +65,7 @@ impl Copies {
         let (failure, failures) = mpsc::channel(1);
         let reader = Reader { settings, handover, durable: durable_now };
         let mut tasks = JoinSet::new();
-        tasks.spawn(supervise(Arc::new(reader), tables, failure));
+        tasks.spawn(supervise(Arc::new(reader), tables, failure).in_current_span());
         Self { durable, failures, tasks }
     }
 
@@ -224,7 +225,8 @@ async fn begin(
         let room = AT_ONCE + usize::from(job.keys.is_some());
         if numbers.len() < room && numbers.insert(number) {
             let (reader, tables, failure) = (Arc::clone(reader), Arc::clone(tables), failure.clone());
-            running.spawn(async move { (number, copy(&reader, &tables, job, &failure).await) });
+            let copying = async move { (number, copy(&reader, &tables, job, &failure).await) };
+            running.spawn(copying.in_current_span());
         }
     }
     Ok(())
