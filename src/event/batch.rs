@@ -199,11 +199,13 @@ impl<'a> Row<'a> {
     }
 
     /// All values, in the order of the columns.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Value<'a>> + use<'a> {
         let row = *self;
         self.cells.iter().map(move |cell| row.resolve(cell))
     }
 
+    #[inline]
     fn resolve(&self, cell: &Cell) -> Value<'a> {
         cell.resolve(self.frame, self.arena)
     }
