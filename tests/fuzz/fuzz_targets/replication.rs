@@ -14,6 +14,9 @@ mod event;
 #[path = "../../../src/error.rs"]
 mod error;
 
+#[path = "../../../src/printable.rs"]
+mod printable;
+
 #[path = "../../../src/sabotage.rs"]
 mod sabotage;
 
