@@ -42,9 +42,9 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
     let usual = || EnvFilter::new(format!("warn,qdrant_edge=error,pgstream_host={ours}"));
     let filter = match std::env::var("PGSTREAM_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|cause| {
-            Error::new(Fault::Config, "`PGSTREAM_LOG` cannot be read")
-                .because(cause)
-                .help("write a level (`error`, `warn`, `info`, `debug`, `trace`), or several: `warn,pgstream_host=debug`")
+            Error::new(Fault::Config, "`PGSTREAM_LOG` cannot be read").because(cause).help(
+                "write a level (`error`, `warn`, `info`, `debug`, `trace`), or several: `warn,pgstream_host=debug`",
+            )
         })?,
         _ => usual(),
     };
