@@ -114,8 +114,9 @@ impl Session {
         Self { context, gate: Gate::new(grants, voice) }
     }
 
-    /// A call begins: with a budget of its own.
+    /// A call begins: with a budget of its own, and to blame for what it does itself.
     pub(super) fn begin(&mut self) {
+        self.gate.take_refusal();
         self.gate.budget = Some(Budget::new(&self.gate.grants.limits));
     }
 

@@ -400,6 +400,25 @@ async fn a_call_that_fails_over_a_refusal_says_which_key_to_add() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_not_blamed_for_what_fails_in_a_later_call() {
+    let server = Server::start().await;
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let too = |settings: &mut WasmTransform| {
+        let host = format!("http://{deaf}").parse().unwrap();
+        settings.allow.http.push(HttpHost { host, ..settings.allow.http[0].clone() });
+    };
+    let Some(fetch) = fetch(&server, too) else { return };
+    let refused = ask(&fetch, &server, json!({ "authority": "api.example.com", "scheme": "https" })).await;
+    assert_eq!(refused["error"], "ErrorCode::HttpRequestDenied");
+    let order = json!({ "do": "stop", "authority": deaf.to_string(), "scheme": "http" });
+    let report = fail(&fetch, &server, order).await.report();
+    assert!(
+        report.contains("it says: no answer: ErrorCode::Connection") && !report.contains("api.example"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_ends_the_request() {
     let server = Server::start().await;
     let (listener, acceptor) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), acceptor());
