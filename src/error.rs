@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use crate::printable::printable;
 
@@ -92,13 +93,15 @@ struct Inner {
     place: Vec<String>,
     help: Option<String>,
     code: Option<Code>,
+    pause: Option<Duration>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error of which `what` is the headline: "slot `docs` is used by another process".
     pub fn new(fault: Fault, what: impl Into<String>) -> Self {
-        Self(Box::new(Inner { fault, what: what.into(), place: Vec::new(), help: None, code: None, cause: None }))
+        let (what, place) = (what.into(), Vec::new());
+        Self(Box::new(Inner { fault, what, place, help: None, code: None, pause: None, cause: None }))
     }
 
     /// Adds the error that led to this one.
@@ -130,11 +133,23 @@ impl Error {
         self.0.code
     }
 
-    /// Wraps the error in a wider headline, which is about more than the misdeed of one call. Fault, place and help stay; the old headline becomes a cause.
+    /// Says how long another try is in vain, as far as that is known.
+    pub fn after(mut self, pause: Duration) -> Self {
+        self.0.pause = Some(pause);
+        self
+    }
+
+    /// How long another try is in vain, as far as that is known.
+    pub fn pause(&self) -> Option<Duration> {
+        self.0.pause
+    }
+
+    /// Wraps the error in a wider headline, which is about more than the misdeed of one call. Fault, place, help and pause stay;
+    /// the old headline becomes a cause.
     pub fn within(self, what: impl Into<String>) -> Self {
-        let Inner { fault, what: inner, place, help, code: _, cause } = *self.0;
+        let Inner { fault, what: inner, place, help, code: _, pause, cause } = *self.0;
         let cause = Some(Box::new(Cause { what: inner, cause }) as Box<dyn StdError + Send + Sync>);
-        Self(Box::new(Inner { fault, what: what.into(), place, help, code: None, cause }))
+        Self(Box::new(Inner { fault, what: what.into(), place, help, code: None, pause, cause }))
     }
 
     /// The same error, with somebody else to act.

@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::dead_letter::{KEEP, place};
 use super::tolerance::{TooMany, Window};
@@ -23,6 +24,9 @@ use crate::transform::{Output, Transform};
 /// How much more than one call the calls for the parts of a batch may answer together, so that a guest that answers one event
 /// at a time cannot fill the host's memory.
 const MORE_IN_PARTS: usize = 4;
+
+/// The longest pause that whoever asks for one is believed.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// What a handler made of a batch, and the events that are set aside.
 #[derive(Debug, Default)]
@@ -64,7 +68,9 @@ impl Bisect<'_> {
         let mut todo = Vec::new();
         if all.len() > 1 {
             let (name, events) = (self.transform.name(), all.len());
-            tracing::info!(transform = name, events, error = %error.chain(), "a batch failed; looking for the event that did it");
+            if self.transform.may_be_quoted() {
+                tracing::info!(transform = name, events, error = %error.chain(), "a batch failed; looking for the event that did it");
+            }
             halve(&mut todo, all);
         } else {
             todo.push(all);
@@ -96,7 +102,7 @@ impl Bisect<'_> {
             match tried {
                 Ok(output) => break output,
                 Err(error) if error.fault() == Fault::Transient => {
-                    wait_out(&error, self.transform.name(), &mut backoff).await;
+                    wait_out(&error, self.transform.name(), self.transform.may_be_quoted(), &mut backoff).await;
                 }
                 Err(error) if error.misdeed().is_some() && !part.is_empty() => return Ok(Some(error)),
                 Err(error) => return Err(error),
@@ -177,9 +183,32 @@ pub(super) fn halve(todo: &mut Vec<Range<usize>>, part: Range<usize>) {
     todo.push(part.start..middle);
 }
 
-/// Waits before another try of what failed in passing: a handler that asks for a retry, an embedding provider that is down.
-pub(super) async fn wait_out(error: &Error, name: &str, backoff: &mut Backoff) {
-    let wait = backoff.next_wait();
-    tracing::warn!(transform = name, error = %error.chain(), ?wait, "trying again");
+/// Waits before another try of what failed in passing: a handler that asks for a retry, an embedding provider that is down. Says
+/// so, unless the words are a handler's that has said enough.
+pub(super) async fn wait_out(error: &Error, name: &str, said: bool, backoff: &mut Backoff) {
+    let wait = pause(error, backoff);
+    if said {
+        tracing::warn!(transform = name, error = %error.chain(), ?wait, "trying again");
+    }
     tokio::time::sleep(wait).await;
+}
+
+/// Never less than was asked for, and a little more, or all who were asked the same come back in the same moment.
+fn pause(error: &Error, backoff: &mut Backoff) -> Duration {
+    error.pause().unwrap_or_default().min(MAX_PAUSE) + backoff.next_wait()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_was_asked_for_is_kept_up_to_an_hour() {
+        let error = || Error::new(Fault::Transient, "the server answered 429 Too Many Requests");
+        let wait = |error: Error| pause(&error, &mut BACKOFF.clone()).as_secs();
+        assert_eq!(wait(error()), 0);
+        let after = |seconds| error().after(Duration::from_secs(seconds)).within("handler `embed` asks for a retry");
+        assert_eq!(wait(after(600)), 600);
+        assert_eq!(wait(after(u64::MAX)), MAX_PAUSE.as_secs());
+    }
 }

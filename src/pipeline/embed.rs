@@ -52,7 +52,7 @@ impl Embed<'_> {
             match embedder::resolve(commands, &self.stage.embedders).await {
                 Ok(()) => return Ok(None),
                 Err(error) if error.fault() == Fault::Transient => {
-                    wait_out(&error, &self.stage.name, &mut backoff).await;
+                    wait_out(&error, &self.stage.name, true, &mut backoff).await;
                 }
                 Err(error) if error.misdeed().is_some() => return Ok(Some(error)),
                 Err(error) => return Err(error.at(format!("transform `{}`", self.stage.name))),

@@ -73,6 +73,7 @@ pub struct Transform {
     jobs: Sender<worker::Job>,
     workers: Arc<Semaphore>,
     max_output: usize,
+    voice: voice::Voice,
 }
 
 impl Transform {
@@ -113,8 +114,9 @@ impl Transform {
             grants,
         });
         let workers = settings.workers.max(1);
+        let voice = voice::Voice::new(Arc::clone(&name), Arc::clone(&tenant.quota));
         let jobs = worker::start(instance::Maker { component, shared, limits }, workers)?;
-        Ok(Self { name, hash, jobs, workers: Arc::new(Semaphore::new(workers)), max_output: limits.output })
+        Ok(Self { name, hash, jobs, workers: Arc::new(Semaphore::new(workers)), max_output: limits.output, voice })
     }
 
     /// The transform's name in the pipeline file.
@@ -130,6 +132,11 @@ impl Transform {
     /// Bytes that a call may answer.
     pub fn max_output(&self) -> usize {
         self.max_output
+    }
+
+    /// Whether a line that repeats words of the handler may be logged now: it is one of those that the handler may log.
+    pub fn may_be_quoted(&self) -> bool {
+        self.voice.may_be_quoted()
     }
 
     /// What the handler makes of `batch`. Must be called on a tokio runtime.

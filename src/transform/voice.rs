@@ -29,6 +29,19 @@ pub(super) enum Level {
     Error,
 }
 
+impl Level {
+    /// Whether anybody wants lines that are as quiet as this.
+    fn is_logged(self) -> bool {
+        match self {
+            Level::Trace => tracing::enabled!(tracing::Level::TRACE),
+            Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
+            Level::Info => tracing::enabled!(tracing::Level::INFO),
+            Level::Warn => tracing::enabled!(tracing::Level::WARN),
+            Level::Error => tracing::enabled!(tracing::Level::ERROR),
+        }
+    }
+}
+
 /// Where a guest wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
@@ -120,6 +133,11 @@ impl Voice {
         lock(&self.0).say(level, message);
     }
 
+    /// Whether the host may say a line that repeats the guest's words, which then counts as one of the guest's.
+    pub(super) fn may_be_quoted(&self) -> bool {
+        lock(&self.0).may_speak()
+    }
+
     /// Takes bytes of a stream; whole lines are said.
     pub(super) fn write(&self, stream: Stream, bytes: &[u8]) {
         lock(&self.0).write(stream, bytes);
@@ -189,9 +207,7 @@ impl Inner {
         if level == Level::Error {
             self.remember(message);
         }
-        let (granted, dropped) = self.quota.ask(Instant::now());
-        self.own_up(dropped);
-        if !granted {
+        if !level.is_logged() || !self.may_speak() {
             return;
         }
         let (handler, text) = (&*self.handler, presentable(message, LINE_BYTES));
@@ -202,6 +218,12 @@ impl Inner {
             Level::Warn => tracing::warn!(handler, "{text}"),
             Level::Error => tracing::error!(handler, "{text}"),
         }
+    }
+
+    fn may_speak(&self) -> bool {
+        let (granted, dropped) = self.quota.ask(Instant::now());
+        self.own_up(dropped);
+        granted
     }
 
     fn own_up(&self, dropped: u64) {
@@ -251,6 +273,16 @@ mod tests {
         let granted = (0..101).filter(|_| quota.ask(began).0).count();
         assert_eq!(granted, 100);
         assert_eq!(quota.settle(began + Duration::from_secs(2)), 1);
+    }
+
+    #[test]
+    fn what_nobody_logs_takes_nothing_of_the_quota() {
+        let quota = Arc::new(Quota::new(1));
+        let voice = Voice::new("embed".into(), Arc::clone(&quota));
+        let quiet = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::sink).finish();
+        tracing::subscriber::with_default(quiet, || (0..9).for_each(|_| voice.say(Level::Trace, "step")));
+        assert!(quota.ask(Instant::now()).0);
+        assert!(!quota.owes());
     }
 
     #[test]

@@ -12,12 +12,14 @@ use pgstream_host::embedder::{Embedder, Vectors};
 use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::sink::DeadLetter;
+use pgstream_host::transform::{Allowance, Tenant, Transform};
 use serde_json::Value as Json;
 
-use crate::guests::{Embedders, guest, load, settings, words_at};
+use crate::guests::{Embedders, engine, guest, load, settings, words_at};
 use crate::support::by_hand::{Run, World};
 use crate::support::fresh_database;
 use crate::support::program::{Folder, Running, eventually};
+use crate::transform::Log;
 
 /// A pipeline with `plugins/evil` whose one sink takes everything.
 struct Trial {
@@ -134,6 +136,26 @@ async fn a_batch_that_only_fails_as_a_whole_loses_nothing() {
     assert_eq!(ordinals, (0..2000).chain([0, 1]).collect::<Vec<_>>());
     assert_eq!(trial.letters(), []);
     trial.run.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_handler_says_when_it_breaks_is_within_its_quota() {
+    let Some(component) = guest("evil") else { return };
+    let log = Log::default();
+    let _guard = log.listen();
+    let (settings, world) = (settings(&component), World::new(1));
+    let tenant = Tenant::new(engine(), "acme", &Allowance { weight: 1, memory: 1 << 30, log_lines: 1 });
+    let transform = Transform::load_for(&tenant, engine(), "embed", &settings, Embedders::new()).unwrap();
+    let run = world.run(transform, Embedders::new(), &settings, true);
+    let began = std::time::Instant::now();
+    for lsn in 1..=100 {
+        world.source.push(words_at(lsn * 1000, &["panic-in-company a", "panic-in-company b"]));
+    }
+    eventually("it is confirmed", async || world.source.confirmed() == Lsn(100_000 + 0xB8)).await;
+    let said = log.text().matches("only alone I work").count() as u64;
+    let (seconds, text) = (began.elapsed().as_secs(), log.text());
+    assert!(said <= seconds + 1, "{said} lines in {seconds} s: {text}");
+    run.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
