@@ -1,5 +1,7 @@
 //! What a server that speaks OpenAI's protocol answers: vectors, or why not. Nothing in it is taken on trust.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::Vectors;
@@ -83,20 +85,73 @@ impl Refusal {
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
         let reason = ["message", "error", "detail"].iter().find_map(|key| error.get(key).and_then(text));
         let code = error.get("code").or_else(|| error.get("type")).and_then(text);
-        Self { reason: reason.or_else(|| text(error)).and_then(|reason| shown(&reason, key, texts)), code }
+        let words = reason.or_else(|| text(error)).into_iter().chain(code.clone());
+        let reason = words.into_iter().find_map(|words| shown(&words, key).filter(|shown| !quotes(shown, texts)));
+        Self { reason, code }
     }
 }
 
-fn shown(reason: &str, key: Option<&str>, texts: &[&str]) -> Option<String> {
-    if texts.iter().any(|text| !text.trim().is_empty() && reason.contains(text.trim())) {
-        return None;
-    }
+fn shown(reason: &str, key: Option<&str>) -> Option<String> {
     // Servers quote a wrong key in part: `sk-ab****yz`.
     let start = key.and_then(|key| key.get(..4)).unwrap_or("sk-");
     let words = reason.split_whitespace().map(|word| if word.contains(start) { "…" } else { word });
     let line = words.collect::<Vec<_>>().join(" ");
     let line: String = line.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
     Some(line).filter(|line| !line.is_empty())
+}
+
+/// Characters that a text has in common with what a server says before that counts as a quotation.
+const QUOTED: usize = 12;
+
+/// Whether the words hold one of the texts, or a longer piece of one, however it is spaced, cased or escaped.
+fn quotes(words: &str, texts: &[&str]) -> bool {
+    let spellings = [letters(words.chars()), letters(unescaped(words).into_iter())];
+    let pieces: HashSet<&[char]> = spellings.iter().flat_map(|letters| letters.windows(QUOTED)).collect();
+    texts.iter().any(|text| {
+        let text = letters(text.chars());
+        match text.len() {
+            0 => false,
+            short @ ..QUOTED => spellings.iter().any(|letters| letters.windows(short).any(|piece| *piece == *text)),
+            _ => text.windows(QUOTED).any(|piece| pieces.contains(piece)),
+        }
+    })
+}
+
+/// What is left of a text when it is written in another way.
+fn letters(text: impl Iterator<Item = char>) -> Vec<char> {
+    text.filter(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '\\' | '"' | '\''))
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+/// With the escapes of JSON and Python undone, as far as they are some.
+fn unescaped(words: &str) -> Vec<char> {
+    let mut units = Vec::with_capacity(words.len());
+    let mut rest = words.chars();
+    while let Some(c) = rest.next() {
+        let digits = match (c, rest.clone().next()) {
+            ('\\', Some('u')) => 4,
+            ('\\', Some('x')) => 2,
+            ('\\', Some('n' | 'r' | 't' | 'b' | 'f')) => {
+                rest.next();
+                continue;
+            }
+            ('\\', Some('\\')) => {
+                rest.next();
+                0
+            }
+            _ => 0,
+        };
+        let code: String = rest.clone().skip(1).take(digits).collect();
+        match u16::from_str_radix(&code, 16) {
+            Ok(unit) if code.len() == digits => {
+                units.push(unit);
+                rest.nth(digits);
+            }
+            _ => units.extend_from_slice(c.encode_utf16(&mut [0; 2])),
+        }
+    }
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
 #[cfg(test)]
@@ -136,6 +191,34 @@ mod tests {
         assert_eq!(read("<html>"), None);
         let long = format!(r#"{{"error":{{"message":"{}"}}}}"#, "x".repeat(5000));
         assert_eq!(read(&long).unwrap().len(), MAX_REASON);
+    }
+
+    #[test]
+    fn a_refusal_that_quotes_a_text_in_any_way_is_not_shown() {
+        let text = "Dear Ms Müller,\nyour \"account\" 4711 in C:\\new\\tables was closed. \u{1f600}";
+        let read = |message: &str| {
+            let body = serde_json::json!({ "error": { "message": message, "code": "invalid_input" } }).to_string();
+            Refusal::read(body.as_bytes(), None, &["another", text, "42", " "]).reason
+        };
+        for quoted in [
+            "cannot tokenize: Dear Ms Müller, your…",
+            "cannot tokenize: dear ms müller,\u{a0}your",
+            "cannot tokenize: 'ms M\\u00fcller,\\nyour'",
+            "cannot tokenize: 'ms M\\xfcller,\\nyour'",
+            r#"cannot tokenize: "r,\nyour \"accoun"#,
+            r"cannot tokenize: in C:\\new\\tables",
+            r"cannot tokenize: in C:\new\tables",
+            r"s was closed. \ud83d\ude00",
+        ] {
+            assert_eq!(read(quoted).as_deref(), Some("invalid_input"), "{quoted}");
+        }
+        for own in ["your account is closed", "input 1 has 9000 tokens, at most 8192 are allowed", r"\n \ud83d \u \x \"]
+        {
+            assert_eq!(read(own).as_deref(), Some(own));
+        }
+        let short = |text| Refusal::read(br#"{"message":"bad value 0042!","code":"bad_0042"}"#, None, &[text]).reason;
+        assert_eq!(short("0042"), None, "the whole of a text is never shown, however short");
+        assert_eq!(short("0043").as_deref(), Some("bad value 0042!"));
     }
 
     proptest! {
