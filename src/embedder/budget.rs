@@ -1,4 +1,4 @@
-//! `Budgeted`: an embedder that embeds so much in a period, and then asks to be tried again in the next one.
+//! `Account`: what an embedder may embed in a period; beyond it, it asks to be tried again in the next one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,9 +9,8 @@ use super::{Embedder, Vectors};
 use crate::config::model::Budget;
 use crate::error::{Error, Fault, Result};
 
-/// Counts what `E` is asked.
-pub(super) struct Budgeted<E> {
-    inner: E,
+/// A budget, and what is spent of it.
+pub(super) struct Account {
     name: String,
     budget: Budget,
     spent: Mutex<Spent>,
@@ -20,23 +19,53 @@ pub(super) struct Budgeted<E> {
 #[derive(Default)]
 struct Spent {
     began: Option<Instant>,
+    amount: Amount,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Amount {
     texts: u64,
     bytes: u64,
 }
 
-impl<E> Budgeted<E> {
-    pub(super) fn new(name: &str, inner: E, budget: &Budget) -> Self {
-        Self { inner, name: name.to_owned(), budget: budget.clone(), spent: Mutex::default() }
+impl Amount {
+    fn of(texts: &[&str]) -> Self {
+        Self { texts: texts.len() as u64, bytes: texts.iter().map(|text| text.len() as u64).sum() }
+    }
+
+    fn plus(self, more: Self) -> Self {
+        Self { texts: self.texts.saturating_add(more.texts), bytes: self.bytes.saturating_add(more.bytes) }
+    }
+
+    fn less(self, part: Self) -> Self {
+        Self { texts: self.texts.saturating_sub(part.texts), bytes: self.bytes.saturating_sub(part.bytes) }
+    }
+
+    fn exceeds(self, budget: &Budget) -> bool {
+        budget.texts.is_some_and(|most| self.texts > most) || budget.bytes.is_some_and(|most| self.bytes > most.0)
+    }
+}
+
+impl Account {
+    pub(super) fn new(name: &str, budget: &Budget) -> Self {
+        Self { name: name.to_owned(), budget: budget.clone(), spent: Mutex::default() }
+    }
+
+    /// Sets aside what all these requests need, or nothing.
+    pub(super) fn charge(&self, requests: &[&[&str]]) -> Result<Vec<Charge<'_>>> {
+        let amounts: Vec<Amount> = requests.iter().map(|texts| Amount::of(texts)).collect();
+        self.spend(amounts.iter().copied().fold(Amount::default(), Amount::plus), Instant::now())?;
+        Ok(amounts.into_iter().map(|amount| Charge { account: self, amount }).collect())
     }
 
     fn spent(&self) -> MutexGuard<'_, Spent> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spend(&self, texts: u64, bytes: u64, now: Instant) -> Result<()> {
+    fn spend(&self, amount: Amount, now: Instant) -> Result<()> {
         let name = &self.name;
-        let limits = (self.budget.texts.unwrap_or(u64::MAX), self.budget.bytes.map_or(u64::MAX, |bytes| bytes.0));
-        if texts > limits.0 || bytes > limits.1 {
+        if amount.exceeds(&self.budget) {
+            let Amount { texts, bytes } = amount;
             let what = format!(
                 "one batch needs {texts} texts of {bytes} bytes, more than the whole budget for embedder `{name}`"
             );
@@ -44,39 +73,88 @@ impl<E> Budgeted<E> {
                 Error::new(Fault::Config, what).help("raise the budget in the host file, or lower `batch.max_events`")
             );
         }
+        let per = self.budget.per.0;
         let mut spent = self.spent();
-        if spent.began.is_none_or(|began| now.duration_since(began) >= self.budget.per.0) {
-            *spent = Spent { began: Some(now), texts: 0, bytes: 0 };
-        }
-        let after = (spent.texts.saturating_add(texts), spent.bytes.saturating_add(bytes));
-        if after.0 > limits.0 || after.1 > limits.1 {
-            let left = spent
-                .began
-                .map_or(self.budget.per.0, |began| self.budget.per.0.saturating_sub(now.duration_since(began)));
+        let began = match spent.began.filter(|began| now.duration_since(*began) < per) {
+            Some(began) => began,
+            None => {
+                *spent = Spent { began: Some(now), amount: Amount::default() };
+                now
+            }
+        };
+        let after = spent.amount.plus(amount);
+        if after.exceeds(&self.budget) {
+            let left = per.saturating_sub(now.duration_since(began));
             let what = format!(
                 "the budget for embedder `{name}` is spent; the next period begins in {} s",
                 left.as_secs() + 1
             );
             return Err(Error::new(Fault::Transient, what)
+                .after(left)
                 .help("it goes on by itself then; or raise the budget in the host file"));
         }
-        (spent.texts, spent.bytes) = after;
+        spent.amount = after;
         Ok(())
+    }
+
+    fn give_back(&self, amount: Amount) {
+        let mut spent = self.spent();
+        spent.amount = spent.amount.less(amount);
+    }
+}
+
+/// What is set aside for a request that is not sent yet. Given back if it never is.
+pub(super) struct Charge<'a> {
+    account: &'a Account,
+    amount: Amount,
+}
+
+impl<'a> Charge<'a> {
+    /// The request is sent: it is paid for, unless it turns out to be for nothing.
+    pub(super) fn spend(mut self) -> Receipt<'a> {
+        Receipt { account: self.account, amount: std::mem::take(&mut self.amount) }
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        self.account.give_back(self.amount);
+    }
+}
+
+/// What a request that was sent has cost.
+pub(super) struct Receipt<'a> {
+    account: &'a Account,
+    amount: Amount,
+}
+
+impl Receipt<'_> {
+    pub(super) fn give_back(self) {
+        self.account.give_back(self.amount);
+    }
+}
+
+/// Counts what `E`, which costs nobody money, is asked.
+pub(super) struct Budgeted<E> {
+    inner: E,
+    account: Account,
+}
+
+impl<E> Budgeted<E> {
+    pub(super) fn new(inner: E, account: Account) -> Self {
+        Self { inner, account }
     }
 }
 
 #[async_trait]
 impl<E: Embedder> Embedder for Budgeted<E> {
     async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
-        let (count, bytes) = (texts.len() as u64, texts.iter().map(|text| text.len() as u64).sum());
-        self.spend(count, bytes, Instant::now())?;
-        let embedded = self.inner.embed(texts).await;
-        if embedded.is_err() {
-            let mut spent = self.spent();
-            spent.texts = spent.texts.saturating_sub(count);
-            spent.bytes = spent.bytes.saturating_sub(bytes);
-        }
-        embedded
+        self.account.spend(Amount::of(texts), Instant::now())?;
+        self.inner.embed(texts).await
+    }
+
+    async fn dimension(&self) -> Result<usize> {
+        self.inner.dimension().await
     }
 }
 
@@ -89,13 +167,16 @@ mod tests {
     #[test]
     fn what_is_spent_comes_back_with_the_next_period() {
         let budget = Budget { texts: Some(10), bytes: Some(Size(100)), per: Span(Duration::from_secs(60)) };
-        let budgeted = Budgeted::new("small", (), &budget);
-        let now = Instant::now();
-        assert!(budgeted.spend(8, 10, now).is_ok());
-        assert_eq!(budgeted.spend(3, 10, now).unwrap_err().fault(), Fault::Transient);
-        assert!(budgeted.spend(2, 90, now).is_ok());
-        assert_eq!(budgeted.spend(1, 0, now + Duration::from_secs(59)).unwrap_err().fault(), Fault::Transient);
-        assert!(budgeted.spend(10, 100, now + Duration::from_secs(60)).is_ok());
-        assert_eq!(budgeted.spend(11, 0, now).unwrap_err().fault(), Fault::Config, "no period is enough");
+        let account = Account::new("small", &budget);
+        let began = Instant::now();
+        let spend = |texts, bytes, seconds| {
+            account.spend(Amount { texts, bytes }, began + Duration::from_secs(seconds)).map_err(|error| error.fault())
+        };
+        assert_eq!(spend(8, 10, 0), Ok(()));
+        assert_eq!(spend(3, 10, 0), Err(Fault::Transient));
+        assert_eq!(spend(2, 90, 0), Ok(()));
+        assert_eq!(spend(1, 0, 59), Err(Fault::Transient));
+        assert_eq!(spend(10, 100, 60), Ok(()));
+        assert_eq!(spend(11, 0, 60), Err(Fault::Config), "no period is enough");
     }
 }

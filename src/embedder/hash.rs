@@ -92,6 +92,10 @@ impl Embedder for Hash {
         }
         Ok(Vectors { dimension: self.dimension, data })
     }
+
+    async fn dimension(&self) -> Result<usize> {
+        Ok(self.dimension)
+    }
 }
 
 fn add(row: &mut [f32], hash: u64, weight: f32) {

@@ -9,7 +9,8 @@ mod reply;
 mod retry;
 
 mod budget;
-mod cached;
+mod memory;
+mod paid;
 
 use std::sync::Arc;
 
@@ -27,7 +28,15 @@ pub trait Embedder: Send + Sync {
     /// is worth retrying for some minutes; a `Transient` error after that says that the provider is still away. An error
     /// with a [`Code`](crate::error::Code) says that it takes texts, but not all of these.
     async fn embed(&self, texts: &[&str]) -> Result<Vectors>;
+
+    /// Length of its vectors. Embeds a text to find out, unless it is known.
+    async fn dimension(&self) -> Result<usize> {
+        Ok(self.embed(&[ANY_TEXT]).await?.dimension)
+    }
 }
+
+/// A text that every model takes.
+const ANY_TEXT: &str = ".";
 
 /// Rows of equal length, one after the other.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,17 +58,17 @@ impl Vectors {
 pub fn open(name: &str, settings: &model::Embedder) -> Result<Arc<dyn Embedder>> {
     Ok(match settings {
         model::Embedder::Hash(settings) => Arc::new(hash::Hash::new(settings)),
-        model::Embedder::OpenAi(settings) => Arc::new(cached::Cached::new(openai::OpenAi::open(name, settings)?)),
+        model::Embedder::OpenAi(settings) => Arc::new(paid::Paid::new(openai::OpenAi::open(name, settings)?, None)),
     })
 }
 
 /// As `open`, for one tenant within its budget. It shares neither requests nor memory of texts with other tenants.
 pub fn open_within(name: &str, settings: &model::Embedder, allowed: &model::Budget) -> Result<Arc<dyn Embedder>> {
+    let account = budget::Account::new(name, allowed);
     Ok(match settings {
-        model::Embedder::Hash(settings) => Arc::new(budget::Budgeted::new(name, hash::Hash::new(settings), allowed)),
+        model::Embedder::Hash(settings) => Arc::new(budget::Budgeted::new(hash::Hash::new(settings), account)),
         model::Embedder::OpenAi(settings) => {
-            let paid = budget::Budgeted::new(name, openai::OpenAi::open(name, settings)?, allowed);
-            Arc::new(cached::Cached::new(paid)) // what is remembered costs nothing
+            Arc::new(paid::Paid::new(openai::OpenAi::open(name, settings)?, Some(account)))
         }
     })
 }

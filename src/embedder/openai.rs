@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -12,10 +11,12 @@ use reqwest::{Client, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::paid::{Provider, Unanswered};
 use super::reply::{Refusal, Unusable, vectors};
 use super::retry::{BACKOFF, PATIENCE, pause, retry_after};
-use super::{Embedder, Vectors};
+use super::{ANY_TEXT, Vectors};
 use crate::config::Secret;
 use crate::config::model::OpenAiEmbedder;
 use crate::error::{Code, Error, Fault, Result};
@@ -28,9 +29,6 @@ const MAX_ANSWER_BYTES: usize = 256 << 20;
 
 /// An answer that was cut off is asked for again, but a server that keeps answering nonsense will not mend itself.
 const MAX_NONSENSE: u32 = 3;
-
-/// Providers refuse an empty text, but its point needs a vector nonetheless.
-const EMPTY: &str = ".";
 
 /// Client of one model.
 pub(super) struct OpenAi {
@@ -89,45 +87,50 @@ impl OpenAi {
         })
     }
 
-    /// One request, again and again until it is answered, refused for good, or patience is at its end.
-    async fn request(&self, texts: &[&str]) -> Result<Vectors> {
+    /// One request, again and again until it is answered, refused for good, `enough`, or patience is at its end.
+    async fn persist(&self, texts: &[&str], enough: &CancellationToken) -> Result<Vectors, Unanswered> {
         let began = Instant::now();
         let (mut failures, mut backoff) = (0, BACKOFF);
-        let mut nonsense = 0;
+        let (mut nonsense, mut billed) = (0, false);
         loop {
             let failure = {
-                let _permit =
-                    self.permits.acquire().await.map_err(|error| self.error(Fault::Bug, "closed").because(error))?;
+                let permit = self.permits.acquire().await;
+                let closed = |error| self.error(Fault::Bug, "closed").because(error);
+                let _permit = permit.map_err(|error| Unanswered { error: closed(error), billed })?;
                 match self.attempt(texts).await {
-                    Ok(vectors) => return self.checked(vectors),
+                    Ok(vectors) => return self.checked(vectors).map_err(|error| Unanswered { error, billed: true }),
                     Err(failure) if failure.error.fault() == Fault::Data && self.takes_others().await => {
-                        return Err(failure.error.code(Code::Text));
+                        return Err(Unanswered { error: failure.error.code(Code::Text), billed });
                     }
                     Err(failure) => failure,
                 }
             };
             failures += 1;
             nonsense += u32::from(failure.nonsense);
+            billed |= failure.billed;
             if nonsense >= MAX_NONSENSE {
-                return Err(failure
-                    .error
-                    .help("is `url` the base of an OpenAI-compatible API, such as `http://host:port/v1`?"));
+                let help = "is `url` the base of an OpenAI-compatible API, such as `http://host:port/v1`?";
+                return Err(Unanswered { error: failure.error.help(help), billed });
             }
             if !failure.passes {
-                return Err(failure.error);
+                return Err(Unanswered { error: failure.error, billed });
             }
             let pause = pause(&mut backoff, failure.asked);
-            if began.elapsed().saturating_add(pause) > PATIENCE {
-                return Err(failure.error);
+            let left = PATIENCE.saturating_sub(began.elapsed());
+            let error = failure.asked.into_iter().fold(failure.error, Error::after);
+            if pause > left {
+                return Err(Unanswered { error, billed });
             }
-            tracing::warn!(embedder = self.name, error = %failure.error.chain(), failures, ?pause, "request failed, trying again");
-            tokio::time::sleep(pause).await;
+            tracing::warn!(embedder = self.name, error = %error.chain(), failures, ?pause, "request failed, trying again");
+            if enough.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Err(Unanswered { error, billed });
+            }
         }
     }
 
     /// Whether it is for what they are that the server refused texts, and not for how it is asked.
     async fn takes_others(&self) -> bool {
-        self.dimension.load(Ordering::Relaxed) != 0 || self.attempt(&[EMPTY]).await.is_ok()
+        self.dimension.load(Ordering::Relaxed) != 0 || self.attempt(&[ANY_TEXT]).await.is_ok()
     }
 
     async fn attempt(&self, texts: &[&str]) -> Result<Vectors, Failure> {
@@ -153,7 +156,7 @@ impl OpenAi {
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
                 let error = self.error(Fault::Environment, "the answer is larger than any that was asked for");
-                return Err(Failure::definite(error));
+                return Err(Failure { billed: true, ..Failure::definite(error) });
             }
             body.extend_from_slice(&chunk);
         }
@@ -183,15 +186,16 @@ impl OpenAi {
     fn unreachable(&self, error: reqwest::Error) -> Failure {
         // The URL may hold a token, and stands in the configuration anyway.
         let error = error.without_url();
+        let billed = !error.is_connect();
         let what =
             if error.is_timeout() { "the server did not answer in time" } else { "the server cannot be reached" };
-        Failure::transient(self.error(Fault::Transient, what).because(error), None)
+        Failure { billed, ..Failure::transient(self.error(Fault::Transient, what).because(error), None) }
     }
 
     fn unusable(&self, unusable: Unusable) -> Failure {
         let nonsense = unusable == Unusable::NotJson;
         let error = self.error(Fault::Environment, "the server's answer cannot be used").because(unusable);
-        Failure { error, passes: nonsense, asked: None, nonsense }
+        Failure { error, passes: nonsense, asked: None, nonsense, billed: true }
     }
 
     fn refused(&self, status: StatusCode, asked: Option<Duration>, refusal: &Refusal) -> Failure {
@@ -232,14 +236,23 @@ impl OpenAi {
 }
 
 #[async_trait]
-impl Embedder for OpenAi {
-    async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
-        let texts: Vec<&str> = texts.iter().map(|text| if text.trim().is_empty() { EMPTY } else { text }).collect();
-        let requests = split(&texts, self.max_texts, MAX_REQUEST_BYTES);
-        let requests: Vec<_> = requests.into_iter().map(|texts| self.request(texts)).collect();
-        let answers: Vec<Vectors> = stream::iter(requests).buffered(self.concurrency).try_collect().await?;
-        let dimension = answers.first().map_or(0, |answer| answer.dimension);
-        Ok(Vectors { dimension, data: answers.into_iter().flat_map(|answer| answer.data).collect() })
+impl Provider for OpenAi {
+    fn requests<'s, 't>(&self, texts: &'s [&'t str]) -> Vec<&'s [&'t str]> {
+        split(texts, self.max_texts, MAX_REQUEST_BYTES)
+    }
+
+    fn at_once(&self) -> usize {
+        self.concurrency
+    }
+
+    async fn request(&self, texts: &[&str], enough: &CancellationToken) -> Result<Vectors, Unanswered> {
+        // Providers refuse an empty text, but its point needs a vector nonetheless.
+        let texts: Vec<&str> = texts.iter().map(|text| if text.trim().is_empty() { ANY_TEXT } else { text }).collect();
+        self.persist(&texts, enough).await
+    }
+
+    fn known_dimension(&self) -> Option<usize> {
+        self.asked.or_else(|| Some(self.dimension.load(Ordering::Relaxed)).filter(|known| *known != 0))
     }
 }
 
@@ -249,15 +262,17 @@ struct Failure {
     passes: bool,
     asked: Option<Duration>,
     nonsense: bool,
+    /// Whether the server may have embedded the texts, although no vectors came of it.
+    billed: bool,
 }
 
 impl Failure {
     fn transient(error: Error, asked: Option<Duration>) -> Self {
-        Self { error, passes: true, asked, nonsense: false }
+        Self { error, passes: true, asked, nonsense: false, billed: false }
     }
 
     fn definite(error: Error) -> Self {
-        Self { error, passes: false, asked: None, nonsense: false }
+        Self { error, passes: false, asked: None, nonsense: false, billed: false }
     }
 }
 

@@ -240,6 +240,7 @@ async fn a_server_that_asks_for_more_than_patience_is_left_to_the_pipeline() {
             vec![Answer::Raw("429 Too Many Requests", header, refusal("a row's value is too much").to_string())];
         let error = fails(script, &["a row's value"]).await;
         assert_eq!(error.fault(), Fault::Transient, "{error:?}");
+        assert!(error.pause() >= Some(Duration::from_secs(3600)), "{:?}", error.pause());
     }
 }
 
