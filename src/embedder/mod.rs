@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use crate::config::model;
 use crate::error::Result;
 
-pub use resolve::resolve;
+pub use resolve::{resolve, weights};
 
 /// An embedding model. The same text gives the same vector, as far as the model does so.
 #[async_trait]

@@ -42,6 +42,32 @@ pub async fn resolve(commands: &mut [Command], embedders: &IndexMap<String, Arc<
     Ok(())
 }
 
+/// Bytes of the vectors that [`resolve`] makes of each command's texts.
+///
+/// # Errors
+/// As `resolve`, of an embedder that does not know yet how long its vectors are.
+pub async fn weights(commands: &[Command], embedders: &IndexMap<String, Arc<dyn Embedder>>) -> Result<Vec<usize>> {
+    let mut dimensions = vec![None; embedders.len()];
+    let mut weights = Vec::with_capacity(commands.len());
+    for command in commands {
+        let mut numbers = 0usize;
+        for (name, embedding) in embeddings(std::slice::from_ref(command)) {
+            let Embedding::Text(_) = embedding else { continue };
+            let index = embedders.get_index_of(name).unwrap_or(0);
+            let Some(((_, embedder), dimension)) = embedders.get_index(index).zip(dimensions.get_mut(index)) else {
+                return Err(no_embedder(name));
+            };
+            let dimension = match dimension {
+                Some(known) => *known,
+                None => *dimension.insert(embedder.dimension().await?),
+            };
+            numbers = numbers.saturating_add(dimension);
+        }
+        weights.push(numbers.saturating_mul(size_of::<f32>()));
+    }
+    Ok(weights)
+}
+
 async fn embed(name: &str, embedder: &dyn Embedder, texts: &IndexSet<&str>) -> Result<Vectors> {
     if texts.is_empty() {
         return Ok(Vectors::default());

@@ -8,6 +8,7 @@ use super::dead_letter::dead_letter;
 use super::embed::Embed;
 use super::fork::{self, Commit};
 use super::progress::Ticket;
+use super::room::Place;
 use super::tolerance::TooMany;
 use crate::command::{Action, Command};
 use crate::error::{Code, Error, Fault, Result};
@@ -29,6 +30,8 @@ pub(super) struct Handled {
     pub(super) first: u64,
     /// Roughly the memory that it holds; counted once, because every sink asks.
     pub(super) bytes: usize,
+    /// Of the vectors that were made for it; free again when all sinks have let go of it.
+    _place: Place,
 }
 
 /// What one handler made of a batch; every text is a vector by now.
@@ -72,22 +75,28 @@ impl Made {
 
 /// Runs the stages at the same time. Transient failures (a handler that asks for a retry, an embedding provider
 /// that is down) are repeated until they pass; the batch's place in the queue holds back everything after it.
-pub(super) async fn handle(stages: Arc<[Stage]>, batch: Arc<Batch>, ticket: Ticket, first: u64) -> Result<Handled> {
-    let made = stages.iter().map(|stage| stage.make(&batch));
+pub(super) async fn handle(
+    stages: Arc<[Stage]>,
+    batch: Arc<Batch>,
+    ticket: Ticket,
+    first: u64,
+    place: Place,
+) -> Result<Handled> {
+    let made = stages.iter().map(|stage| stage.make(&batch, &place));
     let made = futures::future::try_join_all(made).await?;
     let commits = fork::commits(&batch);
     let held = |event: &Event| Held { position: event.position, committed: event.commit_time };
     let through = batch.events().last().map(held).unwrap_or_default();
     let bytes = made.iter().map(Made::bytes).sum();
-    Ok(Handled { ticket, through, commits, made, batch, first, bytes })
+    Ok(Handled { ticket, through, commits, made, batch, first, bytes, _place: place })
 }
 
 impl Stage {
-    async fn make(&self, batch: &Arc<Batch>) -> Result<Made> {
+    async fn make(&self, batch: &Arc<Batch>, place: &Place) -> Result<Made> {
         let Self { transform, tolerance, keeps_rejected, .. } = self;
         let bisect = Bisect { transform, tolerance, keeps_rejected: *keeps_rejected, batch };
         let Sifted { mut commands, mut refused, .. } = bisect.run().await?;
-        Embed { stage: self, batch }.run(&mut commands, &mut refused).await?;
+        Embed { stage: self, batch, place }.run(&mut commands, &mut refused).await?;
         self.admit(batch, &mut commands, &mut refused)?;
         let counts = |event: &usize| batch.events().get(*event).is_some_and(|event| !event.replayed);
         let rejected_at = refused.iter().map(|refused| refused.event).filter(counts).collect();

@@ -8,6 +8,8 @@ mod bisect;
 
 mod embed;
 
+mod room;
+
 mod tolerance;
 
 mod deliver;

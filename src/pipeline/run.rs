@@ -17,6 +17,7 @@ use super::deliver::{Durable, Shared, deliver};
 use super::handle::{Handled, handle};
 use super::inbox::Inbox;
 use super::progress::Progress;
+use super::room::Room;
 use super::{Pipeline, Stage, Status};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
@@ -59,6 +60,7 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
         handling: FuturesOrdered::new(),
         max_handling: workers + WAITING_FOR_EMBEDDERS,
         progress: Progress::default(),
+        room: Arc::default(),
         events: 0,
         status,
         drain_limit,
@@ -82,6 +84,7 @@ struct Flow {
     handling: FuturesOrdered<AbortOnDropHandle<Result<Handled>>>,
     max_handling: usize,
     progress: Progress,
+    room: Arc<Room>,
     /// Received so far.
     events: u64,
     status: Arc<Status>,
@@ -172,7 +175,7 @@ impl Flow {
         let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
         let first = self.events;
         self.events += batch.events().len() as u64;
-        let handling = handle(Arc::clone(&self.stages), Arc::new(batch), ticket, first);
+        let handling = handle(Arc::clone(&self.stages), Arc::new(batch), ticket, first, self.room.enter());
         let handling = tokio::spawn(handling.in_current_span());
         self.handling.push_back(AbortOnDropHandle::new(handling));
     }

@@ -198,6 +198,10 @@ impl Embedder for SilentAfterOne {
         }
         Ok(Vectors { dimension: 2, data: [1.0, 0.0].repeat(texts.len()) })
     }
+
+    async fn dimension(&self) -> Result<usize> {
+        Ok(2)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

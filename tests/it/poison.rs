@@ -295,6 +295,49 @@ async fn what_fails_in_passing_while_the_event_is_looked_for_is_repeated() {
     trial.run.stop().await.unwrap();
 }
 
+/// Says that its vectors are of 4 MiB, and counts what it is asked.
+struct Wide(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Embedder for Wide {
+    async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
+        self.0.fetch_add(texts.len(), Ordering::SeqCst);
+        Ok(Vectors { dimension: 1, data: vec![1.0; texts.len()] })
+    }
+
+    async fn dimension(&self) -> Result<usize> {
+        Ok(1 << 20)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_become_more_vectors_than_a_batch_may_hold_are_set_aside_before_they_are_embedded() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let wide: Arc<dyn Embedder> = Arc::new(Wide(Arc::clone(&asked)));
+    let embedders = Embedders::from_iter([("wide".to_owned(), wide)]);
+    let Some(trial) = Trial::start_with(|_| (), true, embedders) else { return };
+    trial.push(1, &["say a", "texts 65", "say b"]);
+    trial.confirmed(1).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    assert_eq!(trial.said(), [(0, "a".to_owned()), (2, "b".to_owned())]);
+    let letters = trial.letters();
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!((letter.position.ordinal, letter.code), (1, Code::Output));
+    let reason = "the texts that handler `embed` answered become too many vectors: they take 260 MiB, those of a batch may take 256 MiB";
+    assert_eq!(letter.reason, reason);
+
+    // More than other batches leave room for, one after the other.
+    (2..=9).for_each(|lsn| trial.push(lsn * 1000, &["texts 60"]));
+    trial.confirmed(9000).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 8);
+
+    trial.push(10_000, &["texts 40", "texts 40"]);
+    let report = trial.run.ended().await.unwrap_err().report();
+    assert!(report.contains("caused by: they take 320 MiB, those of a batch may take 256 MiB\n"), "{report}");
+    assert!(report.contains("make smaller batches (`batch: { max_events: 100 }`)"), "{report}");
+    assert_eq!(trial.world.source.confirmed(), Lsn(9000 + 0xB8));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_point_that_the_sink_has_no_place_for_is_set_aside_before_it_is_written() {
     let Some(evil) = guest("evil") else { return };

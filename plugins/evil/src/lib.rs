@@ -179,6 +179,11 @@ impl Event {
                     (0..with.parse().unwrap_or(1_000_000)).map(|n| Point { id: n.to_string(), ..point(vec![]) });
                 Ok(self.commands(vec![Action::Replace(("g".into(), points.collect()))]))
             }
+            "texts" => {
+                let text = || vec![("", Embedding::Text("a".into()))];
+                let points = (0..with.parse().unwrap_or(1)).map(|n: u32| Point { id: n.to_string(), ..point(text()) });
+                Ok(self.commands(vec![Action::Replace(("g".into(), points.collect()))]))
+            }
             "many-numbers" => Ok(self.upsert(vec![("", Embedding::Dense(vec![1.0; 8 << 20]))])),
             "nested-json" => {
                 let payload = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
