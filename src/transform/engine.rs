@@ -17,7 +17,8 @@ pub(super) const GUEST_STACK: usize = 1 << 20;
 /// Stack of a thread that runs guests: the guest's, and as much again and more for what the host does below it.
 pub(super) const THREAD_STACK: usize = 4 * GUEST_STACK;
 
-/// Instances in one process. Each reserves 4 GiB of addresses, which costs nothing but addresses: 1 of 128 TiB.
+/// Instances in one process. There is room for all that each of them may have, so that nobody's components take the places of
+/// others. A memory reserves 4 GiB of addresses, which costs nothing but addresses: 2 of 128 TiB.
 const INSTANCES: u32 = 256;
 
 /// What the engine may have of the machine.
@@ -65,7 +66,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config()).map_err(|error| {
             Error::new(Fault::Environment, "the WebAssembly engine did not start")
                 .because(error)
-                .help("it reserves 1 TiB of addresses, not of memory: allow that with `ulimit -v unlimited`")
+                .help("it reserves 2 TiB of addresses, not of memory: allow that with `ulimit -v unlimited`")
         })?;
         let engine = wasmtime.weak();
         let tick = move || {
@@ -97,8 +98,8 @@ fn config() -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES)
         .total_core_instances(INSTANCES * CORE_INSTANCES)
-        .total_memories(INSTANCES) // a component with two takes the slot of another instance
-        .total_tables(INSTANCES * 4) // a Rust guest has two, a Python guest about forty
+        .total_memories(INSTANCES * MEMORIES)
+        .total_tables(INSTANCES * TABLES)
         .total_stacks(1) // guests are called synchronously, on their threads' own stacks
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)

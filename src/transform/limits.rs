@@ -8,11 +8,11 @@ use wasmtime::ResourceLimiter;
 /// Core instances of one component. Python's dynamic linking takes about forty; the rest is room.
 pub(super) const CORE_INSTANCES: u32 = 200;
 
-/// Linear memories of one component: its own, one per adapter, and room.
-pub(super) const MEMORIES: u32 = 8;
+/// Linear memories of one component: its own, and an adapter's in JavaScript.
+pub(super) const MEMORIES: u32 = 2;
 
-/// Tables of one component: one for each of its core instances at most.
-pub(super) const TABLES: u32 = CORE_INSTANCES;
+/// Tables of one component. No toolchain makes more than two, however many modules it links.
+pub(super) const TABLES: u32 = 4;
 
 /// Elements of one table and of all tables of an instance together: StarlingMonkey takes about 20,000.
 pub(super) const TABLE_ELEMENTS: usize = 100_000;

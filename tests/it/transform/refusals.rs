@@ -148,6 +148,18 @@ fn a_component_that_starts_larger_than_its_limit_is_refused() {
 }
 
 #[test]
+fn a_component_with_more_memories_or_tables_than_an_instance_has_room_for_is_refused() {
+    for (field, count, what) in [("(memory 1)", 3, "3 Wasm linear memories"), ("(table 1 funcref)", 5, "5 tables")] {
+        let instances = "(core instance (instantiate $more))".repeat(count);
+        let report = refusal(&component(&format!("(core module $more {field}) {instances} {HANDLE}")));
+        assert!(
+            report.starts_with(&format!("it does not compile: The component transitively contains {what}")),
+            "{report}"
+        );
+    }
+}
+
+#[test]
 fn more_instances_than_the_engine_has_room_for_are_refused() {
     let Some(component) = guest("echo") else { return };
     let mut settings = settings(&component);
