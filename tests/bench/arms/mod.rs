@@ -5,6 +5,7 @@ pub(crate) mod decode;
 mod instructions;
 mod languages;
 mod latency;
+mod library;
 mod log;
 mod memory;
 mod pgvector;
@@ -24,13 +25,14 @@ use crate::report::{Figure, Missing};
 use crate::rig::{Recorded, Rig};
 
 /// Names of all arms, in the order in which they run.
-pub(crate) const ALL: [&str; 13] = [
+pub(crate) const ALL: [&str; 14] = [
     "decode",
     "instructions",
     "boundary",
     "log",
     "log-singles",
     "pgvector",
+    "library",
     "qdrant",
     "latency",
     "memory",
@@ -69,7 +71,8 @@ impl Bench {
             "boundary" => boundary::run(self).await,
             "log" => log::hundred(self).await,
             "log-singles" => log::singles(self).await,
-            "pgvector" => return pgvector::run(self).await,
+            "pgvector" => pgvector::run(self).await,
+            "library" => return library::run(self).await,
             "qdrant" => qdrant::run(self).await,
             "latency" => latency::run(self).await,
             "memory" => memory::steady(self).await,

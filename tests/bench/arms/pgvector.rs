@@ -13,37 +13,44 @@ use futures::SinkExt;
 use super::Bench;
 use crate::flow::{self, Flow};
 use crate::points::{self, Point};
-use crate::report::{Figure, Missing, Target};
+use crate::report::{Figure, Target};
 use crate::rig::Rig;
 use crate::rounds::contest;
 
 /// Points in a transaction, as the sink's default.
 const BATCH: usize = 1000;
 
-pub(super) async fn run(bench: &Bench) -> Result<(Vec<Figure>, Vec<Missing>)> {
-    let (rig, host, recorded) = (bench.rig().await?, bench.host().await?, bench.articles().await?);
-    let (points, handler) = (points::of(rig, recorded).await?, flow::guest("points")?);
-    let sink = format!("type: pgvector, url: \"{}\", table: stored", rig.url);
-    let flow = Flow { handler: &handler, embeds: true, sink: &sink };
-    make(rig, "stored")?;
-    write(rig, "stored", &points).await?;
-    let wanted = content(rig, "stored")?;
+/// The table that is written.
+pub(super) const STORE: &str = "stored";
+
+pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
+    let (rig, recorded) = (bench.rig().await?, bench.articles().await?);
+    let points = points::of(rig, recorded).await?;
+    make(rig, STORE)?;
+    write(rig, &points).await?;
+    let wanted = content(rig)?;
     ensure!(wanted.starts_with(&format!("{}|", recorded.rows)), "the bare client wrote {wanted}");
     let ours = async || {
-        make(rig, "stored")?;
-        let rate = flow::run(host, rig, recorded, &flow).await?.rate;
-        ensure!(content(rig, "stored")? == wanted, "the host and the bare client wrote different points");
+        let rate = host(bench).await?;
+        ensure!(content(rig)? == wanted, "the host and the bare client wrote different points");
         Ok(rate)
     };
     let theirs = async || {
-        make(rig, "stored")?;
-        write(rig, "stored", &points).await
+        make(rig, STORE)?;
+        write(rig, &points).await
     };
     let contest = contest(bench.rounds(), ours, theirs).await?;
     let what = "log → handler → embedder → pgvector, same server";
-    let figure = Figure::ratio("pgvector", what, contest, "binary COPY + merge", "rows").target(Target::AtLeast(0.4));
-    let why = "against the Python library pgstream: PyPI has no release of it".to_owned();
-    Ok((vec![figure], vec![Missing { arm: "pgvector", why, broke: false }]))
+    Ok(vec![Figure::ratio("pgvector", what, contest, "binary COPY + merge", "rows").target(Target::AtLeast(0.4))])
+}
+
+/// Points per second of the host, into the table when it is empty.
+pub(super) async fn host(bench: &Bench) -> Result<f64> {
+    let rig = bench.rig().await?;
+    make(rig, STORE)?;
+    let sink = format!("type: pgvector, url: \"{}\", table: {STORE}", rig.url);
+    let flow = Flow { handler: &flow::guest("points")?, embeds: true, sink: &sink };
+    Ok(flow::run(bench.host().await?, rig, bench.articles().await?, &flow).await?.rate)
 }
 
 /// An empty table.
@@ -57,13 +64,13 @@ pub(super) fn make(rig: &Rig, table: &str) -> Result<()> {
     .map(drop)
 }
 
-/// What a table holds, in short.
-fn content(rig: &Rig, table: &str) -> Result<String> {
-    rig.sql(&format!("SELECT count(*), sum(hashtext(id || payload::text || embedding::text)) FROM {table}"))
+/// What the table holds, in short.
+fn content(rig: &Rig) -> Result<String> {
+    rig.sql(&format!("SELECT count(*), sum(hashtext(id || payload::text || embedding::text)) FROM {STORE}"))
 }
 
 /// Points per second of a bare client, once it is ready.
-async fn write(rig: &Rig, table: &str, points: &[Point]) -> Result<f64> {
+async fn write(rig: &Rig, points: &[Point]) -> Result<f64> {
     let mut client = rig.client().await?;
     client
         .batch_execute(
@@ -73,7 +80,7 @@ async fn write(rig: &Rig, table: &str, points: &[Point]) -> Result<f64> {
     let stage = client.prepare("COPY pg_temp.staged FROM STDIN (FORMAT binary)").await?;
     let merge = client
         .prepare(&format!(
-            "INSERT INTO {table} (id, embedding, payload) SELECT id, embedding, payload FROM pg_temp.staged
+            "INSERT INTO {STORE} (id, embedding, payload) SELECT id, embedding, payload FROM pg_temp.staged
              ON CONFLICT (id) DO UPDATE SET embedding = EXCLUDED.embedding, payload = EXCLUDED.payload"
         ))
         .await?;
