@@ -32,6 +32,8 @@ pub(crate) struct Recorded {
     /// Its name; that of the slot before its rows is made of it.
     pub(crate) table: String,
     pub(crate) rows: u64,
+    /// How many of them are in a transaction.
+    each: u64,
     /// The end of the log when all rows were there.
     end: Lsn,
 }
@@ -72,7 +74,7 @@ impl Rig {
                                   views int, updated_at timestamptz);
              CREATE PUBLICATION bench_{name} FOR TABLE {name} WITH (publish_via_partition_root = true)"
         ))?;
-        self.sql(&format!("SELECT pg_create_logical_replication_slot('before_{name}', 'pgoutput')")).map(drop)
+        self.slot_before(name)
     }
 
     /// SQL for rows of about 300 bytes in 8 columns.
@@ -87,16 +89,27 @@ impl Rig {
     pub(crate) fn record(&self, table: &str, rows: u64, each: u64) -> Result<Recorded> {
         eprintln!("  writing {rows} rows, {each} in a transaction …");
         self.table(table)?;
-        let insert = Self::insert(table, "low", &format!("low + {each} - 1"));
-        self.sql(&format!("DO $$ BEGIN FOR low IN 1..{rows} BY {each} LOOP {insert}; COMMIT; END LOOP; END $$"))?;
-        self.recorded(table)
+        self.fill(table, rows, each)
     }
 
-    /// What a table has by now.
-    pub(crate) fn recorded(&self, table: &str) -> Result<Recorded> {
-        let rows = self.sql(&format!("SELECT count(*) FROM {table}"))?.parse()?;
+    /// Writes the rows of a table anew, behind a new slot. Who reads them then need not read what was written since, into
+    /// the sink for instance: a walsender would keep a core busy with it.
+    pub(crate) fn renew(&self, Recorded { table, rows, each, .. }: &Recorded) -> Result<Recorded> {
+        self.sql(&format!("TRUNCATE {table}"))?;
+        self.drop_slot(&format!("before_{table}"))?;
+        self.slot_before(table)?;
+        self.fill(table, *rows, *each)
+    }
+
+    fn fill(&self, table: &str, rows: u64, each: u64) -> Result<Recorded> {
+        let insert = Self::insert(table, "low", &format!("low + {each} - 1"));
+        self.sql(&format!("DO $$ BEGIN FOR low IN 1..{rows} BY {each} LOOP {insert}; COMMIT; END LOOP; END $$"))?;
         let end = self.sql("SELECT pg_current_wal_insert_lsn()")?.parse()?;
-        Ok(Recorded { table: table.to_owned(), rows, end })
+        Ok(Recorded { table: table.to_owned(), rows, each, end })
+    }
+
+    fn slot_before(&self, table: &str) -> Result<()> {
+        self.sql(&format!("SELECT pg_create_logical_replication_slot('before_{table}', 'pgoutput')")).map(drop)
     }
 
     /// A slot of its own for one reading, before the table's rows.
@@ -125,7 +138,7 @@ impl Rig {
     pub(crate) async fn receive(&self, recorded: &Recorded) -> Result<f64> {
         let idle = self.starting.get_or_try_init(async || {
             let table = &recorded.table;
-            self.sql("SELECT pg_create_logical_replication_slot('before_nothing', 'pgoutput')")?;
+            self.slot_before("nothing")?;
             let end = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'before_nothing'";
             let end = self.sql(end)?.parse()?;
             let mut starts = Vec::new();

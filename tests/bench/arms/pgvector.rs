@@ -50,7 +50,8 @@ pub(super) async fn host(bench: &Bench) -> Result<f64> {
     make(rig, STORE)?;
     let sink = format!("type: pgvector, url: \"{}\", table: {STORE}", rig.url);
     let flow = Flow { handler: &flow::guest("points")?, embeds: true, sink: &sink };
-    Ok(flow::run(bench.host().await?, rig, bench.articles().await?, &flow).await?.rate)
+    let recorded = rig.renew(bench.articles().await?)?;
+    Ok(flow::run(bench.host().await?, rig, &recorded, &flow).await?.rate)
 }
 
 /// An empty table.

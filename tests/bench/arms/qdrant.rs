@@ -39,7 +39,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
         let create = format!("create: {{ dimension: {DIMENSION}, distance: cosine }}");
         let sink = format!("type: qdrant, url: \"{url}\", {key}collection: {name}, {create}");
         let flow = Flow { handler: &handler, embeds: true, sink: &sink };
-        let ran = flow::run(host, rig, recorded, &flow).await?;
+        let ran = flow::run(host, rig, &rig.renew(recorded)?, &flow).await?;
         cpu.push(ran.cpu);
         check(&client, &name, recorded.rows).await?;
         Ok(ran.rate)
