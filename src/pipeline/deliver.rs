@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::dead_letter::Takers;
@@ -50,7 +49,7 @@ pub(super) async fn deliver(
         tokio::select! {
             biased;
             // 1. What is written frees memory, and a hand.
-            Some(written) = outflow.under_way.next() => outflow.settle(written).await.map_err(place)?,
+            Some(written) = outflow.next() => outflow.settle(written).await.map_err(place)?,
             // 2. What waits, while there is a hand for it.
             next = inbox.next(), if !outflow.idle.is_empty() => match next {
                 Next::Letter(parcel) => outflow.keep(parcel).await.map_err(place)?,

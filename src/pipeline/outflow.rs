@@ -1,6 +1,7 @@
 //! `Outflow`: the writes that are under way into a sink, one after the other or, where it takes that, two at once.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -43,11 +44,15 @@ pub(super) struct Outflow<'a> {
     /// Hands with nothing to do.
     pub(super) idle: Vec<Writer<'a>>,
     /// They come out in the order in which they were begun.
-    pub(super) under_way: FuturesOrdered<BoxFuture<'a, Written<'a>>>,
-    /// What each of them changes.
+    under_way: UnderWay<'a>,
+    /// Those that ended while an earlier one was narrowed.
+    ended: VecDeque<Written<'a>>,
+    /// What each of both changes.
     touched: VecDeque<Touched>,
     begun: u64,
 }
+
+type UnderWay<'a> = FuturesOrdered<BoxFuture<'a, Written<'a>>>;
 
 /// A write that has ended.
 pub(super) struct Written<'a> {
@@ -75,6 +80,7 @@ impl<'a> Outflow<'a> {
             hands: idle.len(),
             idle,
             under_way: FuturesOrdered::new(),
+            ended: VecDeque::new(),
             touched: VecDeque::new(),
             begun: 0,
         }
@@ -101,6 +107,14 @@ impl<'a> Outflow<'a> {
         Ok(())
     }
 
+    /// The next write that has ended, in the order in which they were begun. None if there is none to wait for.
+    pub(super) async fn next(&mut self) -> Option<Written<'a>> {
+        match self.ended.pop_front() {
+            Some(written) => Some(written),
+            None => self.under_way.next().await,
+        }
+    }
+
     /// Reports what a write has made durable. Of what was refused, sets the events aside that are to blame.
     pub(super) async fn settle(&mut self, written: Written<'a>) -> Result<()> {
         let Written { mut writer, gathered, commands, letters, outcome } = written;
@@ -110,7 +124,7 @@ impl<'a> Outflow<'a> {
                 let through = gathered.last().map(|handled| handled.through).unwrap_or_default();
                 let asked = self.route.in_order(&gathered);
                 let mut narrow = Narrow { writer: &mut writer, windows: &mut self.windows, shared: self.shared };
-                narrow.run(&asked, through, error).await?;
+                beside(&mut self.under_way, &mut self.ended, narrow.run(&asked, through, error)).await?;
             }
             written => written?,
         }
@@ -125,17 +139,22 @@ impl<'a> Outflow<'a> {
     }
 
     async fn settle_next(&mut self) -> Result<()> {
-        match self.under_way.next().await {
+        match self.next().await {
             Some(written) => self.settle(written).await,
             None => Ok(()),
         }
     }
 
+    async fn settle_all(&mut self) -> Result<()> {
+        while let Some(written) = self.next().await {
+            self.settle(written).await?;
+        }
+        Ok(())
+    }
+
     /// Writes an event that another sink refused.
     pub(super) async fn keep(&mut self, Parcel { letter, kept }: Parcel) -> Result<()> {
-        while !self.under_way.is_empty() {
-            self.settle_next().await?;
-        }
+        self.settle_all().await?;
         let through = Held { position: letter.position, ..Held::default() };
         let alone = Delivery { through, rejected: vec![&letter], ..Delivery::default() };
         if let Some(writer) = self.idle.first_mut() {
@@ -149,9 +168,7 @@ impl<'a> Outflow<'a> {
 
     /// Lets everything end, and closes the sink.
     pub(super) async fn finish(mut self) -> Result<()> {
-        while !self.under_way.is_empty() {
-            self.settle_next().await?;
-        }
+        self.settle_all().await?;
         for writer in self.idle {
             writer.close().await?;
         }
@@ -171,6 +188,22 @@ impl<'a> Outflow<'a> {
                     let _ = stage.tolerance.allows(window, event);
                 }
             }
+        }
+    }
+}
+
+/// Does `work` while the writes under way go on. What it waits for may be in their hands: a place among the requests to the
+/// server.
+async fn beside<'a, T>(
+    under_way: &mut UnderWay<'a>,
+    ended: &mut VecDeque<Written<'a>>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(written) = under_way.next() => ended.push_back(written),
         }
     }
 }

@@ -78,6 +78,25 @@ async fn the_event_that_a_sink_refuses_is_set_aside_and_the_rest_is_written_in_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_search_goes_on_where_the_next_write_has_what_it_needs() {
+    let Some(trial) = Trial::start(2, &["bad"], |_| ()) else { return };
+    let (sink, keeper) = (&trial.world.sinks[0], &trial.world.sinks[1]);
+    sink.take_two();
+    // Both writes wait at the gate, which lets one after the other through, in the order in which they came.
+    sink.close_gate();
+    trial.push(1000, &["say a", "say bad", "say b"]);
+    eventually("the first is under way", async || sink.tries() == 1).await;
+    trial.push(2000, &["say c"]);
+    eventually("the second is under way", async || sink.tries() == 2).await;
+    sink.open_gate();
+    trial.confirmed(2000).await;
+    let mut written: Vec<_> = sink.commands().iter().map(|command| command.position).collect();
+    written.sort();
+    assert_eq!((written, keeper.letters().len()), (vec![at(1000, 0), at(1000, 2), at(2000, 0)], 1));
+    trial.run.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn neither_the_position_nor_a_confirmation_passes_an_event_that_is_not_yet_kept() {
     let Some(trial) = Trial::start(2, &["bad"], |_| ()) else { return };
     let (sink, keeper) = (&trial.world.sinks[0], &trial.world.sinks[1]);
