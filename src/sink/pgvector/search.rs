@@ -20,16 +20,20 @@ pub(super) async fn search(client: &mut Client, table: &Table, query: &Query<'_>
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let failed = |error| failed(format!("cannot search table `{}`", table.name), error);
 
-    // An HNSW index answers no more rows than it keeps candidates; beyond its maximum only a scan is complete, which the
-    // session's settings are against.
-    let breadth = if query.limit > MAX_EF_SEARCH {
-        "SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off".to_owned()
-    } else {
-        format!("SET LOCAL hnsw.ef_search = {}", query.limit.max(DEFAULT_EF_SEARCH))
-    };
+    // An HNSW index answers no more rows than it keeps candidates, and fewer where many vectors are alike. Then only a scan is
+    // complete, which the session's settings are against.
+    let (sql, mut rows) = (sql(table, column, distance), Vec::new());
     let transaction = client.transaction().await.map_err(failed)?;
-    transaction.batch_execute(&breadth).await.map_err(failed)?;
-    let rows = transaction.query(&sql(table, column, distance), &[&text, &limit]).await.map_err(failed)?;
+    if query.limit <= MAX_EF_SEARCH {
+        let breadth = format!("SET LOCAL hnsw.ef_search = {}", query.limit.max(DEFAULT_EF_SEARCH));
+        transaction.batch_execute(&breadth).await.map_err(failed)?;
+        rows = transaction.query(&sql, &[&text, &limit]).await.map_err(failed)?;
+    }
+    if rows.len() < query.limit {
+        let scan = "SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off";
+        transaction.batch_execute(scan).await.map_err(failed)?;
+        rows = transaction.query(&sql, &[&text, &limit]).await.map_err(failed)?;
+    }
     transaction.commit().await.map_err(failed)?;
     rows.iter().map(|row| hit(row, distance)).collect()
 }

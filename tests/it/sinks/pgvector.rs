@@ -460,17 +460,16 @@ async fn searches_use_the_index() {
     );
     database.client.batch_execute(&script).await.unwrap();
     let mut sink = open(&database, None).await.unwrap();
-    sink.search(&Query { vector: "", values: &[1.0; 2], limit: 5 }).await.unwrap();
-    sink.search(&Query { vector: "half", values: &[1.0; 2001], limit: 5 }).await.unwrap();
-    let scans =
-        "SELECT string_agg(indexrelname || ' ' || idx_scan, ', ' ORDER BY indexrelname) FROM pg_stat_user_indexes
-                 WHERE indexrelname IN ('points_embedding_idx', 'points_half_idx')";
+    sink.search(&Query { vector: "", values: &[1.0; 2], limit: 1 }).await.unwrap();
+    sink.search(&Query { vector: "half", values: &[1.0; 2001], limit: 1 }).await.unwrap();
+    let scans = "SELECT string_agg(indexrelname, ', ' ORDER BY indexrelname) FROM pg_stat_user_indexes
+                 WHERE indexrelname IN ('points_embedding_idx', 'points_half_idx') AND idx_scan > 0";
     terminate(&database.client).await; // a session that ends reports its counts
-    let each = "points_embedding_idx 1, points_half_idx 1";
+    let each = "points_embedding_idx, points_half_idx";
     eventually("each index is told to be used", async || text(&database.client, scans).await == each).await;
 }
 
-/// An HNSW index would answer no more than it keeps candidates.
+/// An HNSW index would answer no more than it keeps candidates, and fewer of points that all lie in one place.
 #[tokio::test]
 async fn a_search_for_more_than_an_index_answers_finds_them_all() {
     let database = fresh_database().await;
