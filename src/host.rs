@@ -24,6 +24,8 @@ use crate::source::Source;
 use crate::source::postgres::{self, PostgresSource};
 use crate::transform::{Engine, Resources, Tenant, Transform};
 
+use self::grants::Scope;
+
 pub use run::{Restart, Wanted, Watch, run};
 pub use tenants::{Admitted, Refusal, Tenants};
 
@@ -42,6 +44,7 @@ pub type Embedders = IndexMap<String, Arc<dyn Embedder>>;
 #[derive(Clone)]
 pub struct Owner {
     tenant: Tenant,
+    scope: Arc<Scope>,
     /// What the host lends it.
     pub embedders: Embedders,
 }
@@ -71,9 +74,23 @@ impl Host {
 
     /// As `open`, for a pipeline of `owner`, if it has one.
     pub async fn open_for(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Pipeline> {
+        self.open_with(settings, owner, &mut None).await
+    }
+
+    /// As `open_for`, with the embedders that the pipeline had before. They remember what was paid for.
+    async fn open_with(
+        &self,
+        settings: &model::Pipeline,
+        owner: Option<&Owner>,
+        own: &mut Option<Embedders>,
+    ) -> Result<Pipeline> {
         let opened = async {
             feedback::refuse(settings)?;
-            let stages = self.open_stages(settings, owner).await?;
+            let own = match own {
+                Some(own) => own,
+                None => own.insert(open_embedders(settings)?),
+            };
+            let stages = self.open_stages(settings, owner, own).await?;
             let mut outlets = Vec::new();
             for (name, sink) in &settings.sinks {
                 outlets.push(open_outlet(settings, name, sink).await?);
@@ -94,7 +111,8 @@ impl Host {
     pub async fn check(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Vec<Error> {
         let mut errors = Vec::new();
         errors.extend(feedback::refuse(settings).err());
-        errors.extend(self.open_stages(settings, owner).await.err());
+        let stages = async { self.open_stages(settings, owner, &open_embedders(settings)?).await };
+        errors.extend(stages.await.err());
         for (name, sink) in &settings.sinks {
             let checked = sink::check(&settings.name, name, sink).await;
             errors.extend(checked.err().map(|error| at_start(error).at(format!("sink `{name}`"))));
@@ -106,20 +124,31 @@ impl Host {
     }
 
     /// Compiles and starts the handlers, on a thread of their own: that takes seconds, and nobody else may wait for it.
-    async fn open_stages(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Vec<Stage>> {
+    async fn open_stages(
+        &self,
+        settings: &model::Pipeline,
+        owner: Option<&Owner>,
+        own: &Embedders,
+    ) -> Result<Vec<Stage>> {
         let turn = Arc::clone(&self.compiling).acquire_owned().await;
-        let (engine, settings, owner) = (self.engine.clone(), settings.clone(), owner.cloned());
+        let (engine, settings, owner, own) = (self.engine.clone(), settings.clone(), owner.cloned(), own.clone());
         let span = tracing::Span::current();
         let opened = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            span.in_scope(|| open_stages(&engine, &settings, owner.as_ref()))
+            span.in_scope(|| open_stages(&engine, &settings, owner.as_ref(), own))
         });
         opened.await.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "a handler cannot be opened").because(panic)))
     }
 }
 
-fn open_stages(engine: &Engine, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Vec<Stage>> {
-    let mut embedders = open_embedders(settings)?;
+fn open_stages(
+    engine: &Engine,
+    settings: &model::Pipeline,
+    owner: Option<&Owner>,
+    mut embedders: Embedders,
+) -> Result<Vec<Stage>> {
+    // Again at each start: the tenant may have moved what the paths lead to.
+    owner.map_or(Ok(()), |owner| owner.scope.look_over(&mut settings.clone()))?;
     embedders.extend(owner.into_iter().flat_map(|owner| owner.embedders.clone()));
     let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {
         let lent: Embedders =

@@ -11,21 +11,26 @@ use crate::error::{Error, Fault, Result};
 use crate::postgres::{Address, Root, Url};
 
 /// A tenant, what it is granted, and its folder.
-pub(super) struct Scope<'a> {
-    pub(super) name: &'a str,
-    pub(super) granted: &'a model::Tenant,
-    pub(super) folder: &'a Path,
+pub(super) struct Scope {
+    pub(super) name: String,
+    pub(super) granted: model::Tenant,
+    pub(super) folder: PathBuf,
 }
 
-impl Scope<'_> {
-    /// Refuses what goes beyond a grant. Names become the tenant's own, and paths absolute.
+impl Scope {
+    /// Refuses what goes beyond a grant. The name becomes the tenant's own, and paths absolute.
     pub(super) fn confine(&self, settings: &mut model::Pipeline) -> Result<()> {
+        settings.name = format!("{}-{}", self.name, settings.name);
+        self.look_over(settings)
+    }
+
+    /// As [`confine`](Self::confine), for settings that have their name already.
+    pub(super) fn look_over(&self, settings: &mut model::Pipeline) -> Result<()> {
         if let Some(name) = settings.embedders.keys().next() {
             return Err(self
                 .beyond(format!("it defines an embedder `{name}`, and embedders are the host's here"))
                 .help(format!("remove `embedders.{name}`, and name one that tenant `{}` is granted", self.name)));
         }
-        settings.name = format!("{}-{}", self.name, settings.name);
         let slot = model::PostgresSource::default_slot(&settings.name);
         if slot.len() > 63 {
             return Err(self
@@ -226,7 +231,7 @@ impl Scope<'_> {
     /// A path of the file, which has to stay within the tenant's folder. Relative ones start there.
     fn path(&self, key: &str, path: &Path) -> Result<PathBuf> {
         let help = "paths of a tenant start at its folder and stay in it, also through symbolic links";
-        inside(self.folder, &self.folder.join(path)).map_err(|error| {
+        inside(&self.folder, &self.folder.join(path)).map_err(|error| {
             error.within(format!("`{key}` leads out of the folder of tenant `{}`", self.name)).help(help)
         })
     }

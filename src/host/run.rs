@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{Host, Owner};
+use super::{Embedders, Host, Owner};
 use crate::backoff::Backoff;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
@@ -85,10 +85,10 @@ struct Kept<W> {
 impl<W: Watch> Kept<W> {
     /// Runs the pipeline, again and again if what ended it may pass. Answers its fault if it is down at the end.
     async fn keep(self) -> Option<Fault> {
-        let mut backoff = BACKOFF;
+        let (mut backoff, mut embedders) = (BACKOFF, None);
         loop {
             let began = Instant::now();
-            let error = self.once().await.err()?;
+            let error = self.once(&mut embedders).await.err()?;
             self.watch.failed(&error);
             let passes = matches!(error.fault(), Fault::Transient | Fault::Environment);
             if !passes || self.restart == Restart::Never || self.stop.is_cancelled() {
@@ -106,11 +106,11 @@ impl<W: Watch> Kept<W> {
         }
     }
 
-    /// Opens the pipeline and runs it to its end.
-    async fn once(&self) -> Result<()> {
+    /// Opens the pipeline, with the embedders that it had before, and runs it to its end.
+    async fn once(&self, embedders: &mut Option<Embedders>) -> Result<()> {
         let Wanted { settings, owner } = &self.wanted;
         let pipeline = tokio::select! {
-            opened = self.host.open_for(settings, owner.as_ref()) => opened?,
+            opened = self.host.open_with(settings, owner.as_ref(), embedders) => opened?,
             () = self.stop.cancelled() => return Ok(()),
         };
         let _line = self.watch.opened(pipeline.status());

@@ -1,7 +1,8 @@
 //! Which pipelines a host with tenants runs: those that keep within what the host file grants their tenant.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::grants::{self, Scope};
 use super::{Embedders, Host, Owner};
@@ -17,8 +18,6 @@ pub struct Tenants {
 }
 
 struct Member {
-    settings: model::Tenant,
-    folder: PathBuf,
     owner: Owner,
     names: HashSet<String>,
     slots: HashSet<String>,
@@ -58,15 +57,16 @@ impl Tenants {
             })?;
             let other = members
                 .iter()
-                .find(|(_, other)| other.folder.starts_with(&folder) || folder.starts_with(&other.folder));
+                .find(|(_, other)| other.folder().starts_with(&folder) || folder.starts_with(other.folder()));
             if let Some((other, _)) = other {
                 let what = format!("the folders of tenants `{name}` and `{other}` are one inside the other");
                 let help = "give each tenant a folder of its own: it can read and write all that is in it";
                 return Err(Error::new(Fault::Config, what).at(at).help(help));
             }
-            let owner = owner(&host, settings, name, tenant)?;
+            let scope = Scope { name: name.clone(), granted: tenant.clone(), folder };
+            let owner = owner(&host, settings, scope)?;
             let (names, slots) = (HashSet::new(), HashSet::new());
-            members.insert(name.clone(), Member { settings: tenant.clone(), folder, owner, names, slots, workers: 0 });
+            members.insert(name.clone(), Member { owner, names, slots, workers: 0 });
         }
         Ok((host, Self { members }))
     }
@@ -84,14 +84,14 @@ impl Tenants {
             let error = Error::new(Fault::Config, "the pipeline names a tenant that the host file does not know");
             return Err(refused(error.help("correct `tenant`, or add the tenant to the host file")));
         };
-        let place = grants::inside(&member.folder, file).map_err(|error| {
+        let place = grants::inside(member.folder(), file).map_err(|error| {
             let what = format!("the file says that it is of tenant `{name}`, and does not lie in that tenant's folder");
             refused(
                 error.within(what).help("whoever can write into a tenant's folder speaks for it: move the file there"),
             )
         })?;
-        let embedders: Vec<String> = member.settings.embedders.keys().cloned().collect();
-        let env = &member.settings.env;
+        let embedders: Vec<String> = member.granted().embedders.keys().cloned().collect();
+        let env = &member.granted().env;
         let lookup = |variable: &str| {
             env.iter().any(|granted| grants::covers(granted, variable)).then(|| std::env::var(variable).ok())?
         };
@@ -100,14 +100,21 @@ impl Tenants {
         if settings.tenant.as_deref() != Some(&name) {
             return Err(refused(Error::new(Fault::Config, "the file changed while it was read").help("start again")));
         }
-        let scope = Scope { name: &name, granted: &member.settings, folder: &member.folder };
-        scope.confine(&mut settings).map_err(refused)?;
+        member.owner.scope.confine(&mut settings).map_err(refused)?;
         member.count(&name, &settings).map_err(refused)?;
         Ok(Admitted { settings, owner: member.owner.clone() })
     }
 }
 
 impl Member {
+    fn granted(&self) -> &model::Tenant {
+        &self.owner.scope.granted
+    }
+
+    fn folder(&self) -> &Path {
+        &self.owner.scope.folder
+    }
+
     /// What all pipelines of the tenant have together.
     fn count(&mut self, tenant: &str, settings: &model::Pipeline) -> Result<()> {
         let beyond = |what: String, key: &str| {
@@ -115,15 +122,16 @@ impl Member {
                 .help(format!("raise `tenants.{tenant}.{key}` in the host file, or run fewer")))
         };
         let workers: usize = settings.transforms.values().map(|model::Transform::Wasm(wasm)| wasm.workers).sum();
-        let (pipelines, limit) = (self.names.len() + 1, self.settings.pipelines);
+        let (pipelines, limit) = (self.names.len() + 1, self.granted().pipelines);
         if pipelines > limit {
             return beyond(
                 format!("tenant `{tenant}` already has the {limit} pipelines that it may have"),
                 "pipelines",
             );
         }
-        if self.workers + workers > self.settings.workers {
-            let (left, limit) = (self.settings.workers - self.workers, self.settings.workers);
+        let limit = self.granted().workers;
+        if self.workers + workers > limit {
+            let left = limit - self.workers;
             let what = format!("it wants {workers} workers, tenant `{tenant}` has {left} left of {limit}");
             return beyond(what, "workers");
         }
@@ -148,7 +156,8 @@ impl Member {
     }
 }
 
-fn owner(host: &Host, settings: &model::HostFile, name: &str, tenant: &model::Tenant) -> Result<Owner> {
+fn owner(host: &Host, settings: &model::HostFile, scope: Scope) -> Result<Owner> {
+    let tenant = &scope.granted;
     let allowance = Allowance {
         weight: tenant.weight,
         memory: usize::try_from(tenant.memory.0).unwrap_or(usize::MAX),
@@ -160,5 +169,5 @@ fn owner(host: &Host, settings: &model::HostFile, name: &str, tenant: &model::Te
             embedders.insert(lent.clone(), embedder::open_within(lent, embedder, budget)?);
         }
     }
-    Ok(Owner { tenant: Tenant::new(host.engine(), name, &allowance), embedders })
+    Ok(Owner { tenant: Tenant::new(host.engine(), &scope.name, &allowance), scope: Arc::new(scope), embedders })
 }

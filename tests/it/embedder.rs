@@ -48,6 +48,11 @@ struct Request {
 }
 
 impl Server {
+    /// A server that answers all as it should.
+    pub(crate) async fn good() -> Self {
+        Self::start(Vec::new()).await
+    }
+
     async fn start(script: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/", listener.local_addr().unwrap());
@@ -72,6 +77,11 @@ impl Server {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How many requests it was sent.
+    pub(crate) fn requests(&self) -> usize {
+        self.seen().len()
     }
 
     fn seen(&self) -> Vec<Request> {
@@ -188,7 +198,7 @@ async fn fails(script: Vec<Answer>, texts: &[&str]) -> Error {
 
 #[tokio::test]
 async fn many_texts_are_one_request_and_come_back_in_order() {
-    let server = Server::start(vec![]).await;
+    let server = Server::good().await;
     let vectors = server.embedder().embed(&["b", "aaa", "cc"]).await.unwrap();
     assert_eq!(vectors.rows().collect::<Vec<_>>(), [&vector("b")[..], &vector("aaa"), &vector("cc")]);
     let seen = server.seen();
@@ -200,7 +210,7 @@ async fn many_texts_are_one_request_and_come_back_in_order() {
 
 #[tokio::test]
 async fn what_is_too_much_for_one_request_becomes_several_at_once_but_not_too_many() {
-    let server = Server::start(vec![]).await;
+    let server = Server::good().await;
     let embedder = open(OpenAiEmbedder { max_texts: 3, concurrency: 2, ..server.settings() });
     let texts: Vec<String> = (0..50).map(|number| format!("{}{number}", "x".repeat(number))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -296,7 +306,7 @@ async fn answers_that_cannot_be_right_are_refused() {
 
 #[tokio::test]
 async fn the_length_of_vectors_is_that_asked_for_and_never_changes() {
-    let server = Server::start(vec![]).await;
+    let server = Server::good().await;
     let error = open(OpenAiEmbedder { dimension: Some(8), ..server.settings() }).embed(&["a"]).await.unwrap_err();
     assert_eq!(server.seen()[0].body["dimensions"], 8);
     assert_eq!(error.to_string(), "model `test-model` gives vectors of 3 numbers, 8 were asked for");
@@ -311,7 +321,7 @@ async fn the_length_of_vectors_is_that_asked_for_and_never_changes() {
 
 #[tokio::test]
 async fn empty_texts_get_a_vector_and_known_ones_are_not_paid_for_twice() {
-    let server = Server::start(vec![]).await;
+    let server = Server::good().await;
     let embedder = server.embedder();
     assert_eq!(embedder.embed(&["", "a"]).await.unwrap().rows().len(), 2);
     assert_eq!(embedder.embed(&["a", ""]).await.unwrap().rows().next(), Some(&vector("a")[..]));
@@ -321,7 +331,7 @@ async fn empty_texts_get_a_vector_and_known_ones_are_not_paid_for_twice() {
 
 #[tokio::test]
 async fn a_key_that_no_header_can_hold_is_a_mistake_in_the_configuration() {
-    let server = Server::start(vec![]).await;
+    let server = Server::good().await;
     let settings = OpenAiEmbedder { api_key: Some(Secret::new("secret\nkey")), ..server.settings() };
     let error = embedder::open("small", &model::Embedder::OpenAi(settings)).err().unwrap();
     assert_eq!(error.fault(), Fault::Config);

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use pgstream_host::config::{self, model};
-use pgstream_host::host::{Admitted, Refusal, Tenants};
+use pgstream_host::host::{Admitted, Host, Refusal, Tenants};
 
 const HOST: &str = "
 version: 1
@@ -61,8 +61,12 @@ impl Place {
     }
 
     fn tenants_of(&self, host: &str) -> Tenants {
+        self.open(host).1
+    }
+
+    fn open(&self, host: &str) -> (Host, Tenants) {
         let host = config::parse_host("host.yaml", host, &|_| None).unwrap_or_else(|it| panic!("{}", it.render(false)));
-        Tenants::open(&self.path("host.yaml"), &host, None).unwrap().1
+        Tenants::open(&self.path("host.yaml"), &host, None).unwrap()
     }
 
     fn write(&self, path: &str, text: &str) -> PathBuf {
@@ -94,6 +98,17 @@ fn what_is_granted_is_run_under_the_tenants_name() {
     assert_eq!(out.path, place.path("acme/out.jsonl"));
     let model::Transform::Wasm(embed) = &admitted.transforms["embed"];
     assert_eq!(embed.component, place.path("acme/handler.wasm"));
+}
+
+#[tokio::test]
+async fn where_paths_lead_is_looked_at_again_whenever_a_pipeline_starts() {
+    let place = Place::new();
+    let (host, mut tenants) = place.open(HOST);
+    let Admitted { settings, owner } =
+        admit(&mut tenants, &place.write("acme/pipeline.yaml", PIPELINE)).unwrap_or_else(|why| panic!("{why}"));
+    symlink(place.path("secret.txt"), place.path("acme/out.jsonl")).unwrap();
+    let Err(error) = host.open_for(&settings, Some(&owner)).await else { panic!("it writes where it may not") };
+    assert!(error.report().contains("`path` leads out of the folder of tenant `acme`"), "{}", error.report());
 }
 
 #[test]
