@@ -54,15 +54,17 @@ impl Account {
     /// Sets aside what all these requests need, or nothing.
     pub(super) fn charge(&self, requests: &[&[&str]]) -> Result<Vec<Charge<'_>>> {
         let amounts: Vec<Amount> = requests.iter().map(|texts| Amount::of(texts)).collect();
-        self.spend(amounts.iter().copied().fold(Amount::default(), Amount::plus), Instant::now())?;
-        Ok(amounts.into_iter().map(|amount| Charge { account: self, amount }).collect())
+        let sum = amounts.iter().copied().fold(Amount::default(), Amount::plus);
+        let period = self.spend(sum, Instant::now())?;
+        Ok(amounts.into_iter().map(|amount| Charge { account: self, amount, period }).collect())
     }
 
     fn spent(&self) -> MutexGuard<'_, Spent> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spend(&self, amount: Amount, now: Instant) -> Result<()> {
+    /// Answers when the period began of which it is spent.
+    fn spend(&self, amount: Amount, now: Instant) -> Result<Instant> {
         let name = &self.name;
         if amount.exceeds(&self.budget) {
             let Amount { texts, bytes } = amount;
@@ -94,12 +96,15 @@ impl Account {
                 .help("it goes on by itself then; or raise the budget in the host file"));
         }
         spent.amount = after;
-        Ok(())
+        Ok(began)
     }
 
-    fn give_back(&self, amount: Amount) {
+    /// What is left of a period that is over is nobody's.
+    fn give_back(&self, amount: Amount, period: Instant) {
         let mut spent = self.spent();
-        spent.amount = spent.amount.less(amount);
+        if spent.began == Some(period) {
+            spent.amount = spent.amount.less(amount);
+        }
     }
 }
 
@@ -107,18 +112,19 @@ impl Account {
 pub(super) struct Charge<'a> {
     account: &'a Account,
     amount: Amount,
+    period: Instant,
 }
 
 impl<'a> Charge<'a> {
     /// The request is sent: it is paid for, unless it turns out to be for nothing.
     pub(super) fn spend(mut self) -> Receipt<'a> {
-        Receipt { account: self.account, amount: std::mem::take(&mut self.amount) }
+        Receipt { account: self.account, amount: std::mem::take(&mut self.amount), period: self.period }
     }
 }
 
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
-        self.account.give_back(self.amount);
+        self.account.give_back(self.amount, self.period);
     }
 }
 
@@ -126,11 +132,12 @@ impl Drop for Charge<'_> {
 pub(super) struct Receipt<'a> {
     account: &'a Account,
     amount: Amount,
+    period: Instant,
 }
 
 impl Receipt<'_> {
     pub(super) fn give_back(self) {
-        self.account.give_back(self.amount);
+        self.account.give_back(self.amount, self.period);
     }
 }
 
@@ -170,7 +177,8 @@ mod tests {
         let account = Account::new("small", &budget);
         let began = Instant::now();
         let spend = |texts, bytes, seconds| {
-            account.spend(Amount { texts, bytes }, began + Duration::from_secs(seconds)).map_err(|error| error.fault())
+            let spent = account.spend(Amount { texts, bytes }, began + Duration::from_secs(seconds));
+            spent.map(drop).map_err(|error| error.fault())
         };
         assert_eq!(spend(8, 10, 0), Ok(()));
         assert_eq!(spend(3, 10, 0), Err(Fault::Transient));
@@ -178,5 +186,18 @@ mod tests {
         assert_eq!(spend(1, 0, 59), Err(Fault::Transient));
         assert_eq!(spend(10, 100, 60), Ok(()));
         assert_eq!(spend(11, 0, 60), Err(Fault::Config), "no period is enough");
+    }
+
+    #[test]
+    fn what_comes_back_late_is_not_of_the_next_period() {
+        let budget = Budget { texts: Some(10), bytes: None, per: Span(Duration::from_secs(60)) };
+        let account = Account::new("small", &budget);
+        let (began, all) = (Instant::now(), Amount { texts: 10, bytes: 0 });
+        let first = account.spend(all, began).unwrap();
+        let second = account.spend(all, began + Duration::from_secs(60)).unwrap();
+        account.give_back(all, first);
+        assert_eq!(account.spent().amount.texts, 10);
+        account.give_back(all, second);
+        assert_eq!(account.spent().amount.texts, 0);
     }
 }

@@ -15,7 +15,8 @@ use super::memory::{Key, Memory, key};
 use super::{ANY_TEXT, Embedder, Vectors};
 use crate::error::{Error, Fault, Result};
 
-/// Memory for vectors, of which half is sure: the last 5,000 of 1536 numbers, the last 10,000 of 768.
+/// Memory for vectors, of which half is sure: the last 5,000 of 1536 numbers, the last 10,000 of 768. Of a call that fails after
+/// more than that, the rest is asked for again.
 const MAX_BYTES: usize = 64 << 20;
 
 /// A provider that is asked in requests of bounded size.
@@ -67,8 +68,8 @@ impl<P: Provider> Paid<P> {
         found
     }
 
-    /// The vectors of texts that are not remembered, in their order. After a failure nothing more is sent, but what is under way
-    /// is waited for.
+    /// The vectors of texts that are not remembered, in their order. After a failure nothing more is sent than what is under
+    /// way, or in line for it; that is waited for.
     async fn buy(&self, texts: &[&str]) -> Result<Vec<Arc<[f32]>>> {
         let requests = self.provider.requests(texts);
         let charges = self.account.as_ref().map(|account| account.charge(&requests)).transpose()?;
