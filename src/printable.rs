@@ -3,7 +3,7 @@
 /// Whether the character cannot be seen, and does something all the same.
 pub fn acts(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+        || matches!(c, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{FFF9}'..='\u{FFFB}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }
 
 /// `text` on one line, with a stand-in for each character that would act.
@@ -26,7 +26,8 @@ mod tests {
 
     #[test]
     fn what_would_act_is_shown_instead() {
-        assert_eq!(printable("a\u{1b}[2Jb\nc\td\u{202e}e\u{200b}"), "a\u{FFFD}[2Jb c d\u{FFFD}e\u{FFFD}");
+        let acting = "a\u{1b}[2Jb\nc\td\u{202e}e\u{200b}f\u{61c}";
+        assert_eq!(printable(acting), "a\u{FFFD}[2Jb c d\u{FFFD}e\u{FFFD}f\u{FFFD}");
         assert_eq!(printable("Größe ☃ 😀"), "Größe ☃ 😀");
     }
 }

@@ -84,9 +84,10 @@ impl Embed<'_> {
             search.unfit.push((position, Code::Output, reason));
         }
         take_out(self.batch, std::mem::take(&mut search.unfit), commands, refused);
-        if total > MAX_BATCH_BYTES {
+        let all = self.place.bytes().saturating_add(total); // with what other handlers made of the batch
+        if all > MAX_BATCH_BYTES {
             let help = "let the source make smaller batches (`batch: { max_events: 100 }`), or the handler fewer chunks of a row";
-            return Err(self.at(self.too_large(total, help)));
+            return Err(self.at(self.too_large(all, help)));
         }
         self.place.take(total).await;
         Ok(())

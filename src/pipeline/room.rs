@@ -49,6 +49,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// What the batch has taken so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.room.taken().batches.get(&self.number).copied().unwrap_or_default()
+    }
+
     /// Takes so much more, as soon as it is there or no batch is older.
     pub(super) async fn take(&self, bytes: usize) {
         loop {

@@ -185,7 +185,8 @@ impl Maker {
                     size(limit)
                 );
                 let help = format!("raise `tenants.{tenant}.memory` in the host file, or use fewer `workers`");
-                return failed(None, "ran out of memory", why, help); // others of the tenant may be to blame
+                // Others of the tenant may be to blame, and may have less of it after a while.
+                return failed(None, "ran out of memory", why, help).blame(Fault::Environment);
             }
             None => {}
         }

@@ -44,6 +44,13 @@ impl Lock {
             let ours = format!("run {}", std::process::id());
             let another = holder.starts_with("run ") && holder != ours;
             if start.elapsed() > if another { GRACE } else { PATIENCE } {
+                if holder == ours {
+                    let what =
+                        format!("a former writer of folder `{}` is still busy in this process", folder.display());
+                    return Err(
+                        Error::new(Fault::Environment, what).help("it lets go once the engine is done; just wait")
+                    );
+                }
                 let process = holder.split_once(' ').map_or("unknown", |(_, process)| process).to_owned();
                 return Err(Error::new(
                     Fault::Environment,

@@ -118,7 +118,7 @@ async fn all_instances_of_a_tenant_share_its_memory() {
     let load = |tenant: &Tenant| Transform::load_for(tenant, &engine, "embed", &settings, Embedders::new());
     let handlers = [load(&acme).unwrap(), load(&acme).unwrap()];
     let error = soon(handlers[0].apply(words(&["eat-memory"]))).await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Handler);
+    assert_eq!(error.fault(), Fault::Environment);
     let report = error.report();
     assert!(report.contains("all handlers of tenant `acme` together may have 24 MiB"), "{report}");
     assert!(report.contains("help: raise `tenants.acme.memory` in the host file"), "{report}");
