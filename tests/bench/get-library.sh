@@ -26,8 +26,9 @@ if [ ! -x "$home/bin/python" ]; then
     {
         "$python" -m venv "$home.new"
         "$home.new/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
-            --ignore-requires-python "pgstream[pgvector]==$version"
+            --ignore-requires-python "pgstream[pgvector]==$version" psycopg2-binary==2.9.13 asyncpg==0.32.0
     } >&2
+    rm -rf "$home" # an interpreter that is gone leaves the folder
     mv "$home.new" "$home"
 fi
 echo "$home/bin/python"

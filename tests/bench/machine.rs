@@ -27,7 +27,7 @@ pub(crate) fn describe(postgres: Option<&str>) -> Json {
     })
 }
 
-/// How many programs wanted to run in the last minute, on average: on a quiet machine near zero at the start.
+/// How many programs wanted to run in the last minute, on average; a build right before counts, too.
 pub(crate) fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }

@@ -49,7 +49,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
 
     let mut delays = delays(rig).await?;
     ensure!(delays.len() as u64 == rows - WARM_UP, "{} of {rows} points are there", delays.len());
-    let what = |share: &str| format!("commit → durable in pgvector, {share}");
+    let what = |share: &str| format!("commit → committed in pgvector, {share}");
     let mut at = |share, name, limit| {
         let figure = Figure::once("latency", what(name), Spread::quantile(&mut delays, share), "ms");
         figure.target(Target::AtMost(limit))
