@@ -42,7 +42,7 @@ bench-quick: setup ## the same with fewer rows and rounds: under three minutes o
 figures: ## what handlers cost in each language, and what the sandbox costs
 	@$(MAKE) bench ARMS=languages,sandbox
 
-guard: setup ## how often a row makes the host allocate; part of `make test`
+guard: setup ## how often a row makes the host allocate, and what decoding it takes; part of `make test`
 	$(CARGO) test --bench bench
 
 instructions: setup ## fails if decoding a row takes more instructions than it did; needs valgrind

@@ -2,7 +2,7 @@
 
 mod boundary;
 pub(crate) mod decode;
-mod instructions;
+pub(crate) mod instructions;
 mod languages;
 mod latency;
 mod library;
