@@ -462,7 +462,7 @@ async fn searches_use_the_index() {
     let mut sink = open(&database, None).await.unwrap();
     sink.search(&Query { vector: "", values: &[1.0; 2], limit: 1 }).await.unwrap();
     sink.search(&Query { vector: "half", values: &[1.0; 2001], limit: 1 }).await.unwrap();
-    let scans = "SELECT string_agg(indexrelname, ', ' ORDER BY indexrelname) FROM pg_stat_user_indexes
+    let scans = "SELECT coalesce(string_agg(indexrelname, ', ' ORDER BY indexrelname), '') FROM pg_stat_user_indexes
                  WHERE indexrelname IN ('points_embedding_idx', 'points_half_idx') AND idx_scan > 0";
     terminate(&database.client).await; // a session that ends reports its counts
     let each = "points_embedding_idx, points_half_idx";
