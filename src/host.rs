@@ -148,8 +148,10 @@ fn open_stages(
     mut embedders: Embedders,
 ) -> Result<Vec<Stage>> {
     // Again at each start: the tenant may have moved what the paths lead to.
-    owner.map_or(Ok(()), |owner| owner.scope.look_over(&mut settings.clone()))?;
-    embedders.extend(owner.into_iter().flat_map(|owner| owner.embedders.clone()));
+    if let Some(owner) = owner {
+        owner.scope.look_over(&mut settings.clone())?;
+        embedders.extend(owner.embedders.clone());
+    }
     let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {
         let lent: Embedders =
             wasm.embedders.iter().filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?)))).collect();

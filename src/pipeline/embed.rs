@@ -84,7 +84,7 @@ impl Embed<'_> {
             search.unfit.push((position, Code::Output, reason));
         }
         take_out(self.batch, std::mem::take(&mut search.unfit), commands, refused);
-        let all = self.place.bytes().saturating_add(total); // with what other handlers made of the batch
+        let all = self.place.ask(total);
         if all > MAX_BATCH_BYTES {
             let help = "let the source make smaller batches (`batch: { max_events: 100 }`), or the handler fewer chunks of a row";
             return Err(self.at(self.too_large(all, help)));

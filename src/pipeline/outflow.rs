@@ -47,7 +47,7 @@ pub(super) struct Outflow<'a> {
     under_way: UnderWay<'a>,
     /// Those that ended while an earlier one was narrowed.
     ended: VecDeque<Written<'a>>,
-    /// What each of both changes.
+    /// What each of them changes, in that order.
     touched: VecDeque<Touched>,
     begun: u64,
 }

@@ -4,6 +4,7 @@
 //! kept until all sinks have let go of the batch.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -33,7 +34,7 @@ impl Room {
         let number = taken.entered;
         taken.entered += 1;
         taken.batches.insert(number, 0);
-        Place { room: Arc::clone(self), number }
+        Place { room: Arc::clone(self), number, asked: AtomicUsize::new(0) }
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -46,12 +47,13 @@ impl Room {
 pub(super) struct Place {
     room: Arc<Room>,
     number: u64,
+    asked: AtomicUsize,
 }
 
 impl Place {
-    /// What the batch has taken so far.
-    pub(super) fn bytes(&self) -> usize {
-        self.room.taken().batches.get(&self.number).copied().unwrap_or_default()
+    /// Counts what one handler's texts will take; answers what those of all handlers do so far. They run at the same time.
+    pub(super) fn ask(&self, bytes: usize) -> usize {
+        self.asked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
 
     /// Takes so much more, as soon as it is there or no batch is older.
@@ -92,6 +94,13 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use futures::FutureExt;
+
+    #[test]
+    fn what_several_handlers_ask_for_a_batch_adds_up_before_any_has_taken_it() {
+        let room = Arc::new(Room::default());
+        let (place, other) = (room.enter(), room.enter());
+        assert_eq!([place.ask(3), place.ask(4), other.ask(5)], [3, 7, 5]);
+    }
 
     #[test]
     fn what_does_not_fit_waits_for_older_batches_and_the_oldest_for_nobody() {

@@ -316,16 +316,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_with_very_many_vectors_takes_no_more_time_than_its_bytes() {
+    fn a_point_with_very_many_vectors_is_looked_through_once() {
+        // Each name against all others would take the better part of an hour.
+        const MANY: u32 = 500_000;
         let vectors = |names: std::ops::Range<u32>| {
             let names = names.map(|name| (name.to_string(), wit::Embedding::Dense(vec![1.0])));
             wit::Point { id: "p".into(), embeddings: names.collect(), payload: "{}".into() }
         };
-        let began = std::time::Instant::now();
-        assert_eq!(point(vectors(0..200_000)).map(|point| point.embeddings.len()).ok(), Some(200_000));
+        assert_eq!(point(vectors(0..MANY)).map(|point| point.embeddings.len()).ok(), Some(MANY as usize));
         let mut twice = vectors(0..100);
         twice.embeddings.push(twice.embeddings[7].clone());
         assert_eq!(point(twice).err().map(|breach| breach.what).as_deref(), Some("vector `7` is given twice"));
-        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
     }
 }

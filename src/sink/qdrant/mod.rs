@@ -23,7 +23,8 @@ use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet, stored};
 use crate::config::model::{self, Distance};
 use crate::error::{Error, Fault, Result};
 
-/// Requests in flight at once, of all writes together. Qdrant applies the writes of a shard one after the other, so more would only queue.
+/// Requests in flight at once, of all writes together. Qdrant applies the writes of a shard one after the other, so more would
+/// only queue.
 const CONCURRENCY: usize = 4;
 
 /// Points read at once to merge payloads, each of which may be as large as a handler's answer.

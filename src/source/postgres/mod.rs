@@ -39,10 +39,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-use self::setup::Ready;
 use tracing::Instrument;
 
+use self::setup::Ready;
 use super::{Lag, Source};
 use crate::backoff::Backoff;
 use crate::config::model;
