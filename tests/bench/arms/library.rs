@@ -3,6 +3,7 @@
 //! The library handles one event after the other and writes each in a statement of its own, as its documentation shows. Its
 //! vectors are ready; the host makes its own. It only gets through the first rows in the time there is.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -25,7 +26,7 @@ pub(super) async fn run(bench: &Bench) -> Result<(Vec<Figure>, Vec<Missing>)> {
     let mut vectors = tempfile::NamedTempFile::new()?;
     for point in points::of(rig, recorded).await?.iter().take(rows) {
         let numbers: Vec<u8> = point.vector.iter().flat_map(|number| number.to_le_bytes()).collect();
-        std::io::Write::write_all(&mut vectors, &numbers)?;
+        vectors.write_all(&numbers)?;
     }
     let ours = async || pgvector::host(bench).await;
     let theirs = async || {
@@ -36,14 +37,10 @@ pub(super) async fn run(bench: &Bench) -> Result<(Vec<Figure>, Vec<Missing>)> {
         write(rig, &python, &recorded.table, rows, vectors.path()).await
     };
     let contest = contest(bench.rounds(), ours, theirs).await?;
-    let content = |store: &str, vector: &str| {
-        rig.sql(&format!(
-            "SELECT count(*), sum(hashtext(id || payload::text || {vector}::text)) FROM {store} WHERE id::int <= {rows}"
-        ))
-    };
-    let wrote = content("library", "vector")?;
+    let wrote = pgvector::content(rig, "vector", "library")?;
     ensure!(wrote.starts_with(&format!("{rows}|")), "the library wrote {wrote}");
-    ensure!(wrote == content(pgvector::STORE, "embedding")?, "the host and the library wrote different points");
+    let first = format!("{} WHERE id::int <= {rows}", pgvector::STORE);
+    ensure!(wrote == pgvector::content(rig, "embedding", &first)?, "the host and the library wrote different points");
     let version = std::process::Command::new(&python).arg("--version").output()?.stdout;
     let what = format!("log → handler → embedder → pgvector; the library in {}", String::from_utf8(version)?.trim());
     let figure = Figure::ratio("library", what, contest, "the Python library pgstream", "rows");

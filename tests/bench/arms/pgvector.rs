@@ -28,11 +28,11 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let points = points::of(rig, recorded).await?;
     make(rig, STORE)?;
     write(rig, &points).await?;
-    let wanted = content(rig)?;
+    let wanted = content(rig, "embedding", STORE)?;
     ensure!(wanted.starts_with(&format!("{}|", recorded.rows)), "the bare client wrote {wanted}");
     let ours = async || {
         let rate = host(bench).await?;
-        ensure!(content(rig)? == wanted, "the host and the bare client wrote different points");
+        ensure!(content(rig, "embedding", STORE)? == wanted, "the host and the bare client wrote different points");
         Ok(rate)
     };
     let theirs = async || {
@@ -65,9 +65,9 @@ pub(super) fn make(rig: &Rig, table: &str) -> Result<()> {
     .map(drop)
 }
 
-/// What the table holds, in short.
-fn content(rig: &Rig) -> Result<String> {
-    rig.sql(&format!("SELECT count(*), sum(hashtext(id || payload::text || embedding::text)) FROM {STORE}"))
+/// What a table, or some rows of it, holds, in short.
+pub(super) fn content(rig: &Rig, vector: &str, rows: &str) -> Result<String> {
+    rig.sql(&format!("SELECT count(*), sum(hashtext(id || payload::text || {vector}::text)) FROM {rows}"))
 }
 
 /// Points per second of a bare client, once it is ready.
