@@ -31,6 +31,7 @@ mod sinks;
 mod source;
 mod source_login;
 mod source_refusals;
+mod strangers;
 mod support;
 mod table_lists;
 mod takeover;

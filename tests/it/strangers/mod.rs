@@ -1,0 +1,7 @@
+//! Attacks by those whom the host must not trust: other users of the database, servers, and tenants.
+
+mod copies;
+mod sql;
+mod tenants;
+mod terminal;
+mod wire;

@@ -1,0 +1,1 @@
+//! Names and texts of others on the way to a terminal or a log.
