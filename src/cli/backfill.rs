@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     /// A table of the source, as `schema.table`; can be given several times. Default: all of them.
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
-    /// Only rows for which this SQL condition holds.
+    /// Only rows for which this SQL condition holds. Functions that are not Postgres' own need the name of their schema.
     #[arg(long = "where", value_name = "SQL")]
     filter: Option<String>,
     /// At most so many rows a second of each table, to spare the database.

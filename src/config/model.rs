@@ -54,6 +54,10 @@ pub struct PostgresSource {
     /// A file with the password, relative to the working directory, read again at each connection; for passwords that rotate.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// Roles, beside the one in `url`, that may own the schema `pgstream` and its tables. They could run
+    /// code with the rights of the role in `url`.
+    #[serde(default)]
+    pub trusted_owners: Vec<String>,
     /// Tables as `schema.table`; `*` in the table's name stands for any characters.
     #[schemars(length(min = 1))]
     pub tables: Vec<String>,

@@ -114,7 +114,12 @@ impl Cluster {
 
     /// `postgres://` URL of a database, with user and password. The name must need no escaping.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        self.url_of(USER, database)
+    }
+
+    /// As [`url`](Cluster::url), for another role, to be made with the same [`password`](Cluster::password).
+    pub fn url_of(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
     /// The TCP port; stays the same over [`start_again`](Cluster::start_again).

@@ -26,10 +26,16 @@ const DATABASE: &str = "demo";
 
 /// Long texts are stored apart and uncompressed, so that an UPDATE which leaves them alone does not send them.
 const TABLE: &str = "
-    CREATE TABLE documents (
+    CREATE TABLE public.documents (
         id bigint PRIMARY KEY, title text, content text, category text, author text, updated_at timestamptz
     );
-    ALTER TABLE documents ALTER content SET STORAGE EXTERNAL;";
+    ALTER TABLE public.documents ALTER content SET STORAGE EXTERNAL;";
+/// The smallest role that a pipeline needs, as docs/postgres.md has it, and what others make for it.
+const ROLE: &str = "
+    GRANT USAGE ON SCHEMA public TO pipeline;
+    CREATE SCHEMA pgstream AUTHORIZATION pipeline;
+    CREATE PUBLICATION pgstream_demo FOR TABLE ONLY public.documents
+        WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);";
 
 /// How long a step may take on a slow machine before the demo says that something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,11 +66,12 @@ impl Stage {
         };
         let cluster = tokio::task::spawn_blocking(start).await.map_err(panicked)??;
         cluster.psql("postgres", &format!("CREATE DATABASE {DATABASE}"))?;
-        cluster.psql(DATABASE, TABLE)?;
+        let login = format!("CREATE ROLE pipeline LOGIN REPLICATION PASSWORD '{}';", cluster.password());
+        cluster.psql(DATABASE, &format!("{TABLE} {login} {ROLE}"))?;
         let client = connect(&cluster.url(DATABASE)).await?;
 
         let store = Folder::make(bin, None)?;
-        let settings = settings(&cluster.url(DATABASE), &store_path(&store))?;
+        let settings = settings(&cluster.url_of("pipeline", DATABASE), &store_path(&store))?;
         let sink = settings.sinks.keys().next().cloned().unwrap_or_default();
         let pipeline = Host::new()?.open(&settings).await?;
         let status = pipeline.status();
@@ -77,7 +84,7 @@ impl Stage {
     /// Fills the table in one transaction. Answers the number of rows.
     pub(super) async fn fill(&self) -> Result<u64> {
         let rows = std::fs::read(DOCUMENTS).map_err(|cause| missing(DOCUMENTS, cause))?;
-        let copy = "COPY documents FROM STDIN (FORMAT csv, HEADER true)";
+        let copy = "COPY public.documents FROM STDIN (FORMAT csv, HEADER true)";
         let load = async {
             let mut table = Box::pin(self.client.copy_in(copy).await?);
             table.send(Bytes::from(rows)).await?;
@@ -196,6 +203,9 @@ async fn connect(url: &str) -> Result<Client> {
     let (client, connection) =
         connected.map_err(|cause| environment("the private Postgres refused a connection").because(cause))?;
     tokio::spawn(connection);
+    // As in every session of ours: nobody else's functions and tables are found by name alone.
+    let pinned = client.batch_execute("SET search_path = pg_catalog, pg_temp").await;
+    pinned.map_err(|cause| environment("the private Postgres refused a setting").because(cause))?;
     Ok(client)
 }
 

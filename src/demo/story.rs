@@ -61,7 +61,9 @@ async fn update(stage: &Stage, page: &mut Page) -> Result<()> {
     let Some(best) = found.first() else { return Ok(()) };
     page.sql(&format!("UPDATE documents SET content = 'Repair evenings have moved: …' WHERE id = {}", best.id));
     let began = Instant::now();
-    stage.execute("UPDATE documents SET content = $1, updated_at = now() WHERE id = $2", &[&MOVED, &best.id]).await?;
+    stage
+        .execute("UPDATE public.documents SET content = $1, updated_at = now() WHERE id = $2", &[&MOVED, &best.id])
+        .await?;
     let follows = async || {
         let found = documents(stage, EVENINGS).await?;
         let new = found.iter().any(|document| document.id == best.id && document.words == MOVED);
@@ -78,7 +80,7 @@ async fn delete(stage: &Stage, page: &mut Page) -> Result<()> {
     let Some(best) = found.first() else { return Ok(()) };
     page.sql(&format!("DELETE FROM documents WHERE id = {}   -- {}", best.id, best.title));
     let began = Instant::now();
-    stage.execute("DELETE FROM documents WHERE id = $1", &[&best.id]).await?;
+    stage.execute("DELETE FROM public.documents WHERE id = $1", &[&best.id]).await?;
     let follows = async || {
         let found = documents(stage, LOFT).await?;
         Ok(found.iter().all(|document| document.id != best.id).then_some(found))

@@ -13,26 +13,32 @@ use tokio_postgres::{Client, Config};
 
 use super::error::failed;
 use super::url::ChannelBinding;
-use super::{Encryption, Ladder, SESSION, Socket, Url, in_time};
+use super::{Encryption, Ladder, PIN, SESSION, Socket, Url, in_time, ours};
 use crate::error::{Error, Fault, Result};
 
-/// Opens a session and sets it up so that no setting of the role or the database changes its meaning. The
-/// connection is driven by a task of its own until the client is dropped. `application_name` is what
+/// Opens a session and sets it up so that no setting of the role or the database changes its meaning, and that nothing of the
+/// schema `pgstream` is another's. The connection is driven by a task of its own until the client is dropped. `application_name` is what
 /// `pg_stat_activity` shows, unless the URL has one of its own.
 ///
 /// # Errors
-/// `Transient` if the server cannot be reached or is starting, `Environment` or `Config` if it refuses the login.
+/// `Transient` if the server cannot be reached or is starting, `Environment` or `Config` if it refuses the login,
+/// or if somebody else has made what bears our names.
 pub async fn connect(url: &Url, application_name: &str) -> Result<Client> {
     let login = async {
         let mut ladder = Ladder::new(url);
         loop {
             match log_in(url, ladder.rung(), application_name).await {
                 Err(error) if ladder.climb(&error) => {}
-                result => return result,
+                result => break result,
             }
         }
     };
-    in_time(url, login).await
+    let inspected = async {
+        let client = login.await?;
+        ours::inspect(&client).await?;
+        Ok(client)
+    };
+    in_time(url, inspected).await
 }
 
 async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Result<Client> {
@@ -60,7 +66,7 @@ async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Re
             tracing::debug!(%error, "an SQL session ended");
         }
     });
-    let mut settings = String::new();
+    let mut settings = format!("{PIN}{}", ours::trusting(&url.trusted_owners));
     for (name, value) in SESSION {
         // Writing to a string cannot fail.
         let _ = write!(settings, "SET {name} = '{value}';");

@@ -2,7 +2,9 @@
 
 mod client;
 mod error;
+mod ours;
 mod own;
+mod rights;
 mod socket;
 mod tls;
 mod url;
@@ -11,12 +13,16 @@ pub(crate) use client::clear_text;
 pub use client::connect;
 pub(crate) use error::{NO_PASSWORD, lost};
 pub use error::{ServerError, failed, sqlstate};
+pub(crate) use ours::is_trusted;
 pub use own::{ensure_table, has_table};
+pub use rights::excess;
 pub(crate) use socket::{Encryption, Ladder, Socket, in_time};
 pub use url::{Address, ChannelBinding, Root, Ssl, SslMode, Url};
 
 /// Settings on which the text of values and the life of a session depend; a role's or a database's own settings
 /// (`ALTER ROLE … SET`) would otherwise change them under us.
+///
+/// Not among them is [`SEARCH_PATH`], whose value is a list.
 pub(crate) const SESSION: &[(&str, &str)] = &[
     ("client_encoding", "UTF8"),
     ("datestyle", "ISO"),
@@ -28,4 +34,14 @@ pub(crate) const SESSION: &[(&str, &str)] = &[
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
+    // What is locked and then looked at must be what is there after the lock.
+    ("default_transaction_isolation", "read committed"),
 ];
+
+/// Where names without a schema are looked for, in every session of ours: only among what the server itself brings. Whoever may
+/// create something in another schema of the path could otherwise put a function or an operator of his own in the place of one that we
+/// call, and it would run with our rights. Temporary objects come last, as they would else come first.
+pub(crate) const SEARCH_PATH: &str = "pg_catalog, pg_temp";
+
+/// Sets [`SEARCH_PATH`], whatever the URL, the role and the database say. The first statement of each session.
+pub(crate) const PIN: &str = "SET search_path = pg_catalog, pg_temp;";

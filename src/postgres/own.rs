@@ -2,50 +2,76 @@
 
 use tokio_postgres::Client;
 
+use super::Url;
 use super::error::{ServerError, failed};
+use super::ours::inspect;
 use crate::error::{Error, Fault, Result};
 
-/// An arbitrary number that no other program is likely to lock: `IF NOT EXISTS` alone fails when two hosts start at once.
-const LOCK: i64 = 0x7067_7374_6F77_6E65;
+/// How often a table is made that another host makes at the same time.
+const ATTEMPTS: usize = 5;
 
-/// Whether a table of ours is there. Asks the catalogue, because a name in a schema that may not be used would be an error.
+/// Whether a table of ours is there, and is ours. Asks the catalogue, because a name in a schema that may not be used would be
+/// an error.
 ///
 /// # Errors
-/// What the server says.
+/// What the server says; `Environment` if a table of this name was made by somebody whom we do not trust.
 pub async fn has_table(client: &Client, table: &str) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                              WHERE n.nspname || '.' || c.relname = $1)";
-    let row = client.query_one(sql, &[&table]).await;
-    Ok(row.map_err(|error| failed(format!("cannot look for table `{table}`"), error))?.get(0))
+    Ok(inspect(client).await?.iter().any(|name| name == table))
 }
 
-/// Makes a table of ours, and the schema, as far as they are missing. `create` is the table's SQL, with `IF NOT EXISTS`;
-/// `user` is who needs the privilege.
+/// Makes a table of ours, and the schema, as far as they are missing. `create` is the table's SQL, which fails if there is one;
+/// `url` says who needs the privilege.
 ///
 /// # Errors
 /// `Environment`, with the SQL to run, if the user may not.
-pub async fn ensure_table(client: &Client, table: &str, create: &str, user: &str) -> Result<()> {
-    if has_table(client, table).await? {
-        return Ok(());
-    }
+pub async fn ensure_table(client: &Client, table: &str, create: &str, url: &Url) -> Result<()> {
     let cannot = || format!("cannot create table `{table}`");
-    let made = async {
-        client.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await?;
-        // `IF NOT EXISTS` asks for the privilege even where the schema is there.
-        let schema = client.query_opt("SELECT FROM pg_namespace WHERE nspname = 'pgstream'", &[]).await?;
-        let schema = schema.map_or("CREATE SCHEMA pgstream;", |_| "");
-        client.batch_execute(&format!("{schema} {create}; COMMIT")).await
-    };
-    let Err(error) = made.await else { return Ok(()) };
-    // Best effort: the session must not stay in the transaction that failed.
-    let _ = client.batch_execute("ROLLBACK").await;
-    Err(match error.as_db_error() {
-        Some(server) if server.code().code() == "42501" => {
-            let user = user.replace('"', "\"\"");
-            Error::new(Fault::Environment, cannot())
-                .because(ServerError::new("42501", server.message(), None))
-                .help(format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION \"{user}\""))
+    let mut attempts = 0;
+    loop {
+        if has_table(client, table).await? {
+            return Ok(());
         }
-        _ => failed(cannot(), error),
-    })
+        let made = make(client, create).await;
+        // Whatever `SET role` of the user's own settings made of the owner, or somebody else of the schema meanwhile.
+        let made = match made {
+            Ok(()) => inspect(client).await.map(|_| Ok(())),
+            Err(error) => Ok(Err(error)),
+        };
+        let error = match made {
+            Ok(Ok(())) => return client.batch_execute("COMMIT").await.map_err(|error| failed(cannot(), error)),
+            Ok(Err(error)) => error,
+            Err(error) => {
+                let _ = client.batch_execute("ROLLBACK").await;
+                return Err(error);
+            }
+        };
+        // Best effort: the session must not stay in the transaction that failed.
+        let _ = client.batch_execute("ROLLBACK").await;
+        attempts += 1;
+        match error.code().map(tokio_postgres::error::SqlState::code) {
+            // No lock is taken for it: anybody could hold that. Two hosts at once: one of them finds that there is one.
+            Some(DUPLICATE_KEY | DUPLICATE_SCHEMA | DUPLICATE_TABLE) if attempts < ATTEMPTS => {}
+            Some("42501") => {
+                let user = url.user.replace('"', "\"\"");
+                let message = error.as_db_error().map(tokio_postgres::error::DbError::message).unwrap_or_default();
+                return Err(Error::new(Fault::Environment, cannot())
+                    .because(ServerError::new("42501", message, None))
+                    .help(format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION \"{user}\"")));
+            }
+            _ => return Err(failed(cannot(), error)),
+        }
+    }
+}
+
+const DUPLICATE_KEY: &str = "23505";
+const DUPLICATE_SCHEMA: &str = "42P06";
+const DUPLICATE_TABLE: &str = "42P07";
+
+/// Makes table and schema in a transaction, which stays open.
+async fn make(client: &Client, create: &str) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("BEGIN").await?;
+    // `IF NOT EXISTS` asks for the privilege even where the schema is there, and takes whatever it finds.
+    let schema = client.query_opt("SELECT FROM pg_namespace WHERE nspname = 'pgstream'", &[]).await?;
+    let schema = schema.map_or("CREATE SCHEMA pgstream;", |_| "");
+    client.batch_execute(&format!("{schema} {create}")).await
 }

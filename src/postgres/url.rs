@@ -49,6 +49,8 @@ pub struct Url {
     pub channel_binding: ChannelBinding,
     /// Whether the password is the one in the host's own environment.
     pub borrows_password: bool,
+    /// Roles that may own what we write to, beside our own: they could run code with our rights.
+    pub trusted_owners: Vec<String>,
     password: Option<Secret>,
     password_file: Option<PathBuf>,
 }
@@ -156,6 +158,12 @@ impl Url {
             parameters.set(&decode(name)?, decode(value)?)?;
         }
         parameters.finish(password_file)
+    }
+
+    /// The same, with these roles trusted to own what we write to.
+    #[must_use]
+    pub fn trusting(self, owners: &[String]) -> Self {
+        Self { trusted_owners: owners.to_vec(), ..self }
     }
 
     /// The password, read from its file if it has one.
@@ -294,6 +302,7 @@ impl Parameters {
             ssl: Ssl { mode, root: self.root, identity, direct: self.direct },
             channel_binding: self.channel_binding.unwrap_or(ChannelBinding::Prefer),
             borrows_password,
+            trusted_owners: Vec::new(),
             password: password.map(Secret::new),
             password_file,
         })

@@ -24,6 +24,7 @@ pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
     model::PostgresSource {
         url: Secret::new(url),
         password_file: None,
+        trusted_owners: Vec::new(),
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
         snapshot: model::Snapshot::Never,
         toast: model::Toast::Keep,

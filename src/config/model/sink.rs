@@ -49,6 +49,9 @@ impl Sink {
             && sink.url.is_none()
         {
             sink.url = Some(source.url.clone());
+            if sink.trusted_owners.is_empty() {
+                sink.trusted_owners.clone_from(&source.trusted_owners);
+            }
             sink.password_file = sink.password_file.take().or_else(|| source.password_file.clone());
         }
     }
@@ -86,6 +89,10 @@ pub struct PgvectorSink {
     /// A file with the password, relative to the working directory, read again at each connection.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// Roles, beside the one in `url`, that may own the table, the extension, and the schema `pgstream`. They could run
+    /// code with the rights of the role in `url`.
+    #[serde(default)]
+    pub trusted_owners: Vec<String>,
     /// `schema.table` or `table`.
     #[schemars(length(min = 1))]
     pub table: String,
@@ -161,6 +168,10 @@ pub struct DeadLettersSink {
     /// the source's `url`.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// Roles, beside the one in `url`, that may own the schema `pgstream` and its table. They could run
+    /// code with the rights of the role in `url`. Default: the source's, with the source's `url`.
+    #[serde(default)]
+    pub trusted_owners: Vec<String>,
     /// Letters of the pipeline that are kept. One more stops it: each stands for a row that the sinks lack.
     #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default = "DeadLettersSink::default_max_letters")]

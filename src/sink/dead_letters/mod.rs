@@ -41,7 +41,7 @@ impl DeadLetters {
     pub async fn open(pipeline: &str, settings: &model::DeadLettersSink) -> Result<Self> {
         let url = url(settings)?;
         let client = connect(&url).await?;
-        table::ensure(&client, &url.user).await?;
+        table::ensure(&client, &url).await?;
         let pipeline = pipeline.to_owned();
         Ok(Self { pipeline, origin: String::new(), url, max_letters: settings.max_letters, client: Some(client) })
     }
@@ -59,7 +59,7 @@ fn url(settings: &model::DeadLettersSink) -> Result<Url> {
     let Some(url) = &settings.url else {
         return Err(Error::new(Fault::Config, "a sink of type `dead-letters` has no database").help("set its `url`"));
     };
-    Url::parse(url, settings.password_file.clone())
+    Ok(Url::parse(url, settings.password_file.clone())?.trusting(&settings.trusted_owners))
 }
 
 async fn connect(url: &Url) -> Result<Client> {

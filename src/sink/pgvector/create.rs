@@ -1,9 +1,10 @@
 //! Makes what is missing: the extension, the table, its indexes.
 
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Transaction};
 
 use super::columns::{Column, Kind, quoted};
+use super::place::schemas;
 use super::table;
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
@@ -15,8 +16,9 @@ const MAX_INDEXED_HALF: usize = 4_000;
 /// Room on each page for a new version of every row on it. A payload can then change without a new entry in the HNSW
 /// index, which costs a hundred times the rest of the update.
 const FILL_PERCENT: u32 = 50;
-/// An arbitrary number that no other program is likely to lock: `IF NOT EXISTS` alone fails when two hosts start at once.
-const LOCK: i64 = 0x7067_7374_7265_616D;
+/// What the server says where two hosts make the same at once. No lock is taken for it: anybody could hold that.
+const MADE_MEANWHILE: [SqlState; 3] =
+    [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT];
 
 /// The schema of the extension `vector`, quoted. Makes the extension if `may_create`.
 pub(super) async fn extension(client: &Client, may_create: bool) -> Result<String> {
@@ -30,8 +32,12 @@ pub(super) async fn extension(client: &Client, may_create: bool) -> Result<Strin
     if !may_create {
         return Err(missing());
     }
-    let sql = format!("SELECT pg_advisory_xact_lock({LOCK}); CREATE EXTENSION IF NOT EXISTS vector");
-    client.batch_execute(&sql).await.map_err(|error| {
+    // Without a schema of its own it would go to the first of the path, which is the server's own.
+    let schemas = schemas(client).await?;
+    let schema = schemas.iter().find(|schema| !schema.starts_with("pg_")).map_or("public", String::as_str);
+    let made = client.batch_execute(&format!("CREATE EXTENSION IF NOT EXISTS vector SCHEMA {}", quoted(schema))).await;
+    let meanwhile = |error: &tokio_postgres::Error| error.code().is_some_and(|code| MADE_MEANWHILE.contains(code));
+    made.or_else(|error| if meanwhile(&error) { Ok(()) } else { Err(error) }).map_err(|error| {
         let error = failed("cannot create the extension `vector`", error);
         match sqlstate(&error) {
             Some("0A000" | "58P01") => Error::new(Fault::Environment, "the server does not have pgvector")
@@ -45,14 +51,27 @@ pub(super) async fn extension(client: &Client, may_create: bool) -> Result<Strin
 }
 
 async fn extension_schema(client: &Client) -> Result<Option<String>> {
-    let sql = "SELECT n.nspname::text FROM pg_catalog.pg_extension e
-               JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'";
-    let row = client.query_opt(sql, &[]).await;
+    let sql = format!(
+        "SELECT n.nspname::text, pg_get_userbyid(e.extowner)::text, {}, pg_get_userbyid(n.nspowner)::text, {}
+         FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",
+        table::trusts("e.extowner"),
+        table::trusts("n.nspowner")
+    );
+    let row = client.query_opt(&sql, &[]).await;
     let row = row.map_err(|error| failed("cannot look for the extension `vector`", error))?;
-    Ok(row.map(|row| quoted(row.get(0))))
+    let Some(row) = row else { return Ok(None) };
+    let schema = quoted(row.get(0));
+    for (owner, trusted, what) in
+        [(1, 2, "the extension `vector`".to_owned()), (3, 4, format!("schema {schema} of the extension `vector`"))]
+    {
+        if !row.get::<_, bool>(trusted) {
+            return Err(table::of_another(&what, row.get(owner)));
+        }
+    }
+    Ok(Some(schema))
 }
 
-/// Makes the table with its indexes, in one transaction, unless somebody else just did. Answers its OID.
+/// Makes the table with its indexes, in one transaction, unless another host just did. Answers its OID.
 pub(super) async fn table(
     client: &mut Client,
     sql: &str,
@@ -62,11 +81,17 @@ pub(super) async fn table(
 ) -> Result<u32> {
     let failed = |error| failed(format!("cannot create table {sql}"), error);
     let transaction = client.transaction().await.map_err(failed)?;
-    lock(&transaction).await?;
-    if let Some(oid) = table::find(&transaction, sql).await? {
-        return Ok(oid);
+    let made = transaction.batch_execute(&script(sql, columns, extension)).await;
+    if let Err(error) = &made
+        && error.code().is_some_and(|code| MADE_MEANWHILE.contains(code))
+    {
+        transaction.rollback().await.map_err(failed)?;
+        if let Some(oid) = table::find(client, sql).await? {
+            return Ok(oid);
+        }
+        return Err(Error::new(Fault::Transient, format!("table {sql} was made by another host, and is gone again")));
     }
-    transaction.batch_execute(&script(sql, columns, extension)).await.map_err(|error| {
+    made.map_err(|error| {
         // No part of the name but the last holds a dot.
         let schema = sql.split_once('.').map_or("public", |(schema, _)| schema);
         let help = format!("GRANT CREATE ON SCHEMA {schema} TO {}", quoted(user));
@@ -78,12 +103,6 @@ pub(super) async fn table(
         Error::new(Fault::Environment, format!("table {sql} is created in a schema that is not searched"))
             .help("name the schema in `table`: `schema.table`")
     })
-}
-
-/// Waits for other hosts that are setting something up in this database; until the end of the transaction.
-pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<()> {
-    let locked = transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await;
-    locked.map(drop).map_err(|error| failed("cannot wait for other hosts that set up the database", error))
 }
 
 /// As [`failed`], with `help` in place of the general advice where a privilege is missing.

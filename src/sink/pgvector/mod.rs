@@ -3,6 +3,7 @@
 mod columns;
 mod copy;
 mod create;
+mod place;
 mod position;
 mod refusal;
 mod search;
@@ -61,9 +62,10 @@ impl PgvectorSink {
     /// `Config` if settings and table contradict each other, `Environment` if something is missing or forbidden,
     /// `Transient` if the server cannot be reached.
     pub async fn open(pipeline: &str, name: &str, settings: &model::PgvectorSink) -> Result<Self> {
-        let url = Url::parse(&settings.url, settings.password_file.clone())?;
+        let url = Url::parse(&settings.url, settings.password_file.clone())?.trusting(&settings.trusted_owners);
         let wanted = settings.create.as_ref().map(columns::wanted).transpose()?;
-        let target = Target { url, table: table::parse_name(&settings.table)?, wanted };
+        let unqualified = (!settings.table.contains('.')).then(|| settings.table.clone());
+        let target = Target { url, table: table::parse_name(&settings.table)?, unqualified, wanted };
         let session = Session::open(&target).await?;
         let oid = session.table.oid;
         Ok(Self {
@@ -90,8 +92,7 @@ impl Sink for PgvectorSink {
     async fn resume(&mut self, origin: &str) -> Result<Option<Held>> {
         let mut session = self.session().await?;
         let (lease, held) =
-            Lease::take(&mut session.client, &self.pipeline, &self.name, origin, self.oid, &self.target.url.user)
-                .await?;
+            Lease::take(&mut session.client, &self.pipeline, &self.name, origin, self.oid, &self.target.url).await?;
         self.session = Some(session);
         self.lease = Some(lease);
         Ok(held)

@@ -12,7 +12,7 @@ use super::columns::quoted;
 use super::create;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
-use crate::postgres::{ensure_table, failed};
+use crate::postgres::{Url, ensure_table, failed};
 use crate::sabotage::Breakage;
 use crate::sink::Held;
 
@@ -20,7 +20,7 @@ const TABLE: &str = "pgstream.positions";
 
 /// Never published: the source's publication names its tables one by one.
 const CREATE: &str = "
-    CREATE TABLE IF NOT EXISTS pgstream.positions (
+    CREATE TABLE pgstream.positions (
         pipeline text NOT NULL,
         sink text NOT NULL,
         origin text NOT NULL,
@@ -70,11 +70,11 @@ impl Lease {
         sink: &str,
         origin: &str,
         relation: u32,
-        user: &str,
+        url: &Url,
     ) -> Result<(Self, Option<Held>)> {
-        ensure_table(client, TABLE, CREATE, user).await?;
+        ensure_table(client, TABLE, CREATE, url).await?;
         let row = client.query_one(TAKE_OVER, &[&pipeline, &sink, &origin, &relation]).await.map_err(|error| {
-            let help = format!("GRANT SELECT, INSERT, UPDATE ON pgstream.positions TO {}", quoted(user));
+            let help = format!("GRANT SELECT, INSERT, UPDATE ON pgstream.positions TO {}", quoted(&url.user));
             create::denied(format!("cannot take over the stored position of sink `{sink}`"), error, help)
         })?;
         let (lsn, ordinal): (Option<PgLsn>, Option<i64>) = (row.get("lsn"), row.get("ordinal"));

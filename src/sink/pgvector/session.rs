@@ -4,6 +4,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::columns::Column;
 use super::create;
+use super::place::place;
 use super::statements::Statements;
 use super::table::{self, Table};
 use crate::error::{Error, Fault, Result};
@@ -37,8 +38,10 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) url: Url,
-    /// Schema and name as SQL.
+    /// The name as SQL, with the schema if the settings say it.
     pub(super) table: String,
+    /// The name as it is, if the settings do not.
+    pub(super) unqualified: Option<String>,
     /// From `create`.
     pub(super) wanted: Option<Vec<Column>>,
 }
@@ -48,11 +51,10 @@ impl Session {
     pub(super) async fn open(target: &Target) -> Result<Self> {
         let mut client = connect(target).await?;
         let extension = create::extension(&client, target.wanted.is_some()).await?;
-        let oid = match (table::find(&client, &target.table).await?, &target.wanted) {
+        let name = place(&client, target).await?;
+        let oid = match (table::find(&client, &name).await?, &target.wanted) {
             (Some(oid), _) => oid,
-            (None, Some(wanted)) => {
-                create::table(&mut client, &target.table, wanted, &extension, &target.url.user).await?
-            }
+            (None, Some(wanted)) => create::table(&mut client, &name, wanted, &extension, &target.url.user).await?,
             (None, None) => {
                 return Err(Error::new(Fault::Environment, format!("table {} does not exist", target.table)).help(
                     "add `create: { dimension: 384, distance: cosine }` to the sink, with your model's dimension, or correct `table`",
@@ -67,7 +69,8 @@ impl Session {
     pub(super) async fn reopen(target: &Target, oid: u32) -> Result<Self> {
         let client = connect(target).await?;
         let extension = create::extension(&client, false).await?;
-        if table::find(&client, &target.table).await? != Some(oid) {
+        let name = place(&client, target).await?;
+        if table::find(&client, &name).await? != Some(oid) {
             return Err(Error::new(
                 Fault::Environment,
                 format!("table {} was dropped or replaced while the sink was using it", target.table),

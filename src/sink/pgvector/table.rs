@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::columns::{self, Column, DEFAULT, Kind, List, PYTHON_DEFAULT, quoted, title, word};
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::failed;
+use crate::postgres::{failed, is_trusted};
 
 /// A table as it was when the connection was opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,11 +94,19 @@ pub(super) async fn find(client: &impl GenericClient, sql: &str) -> Result<Optio
 /// Reads a table's columns, and says what is missing and how to add it.
 pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<Table> {
     let failed = |error| failed("cannot read the table's definition", error);
-    let head = client.query_opt(HEAD, &[&oid]).await.map_err(failed)?;
+    let head = client.query_opt(&head(), &[&oid]).await.map_err(failed)?;
     let head = head.ok_or_else(|| Error::new(Fault::Transient, "the table is gone while it is being looked at"))?;
     let (name, user): (String, String) = (head.get("name"), head.get("user"));
     if !matches!(head.get::<_, &str>("kind"), "r" | "p") {
         return Err(environment(format!("`{name}` is not a table")).help("name a table in `table`, not a view"));
+    }
+    for (owner, trusted, what) in [
+        ("owner", "trusts_owner", format!("table `{name}`")),
+        ("schema_owner", "trusts_schema", format!("the schema of table `{name}`")),
+    ] {
+        if !head.get::<_, bool>(trusted) {
+            return Err(of_another(&what, head.get(owner)));
+        }
     }
     if !head.get::<_, bool>("may_write") {
         return Err(environment(format!("user `{user}` may not write to table `{name}`"))
@@ -158,17 +166,42 @@ pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<T
     Ok(Table { oid, id: id_type, grouped: group.is_some(), columns: vectors, extension: extension.to_owned(), name })
 }
 
-const HEAD: &str = "
-    SELECT format('%I.%I', n.nspname, c.relname) AS name, current_user::text AS user, c.relkind::text AS kind,
-           has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-           AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') AS may_write
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = $1";
+fn head() -> String {
+    let (owner, schema) = (trusts("c.relowner"), trusts("n.nspowner"));
+    format!(
+        "SELECT format('%I.%I', n.nspname, c.relname) AS name, current_user::text AS user, c.relkind::text AS kind,
+                pg_get_userbyid(c.relowner)::text AS owner, {owner} AS trusts_owner,
+                pg_get_userbyid(n.nspowner)::text AS schema_owner, {schema} AS trusts_schema,
+                has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+                AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') AS may_write
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = $1"
+    )
+}
+
+/// SQL that says whether we trust the role with the OID `owner` with what we write to, other than our own schema: whoever owns the
+/// database has made the surroundings of what is in it, too.
+pub(super) fn trusts(owner: &str) -> String {
+    let database = "(SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())";
+    format!("({} OR {owner} = {database} OR pg_get_userbyid({owner}) = 'pg_database_owner')", is_trusted(owner))
+}
+
+/// What is about to be used belongs to somebody whom we have no reason to trust.
+pub(super) fn of_another(what: &str, owner: &str) -> Error {
+    environment(format!("{what} belongs to `{owner}`, who is neither the role of `url` nor the owner of the database"))
+        .because("who owns it can let code of his run with the rights of whoever writes to it")
+        .help(format!(
+            "give it to the role of `url`; or, if `{owner}` may do all that this role may, say so in the sink: trusted_owners: [{owner:?}]"
+        ))
+}
 
 /// The distance of a vector is that of its newest usable index; an index on an expression counts when it casts the
 /// column to `halfvec`.
 const COLUMNS: &str = "
-    SELECT a.attname::text AS name, t.typname::text AS type, format_type(a.atttypid, a.atttypmod) AS shown,
+    SELECT a.attname::text AS name,
+           CASE WHEN t.typnamespace IN (SELECT extnamespace FROM pg_catalog.pg_extension WHERE extname = 'vector'
+                                        UNION ALL SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pg_catalog')
+                 AND t.typtype = 'b' THEN t.typname::text ELSE 'other' END AS type, format_type(a.atttypid, a.atttypmod) AS shown,
            a.atttypmod AS modifier,
            a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS required,
            EXISTS (SELECT FROM pg_catalog.pg_index i

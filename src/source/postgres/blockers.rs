@@ -1,4 +1,5 @@
-//! Who holds up the making of a slot, or log that could go: the sessions with the oldest transactions that write.
+//! Who holds up the making of a slot, or log that could go: the sessions with the oldest transactions that write. And who holds a
+//! lock that we wait for.
 
 use std::time::Duration;
 
@@ -7,7 +8,10 @@ use tokio_postgres::Client;
 use super::settings::Settings;
 use super::setup;
 use crate::error::Result;
-use crate::postgres::failed;
+use crate::postgres::{failed, sqlstate};
+
+/// What the server says after `lock_timeout`.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// On a server without long transactions a slot takes less.
 const SLOW: Duration = Duration::from_secs(5);
@@ -27,6 +31,54 @@ pub(super) async fn wait_for<T>(settings: &Settings, made: impl Future<Output = 
             }
         }
     }
+}
+
+/// Does work of the server's process `ours` that takes locks, and says who is in the way once it takes long.
+///
+/// # Errors
+/// Those of the work; with who was in the way, if a lock could not be had in time.
+pub(super) async fn name<T>(settings: &Settings, ours: i32, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::pin!(work);
+    let mut known = None;
+    loop {
+        match tokio::time::timeout(SLOW, &mut work).await {
+            Ok(Err(error)) if sqlstate(&error) == Some(LOCK_NOT_AVAILABLE) => {
+                return Err(match known {
+                    Some(help) => error.help(help),
+                    None => error,
+                });
+            }
+            Ok(done) => return done,
+            Err(_) => {
+                // In a session of its own: the other one waits.
+                let asked = async { holder(&setup::session(settings).await?, ours).await };
+                let Ok(Some(help)) = asked.await else { continue };
+                let slot = &settings.slot;
+                tracing::warn!(slot, help, "the pipeline is set up after another session has let go of a lock");
+                known = Some(help);
+            }
+        }
+    }
+}
+
+/// Who holds the lock that the server's process `waiting` waits for, and what to do about it.
+async fn holder(client: &Client, waiting: i32) -> Result<Option<String>> {
+    let row = client
+        .query_opt(
+            "SELECT pid, coalesce(a.usename::text, 'unknown'), coalesce(nullif(a.application_name, ''), 'without a name'),
+                    coalesce(host(a.client_addr), 'an unknown address')
+             FROM unnest(pg_blocking_pids($1)) AS holder (pid) LEFT JOIN pg_stat_activity a USING (pid) LIMIT 1",
+            &[&waiting],
+        )
+        .await
+        .map_err(|error| failed("cannot read the server's sessions", error))?;
+    Ok(row.map(|row| {
+        let (pid, role, name, address): (i32, &str, &str, &str) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        format!(
+            "session {pid} of `{role}` (`{name}`, from {address}) holds the lock: if it should not, \
+             SELECT pg_terminate_backend({pid})"
+        )
+    }))
 }
 
 /// Who has the oldest transaction that writes, and what to do about it.

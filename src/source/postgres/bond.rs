@@ -20,7 +20,7 @@ use crate::sabotage::Breakage;
 const TABLE: &str = "pgstream.slots";
 
 const CREATE: &str = "
-    CREATE TABLE IF NOT EXISTS pgstream.slots (
+    CREATE TABLE pgstream.slots (
         slot text PRIMARY KEY,
         incarnation text NOT NULL,
         system_identifier text NOT NULL,
@@ -167,8 +167,14 @@ pub(super) async fn tie(
         )
         .await
         .map_err(unwritable)?;
-    let missing = || Error::new(Fault::Environment, format!("what was written to `{TABLE}` is gone"));
-    Bond::find(client, &settings.slot).await?.ok_or_else(|| missing().help("let only pgstream-host write to it"))
+    Bond::find(client, &settings.slot).await?.ok_or_else(gone)
+}
+
+/// Writes down that the slot was made. Which tables are published for it was, before; another process may have changed that since.
+pub(super) async fn made(client: &Client, settings: &Settings) -> Result<Bond> {
+    let sql = "UPDATE pgstream.slots SET made = true, changed_at = now() WHERE slot = $1";
+    client.execute(sql, &[&settings.slot]).await.map_err(unwritable)?;
+    Bond::find(client, &settings.slot).await?.ok_or_else(gone)
 }
 
 /// Unties the slot after a loss: the next one is a new one, whose sinks are cleared first.
@@ -215,6 +221,11 @@ pub(super) async fn forget(client: &Client, slot: &str) -> Result<()> {
         return Ok(());
     }
     client.execute("DELETE FROM pgstream.slots WHERE slot = $1", &[&slot]).await.map(drop).map_err(unwritable)
+}
+
+fn gone() -> Error {
+    Error::new(Fault::Environment, format!("what was written to `{TABLE}` is gone"))
+        .help("let only pgstream-host write to it")
 }
 
 fn fresh() -> String {

@@ -11,7 +11,7 @@ use super::settings::{Settings, literal, quoted};
 use crate::decode::texts;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
-use crate::postgres::{Encryption, Ladder, SESSION, Socket, in_time, lost};
+use crate::postgres::{Encryption, Ladder, PIN, SEARCH_PATH, SESSION, Socket, in_time, lost};
 
 /// A session that has logged in and streams nothing yet.
 pub(super) struct Connection {
@@ -67,6 +67,7 @@ impl Connection {
         parameters.extend(purpose);
         parameters.extend(url.options.as_deref().map(|options| ("options", options)));
         parameters.extend(SESSION);
+        parameters.push(("search_path", SEARCH_PATH));
         let mut startup = BytesMut::new();
         let result = async {
             frontend::startup_message(parameters, &mut startup).map_err(|error| lost("startup", error))?;
@@ -74,7 +75,8 @@ impl Connection {
             auth::log_in(&mut connection, url).await?;
             // ParameterStatus and BackendKeyData, until the server is ready for a query.
             while connection.receive().await?.tag != b'Z' {}
-            Ok(())
+            // A parameter of the login is stronger than the role's settings and than `options`; this is stronger than any.
+            connection.query(PIN, &mut Vec::new()).await
         };
         result.await.map_err(|error: Error| error.within(headline))?;
         Ok(connection)

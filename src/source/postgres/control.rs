@@ -6,6 +6,7 @@ use super::settings::{Pattern, Settings};
 use super::tables::Table;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
+use crate::postgres::excess;
 
 /// Makes publication and slot, as far as they are missing. Answers what it did, line by line.
 ///
@@ -142,6 +143,15 @@ pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
 pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
+    let excess = excess(&client).await?;
+    if !excess.is_empty() {
+        tracing::warn!(
+            role = settings.url.user,
+            help = "let the pipeline log in as a role of its own: docs/postgres.md, “The role”, has the smallest one",
+            "the role has rights that a pipeline does not need, and that whoever takes it over has, too: it {}",
+            excess.join(", ")
+        );
+    }
     let found = super::setup::preflight(&client, &settings).await?;
     if let Some(loss) = found.loss.filter(|_| settings.on_slot_lost == model::OnSlotLost::Stop) {
         return Err(loss.error());

@@ -31,6 +31,7 @@ mod snapshot;
 mod stream;
 mod tables;
 mod tap;
+mod turn;
 mod watch;
 
 use std::sync::Arc;

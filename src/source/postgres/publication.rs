@@ -7,7 +7,7 @@ use super::loss::Loss;
 use super::settings::{Settings, literal, quoted};
 use super::tables::Table;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::failed;
+use crate::postgres::{failed, is_trusted};
 
 const UNREADABLE: &str = "cannot read the publication";
 /// A comment that begins so is ours, and ends with the pipeline's name.
@@ -25,14 +25,14 @@ pub(super) struct Publication {
 
 impl Publication {
     pub(super) async fn find(client: &Client, name: &str) -> Result<Option<Self>> {
-        let row = client
-            .query_opt(
-                "SELECT obj_description(oid, 'pg_publication'), pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot
-                 FROM pg_publication WHERE pubname = $1",
-                &[&name],
-            )
-            .await
-            .map_err(|error| failed(UNREADABLE, error))?;
+        // Anybody who may make publications can give his own our comment.
+        let sql = format!(
+            "SELECT CASE WHEN {} THEN obj_description(oid, 'pg_publication') END,
+                    pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot
+             FROM pg_publication WHERE pubname = $1",
+            is_trusted("pubowner")
+        );
+        let row = client.query_opt(&sql, &[&name]).await.map_err(|error| failed(UNREADABLE, error))?;
         let Some(row) = row else { return Ok(None) };
         let tables = client
             .query(

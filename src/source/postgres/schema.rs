@@ -10,7 +10,7 @@ pub(super) use crate::postgres::has_table as is_there;
 
 /// Makes schema and table if they are missing; `create` makes the table.
 pub(super) async fn ensure(client: &Client, settings: &Settings, table: &str, create: &str) -> Result<()> {
-    ensure_table(client, table, create, &settings.url.user).await.map_err(|error| match sqlstate(&error) {
+    ensure_table(client, table, create, &settings.url).await.map_err(|error| match sqlstate(&error) {
         Some("42501") => refused(settings).because(error),
         _ => error,
     })

@@ -68,7 +68,7 @@ impl Settings {
         }
         let rereads = config.toast == model::Toast::Reread;
         Ok(Self {
-            url: Url::parse(&config.url, config.password_file.clone())?,
+            url: Url::parse(&config.url, config.password_file.clone())?.trusting(&config.trusted_owners),
             application_name: format!("pgstream-host {pipeline}"),
             pipeline: pipeline.to_owned(),
             slot,

@@ -1,5 +1,7 @@
 //! `setup`, `resnapshot` and `teardown`: what must hold on the server before anything can be streamed, and what to make of it.
 
+use std::time::{Duration, Instant};
+
 use tokio_postgres::Client;
 
 use super::bond::{self, Bond, Place};
@@ -9,17 +11,21 @@ use super::publication::{self, Publication};
 use super::settings::{Settings, quoted};
 use super::slot::{self, Slot};
 use super::tables::{self, Table};
-use super::{copy, schema};
+use super::{copy, schema, turn};
 use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{connect, failed};
+use crate::postgres::{connect, failed, sqlstate};
 
 /// Postgres 14 brought binary pgoutput and logical messages.
 const OLDEST: i32 = 140_000;
 /// Postgres 17 brought slots that a standby takes over.
 const FAILOVER: i32 = 170_000;
-/// With a hash of the slot's name, an advisory lock that no other program is likely to take.
-const LOCK: i32 = 0x7067_7374;
+/// What the server says where another process has just begun to make the slot.
+const DUPLICATE: &str = "42710";
+/// Between looks whether another process has made the slot.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long it is not told again that another process is waited for.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// What is there on the server for a pipeline.
 pub(super) struct Found {
@@ -29,6 +35,21 @@ pub(super) struct Found {
     place: Place,
     /// As noted when the pipeline last began anew.
     clear_sinks: bool,
+}
+
+impl Found {
+    /// Whether a new slot is to be made, whatever there is: because it was asked for, or because changes were lost.
+    fn begins_anew(&self, settings: &Settings, asked: bool) -> Result<bool> {
+        match &self.loss {
+            Some(loss) if !asked && settings.on_slot_lost == OnSlotLost::Stop => Err(loss.clone().error()),
+            loss => Ok(asked || loss.is_some()),
+        }
+    }
+
+    /// Whether rows that are there are to be copied.
+    fn copies(&self, settings: &Settings, anew: bool) -> bool {
+        settings.copies_first || self.clear_sinks || anew
+    }
 }
 
 /// What a pipeline has on the server once all is made.
@@ -42,103 +63,98 @@ pub(super) struct Ready {
 
 /// Makes publication and slot as far as they are missing. After a loss, what the settings say.
 pub(super) async fn setup(client: &Client, settings: &Settings) -> Result<Ready> {
-    let made = async {
-        let found = preflight(client, settings).await?;
-        match (&found.loss, settings.on_slot_lost) {
-            (None, _) => make(client, settings, found, false).await,
-            (Some(loss), OnSlotLost::Stop) => Err(loss.clone().error()),
-            (Some(loss), OnSlotLost::Resnapshot) => {
-                let (slot, cause) = (&settings.slot, loss.clone().error().chain());
-                tracing::warn!(slot, cause, "changes were lost; the sinks are cleared and all rows copied again");
-                make(client, settings, found, true).await
-            }
-        }
-    };
-    one_at_a_time(client, settings, Box::pin(made)).await
+    make(client, settings, false).await
 }
 
 /// Makes a new slot in place of the one that is there, and notes that the sinks are to be cleared and all rows copied.
 pub(super) async fn resnapshot(client: &Client, settings: &Settings) -> Result<Ready> {
-    let made = async { make(client, settings, preflight(client, settings).await?, true).await };
-    one_at_a_time(client, settings, Box::pin(made)).await
+    make(client, settings, true).await
 }
 
-/// Does `work` when no other process sets the pipeline up: what one of them has looked for the other may be making.
-async fn one_at_a_time<T>(client: &Client, settings: &Settings, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let ask = async |sql: &str| {
-        let row = client.query_one(sql, &[&LOCK, &settings.slot]).await;
-        row.map_err(|error| failed("cannot wait for other processes that set the pipeline up", error))
-    };
-    if !ask("SELECT pg_try_advisory_lock($1, hashtext($2))").await?.get::<_, bool>(0) {
-        tracing::info!(slot = settings.slot, "waits for another process that sets the pipeline up");
-        ask("SELECT pg_advisory_lock($1, hashtext($2))").await?;
+/// Makes what is missing; with `anew`, and after a loss if the settings say so, a new slot, whose sinks are cleared first.
+async fn make(client: &Client, settings: &Settings, anew: bool) -> Result<Ready> {
+    let mut told: Option<Instant> = None;
+    loop {
+        let found = preflight(client, settings).await?;
+        let from_scratch = found.begins_anew(settings, anew)?;
+        if let Some(loss) = found.loss.as_ref().filter(|_| !anew) {
+            let (slot, cause) = (&settings.slot, loss.clone().error().chain());
+            tracing::warn!(slot, cause, "changes were lost; the sinks are cleared and all rows copied again");
+        }
+        if from_scratch || found.slot.is_none() {
+            // A slot that nobody can read would keep log for ever.
+            Connection::open(settings).await?.check().await?;
+        }
+        bond::ensure(client, settings).await?;
+        if found.copies(settings, from_scratch) {
+            copy::ensure(client, settings).await?;
+        }
+        // Boxed, as it is the larger part of all that a start waits for.
+        let noting = Box::pin(note(client, settings, anew));
+        let Some(noted) = turn::take(client, settings, noting).await? else {
+            if told.is_none_or(|at| at.elapsed() >= AGAIN) {
+                let by = slot::in_use(client, &settings.slot).await.chain();
+                tracing::info!(slot = settings.slot, by, "waits for another process that makes the slot");
+                told = Some(Instant::now());
+            }
+            tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        let Noted { tables, place, bond, mut done, slot_is_there } = noted;
+        if slot_is_there {
+            done.push(format!("slot `{}` is there", settings.slot));
+            return Ok(Ready { tables, place, bond, done });
+        }
+        // Not within the turn: it may take as long as other people's transactions. Who comes meanwhile sees a slot in the making.
+        match slot::create(client, settings).await {
+            Ok(created) => done.push(created),
+            Err(error) if sqlstate(&error) == Some(DUPLICATE) => continue,
+            Err(error) => return Err(error),
+        }
+        let bond = bond::made(client, settings).await?;
+        return Ok(Ready { tables, place, bond, done });
     }
-    let done = work.await;
-    // A session that is lost has let go by that.
-    let _ = ask("SELECT pg_advisory_unlock($1, hashtext($2))").await;
-    done
 }
 
-/// Makes what is missing; with `anew` a new slot, whose sinks are cleared first.
-async fn make(client: &Client, settings: &Settings, found: Found, anew: bool) -> Result<Ready> {
-    let Found { tables, slot, place, clear_sinks, .. } = found;
+/// What was noted of a pipeline before its slot is there.
+struct Noted {
+    tables: Vec<Table>,
+    place: Place,
+    bond: Bond,
+    done: Vec<String>,
+    slot_is_there: bool,
+}
+
+/// What is published and what is noted of it, in one transaction: it changes for everybody at once. All of it comes before the slot:
+/// that decodes with the publications of its time, and a crash in between must not leave one, and nobody who knows of the rows before
+/// it. None if another process is just making the slot.
+async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option<Noted>> {
+    let found = preflight(client, settings).await?;
+    if found.slot.as_ref().is_some_and(Slot::is_in_the_making) {
+        return Ok(None);
+    }
+    let anew = found.begins_anew(settings, anew)?;
+    let copies = found.copies(settings, anew);
+    let Found { tables, slot, place, .. } = found;
     let (old_slot, slot) = if anew { (slot, None) } else { (None, slot) };
     let mut done = Vec::new();
-    if slot.is_none() {
-        // A slot that nobody can read would keep log for ever.
-        Connection::open(settings).await?.check().await?;
-    }
-    let copies = settings.copies_first || clear_sinks || anew;
-    bond::ensure(client, settings).await?;
-    if copies {
-        copy::ensure(client, settings).await?;
-    }
-    if old_slot.is_some() {
+    if let Some(old) = old_slot {
+        if old.is_active() {
+            return Err(slot::in_use(client, &settings.slot).await.help("stop the pipeline that uses it first"));
+        }
         // A crash from here on leaves a slot that is gone, which is a loss again.
         done.push(slot::drop(client, &settings.slot).await?);
     }
-    // What is published and what is noted of it changes for everybody at once. All of it comes before the slot: that decodes with
-    // the publications of its time, and a crash in between must not leave one, and nobody who knows of the rows before it.
-    let noted = async {
-        let mut done = vec![publication::ensure(client, settings, &tables).await?];
-        if anew {
-            bond::cut(client, settings, &place).await?;
-        }
-        let bond = bond::tie(client, settings, &place, &tables, slot.is_some()).await?;
-        copy::withdraw(client, settings, &tables).await?;
-        if copies {
-            done.extend(copy::plan(client, settings, &tables, slot.is_none()).await?);
-        }
-        Ok((bond, done))
-    };
-    let (bond, noted) = all_or_nothing(client, noted).await?;
-    done.extend(noted);
-    let bond = match slot {
-        Some(_) => {
-            done.push(format!("slot `{}` is there", settings.slot));
-            bond
-        }
-        None => {
-            done.push(slot::create(client, settings).await?);
-            bond::tie(client, settings, &place, &tables, true).await?
-        }
-    };
-    Ok(Ready { tables, place, bond, done })
-}
-
-/// Does `work` in one transaction.
-async fn all_or_nothing<T>(client: &Client, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let run =
-        async |sql| client.batch_execute(sql).await.map_err(|error| failed("cannot note the pipeline's state", error));
-    run("BEGIN").await?;
-    match work.await {
-        Ok(done) => run("COMMIT").await.map(|()| done),
-        Err(error) => {
-            // A session that is lost has taken the transaction with it.
-            let _ = run("ROLLBACK").await;
-            Err(error)
-        }
+    done.push(publication::ensure(client, settings, &tables).await?);
+    if anew {
+        bond::cut(client, settings, &place).await?;
     }
+    let bond = bond::tie(client, settings, &place, &tables, slot.is_some()).await?;
+    copy::withdraw(client, settings, &tables).await?;
+    if copies {
+        done.extend(copy::plan(client, settings, &tables, slot.is_none()).await?);
+    }
+    Ok(Some(Noted { tables, place, bond, done, slot_is_there: slot.is_some() }))
 }
 
 /// Drops slot and publication, as far as they are ours. Says what it did.
@@ -214,7 +230,7 @@ struct Server {
     may_create: bool,
     slots: (i64, i64),
     senders: (i64, i64),
-    /// `output_plugin_libraries`, where the server has it: only these plugins may be used.
+    /// `output_plugin_libraries`, where the server has it and the role may see it: only these plugins may be used.
     plugins: Option<String>,
 }
 
@@ -230,7 +246,7 @@ impl Server {
                         has_database_privilege(current_database(), 'CREATE'),
                         (SELECT count(*) FROM pg_replication_slots), current_setting('max_replication_slots')::bigint,
                         (SELECT count(*) FROM pg_stat_replication), current_setting('max_wal_senders')::bigint,
-                        current_setting('output_plugin_libraries', true)",
+                        (SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries')",
                 &[],
             )
             .await

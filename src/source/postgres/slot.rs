@@ -86,6 +86,11 @@ impl Slot {
         lost.then(|| Loss::invalidated(name, self.reason.as_deref().unwrap_or("wal_removed")))
     }
 
+    /// Whether a process waits for it to be made: there is no position yet.
+    pub(super) fn is_in_the_making(&self) -> bool {
+        self.confirmed == Lsn::INVALID && self.is_active()
+    }
+
     pub(super) fn is_active(&self) -> bool {
         self.active_pid.is_some()
     }

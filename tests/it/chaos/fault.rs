@@ -267,7 +267,7 @@ impl World<'_> {
     async fn empty_disk(&mut self) {
         match self.kind {
             Kind::Pgvector => {
-                let sql = "DROP TRIGGER no_room ON pgstream.positions";
+                let sql = "DROP TRIGGER no_room ON points";
                 self.until("there is room again", async |world: &mut Self| {
                     world.cluster.psql(&world.vectors, sql).is_ok()
                 })
@@ -308,4 +308,5 @@ const FULL: &str = "
     CREATE OR REPLACE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
     END $$;
-    CREATE OR REPLACE TRIGGER no_room BEFORE UPDATE ON pgstream.positions FOR EACH ROW EXECUTE FUNCTION no_room()";
+    CREATE OR REPLACE TRIGGER no_room BEFORE INSERT OR UPDATE OR DELETE ON points
+        FOR EACH STATEMENT EXECUTE FUNCTION no_room()";

@@ -48,6 +48,7 @@ fn settings(database: &Database, create: Option<Create>) -> model::PgvectorSink 
         inputs: Vec::new(),
         url: Secret::new(&database.url),
         password_file: None,
+        trusted_owners: Vec::new(),
         table: "points".into(),
         create,
         batch: SinkBatch::default(),
@@ -397,7 +398,7 @@ async fn a_lax_server_is_told_to_make_commits_durable() {
         "ALTER DATABASE {} SET synchronous_commit = off;
          CREATE TABLE seen (setting text);
          CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;
+             $$ BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;
          CREATE TRIGGER look BEFORE INSERT ON points FOR EACH ROW EXECUTE FUNCTION look()",
         database.name
     );
@@ -757,7 +758,7 @@ async fn a_user_without_rights_is_told_which() {
     assert_eq!(error.to_string(), "the database does not have the extension `vector` (pgvector)");
     database.client.batch_execute("CREATE EXTENSION vector").await.unwrap();
     let error = refused(small()).await;
-    assert_eq!(error.to_string(), "cannot create table \"points\"");
+    assert_eq!(error.to_string(), "cannot create table public.points");
     assert_eq!(error.advice(), Some(format!("GRANT CREATE ON SCHEMA public TO \"{name}_app\"").as_str()));
     drop(open(&database, small()).await.unwrap());
     let error = refused(None).await;

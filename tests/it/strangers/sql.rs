@@ -1,1 +1,501 @@
 //! Code of others that waits for a statement of ours to run it: search paths, and tables that bear our names.
+
+use std::process::Output;
+
+use pgstream_host::config::Secret;
+use pgstream_host::config::model;
+use pgstream_host::error::Error;
+use pgstream_host::sink::Sink;
+use pgstream_host::sink::dead_letters::DeadLetters;
+use pgstream_host::sink::pgvector::PgvectorSink;
+use pgstream_host::source::postgres;
+
+use crate::source::{config, pipeline, slot};
+use crate::support::program::{Folder, Running, eventually, pgstream, root};
+use crate::support::{Database, connect, fresh_database, postgres as postgres18, versions};
+
+/// Somebody who may log in, and make schemas in the database and objects in `public`, as everybody could up to Postgres 14.
+struct Stranger {
+    role: String,
+    client: tokio_postgres::Client,
+}
+
+impl Stranger {
+    async fn of(database: &Database) -> Self {
+        let role = format!("{}_atk", database.name);
+        let sql = format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'p'; GRANT CREATE ON DATABASE {} TO {role}; GRANT CREATE ON SCHEMA public TO {role};
+             CREATE TABLE public.called (by text); GRANT ALL ON public.called TO PUBLIC;",
+            database.name
+        );
+        database.client.batch_execute(&sql).await.unwrap();
+        let stranger = Self { client: connect(&url_of(database, &role)).await, role };
+        stranger.sql(EVIL).await;
+        stranger
+    }
+
+    async fn sql(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+}
+
+/// Notes whose rights it was run with, if they are not the stranger's own.
+const EVIL: &str = "
+    CREATE FUNCTION public.note() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+        IF session_user::text NOT LIKE '%\\_atk' THEN INSERT INTO public.called VALUES (session_user); END IF; END $$;
+    CREATE FUNCTION public.evil() RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM public.note(); RETURN 'x'; END $$;
+    CREATE FUNCTION public.evil_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.note(); RETURN new; END $$;
+    CREATE FUNCTION public.evil_text(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.note(); RETURN $1; END $$;
+    CREATE FUNCTION public.evil_check(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM public.note(); RETURN true; END $$;
+    CREATE DOMAIN public.evil_domain AS text CHECK (public.evil_check(VALUE));";
+
+fn url_of(database: &Database, role: &str) -> String {
+    format!("postgres://{role}:p@{}", database.url.split_once('@').unwrap().1)
+}
+
+async fn called(database: &Database) -> i64 {
+    database.client.query_one("SELECT count(*) FROM public.called", &[]).await.unwrap().get(0)
+}
+
+/// The program, on one pipeline file.
+struct Program {
+    folder: Folder,
+    url: String,
+}
+
+impl Program {
+    fn new(url: String, yaml: &str) -> Self {
+        let folder = Folder::new();
+        folder.write("pipeline.yaml", yaml);
+        Self { folder, url }
+    }
+
+    fn output(&self, command: &[&str], more: &[&str]) -> Output {
+        let file = self.folder.path("pipeline.yaml");
+        let arguments = command.iter().copied().chain([file.to_str().unwrap()]).chain(more.iter().copied());
+        pgstream(arguments).env("DATABASE_URL", &self.url).output().unwrap()
+    }
+
+    fn does(&self, command: &[&str], more: &[&str]) -> String {
+        let output = self.output(command, more);
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{command:?} {more:?}: {}{}", said(&output.stdout), said(&output.stderr));
+        said(&output.stdout)
+    }
+}
+
+/// Everything that the program says to a server means the server's own: no name is looked for where others may put something.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_finds_functions_operators_types_and_tables_that_others_put_in_their_place() {
+    for (cluster, superuser) in versions().into_iter().flat_map(|cluster| [(cluster, true), (cluster, false)]) {
+        let database = Database::create(cluster).await;
+        let (client, name) = (&database.client, &database.name);
+        let vectors = client.query_one("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'", &[]).await;
+        let vectors = vectors.unwrap().get::<_, i64>(0) == 1;
+        if vectors {
+            client.batch_execute("CREATE EXTENSION vector").await.unwrap();
+        }
+        let host = format!("{name}_pipeline");
+        let path = "search_path = public, pg_catalog";
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text);
+                 ALTER TABLE documents ALTER content SET STORAGE EXTERNAL;
+                 INSERT INTO documents SELECT i, 'row', repeat('words and more ', 300) FROM generate_series(1, 20) i;
+                 INSERT INTO documents VALUES (99, 'last', 'words');"
+            ))
+            .await
+            .unwrap();
+        let url = database.smallest_role(&["public.documents"]).await;
+        client
+            .batch_execute(&format!(
+                "ALTER ROLE {host} {}; ALTER ROLE {host} SET {path}; ALTER DATABASE {name} SET {path}; ALTER ROLE {host} IN DATABASE {name} SET {path};",
+                if superuser { "SUPERUSER" } else { "NOSUPERUSER" }
+            ))
+            .await
+            .unwrap();
+        client.batch_execute(include_str!("sql/shadows.sql")).await.unwrap();
+        let search = if vectors {
+            "{ type: pgvector, inputs: [embed], url: \"${DATABASE_URL}\", table: vectors, create: { dimension: 16 } }"
+        } else {
+            "{ type: blackhole, inputs: [embed] }"
+        };
+        let yaml = format!(
+            "version: 1\nname: {}\nsources:\n  db:\n    {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [\"public.doc*\"], \
+             snapshot: initial, toast: reread, heartbeat: 50ms, on_slot_lost: resnapshot }}\n\
+             embedders:\n  words: {{ type: hash, dimension: 16 }}\n\
+             transforms:\n  embed: {{ type: wasm, inputs: [db], component: {}, embedders: [words], limits: {{ output: 64KiB }} }}\n\
+             sinks:\n  search: {search}\n  parked: {{ type: dead-letters, inputs: [embed.rejected] }}\n",
+            pipeline(&database),
+            root().join("plugins/documents-rust/documents.wasm").display()
+        );
+        let url = format!("{}?options=-c%20search_path%3Dpublic%2Cpg_catalog", url);
+        let program = Program::new(url, &yaml);
+
+        program.does(&["validate", "--connect"], &[]);
+        program.does(&["setup"], &[]);
+        program.does(&["validate", "--connect"], &[]);
+        let file = program.folder.path("pipeline.yaml");
+        let mut running = Running::start(&file, &[("DATABASE_URL", &program.url)]);
+        running.said("all rows of the table are copied").await;
+        program.does(&["backfill"], &["--where", "id > 0", "--table", "public.documents"]);
+        program.does(&["backfill"], &["--status"]);
+        // A gap that is read from the table, and a row that is set aside and brought back.
+        client.batch_execute("UPDATE documents SET title = 'new' WHERE id < 4").await.unwrap();
+        client.batch_execute("INSERT INTO documents VALUES (100, 'large', repeat('x ', 200000))").await.unwrap();
+        eventually("a letter is parked", async || program.does(&["dlq", "list"], &["--json"]).lines().count() == 1)
+            .await;
+        let letter = program.does(&["dlq", "list"], &["--json", "--since", "1h"]);
+        let id = serde_json::from_str::<serde_json::Value>(&letter).unwrap()["id"].to_string();
+        program.does(&["dlq", "show"], &[&id]);
+        client.batch_execute("UPDATE documents SET content = 'small' WHERE id = 100").await.unwrap();
+        program.does(&["dlq", "replay"], &["--all"]);
+        program.does(&["dlq", "drop"], &["--code", "trap"]);
+        if vectors {
+            assert!(program.does(&["search"], &["words and more"]).contains("words"));
+        }
+        let tapping =
+            pgstream(["tap", file.to_str().unwrap(), "--count", "1"]).env("DATABASE_URL", &program.url).spawn();
+        let mut tapping = tapping.unwrap();
+        eventually("the tap ends", async || {
+            client.batch_execute("UPDATE documents SET title = 'tapped' WHERE id = 1").await.unwrap();
+            tapping.try_wait().unwrap().is_some()
+        })
+        .await;
+        assert!(tapping.wait().unwrap().success());
+        let (status, log) = running.stop().await;
+        assert!(status.success(), "{log}");
+        program.does(&["resnapshot"], &[]);
+        program.does(&["teardown"], &[]);
+
+        assert!(!log.contains("cannot"), "{log}");
+        assert!(!cluster.log().contains(&format!("shadow in {name}")), "{}", cluster.log());
+        client.batch_execute(&format!("ALTER DATABASE {name} RESET ALL")).await.unwrap();
+    }
+}
+
+/// The attacks of the last test work: with another path each statement would have found them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shadows_are_found_where_a_path_leads_to_them() {
+    let database = fresh_database().await;
+    database.client.batch_execute(include_str!("sql/shadows.sql")).await.unwrap();
+    let hit = format!("shadow in {}", database.name);
+    let session = connect(&database.url).await;
+    session.batch_execute("SET search_path = public, pg_catalog").await.unwrap();
+    for sql in [
+        "SELECT 1 + 1",
+        "SELECT 'a'::text",
+        "SELECT * FROM pg_class",
+        "SELECT lower('A')",
+        "SELECT 'a'::name || 'b'::name",
+    ] {
+        let error = session.batch_execute(sql).await.unwrap_err();
+        assert_eq!(error.as_db_error().map(|error| error.message()), Some(hit.as_str()), "{sql}");
+    }
+}
+
+/// What the program would read or write, made by somebody else: nothing of it runs, and each is refused with whose it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_ours_that_somebody_else_made_is_refused_before_anything_of_it_is_touched() {
+    for cluster in versions() {
+        let database = Database::create(cluster).await;
+        database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+        let stranger = Stranger::of(&database).await;
+        let role = &stranger.role;
+        let source = config(&database.url, &["t"]);
+        let name = pipeline(&database);
+        let slots = "public.evil() AS slot, 'x'::text AS incarnation, 'x'::text AS system_identifier, 1::bigint AS timeline,
+                     1::oid AS database, '{}'::oid[] AS tables, true AS made, false AS clear_sinks, NULL::pg_lsn AS left_at,
+                     1::bigint AS turn, now() AS changed_at";
+        for made in [
+            String::new(),
+            format!("CREATE VIEW pgstream.slots AS SELECT {slots}"),
+            format!("CREATE MATERIALIZED VIEW pgstream.slots AS SELECT {slots}"),
+            format!(
+                "CREATE TABLE pgstream.slots AS SELECT {slots};
+                 CREATE TRIGGER t BEFORE INSERT OR UPDATE ON pgstream.slots FOR EACH ROW EXECUTE FUNCTION public.evil_trigger()"
+            ),
+        ] {
+            stranger.sql(&format!("CREATE SCHEMA pgstream; GRANT ALL ON SCHEMA pgstream TO PUBLIC; {made}")).await;
+            stranger.sql("GRANT ALL ON ALL TABLES IN SCHEMA pgstream TO PUBLIC").await;
+            let refused = format!("schema `pgstream` belongs to `{role}`, who is not the role of `url`");
+            let check = postgres::check(&name, &source).await.unwrap_err();
+            assert_eq!(check.to_string(), refused, "{made}");
+            assert!(check.report().contains(&format!("trusted_owners: [\"{role}\"]")), "{}", check.report());
+            for error in [
+                postgres::setup(&name, &source).await.map(drop).unwrap_err(),
+                postgres::teardown(&name, &source).await.map(drop).unwrap_err(),
+                postgres::copied(&name, &source, None).await.map(drop).unwrap_err(),
+                DeadLetters::open(&name, &letters(&database.url, &[])).await.map(drop).unwrap_err(),
+            ] {
+                assert_eq!(error.to_string(), refused, "{made}");
+            }
+            stranger.sql("DROP SCHEMA pgstream CASCADE").await;
+        }
+        assert_eq!(called(&database).await, 0);
+        // Whom the settings name is trusted, and what is no table is refused all the same.
+        stranger.sql(&format!("CREATE SCHEMA pgstream; CREATE VIEW pgstream.slots AS SELECT {slots}")).await;
+        let trusting = model::PostgresSource { trusted_owners: vec![role.clone()], ..source };
+        let error = postgres::check(&name, &trusting).await.unwrap_err();
+        assert_eq!(error.to_string(), "`pgstream.slots` is a view, and not the table of pgstream-host");
+        stranger.sql("DROP VIEW pgstream.slots").await;
+        postgres::setup(&name, &trusting).await.unwrap();
+        postgres::teardown(&name, &trusting).await.unwrap();
+        assert_eq!(called(&database).await, 0);
+    }
+}
+
+/// In a schema that is ours, tables of others, and tables of ours on which somebody has hung code.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_hangs_on_a_table_of_ours_that_is_not_ours() {
+    for cluster in versions() {
+        let database = Database::create(cluster).await;
+        let client = &database.client;
+        client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+        let stranger = Stranger::of(&database).await;
+        let role = &stranger.role;
+        let (name, source) = (pipeline(&database), config(&database.url, &["t"]));
+        postgres::setup(&name, &source).await.unwrap();
+        client.batch_execute(&format!("GRANT USAGE, CREATE ON SCHEMA pgstream TO {role}")).await.unwrap();
+        let refusal = async || postgres::check(&name, &source).await.unwrap_err();
+
+        for table in ["copies", "positions", "dead_letters"] {
+            stranger.sql(&format!("CREATE TABLE pgstream.{table} (id public.evil_domain DEFAULT public.evil())")).await;
+            let text = refusal().await.to_string();
+            assert_eq!(text, format!("table `pgstream.{table}` belongs to `{role}`, who is not the role of `url`"));
+            stranger.sql(&format!("DROP TABLE pgstream.{table}")).await;
+        }
+        for (hang, take_down, what) in [
+            (
+                "CREATE TRIGGER hook BEFORE UPDATE ON pgstream.slots FOR EACH ROW EXECUTE FUNCTION public.evil_trigger()".to_owned(),
+                "DROP TRIGGER hook ON pgstream.slots",
+                "has a trigger `hook`".to_owned(),
+            ),
+            (
+                "CREATE RULE hook AS ON UPDATE TO pgstream.slots DO ALSO SELECT public.evil()".to_owned(),
+                "DROP RULE hook ON pgstream.slots",
+                "has a rule `hook`".to_owned(),
+            ),
+            (
+                "CREATE POLICY hook ON pgstream.slots USING (public.evil() = 'x')".to_owned(),
+                "DROP POLICY hook ON pgstream.slots",
+                "has a policy `hook`".to_owned(),
+            ),
+            (
+                "ALTER TABLE pgstream.slots ENABLE ROW LEVEL SECURITY".to_owned(),
+                "ALTER TABLE pgstream.slots DISABLE ROW LEVEL SECURITY",
+                "has row-level security".to_owned(),
+            ),
+            (
+                "ALTER TABLE pgstream.slots SET UNLOGGED".to_owned(),
+                "ALTER TABLE pgstream.slots SET LOGGED",
+                "is not logged, and empty after a crash".to_owned(),
+            ),
+            (
+                "ALTER TABLE pgstream.slots ALTER incarnation SET DEFAULT public.evil()".to_owned(),
+                "ALTER TABLE pgstream.slots ALTER incarnation DROP DEFAULT",
+                "uses function public.evil()".to_owned(),
+            ),
+            (
+                "ALTER TABLE pgstream.slots ADD CONSTRAINT hook CHECK (public.evil_check(slot))".to_owned(),
+                "ALTER TABLE pgstream.slots DROP CONSTRAINT hook",
+                "uses function public.evil_check(text)".to_owned(),
+            ),
+            (
+                "CREATE INDEX hook ON pgstream.slots (public.evil_text(slot))".to_owned(),
+                "DROP INDEX pgstream.hook",
+                "uses function public.evil_text(text)".to_owned(),
+            ),
+            (
+                "ALTER TABLE pgstream.slots ADD hook text GENERATED ALWAYS AS (public.evil_text(slot)) STORED".to_owned(),
+                "ALTER TABLE pgstream.slots DROP hook",
+                "uses function public.evil_text(text)".to_owned(),
+            ),
+            (
+                "ALTER TABLE pgstream.slots ADD hook public.evil_domain".to_owned(),
+                "ALTER TABLE pgstream.slots DROP hook",
+                "uses type public.evil_domain".to_owned(),
+            ),
+            (
+                "CREATE TABLE public.child () INHERITS (pgstream.slots)".to_owned(),
+                "DROP TABLE public.child",
+                "has `public.child` for a child".to_owned(),
+            ),
+            (
+                format!("GRANT TRIGGER ON pgstream.slots TO {role}"),
+                "REVOKE TRIGGER ON pgstream.slots FROM ROLE",
+                format!("lets be given triggers by `{role}`"),
+            ),
+        ] {
+            client.batch_execute(&hang).await.unwrap();
+            client.batch_execute("DELETE FROM public.called").await.unwrap();
+            assert_eq!(refusal().await.to_string(), format!("table `pgstream.slots` {what}"), "{hang}");
+            assert_eq!(called(&database).await, 0, "{hang}");
+            client.batch_execute(&take_down.replace("ROLE", role)).await.unwrap();
+        }
+        postgres::check(&name, &source).await.unwrap();
+
+        // Conditions of copies are SQL, which who runs the pipeline runs.
+        let copies = model::PostgresSource { snapshot: model::Snapshot::Initial, ..source.clone() };
+        postgres::setup(&name, &copies).await.unwrap();
+        client.batch_execute(&format!("GRANT INSERT (filter) ON pgstream.copies TO {role}")).await.unwrap();
+        let error = refusal().await;
+        assert_eq!(error.to_string(), format!("table `pgstream.copies` lets be written to by `{role}`"));
+        client.batch_execute(error.advice().unwrap().split_once(": ").unwrap().1).await.unwrap();
+        postgres::teardown(&name, &copies).await.unwrap();
+    }
+}
+
+fn letters(url: &str, trusted: &[&str]) -> model::DeadLettersSink {
+    model::DeadLettersSink {
+        inputs: vec!["embed.rejected".into()],
+        url: Some(Secret::new(url)),
+        password_file: None,
+        trusted_owners: trusted.iter().map(|&role| role.to_owned()).collect(),
+        max_letters: 10,
+    }
+}
+
+fn vectors(url: &str, table: &str, trusted: &[&str]) -> model::PgvectorSink {
+    model::PgvectorSink {
+        inputs: vec!["embed".into()],
+        url: Secret::new(url),
+        password_file: None,
+        trusted_owners: trusted.iter().map(|&role| role.to_owned()).collect(),
+        table: table.into(),
+        create: None,
+        batch: model::SinkBatch::default(),
+    }
+}
+
+/// Whoever owns a table has his triggers run by who writes to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_a_stranger_is_no_sink_unless_the_settings_name_him() {
+    let database = fresh_database().await;
+    let client = &database.client;
+    client.batch_execute("CREATE EXTENSION vector").await.unwrap();
+    let stranger = Stranger::of(&database).await;
+    let role = &stranger.role;
+    stranger
+        .sql(
+            "CREATE TABLE public.points (id text PRIMARY KEY, embedding vector(3), payload jsonb NOT NULL);
+             CREATE TRIGGER hook BEFORE INSERT OR UPDATE OR DELETE ON public.points FOR EACH STATEMENT EXECUTE FUNCTION public.evil_trigger()",
+        )
+        .await;
+    let refused = async |settings: &model::PgvectorSink| -> Error {
+        PgvectorSink::open("documents", "search", settings).await.unwrap_err()
+    };
+    for table in ["points", "public.points"] {
+        let error = refused(&vectors(&database.url, table, &[])).await;
+        let owner = format!(
+            "table `public.points` belongs to `{role}`, who is neither the role of `url` nor the owner of the database"
+        );
+        assert_eq!(error.to_string(), owner);
+    }
+    PgvectorSink::open("documents", "search", &vectors(&database.url, "points", &[role])).await.unwrap();
+    client.batch_execute("ALTER TABLE points OWNER TO CURRENT_USER").await.unwrap();
+    PgvectorSink::open("documents", "search", &vectors(&database.url, "points", &[])).await.unwrap();
+
+    // A schema of his around it: he could put another table in its place.
+    client
+        .batch_execute(&format!("CREATE SCHEMA his AUTHORIZATION {role}; ALTER TABLE points SET SCHEMA his"))
+        .await
+        .unwrap();
+    let error = refused(&vectors(&database.url, "his.points", &[])).await;
+    assert!(error.to_string().starts_with("the schema of table `his.points` belongs to"), "{error}");
+
+    // The extension's types are what the statements name.
+    client
+        .batch_execute("ALTER TABLE his.points SET SCHEMA public; ALTER EXTENSION vector SET SCHEMA his")
+        .await
+        .unwrap();
+    let error = refused(&vectors(&database.url, "points", &[])).await;
+    assert!(error.to_string().starts_with("schema \"his\" of the extension `vector` belongs to"), "{error}");
+    assert_eq!(called(&database).await, 0);
+}
+
+/// A name without a schema leads where it leads in psql with the same URL.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_a_schema_is_looked_for_as_the_role_s_own_settings_say() {
+    let database = fresh_database().await;
+    let client = &database.client;
+    let points = "(id text PRIMARY KEY, embedding public.vector(3), payload jsonb NOT NULL)";
+    client
+        .batch_execute(&format!(
+            "CREATE EXTENSION vector; CREATE SCHEMA \"Ä p\"; CREATE SCHEMA other; CREATE TABLE \"Ä p\".points {points};
+             CREATE TABLE other.points {points}; CREATE TABLE public.points {points}"
+        ))
+        .await
+        .unwrap();
+    let opened = async |options: &str| -> String {
+        let url = format!("{}{options}", database.url);
+        let mut sink = PgvectorSink::open("documents", "search", &vectors(&url, "points", &[])).await.unwrap();
+        let name = format!("place/{options}");
+        sink.resume(&name).await.unwrap();
+        let sql = "SELECT relation::regclass::text FROM pgstream.positions WHERE origin = $1 ORDER BY updated_at DESC LIMIT 1";
+        client.query_one(sql, &[&name]).await.unwrap().get(0)
+    };
+    assert_eq!(opened("").await, "points");
+    assert_eq!(opened("?options=-c%20search_path%3Dnone%2Cother%2Cpublic").await, "other.points");
+    assert_eq!(opened("?options=-c%20search_path%3D%22%C3%84%5C%20p%22%2Cother").await, "\"Ä p\".points");
+    client.batch_execute(&format!("ALTER DATABASE {} SET search_path = other", database.name)).await.unwrap();
+    assert_eq!(opened("").await, "other.points");
+    let url = format!("{}?options=-c%20search_path%3Dnone", database.url);
+    let error = PgvectorSink::open("documents", "search", &vectors(&url, "points", &[])).await.unwrap_err();
+    assert_eq!(error.to_string(), "it is not known in which schema table \"points\" is");
+}
+
+/// A lock that anybody may take stops nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_every_advisory_lock_of_ours_is_in_nobody_s_way() {
+    let database = fresh_database().await;
+    database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY); CREATE EXTENSION vector").await.unwrap();
+    let stranger = Stranger::of(&database).await;
+    let sql = format!(
+        "SELECT pg_advisory_lock(1885827956, hashtext('{}')), pg_advisory_lock(8099569398772624997), pg_advisory_lock(8099569398821773677)",
+        slot(&database)
+    );
+    stranger.sql(&sql).await;
+    let (name, source) = (pipeline(&database), config(&database.url, &["t"]));
+    postgres::setup(&name, &source).await.unwrap();
+    DeadLetters::open(&name, &letters(&database.url, &[])).await.unwrap();
+    let create = model::Create { dimension: Some(3), ..serde_json::from_str("{}").unwrap() };
+    let points = model::PgvectorSink { create: Some(create), ..vectors(&database.url, "points", &[]) };
+    let mut sink = PgvectorSink::open(&name, "search", &points).await.unwrap();
+    sink.resume("origin").await.unwrap();
+    let asked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(database.client.query_one(asked, &[]).await.unwrap().get::<_, i64>(0), 3, "nobody else asks for one");
+    postgres::teardown(&name, &source).await.unwrap();
+}
+
+/// The lock that counts can be taken only by who may write to our tables, and a tables' lock only by who may write to that table;
+/// who holds it is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_the_way_of_a_setup_is_named_with_what_to_type() {
+    let database = Database::create(postgres18()).await;
+    database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    let stranger = Stranger::of(&database).await;
+    let yaml = format!(
+        "version: 1\nname: {}\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.t] }}\n\
+         transforms:\n  embed: {{ type: wasm, inputs: [db], component: {} }}\nsinks:\n  out: {{ type: blackhole, inputs: [embed] }}\n",
+        pipeline(&database),
+        root().join("plugins/documents-rust/documents.wasm").display()
+    );
+    let program = Program::new(database.url.clone(), &yaml);
+    program.does(&["setup"], &[]);
+    let lock = "BEGIN; LOCK TABLE pgstream.slots IN SHARE UPDATE EXCLUSIVE MODE";
+    assert!(stranger.client.batch_execute(lock).await.is_err(), "a stranger may not");
+    stranger.client.batch_execute("ROLLBACK").await.unwrap();
+    let url = format!("{}?application_name=forgotten", database.url);
+    let peer = connect(&url).await;
+    let pid: i32 = peer.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    peer.batch_execute(lock).await.unwrap();
+    let mut waiting =
+        Running::start_with(&["setup"], &program.folder.path("pipeline.yaml"), &[("DATABASE_URL", &program.url)]);
+    waiting.said(&format!("session {pid} of `postgres` (`forgotten`, from 127.0.0.1) holds the lock")).await;
+    assert!(waiting.log().contains(&format!("SELECT pg_terminate_backend({pid})")), "{}", waiting.log());
+    peer.batch_execute("COMMIT").await.unwrap();
+    let (status, log) = waiting.ended().await;
+    assert!(status.success(), "{log}");
+    program.does(&["teardown"], &[]);
+}

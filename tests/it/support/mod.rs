@@ -105,6 +105,31 @@ impl Database {
     }
 }
 
+impl Database {
+    /// The URL of a new role for a pipeline named after this database, over tables that are there: the smallest one, as
+    /// docs/postgres.md has it. What it may not make is made for it: the schema `pgstream`, the publication, and for sinks
+    /// the extension `vector`, where the server has it, and a place for tables in `public`.
+    pub(crate) async fn smallest_role(&self, tables: &[&str]) -> String {
+        let Self { name, client, .. } = self;
+        let role = format!("{name}_pipeline");
+        let (all, each) = (tables.join(", "), tables.join(", ONLY "));
+        let sql = format!(
+            "CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'p';
+             GRANT USAGE, CREATE ON SCHEMA public TO {role};
+             GRANT SELECT ON {all} TO {role};
+             CREATE SCHEMA pgstream AUTHORIZATION {role};
+             CREATE PUBLICATION pgstream_{name} FOR TABLE ONLY {each}
+                 WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);"
+        );
+        client.batch_execute(&sql).await.unwrap();
+        let vector = "SELECT FROM pg_available_extensions WHERE name = 'vector'";
+        if client.query_opt(vector, &[]).await.unwrap().is_some() {
+            client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector").await.unwrap();
+        }
+        format!("postgres://{role}:p@{}", self.url.split_once('@').unwrap().1)
+    }
+}
+
 /// A connection whose driver runs on the current runtime.
 pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();

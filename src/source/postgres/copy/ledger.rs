@@ -14,7 +14,7 @@ use crate::postgres::failed;
 const TABLE: &str = "pgstream.copies";
 
 const CREATE: &str = "
-    CREATE TABLE IF NOT EXISTS pgstream.copies (
+    CREATE TABLE pgstream.copies (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         slot text NOT NULL,
         relation oid NOT NULL,
@@ -31,7 +31,7 @@ const CREATE: &str = "
         done_at timestamptz,
         error text
     );
-    CREATE UNIQUE INDEX IF NOT EXISTS copies_first ON pgstream.copies (slot, relation) WHERE first;
+    CREATE UNIQUE INDEX copies_first ON pgstream.copies (slot, relation) WHERE first;
     COMMENT ON TABLE pgstream.copies IS 'pgstream-host: how far the copies of tables have come'";
 
 /// A copy to be made, or gone on with.

@@ -1,0 +1,29 @@
+//! `excess`: what the role of a session may do beyond what a pipeline needs. Whoever takes the role over may do it, too.
+
+use tokio_postgres::Client;
+
+use super::error::failed;
+use crate::error::Result;
+
+/// Attributes of the role that logged in, and roles that it is a member of, or could act as.
+const EXCESS: &str = "
+    SELECT CASE WHEN rolsuper THEN ARRAY['is a superuser'] ELSE
+               ARRAY(SELECT what FROM (VALUES (rolcreaterole, 'may make roles (CREATEROLE)'), (rolcreatedb, 'may make databases (CREATEDB)'))
+                     AS attribute (has, what) WHERE has)
+               || ARRAY(SELECT format('is a member of `%s`', other.rolname) FROM pg_roles other
+                        WHERE other.rolname IN ('pg_write_all_data', 'pg_execute_server_program', 'pg_read_server_files',
+                              'pg_write_server_files', 'pg_signal_backend', 'pg_maintain', 'pg_create_subscription',
+                              'rds_superuser', 'cloudsqlsuperuser', 'azure_pg_admin', 'neon_superuser', 'alloydbsuperuser')
+                          AND pg_has_role(role.oid, other.oid, 'MEMBER') ORDER BY other.rolname)
+           END
+    FROM pg_roles role WHERE rolname = session_user";
+
+/// What the role of the session may do that no pipeline needs, each as what is said of the role.
+///
+/// # Errors
+/// What the server says.
+pub async fn excess(client: &Client) -> Result<Vec<String>> {
+    let row = client.query_opt(EXCESS, &[]).await;
+    let row = row.map_err(|error| failed("cannot read the rights of the role", error))?;
+    Ok(row.map(|row| row.get(0)).unwrap_or_default())
+}
