@@ -66,6 +66,9 @@ impl Check<'_, '_> {
     pub(super) fn source(&mut self, name: &str, source: &Source) {
         let Source::Postgres(source) = source;
         self.postgres_url(&["sources", name, "url"], source.url.expose());
+        if let Some(url) = &source.read_url {
+            self.postgres_url(&["sources", name, "read_url"], url.expose());
+        }
         let mut seen = HashSet::new();
         for (index, table) in source.tables.iter().enumerate() {
             let path = ["sources", name, "tables", &index.to_string()];

@@ -58,6 +58,13 @@ pub struct PostgresSource {
     /// code with the rights of the role in `url`.
     #[serde(default)]
     pub trusted_owners: Vec<String>,
+    /// A second login to the same database, for the sessions that read tables: copies, `toast: reread`, replays. What the tables'
+    /// owners have hung on them then runs with the rights of that role. It needs SELECT on the tables and nothing else.
+    #[serde(default)]
+    pub read_url: Option<Secret>,
+    /// A file with the password of `read_url`, as `password_file`.
+    #[serde(default)]
+    pub read_password_file: Option<PathBuf>,
     /// Tables as `schema.table`; `*` in the table's name stands for any characters.
     #[schemars(length(min = 1))]
     pub tables: Vec<String>,

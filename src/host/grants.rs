@@ -58,6 +58,9 @@ impl Scope {
             }
         }
         self.postgres(&source.url, &mut source.password_file)?;
+        if let Some(url) = &source.read_url {
+            self.postgres(url, &mut source.read_password_file)?;
+        }
         self.batch(&mut source.batch.max_bytes, model::SourceBatch::default().max_bytes)
     }
 

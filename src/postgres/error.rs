@@ -66,6 +66,8 @@ impl ServerError {
             "3D000" => "correct the database's name in `url`, or create it: CREATE DATABASE …",
             "25006" => "the server is a standby or set to read-only: name the primary in `url`",
             "42501" => "grant the privilege to the user in `url`, or use another user",
+            // Of another schema: nothing is looked for there by name alone.
+            "42883" => "write functions and operators that are not Postgres' own with their schema: `public.name(…)`",
             "53300" => "close connections, or raise `max_connections` or `max_wal_senders` on the server",
             "53100" => "free disk space on the database server",
             _ => return self.hint.clone(),

@@ -148,7 +148,7 @@ async fn overlap(broken: Option<Breakage>) -> Noticed {
         .await;
     let pipeline = stage.pipeline("", PGVECTOR);
     let mut host = stage.run(&pipeline).await;
-    let mut copy = quiet(["backfill", "--where", "held(id)"]).arg(&pipeline).spawn().unwrap();
+    let mut copy = quiet(["backfill", "--where", "public.held(id)"]).arg(&pipeline).spawn().unwrap();
     // Its snapshot is taken.
     let waits = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";

@@ -21,9 +21,10 @@ const PARKED: &str = "  parked: { type: dead-letters, inputs: [embed.rejected] }
 
 const NOWHERE: &str = "  nowhere: { type: blackhole, inputs: [embed] }\n";
 
-/// A pipeline over the table `documents`.
+/// A pipeline over the table `documents`, as the smallest role that can run it.
 struct Rig {
     database: Database,
+    url: String,
     folder: Folder,
 }
 
@@ -31,7 +32,8 @@ impl Rig {
     async fn new() -> Self {
         let database = fresh_database().await;
         database.client.batch_execute(TABLE).await.unwrap();
-        Self { database, folder: Folder::new() }
+        let url = database.smallest_role(&["public.documents"]).await;
+        Self { database, url, folder: Folder::new() }
     }
 
     /// Writes the pipeline file with this handler, settings of the transform, and these sinks.
@@ -47,7 +49,7 @@ impl Rig {
     }
 
     async fn run(&self, file: &Path) -> Running {
-        let mut host = Running::start(file, &[("DATABASE_URL", &self.database.url)]);
+        let mut host = Running::start(file, &[("DATABASE_URL", &self.url)]);
         host.said("running").await;
         host
     }
@@ -61,7 +63,7 @@ impl Rig {
         let file = self.folder.path("letters.yaml");
         let (first, others) = arguments.split_first().unwrap();
         let arguments = ["dlq", first, file.to_str().unwrap()].into_iter().chain(others.iter().copied());
-        pgstream(arguments).env("DATABASE_URL", &self.database.url).output().unwrap()
+        pgstream(arguments).env("DATABASE_URL", &self.url).output().unwrap()
     }
 
     /// What `dlq` prints, if all is well.
@@ -389,7 +391,7 @@ async fn letters_are_listed_shown_filtered_and_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_are_there_while_the_source_is_not_and_earlier_replays_are_told_of() {
     let rig = Rig::new().await;
-    let letters = PARKED.replace(" }", &format!(", url: \"{}\" }}", rig.database.url));
+    let letters = PARKED.replace(" }", &format!(", url: \"{}\" }}", rig.url));
     let file = rig.file(documents(), "", &(VECTORS.to_owned() + &letters));
     let host = rig.run(&file).await;
     rig.sql("ALTER TABLE vectors ADD CONSTRAINT short CHECK (length(payload->>'title') < 100)").await;
@@ -412,7 +414,7 @@ async fn letters_are_there_while_the_source_is_not_and_earlier_replays_are_told_
     let host = rig.run(&file).await;
     let (mut listed, mut log) = (String::new(), String::new());
     eventually("the replay is settled", async || {
-        (listed, log) = list(&rig.database.url);
+        (listed, log) = list(&rig.url);
         listed == "no dead letters\n"
     })
     .await;

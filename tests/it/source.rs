@@ -25,6 +25,8 @@ pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
         url: Secret::new(url),
         password_file: None,
         trusted_owners: Vec::new(),
+        read_url: None,
+        read_password_file: None,
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
         snapshot: model::Snapshot::Never,
         toast: model::Toast::Keep,

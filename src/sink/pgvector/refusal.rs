@@ -9,9 +9,15 @@ use crate::postgres::failed;
 pub(super) fn refused(what: impl Into<String>, error: DriverError) -> Error {
     let Some(server) = error.as_db_error() else { return failed(what, error) };
     let code = server.code().code().to_owned();
+    // The server tells where it happened only of what functions do.
+    let in_a_function = server.where_().is_some();
     if !is_about_a_row(&code) {
         let error = failed(what, error);
         return match code.as_str() {
+            "42P01" | "42883" | "42704" if in_a_function => error.help(
+                "a trigger's function finds names without a schema only among Postgres' own: write them with their schema, or \
+                 ALTER FUNCTION … SET search_path = …",
+            ),
             "42P01" => error.help(
                 "the table is gone: start the pipeline again, and bring over the rows from before: `pgstream-host backfill <file>`",
             ),

@@ -191,7 +191,7 @@ impl Reread {
                 None => {
                     let client = setup::session(&self.settings).await?;
                     let (catalog, _) = tables::catalog(&client, &self.tables).await?;
-                    self.session.insert((Connection::open_sql(&self.settings).await?, catalog))
+                    self.session.insert((Connection::open_sql(&self.settings.reading()).await?, catalog))
                 }
             };
             // It may have been renamed since, and another table may have its name.
@@ -201,7 +201,7 @@ impl Reread {
             let [name, hidden] =
                 texts(found, &[0, 1]).and_then(|texts| texts.try_into().ok()).ok_or_else(|| unreadable("a name"))?;
             if hidden == "t" {
-                return Err(tables::hidden(&relation.to_string(), &self.settings.url.user));
+                return Err(tables::hidden(&relation.to_string(), &self.settings.reading().url.user));
             }
             let columns: Vec<String> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
             let columns = columns.join(", ");

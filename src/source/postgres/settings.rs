@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{model, qualified};
+use crate::config::{Secret, model, qualified};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::Url;
 
@@ -10,6 +10,8 @@ use crate::postgres::Url;
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) url: Url,
+    /// The login of the sessions that read tables, if it is another one.
+    reader: Option<Url>,
     /// What `pg_stat_activity` and `pg_stat_replication` show.
     pub(super) application_name: String,
     pub(super) pipeline: String,
@@ -66,9 +68,12 @@ impl Settings {
         if config.tables.is_empty() {
             return Err(wrong("the source names no tables").help("write `tables: [public.documents]`"));
         }
+        let url = Url::parse(&config.url, config.password_file.clone())?;
+        let reader = config.read_url.as_ref().map(|read| reader(&url, read, config)).transpose()?;
         let rereads = config.toast == model::Toast::Reread;
         Ok(Self {
-            url: Url::parse(&config.url, config.password_file.clone())?.trusting(&config.trusted_owners),
+            url: url.trusting(&config.trusted_owners),
+            reader,
             application_name: format!("pgstream-host {pipeline}"),
             pipeline: pipeline.to_owned(),
             slot,
@@ -87,6 +92,30 @@ impl Settings {
             heartbeat: Some(config.heartbeat.0).filter(|period| !period.is_zero()),
         })
     }
+}
+
+impl Settings {
+    /// The same for sessions that read tables, with their login.
+    pub(super) fn reading(&self) -> Self {
+        let url = self.reader.clone().unwrap_or_else(|| self.url.clone());
+        Self { url, ..self.clone() }
+    }
+
+    /// Whether tables are read with another login than the pipeline's own, which then may write what the other may not.
+    pub(super) fn reads_apart(&self) -> bool {
+        self.reader.is_some()
+    }
+}
+
+/// The login that reads. What belongs to the pipeline's own role is nothing foreign to it.
+fn reader(url: &Url, read: &Secret, config: &model::PostgresSource) -> Result<Url> {
+    let trusted: Vec<String> = config.trusted_owners.iter().chain([&url.user]).cloned().collect();
+    let reader = Url::parse(read, config.read_password_file.clone())?.trusting(&trusted);
+    if (&reader.address, &reader.database) != (&url.address, &url.database) {
+        return Err(wrong("`read_url` leads to another database than `url`")
+            .help("write the same host, port and database in both, with another user"));
+    }
+    Ok(reader)
 }
 
 fn is_slot_name(name: &str) -> bool {

@@ -63,7 +63,7 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
             if settings.copies_first && row.get::<_, &str>(5) == "f" && !row.get::<_, bool>(10) {
                 return Err(keyless(&table));
             }
-            if settings.rereads && row.get(11) {
+            if settings.rereads && !settings.reads_apart() && row.get(11) {
                 return Err(hidden(&table.to_string(), &settings.url.user));
             }
             if !tables.iter().any(|(known, _)| known.oid == table.oid) {

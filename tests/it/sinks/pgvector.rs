@@ -406,6 +406,15 @@ async fn a_lax_server_is_told_to_make_commits_durable() {
     let mut sink = ready(&database, None).await;
     write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
     assert_eq!(text(&database.client, "SELECT setting FROM seen").await, "on");
+
+    // A function that relies on the path of whoever calls it is told apart from a table that is gone.
+    let lax = "CREATE OR REPLACE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN INSERT INTO seen VALUES ('x'); RETURN NEW; END $$";
+    database.client.batch_execute(lax).await.unwrap();
+    let error = write(&mut ready(&database, None).await, 2, [upsert("b", "{}")]).await.unwrap_err();
+    assert!(error.advice().unwrap().starts_with("a trigger's function finds names without a schema only"), "{error}");
+    database.client.batch_execute("ALTER FUNCTION look() SET search_path = public").await.unwrap();
+    write(&mut ready(&database, None).await, 2, [upsert("b", "{}")]).await.unwrap();
 }
 
 #[tokio::test]

@@ -346,6 +346,142 @@ async fn nothing_hangs_on_a_table_of_ours_that_is_not_ours() {
     }
 }
 
+/// Whoever may make publications can make one of our name, with our comment on it. It is his all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_of_a_stranger_is_not_ours_whatever_its_comment_says() {
+    let database = fresh_database().await;
+    database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    let stranger = Stranger::of(&database).await;
+    let (name, slot) = (pipeline(&database), slot(&database));
+    stranger
+        .sql(&format!(
+            "CREATE TABLE public.his (id int PRIMARY KEY); CREATE PUBLICATION {slot} FOR TABLE public.his;
+             COMMENT ON PUBLICATION {slot} IS 'pgstream-host: pipeline {name}'"
+        ))
+        .await;
+    let source = config(&database.url, &["t"]);
+    let error = postgres::setup(&name, &source).await.unwrap_err();
+    let refused = "does not publish just the tables of the source, and was not made by pgstream-host";
+    assert!(error.to_string().ends_with(refused), "{error}");
+    let done = postgres::teardown(&name, &source).await.unwrap();
+    assert!(done.contains(&format!("left publication `{slot}`, which pgstream-host did not make")), "{done:?}");
+}
+
+/// There is one door to an SQL session, and it pins the path; the demo's private server has one of its own, which does, too.
+#[test]
+fn every_session_is_opened_where_its_path_is_pinned() {
+    let mut doors = Vec::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(&entry) else { continue };
+            if ["connect_raw(", "tokio_postgres::connect(", "startup_message(parameters"]
+                .iter()
+                .any(|door| text.contains(door))
+            {
+                assert!(text.contains("PIN") || text.contains("SET search_path = pg_catalog, pg_temp"), "{entry:?}");
+                doors.push(entry.strip_prefix(root()).unwrap().display().to_string());
+            }
+        }
+    }
+    doors.sort();
+    assert_eq!(doors, ["src/demo/stage.rs", "src/postgres/client.rs", "src/source/postgres/connection.rs"]);
+}
+
+/// A role that may do more than a pipeline needs is more to lose.
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_warns_of_rights_that_are_not_needed_and_the_smallest_role_has_none() {
+    let database = fresh_database().await;
+    database.client.batch_execute("CREATE TABLE documents (id int PRIMARY KEY)").await.unwrap();
+    let url = database.smallest_role(&["public.documents"]).await;
+    let yaml = format!(
+        "version: 1\nname: {}\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.documents] }}\n\
+         transforms:\n  embed: {{ type: wasm, inputs: [db], component: {} }}\nsinks:\n  out: {{ type: blackhole, inputs: [embed] }}\n",
+        pipeline(&database),
+        root().join("plugins/documents-rust/documents.wasm").display()
+    );
+    let program = Program::new(url, &yaml);
+    let warned = || String::from_utf8(program.output(&["validate", "--connect"], &[]).stderr).unwrap();
+    let log = warned();
+    assert!(!log.contains("WARN"), "{log}");
+    let role = format!("{}_pipeline", database.name);
+    for (give, what) in [
+        ("CREATEDB CREATEROLE", "it may make roles (CREATEROLE), may make databases (CREATEDB)"),
+        ("SUPERUSER", "it is a superuser"),
+    ] {
+        database.client.batch_execute(&format!("ALTER ROLE {role} {give}")).await.unwrap();
+        let log = warned();
+        assert!(log.contains(what) && log.contains("docs/postgres.md"), "{log}");
+        assert!(!log.contains("error"), "{log}");
+    }
+    let member = format!("ALTER ROLE {role} NOSUPERUSER NOCREATEDB NOCREATEROLE; GRANT pg_read_server_files TO {role}");
+    database.client.batch_execute(&member).await.unwrap();
+    assert!(warned().contains("it is a member of `pg_read_server_files`"), "{}", warned());
+}
+
+/// What reads tables logs in as somebody who may do nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_read_with_a_login_of_their_own_where_the_settings_name_one() {
+    let database = fresh_database().await;
+    let (client, name) = (&database.client, pipeline(&database));
+    client
+        .batch_execute(
+            "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text);
+             ALTER TABLE documents ALTER content SET STORAGE EXTERNAL;
+             INSERT INTO documents SELECT i, 'row', repeat('words and more ', 300) FROM generate_series(1, 20) i",
+        )
+        .await
+        .unwrap();
+    let url = database.smallest_role(&["public.documents"]).await;
+    let (role, reader) = (format!("{}_pipeline", database.name), format!("{}_reader", database.name));
+    let apart = format!(
+        "CREATE ROLE {reader} LOGIN PASSWORD 'p'; GRANT USAGE ON SCHEMA public TO {reader};
+         GRANT SELECT ON public.documents TO {reader}; REVOKE SELECT ON public.documents FROM {role}"
+    );
+    client.batch_execute(&apart).await.unwrap();
+    let yaml = format!(
+        "version: 1\nname: {name}\nsources:\n  db:\n    {{ type: postgres, url: \"${{DATABASE_URL}}\", read_url: \"{}\", \
+         tables: [public.documents], snapshot: initial, toast: reread, heartbeat: 50ms, on_slot_lost: resnapshot }}\n\
+         embedders:\n  words: {{ type: hash, dimension: 16 }}\n\
+         transforms:\n  embed: {{ type: wasm, inputs: [db], component: {}, embedders: [words], limits: {{ output: 64KiB }} }}\n\
+         sinks:\n  search: {{ type: pgvector, inputs: [embed], url: \"${{DATABASE_URL}}\", table: vectors, create: {{ dimension: 16 }} }}\n  \
+         parked: {{ type: dead-letters, inputs: [embed.rejected] }}\n",
+        url_of(&database, &reader),
+        root().join("plugins/documents-rust/documents.wasm").display()
+    );
+    let program = Program::new(url, &yaml);
+    program.does(&["validate", "--connect"], &[]);
+    let file = program.folder.path("pipeline.yaml");
+    let mut running = Running::start(&file, &[("DATABASE_URL", &program.url)]);
+    running.said("all rows of the table are copied").await;
+    client.batch_execute("UPDATE documents SET title = 'new' WHERE id = 3").await.unwrap();
+    let new = "SELECT count(*) FROM vectors WHERE payload->>'title' = 'new' AND payload->>'content' LIKE 'words%'";
+    eventually("a gap is filled", async || client.query_one(new, &[]).await.unwrap().get::<_, i64>(0) > 0).await;
+    client.batch_execute("INSERT INTO documents VALUES (100, 'large', repeat('x ', 200000))").await.unwrap();
+    eventually("a letter is parked", async || program.does(&["dlq", "list"], &["--json"]).lines().count() == 1).await;
+    client.batch_execute("UPDATE documents SET content = 'small' WHERE id = 100").await.unwrap();
+    program.does(&["dlq", "replay"], &["--all"]);
+    assert_eq!(program.does(&["dlq", "list"], &[]), "no dead letters\n");
+    let (status, log) = running.stop().await;
+    assert!(status.success(), "{log}");
+    program.does(&["resnapshot"], &[]);
+    let mut running = Running::start(&file, &[("DATABASE_URL", &program.url)]);
+    running.said("all rows of the table are copied").await;
+    running.stop().await;
+
+    let elsewhere = model::PostgresSource {
+        read_url: Some(Secret::new("postgres://r@127.0.0.1:1/other")),
+        ..config(&program.url, &["t"])
+    };
+    let error = postgres::setup(&name, &elsewhere).await.unwrap_err();
+    assert_eq!(error.to_string(), "`read_url` leads to another database than `url`");
+    program.does(&["teardown"], &[]);
+}
+
 fn letters(url: &str, trusted: &[&str]) -> model::DeadLettersSink {
     model::DeadLettersSink {
         inputs: vec!["embed.rejected".into()],

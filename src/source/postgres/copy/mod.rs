@@ -242,8 +242,10 @@ async fn clear(
 ) -> Result<()> {
     let cleared = async {
         let mut readings = Vec::new();
+        let reading = reader.settings.reading();
+        let session = setup::session(&reading).await?;
         for table in tables {
-            readings.push(Select::describe(client, &reader.settings, table, None).await?.reading);
+            readings.push(Select::describe(&session, &reading, table, None).await?.reading);
         }
         reader.clear(&readings).await?;
         bond::cleared(client, &reader.settings.slot).await
@@ -273,7 +275,9 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
                     .help("it was dropped, or taken out of `tables`: ask for the copy again if it is to be made")
             }
         })?;
-        let select = Select::describe(&client, &reader.settings, table, job.filter.as_deref()).await?;
+        // What may be read is asked with the login that reads.
+        let reading = reader.settings.reading();
+        let select = Select::describe(&setup::session(&reading).await?, &reading, table, job.filter.as_deref()).await?;
         match &job.keys {
             Some(keys) => reader.bring_back(&select, &job, keys).await,
             None => reader.run(&select, job.clone()).await,

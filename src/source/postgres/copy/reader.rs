@@ -60,7 +60,7 @@ struct Joined {
 impl Reader {
     /// Makes the copy, from where the ledger says it was left. Returns once it is complete and durable.
     pub(super) async fn run(&self, select: &Select, mut job: Job) -> Result<()> {
-        let mut session = self.session().await?;
+        let (mut session, mut own) = (self.session().await?, self.own().await?);
         let mut after = job.after.clone();
         let mut read: VecDeque<Read> = VecDeque::new();
         let mut joined: VecDeque<Joined> = VecDeque::new();
@@ -78,7 +78,7 @@ impl Reader {
                         after = Some(last.clone());
                         again = AGAIN;
                         joined.push_back(Joined { end, last, rows, bytes });
-                        self.note(&mut session, &mut job, &mut joined).await?;
+                        self.note(own.as_mut().unwrap_or(&mut session), &mut job, &mut joined).await?;
                         if let Some(next) = pace.after(rows, Instant::now()) {
                             tokio::time::sleep_until(next).await;
                         }
@@ -99,9 +99,9 @@ impl Reader {
         }
         while let Some(Joined { end, .. }) = joined.front() {
             self.durable(*end).await?;
-            self.note(&mut session, &mut job, &mut joined).await?;
+            self.note(own.as_mut().unwrap_or(&mut session), &mut job, &mut joined).await?;
         }
-        session.query(&ledger::finish(&job), &mut Vec::new()).await
+        own.as_mut().unwrap_or(&mut session).query(&ledger::finish(&job), &mut Vec::new()).await
     }
 
     /// Lets the rows of all tables go from the sinks. Returns once that is durable.
@@ -122,7 +122,19 @@ impl Reader {
     }
 
     pub(super) async fn session(&self) -> Result<Connection> {
-        let mut session = Connection::open_sql(&self.settings).await?;
+        Self::local(&self.settings.reading()).await
+    }
+
+    /// A session with the pipeline's own login, if tables are read with another: the ledger is not the reader's to write.
+    pub(super) async fn own(&self) -> Result<Option<Connection>> {
+        match self.settings.reads_apart() {
+            true => Self::local(&self.settings).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    async fn local(settings: &Settings) -> Result<Connection> {
+        let mut session = Connection::open_sql(settings).await?;
         // A watermark protects nothing that a standby would have to have.
         session.query("SET synchronous_commit = local", &mut Vec::new()).await?;
         Ok(session)

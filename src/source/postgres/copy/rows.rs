@@ -86,6 +86,10 @@ impl Reader {
             }
         }
         self.durable(end).await?;
-        session.query(&ledger::finish(&Job { rows: count, ..job.clone() }), &mut Vec::new()).await
+        let mut own = self.own().await?;
+        own.as_mut()
+            .unwrap_or(&mut session)
+            .query(&ledger::finish(&Job { rows: count, ..job.clone() }), &mut Vec::new())
+            .await
     }
 }
