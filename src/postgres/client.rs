@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::{ChannelBinding as DriverBinding, SslMode as DriverSslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding as Binding, TlsConnect, TlsStream};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{CancelToken, Client, Config};
 
 use super::error::failed;
 use super::url::ChannelBinding;
@@ -73,6 +73,19 @@ async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Re
     }
     client.batch_execute(&settings).await.map_err(|error| failed(headline(), error))?;
     Ok(client)
+}
+
+/// Asks the server to cancel what the session of this token waits for. The answer comes to the session, if there is one.
+///
+/// # Errors
+/// `Transient` if the server cannot be reached.
+pub async fn cancel(url: &Url, token: CancelToken) -> Result<()> {
+    let asked = async {
+        let socket = Socket::open(url, Ladder::new(url).rung()).await?;
+        let what = || format!("cannot cancel a query at `{}`", url.address);
+        token.cancel_query_raw(socket, Opened).await.map_err(|error| failed(what(), error))
+    };
+    in_time(url, asked).await
 }
 
 /// Hands an open [`Socket`] to the driver as if TLS had just been started on it.

@@ -10,7 +10,7 @@ mod tls;
 mod url;
 
 pub(crate) use client::clear_text;
-pub use client::connect;
+pub use client::{cancel, connect};
 pub(crate) use error::{NO_PASSWORD, lost};
 pub use error::{ServerError, failed, sqlstate};
 pub(crate) use ours::is_trusted;

@@ -16,6 +16,7 @@ mod demo;
 mod embedder;
 mod examples;
 mod failover;
+mod given_up;
 mod guests;
 mod losses;
 mod overlap;

@@ -1,13 +1,13 @@
 //! The replication slot: from where the server still has the changes, and whether we are who may read them.
 
-use tokio_postgres::Client;
+use tokio_postgres::{CancelToken, Client};
 
 use super::blockers;
 use super::loss::Loss;
 use super::settings::Settings;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
-use crate::postgres::failed;
+use crate::postgres::{Url, cancel, failed};
 
 /// A slot as it stands on the server.
 #[derive(Clone, Debug)]
@@ -96,14 +96,26 @@ impl Slot {
     }
 }
 
-/// Makes the slot. Waits for transactions that are running, for as long as they run, and says so.
+/// How soon the server is to notice that nobody waits for the slot any more.
+const GIVEN_UP: &str = "
+    SELECT set_config('client_connection_check_interval', '1s', false), set_config('tcp_keepalives_idle', '10', false),
+           set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '4', false)";
+
+/// Makes the slot. Waits for transactions that are running, for as long as they run, and says so. If that is given up, the server
+/// gives it up, too, also when this process is killed: otherwise it would make a slot later that nobody knows of, and keep log for it.
 pub(super) async fn create(client: &Client, settings: &Settings) -> Result<String> {
     let name = &settings.slot;
+    if let Err(error) = client.execute(GIVEN_UP, &[]).await {
+        // A server on another system than Linux, macOS or a BSD may not have it.
+        tracing::debug!(%error, "the server does not look whether its client is still there");
+    }
+    let given_up = Cancelled::when_dropped(client, settings);
     let sql = match settings.failover {
         true => "SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, false, true)",
         false => "SELECT pg_create_logical_replication_slot($1, 'pgoutput')",
     };
     let created = blockers::wait_for(settings, client.execute(sql, &[name])).await;
+    given_up.not();
     created.map_err(|error| failed(format!("cannot create slot `{name}`"), error))?;
     Ok(format!("created slot `{name}`"))
 }
@@ -125,29 +137,70 @@ pub(super) async fn drop(client: &Client, name: &str) -> Result<String> {
     }
 }
 
-/// The slot is being read by somebody else: who.
+/// The slot is in somebody else's hands: whose.
 pub(super) async fn in_use(client: &Client, name: &str) -> Error {
     let who = client
         .query_opt(
-            "SELECT a.pid, coalesce(a.application_name, a.usename::text, 'another role'), coalesce(host(a.client_addr), 'an unknown address')
+            "SELECT a.pid, coalesce(nullif(a.application_name, ''), a.usename::text, 'another role'),
+                    coalesce(host(a.client_addr), 'an unknown address'), s.confirmed_flush_lsn IS NULL
              FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid WHERE slot_name = $1",
             &[&name],
         )
         .await;
-    let who = match who {
+    let (who, help) = match who {
         Ok(Some(row)) => {
             let (pid, application, address): (i32, &str, &str) = (row.get(0), row.get(1), row.get(2));
-            format!("process {pid} of the server serves it to `{application}` at {address}")
+            if row.get(3) {
+                // It waits for transactions that had begun before.
+                let waits = blockers::oldest(client).await.unwrap_or_else(|error| error.chain());
+                let who = format!(
+                    "process {pid} of the server is still making it for `{application}` at {address}, and waits for other transactions"
+                );
+                let help = format!(
+                    "if nobody waits for it any more: SELECT pg_terminate_backend({pid}), which leaves no slot; or let it be made: {waits}"
+                );
+                (who, Some(help))
+            } else {
+                (format!("process {pid} of the server serves it to `{application}` at {address}"), None)
+            }
         }
-        _ => "it was in use a moment ago".to_owned(),
+        _ => ("it was in use a moment ago".to_owned(), None),
     };
-    Error::new(Fault::Transient, format!("slot `{name}` is in use")).because(InUse(who))
+    let error = Error::new(Fault::Transient, format!("slot `{name}` is in use")).because(InUse(who));
+    help.into_iter().fold(error, Error::help)
 }
 
 /// Who reads the slot.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct InUse(String);
+
+/// Cancels what a session waits for, if that is given up.
+struct Cancelled(Option<(CancelToken, Url)>);
+
+impl Cancelled {
+    fn when_dropped(client: &Client, settings: &Settings) -> Self {
+        Self(Some((client.cancel_token(), settings.url.clone())))
+    }
+
+    /// Nothing is waited for any more.
+    fn not(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        // Where the runtime ends, the connection does, which the server notices a moment later.
+        if let (Some((token, url)), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Err(error) = cancel(&url, token).await {
+                    tracing::debug!(cause = error.chain(), "the server could not be told that the slot is not wanted");
+                }
+            });
+        }
+    }
+}
 
 fn drop_sql(name: &str) -> String {
     format!("SELECT pg_drop_replication_slot('{name}')")
