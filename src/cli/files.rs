@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::is_alien;
 use crate::error::{Error, Fault, Result};
 
 /// The files that `paths` name. A folder stands for the `.yaml` and `.yml` files in it, by name, and in folders in it down to
 /// `depth`. Links to folders are not followed, and neither is what a test, a dependency or the host itself keeps in folders
-/// that begin with a dot.
+/// that begin with a dot. YAML that is something else is left out, with a line that says so.
 pub(super) fn pipeline_files(paths: &[PathBuf], depth: usize) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -16,9 +17,13 @@ pub(super) fn pipeline_files(paths: &[PathBuf], depth: usize) -> Result<Vec<Path
         }
         let before = files.len();
         gather(path, depth, &mut files)?;
+        let aliens: Vec<PathBuf> = files.extract_if(before.., |file| is_alien(file)).collect();
         if files.len() == before {
             return Err(Error::new(Fault::Config, format!("folder `{}` holds no pipeline file", path.display()))
-                .help("pipeline files end in `.yaml` or `.yml`"));
+                .help("pipeline files end in `.yaml` or `.yml`, and have `version`, `name`, `sources`, `transforms` and `sinks`"));
+        }
+        for alien in aliens {
+            tracing::warn!(file = %alien.display(), "left out: a YAML file without `sources`, `transforms` and `sinks` is no pipeline");
         }
     }
     Ok(files)
@@ -62,6 +67,10 @@ mod tests {
         assert_eq!(found(1), [path("a/one.yml"), path("z.yaml")]);
         assert_eq!(found(8), [path("a/b/two.yaml"), path("a/one.yml"), path("z.yaml")]);
         assert!(pipeline_files(&[path("empty")], 8).is_err());
+        // What is named is meant, whatever it is.
+        std::fs::write(path("a/one.yml"), "- a list").unwrap();
+        assert_eq!(pipeline_files(&[path("")], 1).unwrap(), [path("z.yaml")]);
+        assert_eq!(pipeline_files(&[path("a/one.yml")], 1).unwrap(), [path("a/one.yml")]);
         assert_eq!(pipeline_files(&[path("notes.txt")], 0).unwrap(), [path("notes.txt")]);
     }
 }

@@ -9,6 +9,7 @@ pub mod model;
 mod secret;
 mod units;
 
+mod alien;
 mod check;
 mod diagnostic;
 mod document;
@@ -27,6 +28,7 @@ mod table;
 mod wiring;
 mod yaml;
 
+pub use alien::is_alien;
 pub use diagnostic::{Diagnostics, Place, Problem};
 pub use document::{Document, Mistakes, Part, Shape};
 pub use host::{host_schema, load_host, parse_host};
