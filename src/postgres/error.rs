@@ -65,7 +65,14 @@ impl ServerError {
             "28000" => "check that the user in `url` exists and may log in: ALTER ROLE … LOGIN",
             "3D000" => "correct the database's name in `url`, or create it: CREATE DATABASE …",
             "25006" => "the server is a standby or set to read-only: name the primary in `url`",
-            "42501" => "grant the privilege to the user in `url`, or use another user",
+            "42501" if self.message.contains("row-level security") => {
+                "the privilege is there, but a policy (row-level security) of the table refuses the row: ALTER ROLE … BYPASSRLS for the \
+                 user in `url`, or a policy that lets it read and write all rows: CREATE POLICY … FOR ALL TO … USING (true)"
+            }
+            "42501" => {
+                "grant the privilege to the user in `url`, or use another user; if it has it, look at the table's policies (row-level \
+                 security)"
+            }
             // Of another schema: nothing is looked for there by name alone.
             "42883" => "write functions and operators that are not Postgres' own with their schema: `public.name(…)`",
             "53300" => "close connections, or raise `max_connections` or `max_wal_senders` on the server",

@@ -112,6 +112,17 @@ pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<T
         return Err(environment(format!("user `{user}` may not write to table `{name}`"))
             .help(format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {}", quoted(&user))));
     }
+    if head.get::<_, bool>("shut_out") {
+        let user = quoted(&user);
+        return Err(environment(format!("row-level security lets user {user} write no row to table `{name}`"))
+            .because("no policy of the table is for this user")
+            .help(format!(
+                "ALTER ROLE {user} BYPASSRLS\nor, as the table's owner: CREATE POLICY pgstream ON {name} TO {user} USING (true)"
+            )));
+    }
+    if head.get::<_, bool>("policed") {
+        tracing::warn!(table = name, "rows that a policy (row-level security) hides are neither updated nor deleted");
+    }
     let rows = client.query(COLUMNS, &[&oid]).await.map_err(failed)?;
     let found: Vec<Found> = rows.iter().map(Found::new).collect();
 
@@ -173,7 +184,12 @@ fn head() -> String {
                 pg_get_userbyid(c.relowner)::text AS owner, {owner} AS trusts_owner,
                 pg_get_userbyid(n.nspowner)::text AS schema_owner, {schema} AS trusts_schema,
                 has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-                AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') AS may_write
+                AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') AS may_write,
+                row_security_active(c.oid) AS policed,
+                row_security_active(c.oid) AND NOT EXISTS (
+                    SELECT FROM pg_catalog.pg_policy p CROSS JOIN LATERAL unnest(p.polroles) AS r(role)
+                    WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('*', 'a')
+                      AND (r.role = 0 OR pg_has_role(current_user, r.role, 'USAGE'))) AS shut_out
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE c.oid = $1"
     )

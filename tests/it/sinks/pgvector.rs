@@ -792,6 +792,15 @@ async fn a_user_without_rights_is_told_which() {
     database.client.batch_execute(sql).await.unwrap();
     let mut sink = ready(&app, None).await;
     write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+    // All privileges, and still no row.
+    database.client.batch_execute("ALTER TABLE public.points ENABLE ROW LEVEL SECURITY").await.unwrap();
+    let error = refused(None).await;
+    let what = format!("row-level security lets user \"{name}_app\" write no row to table `public.points`");
+    assert_eq!(error.to_string(), what, "{}", error.report());
+    let policy = error.advice().unwrap().split_once("owner: ").unwrap().1;
+    database.client.batch_execute(policy).await.unwrap();
+    let mut sink = ready(&app, None).await;
+    write(&mut sink, 2, [upsert("b", "{}")]).await.unwrap();
 }
 
 #[tokio::test]
