@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation, ReplicaIdentity};
 use crate::lsn::Position;
@@ -40,6 +40,10 @@ pub use reading::{Joins, ReadColumn, Reading, texts};
 pub struct Decoder {
     catalog: Catalog,
     tables: FxHashMap<u32, Table>,
+    /// The tables whose changes are wanted; None: all.
+    wanted: Option<FxHashSet<u32>>,
+    /// Those that the server described and nobody wants.
+    unwanted: FxHashSet<u32>,
     transaction: Option<Transaction>,
     resume_after: Option<Position>,
     /// The catalogue can be read again.
@@ -92,13 +96,20 @@ impl Decoder {
     /// A decoder for a new connection to the database that `catalog` describes.
     pub fn new(catalog: Catalog) -> Self {
         let (tables, scratch) = (FxHashMap::default(), Scratch::default());
-        Self { catalog, tables, transaction: None, resume_after: None, renewable: false, scratch }
+        let (wanted, unwanted) = (None, FxHashSet::default());
+        Self { catalog, tables, wanted, unwanted, transaction: None, resume_after: None, renewable: false, scratch }
     }
 
     /// What the catalogue does not have, because the schema has changed since it was read, is an error. Otherwise names are
     /// taken for what they say, and a table whose key is not found has all its columns for a key.
     pub fn with_renewable_catalog(mut self) -> Self {
         self.renewable = true;
+        self
+    }
+
+    /// Changes of other tables than those with these OIDs are skipped: a publication may hold more than is wanted.
+    pub fn with_tables(mut self, oids: impl IntoIterator<Item = u32>) -> Self {
+        self.wanted = Some(oids.into_iter().collect());
         self
     }
 
@@ -161,6 +172,13 @@ impl Decoder {
     }
 
     fn relation(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {
+        if let Some(wanted) = &self.wanted {
+            let oid = Reader::after_tag(payload).u32().map_err(|flaw| malformed("Relation", flaw))?;
+            if !wanted.contains(&oid) {
+                self.unwanted.insert(oid);
+                return Ok(Decoded::Nothing);
+            }
+        }
         let relation = whole("Relation", payload, |reader| message::relation(reader, &self.catalog))?;
         if self.renewable && self.lacks_key(&relation) {
             let columns = relation.columns.iter().map(|column| column.name.clone()).collect();
@@ -195,6 +213,10 @@ impl Decoder {
 
     /// A message about rows.
     fn rows(&mut self, tag: u8, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let is_unwanted = |oid: u32| self.unwanted.contains(&oid);
+        if !self.unwanted.is_empty() && tag != b'T' && Reader::after_tag(&payload).u32().is_ok_and(is_unwanted) {
+            return Ok(Decoded::Nothing);
+        }
         let mark = out.mark();
         let rows = match tag {
             b'I' => self.insert(payload, out),
@@ -265,7 +287,8 @@ impl Decoder {
     fn truncate(&mut self, payload: &Bytes, out: &mut BatchBuilder) -> Result<Rows, DecodeError> {
         let relations = whole("Truncate", payload, message::truncate)?;
         let mut events = Events::of("Truncate", &mut self.transaction, self.resume_after)?;
-        for oid in relations.filter(|_| !Breakage::TruncateIgnored.is_on()) {
+        let unwanted = &self.unwanted;
+        for oid in relations.filter(|oid| !unwanted.contains(oid) && !Breakage::TruncateIgnored.is_on()) {
             let unknown = DecodeError::UnknownRelation { message: "Truncate", oid };
             let table = self.tables.get(&oid).ok_or(unknown)?;
             let nothing = out.row_start();

@@ -11,7 +11,8 @@ use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
 use rustix::process::Signal;
 
-use crate::source::{config, pipeline, slot};
+use crate::schema_changes::read;
+use crate::source::{config, last_word, pipeline, slot};
 use crate::support::program::{Folder, Running, eventually, pgstream, root};
 use crate::support::{Database, connect, fresh_database, private_cluster};
 
@@ -288,6 +289,76 @@ async fn a_table_that_is_taken_out_of_the_publication_is_missed_while_streaming_
     assert_eq!(refused(&database, &ours).await.to_string(), what, "also by the next start");
     postgres::resnapshot(&pipeline(&database), &ours).await.unwrap();
     postgres::check(&pipeline(&database), &ours).await.unwrap();
+}
+
+/// What puts another table in the place of `t`.
+const SWAPS: [&str; 3] = [
+    "BEGIN; ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t; COMMIT",
+    "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY)",
+    "BEGIN; ALTER TABLE t SET SCHEMA aside; CREATE TABLE t (id int PRIMARY KEY) PARTITION BY LIST (id); ALTER TABLE t ATTACH PARTITION aside.t DEFAULT; COMMIT",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_whose_place_another_is_put_is_missed_while_streaming_and_after() {
+    for swap in SWAPS {
+        let database = fresh_database().await;
+        run(
+            &database,
+            "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE t_new (LIKE t INCLUDING ALL); CREATE SCHEMA aside",
+        )
+        .await;
+        let mut ours = config(&database.url, &["t"]);
+        ours.heartbeat = pgstream_host::config::Span(Duration::from_millis(20));
+        let what = "`public.t` is another table than the one that the pipeline follows";
+        // While it is down.
+        let source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+        Box::new(source).close().await.unwrap();
+        run(&database, swap).await;
+        let error = refused(&database, &ours).await;
+        assert_eq!((error.to_string().as_str(), error.fault()), (what, Fault::Environment), "{swap}");
+        assert!(error.advice().unwrap().contains("pgstream-host resnapshot"), "{}", error.report());
+        postgres::resnapshot(&pipeline(&database), &ours).await.unwrap();
+        postgres::teardown(&pipeline(&database), &ours).await.unwrap();
+        // While it runs.
+        run(&database, "CREATE TABLE IF NOT EXISTS t_new (id int PRIMARY KEY); DROP TABLE IF EXISTS t_old; DROP SCHEMA aside CASCADE; CREATE SCHEMA aside").await;
+        let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+        if swap.contains("PARTITION") {
+            run(&database, "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY)").await;
+        } else {
+            run(&database, swap).await;
+        }
+        assert_eq!(last_word(&mut source).await.to_string(), what, "{swap}");
+        drop(source);
+        assert_eq!(refused(&database, &ours).await.to_string(), what, "{swap}");
+        eventually("the slot is free", async || postgres::resnapshot(&pipeline(&database), &ours).await.is_ok()).await;
+        postgres::check(&pipeline(&database), &ours).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_swapped_is_copied_by_itself_where_that_is_wanted_and_names_that_change_hands_are_no_loss() {
+    let database = fresh_database().await;
+    run(&database, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)").await;
+    let mut ours = Config { on_slot_lost: OnSlotLost::Resnapshot, ..config(&database.url, &["t", "u"]) };
+    ours.heartbeat = pgstream_host::config::Span(Duration::from_millis(20));
+    let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+    // Both are followed before and after.
+    run(&database, "ALTER TABLE t RENAME TO x; ALTER TABLE u RENAME TO t; ALTER TABLE x RENAME TO u; INSERT INTO t VALUES (1); INSERT INTO u VALUES (2)").await;
+    assert_eq!(read(&mut source, 2).await, ["+public.t id*=1", "+public.u id*=2"]);
+    run(
+        &database,
+        "BEGIN; ALTER TABLE t RENAME TO t_old; CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (7); COMMIT",
+    )
+    .await;
+    let mut seen = read(&mut source, 4).await;
+    seen.sort();
+    assert_eq!(seen, ["+public.t id*=7", "+public.u id*=2", "0public.t", "0public.u"]);
+    run(&database, "INSERT INTO t VALUES (8)").await;
+    assert_eq!(read(&mut source, 1).await, ["+public.t id*=8"]);
+    // A view in its place is another way to the same rows.
+    run(&database, "ALTER TABLE t RENAME TO t_rows; CREATE VIEW t AS SELECT * FROM t_rows; INSERT INTO t VALUES (9)")
+        .await;
+    assert_eq!(read(&mut source, 1).await, ["+public.t_rows id*=9"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

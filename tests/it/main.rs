@@ -46,3 +46,4 @@ mod trial;
 mod types;
 mod versions;
 mod wide_rows;
+mod writes;

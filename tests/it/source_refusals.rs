@@ -83,7 +83,9 @@ async fn a_server_without_logical_wal_or_without_room_or_in_recovery() {
     assert_refused(
         &refusal(&database, &ours).await,
         Fault::Environment,
-        "error: the server is a standby, which publishes nothing\n  help: name the primary in `url`\n",
+        "error: the server is a standby\n  \
+         caused by: the pipeline keeps its publication, its state (`pgstream.slots`) and the marks of its copies in the database, \
+         which only the primary can write\n  help: name the primary in `url`\n",
     );
 
     cluster.stop(Stop::Fast).unwrap();
@@ -221,7 +223,7 @@ async fn tables_that_are_missing_or_cannot_be_followed() {
             "keyless",
             Fault::Environment,
             "error: table `public.keyless` has no primary key, so updates and deletes cannot be followed\n  \
-             help: ALTER TABLE \"public\".\"keyless\" ADD PRIMARY KEY (id);\n        \
+             help: ALTER TABLE \"public\".\"keyless\" ADD PRIMARY KEY (\"id\");\n        \
              or, for small tables: ALTER TABLE \"public\".\"keyless\" REPLICA IDENTITY FULL;\n",
         ),
         (
@@ -234,7 +236,7 @@ async fn tables_that_are_missing_or_cannot_be_followed() {
             "deferred",
             Fault::Environment,
             "error: table `public.deferred` has no primary key, so updates and deletes cannot be followed\n  \
-             help: ALTER TABLE \"public\".\"deferred\" ADD PRIMARY KEY (id);\n        \
+             help: ALTER TABLE \"public\".\"deferred\" DROP CONSTRAINT \"deferred_pkey\", ADD PRIMARY KEY (\"id\");\n        \
              or, for small tables: ALTER TABLE \"public\".\"deferred\" REPLICA IDENTITY FULL;\n",
         ),
     ] {
@@ -249,13 +251,13 @@ async fn tables_that_are_missing_or_cannot_be_followed() {
         (
             "full",
             "error: table `public.full` has no primary key, so its rows cannot be copied in parts\n  \
-             help: ALTER TABLE \"public\".\"full\" ADD PRIMARY KEY (id);\n        \
+             help: ALTER TABLE \"public\".\"full\" ADD PRIMARY KEY (\"id\");\n        ALTER TABLE \"public\".\"full\" REPLICA IDENTITY DEFAULT;\n        \
              or leave out the rows that are there already: `snapshot: never` in the source\n",
         ),
         (
             "keyless",
             "error: table `public.keyless` has no primary key, so updates and deletes cannot be followed\n  \
-             help: ALTER TABLE \"public\".\"keyless\" ADD PRIMARY KEY (id);\n",
+             help: ALTER TABLE \"public\".\"keyless\" ADD PRIMARY KEY (\"id\");\n",
         ),
     ] {
         assert_refused(&refusal(&database, &copied(&["t", table])).await, Fault::Environment, report);
@@ -276,12 +278,41 @@ async fn a_publication_that_somebody_else_made_for_other_tables() {
         &refusal(&database, &config(&database.url, &["t"])).await,
         Fault::Config,
         &format!(
-            "error: publication `{slot}` does not publish just the tables of the source, and was not made by pgstream-host\n  \
-             help: ALTER PUBLICATION \"{slot}\" SET TABLE ONLY \"public\".\"t\";\n        \
+            "error: publication `{slot}` does not publish all that the source needs, and was not made by pgstream-host\n  \
+             help: ALTER PUBLICATION \"{slot}\" ADD TABLE ONLY \"public\".\"t\";\n        \
              ALTER PUBLICATION \"{slot}\" SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);\n        \
              or name another `publication` in the source\n"
         ),
     );
+}
+
+/// What the help says is accepted, whatever the publication was made for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_of_somebody_else_s_is_mended_by_what_the_help_says() {
+    for cluster in versions() {
+        for of in
+            ["TABLE other", "TABLE public.part", "ALL TABLES", "TABLES IN SCHEMA aside", "TABLES IN SCHEMA public"]
+        {
+            let database = Database::create(cluster).await;
+            let slot = slot(&database);
+            database
+                .client
+                .batch_execute(&format!(
+                    "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); CREATE SCHEMA aside;
+                     CREATE TABLE part (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE leaf PARTITION OF part DEFAULT;
+                     CREATE PUBLICATION {slot} FOR {of}"
+                ))
+                .await
+                .unwrap();
+            let ours = config(&database.url, &["t", "part"]);
+            let error = postgres::check(&pipeline(&database), &ours).await.expect_err(of);
+            let sql = error.advice().unwrap().split("\nor name").next().unwrap();
+            database.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{of}: {sql}: {error:?}"));
+            postgres::check(&pipeline(&database), &ours)
+                .await
+                .unwrap_or_else(|error| panic!("{of}: {}", error.report()));
+        }
+    }
 }
 
 /// Their names differ, and those of their slots and publications do not.

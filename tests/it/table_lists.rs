@@ -1,13 +1,15 @@
 //! Tables that come into a pipeline's list and leave it, and tables that bring others along.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use pgstream_host::config::Span;
 use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
 
 use crate::schema_changes::read;
-use crate::source::{config, pipeline};
+use crate::source::{config, pipeline, slot};
 use crate::support::{Database, fresh_database, versions};
 
 const TWO: &str = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
@@ -92,5 +94,63 @@ async fn a_table_is_followed_without_those_that_inherit_from_it() {
         let mut source = connect(&database, &config).await;
         client.batch_execute("INSERT INTO child VALUES (3, 'e'); INSERT INTO other VALUES (1)").await.unwrap();
         assert_eq!(next(&mut source, 1).await, rows(["+public.other id*=1"]));
+    }
+}
+
+/// What of our own publication or of somebody else's is not wanted is not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_may_hold_more_than_the_source_names() {
+    for cluster in versions() {
+        for of in ["ALL TABLES", "TABLES IN SCHEMA public", "TABLE a, b"] {
+            let database = Database::create(cluster).await;
+            let client = &database.client;
+            let slot = slot(&database);
+            client
+                .batch_execute(&format!(
+                    "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+                     CREATE PUBLICATION {slot} FOR {of} WITH (publish_via_partition_root = true)"
+                ))
+                .await
+                .unwrap();
+            let mut config = config(&database.url, &["a"]);
+            config.heartbeat = Span(Duration::from_millis(10));
+            let mut source = connect(&database, &config).await;
+            for id in 1..=20 {
+                let sql = format!(
+                    "INSERT INTO b VALUES ({id}); UPDATE b SET id = -{id} WHERE id = {id}; CREATE TYPE mood_{id} AS ENUM ('x');
+                     CREATE TABLE newer_{id} (id int PRIMARY KEY, mood mood_{id}); INSERT INTO newer_{id} VALUES (1); TRUNCATE b, newer_{id};
+                     INSERT INTO a VALUES ({id})"
+                );
+                client.batch_execute(&sql).await.unwrap();
+                assert_eq!(next(&mut source, 1).await, rows([&*format!("+public.a id*={id}")]), "{of}");
+            }
+        }
+    }
+}
+
+/// Though nothing is copied, and though the host reads a table of which it does not know yet only once it has been told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_set_up_while_the_pipeline_runs_is_followed_from_then_on() {
+    for publication in ["", "CREATE PUBLICATION its_name FOR ALL TABLES WITH (publish_via_partition_root = true);"] {
+        let database = fresh_database().await;
+        let client = &database.client;
+        client.batch_execute("CREATE TABLE w_a (id int PRIMARY KEY)").await.unwrap();
+        client.batch_execute(&publication.replace("its_name", &slot(&database))).await.unwrap();
+        let config = config(&database.url, &["w_*"]);
+        let mut source = connect(&database, &config).await;
+        client
+            .batch_execute(
+                "CREATE TABLE w_b (id int PRIMARY KEY); INSERT INTO w_b VALUES (1); INSERT INTO w_a VALUES (1)",
+            )
+            .await
+            .unwrap();
+        assert_eq!(next(&mut source, 1).await, rows(["+public.w_a id*=1"]));
+        postgres::setup(&pipeline(&database), &config).await.unwrap();
+        client.batch_execute("INSERT INTO w_b VALUES (2); INSERT INTO w_a VALUES (2)").await.unwrap();
+        assert_eq!(read(&mut source, 2).await, ["+public.w_b id*=2", "+public.w_a id*=2"], "{publication}");
+        // Another set-up with the same tables does not disturb it.
+        postgres::setup(&pipeline(&database), &config).await.unwrap();
+        client.batch_execute("INSERT INTO w_b VALUES (3)").await.unwrap();
+        assert_eq!(read(&mut source, 1).await, ["+public.w_b id*=3"]);
     }
 }

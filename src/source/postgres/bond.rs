@@ -27,6 +27,7 @@ const CREATE: &str = "
         timeline bigint NOT NULL,
         database oid NOT NULL,
         tables oid[] NOT NULL,
+        names text[],
         made boolean NOT NULL,
         clear_sinks boolean NOT NULL,
         left_at pg_lsn,
@@ -34,6 +35,8 @@ const CREATE: &str = "
         changed_at timestamptz NOT NULL DEFAULT now()
     );
     COMMENT ON TABLE pgstream.slots IS 'pgstream-host: what the slots of pipelines are bound to'";
+
+const NAMES: &str = "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[]";
 
 /// Which history of which database we are connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,8 @@ pub(super) struct Bond {
     database: u32,
     /// The tables that were published for it, by their OIDs.
     tables: Vec<u32>,
+    /// Their names at that time, in the same order. Unknown where an earlier version noted them.
+    names: Option<Vec<String>>,
     /// The slot was made; otherwise it was only about to be.
     made: bool,
     /// The sinks hold what may be gone: they are to be cleared before anything is copied.
@@ -95,8 +100,10 @@ impl Bond {
         }
         let row = client
             .query_opt(
-                "SELECT incarnation, system_identifier, timeline, database, tables, made, clear_sinks, left_at, turn
-                 FROM pgstream.slots WHERE slot = $1",
+                "SELECT incarnation, system_identifier, timeline, database, tables, made, clear_sinks, left_at, turn,
+                        CASE WHEN jsonb_typeof(to_jsonb(s) -> 'names') = 'array'
+                             THEN ARRAY(SELECT jsonb_array_elements_text(to_jsonb(s) -> 'names')) END
+                 FROM pgstream.slots s WHERE slot = $1",
                 &[&slot],
             )
             .await
@@ -110,6 +117,7 @@ impl Bond {
             made: row.get(5),
             clear_sinks: row.get(6),
             turn: row.get(8),
+            names: row.get(9),
             left_at: row.get::<_, Option<PgLsn>>(7).map(|lsn| Lsn(lsn.into())),
         }))
     }
@@ -117,6 +125,24 @@ impl Bond {
     /// The tables that we published for the slot, if it was made.
     pub(super) fn published(&self) -> Option<&[u32]> {
         self.made.then_some(&self.tables)
+    }
+
+    /// What was lost, if one of `tables`, as the source names them now, has the name of another one that was published. What
+    /// was written to it was not sent.
+    pub(super) fn swapped(&self, tables: &[Table]) -> Option<Loss> {
+        let published = self.published()?.iter().zip(self.names.iter().flatten());
+        let is_published = |oid: u32| self.tables.contains(&oid);
+        published.into_iter().find_map(|(&was, name)| {
+            let now = tables.iter().find(|table| table.to_string() == *name && !is_published(table.oid))?;
+            Some(Loss::swapped(name, was, now.oid))
+        })
+    }
+
+    /// Whether other tables were published for the slot than these.
+    pub(super) fn has_other_tables(&self, tables: &[Table]) -> bool {
+        self.published().is_some_and(|published| {
+            published.len() != tables.len() || tables.iter().any(|table| !published.contains(&table.oid))
+        })
     }
 
     /// Why the pipeline cannot go on with `slot`, which is there or not, at this place.
@@ -143,7 +169,16 @@ impl Bond {
 
 /// Makes the table if it is missing.
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
-    schema::ensure(client, settings, TABLE, CREATE).await
+    schema::ensure(client, settings, TABLE, CREATE).await?;
+    // Earlier versions did not note names.
+    let sql = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'pgstream.slots'::regclass AND attname = 'names' AND NOT attisdropped)";
+    if client.query_one(sql, &[]).await.map_err(unwritable)?.get(0) {
+        return Ok(());
+    }
+    client
+        .batch_execute(&format!("{NAMES};"))
+        .await
+        .map_err(|error| unwritable(error).help(format!("as its owner: {NAMES};")))
 }
 
 /// Writes down that the slot is about to be made, or that one is there that nothing was known of. Answers the bond.
@@ -156,14 +191,15 @@ pub(super) async fn tie(
 ) -> Result<Bond> {
     let incarnation = fresh();
     let Place { system, timeline, database, .. } = place;
+    let names: Vec<String> = tables.iter().map(Table::to_string).collect();
     let tables: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     client
         .execute(
-            "INSERT INTO pgstream.slots (slot, incarnation, system_identifier, timeline, database, tables, made, clear_sinks)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, false)
+            "INSERT INTO pgstream.slots (slot, incarnation, system_identifier, timeline, database, tables, names, made, clear_sinks)
+             VALUES ($1, $2, $3, $4, $5, $6, $8, $7, false)
              ON CONFLICT (slot) DO UPDATE SET system_identifier = excluded.system_identifier, timeline = excluded.timeline,
-                 database = excluded.database, tables = excluded.tables, made = excluded.made OR slots.made, changed_at = now()",
-            &[&settings.slot, &incarnation, system, timeline, database, &tables, &made],
+                 database = excluded.database, tables = excluded.tables, names = excluded.names, made = excluded.made OR slots.made, changed_at = now()",
+            &[&settings.slot, &incarnation, system, timeline, database, &tables, &made, &names],
         )
         .await
         .map_err(unwritable)?;

@@ -121,7 +121,7 @@ impl Dial {
         // Nothing confirmed by us yet: the slot knows what was, before.
         let first = self.progress.confirmed() == Lsn::INVALID;
         let from = if first { slot.confirmed } else { self.progress.confirmed() };
-        let (mut catalog, types) = tables::catalog(&client, &self.tables).await?;
+        let (mut catalog, types) = tables::catalog(&client, &settings.publication, &self.tables).await?;
         for missing in &self.missing {
             // It may have been dropped again: then its name is all that is left of it.
             if let DecodeError::UnknownType { oid, name } = missing {
@@ -161,14 +161,16 @@ impl Dial {
             self.streamed.begin_after(snapshot::unseen_before(&client).await?);
         }
         let turn = bond::take_up(&client, &settings.slot).await?;
-        let mut decoder = Decoder::new(catalog).with_renewable_catalog();
+        let tables = self.tables.iter().map(|table| table.oid);
+        let mut decoder = Decoder::new(catalog).with_renewable_catalog().with_tables(tables);
         if let Some(position) = returned {
             decoder = decoder.resume_after(position);
         }
         let patience = sender_timeout(&client).await? * 2;
         let handover = Arc::new(Handover::new(self.streamed));
         let windows = Windows::new(Arc::clone(&handover));
-        let stream = Stream::new(streaming, decoder, windows, self.progress, settings.limits, from, patience);
+        let stream =
+            Stream::new(streaming, decoder, windows, self.progress, settings.limits, (self.place.end, from), patience);
         Ok(Opened::Stream { stream: Box::new(stream), handover, turn })
     }
 

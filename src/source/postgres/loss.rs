@@ -23,6 +23,8 @@ enum Why {
     PublicationGone,
     #[error("it no longer publishes just the tables of the source")]
     PublicationChanged,
+    #[error("it was dropped and made again, or renamed and another put in its place (OID {was}, now {is})")]
+    Swapped { was: u32, is: u32 },
     #[error("invalidation reason: {0}")]
     Invalidated(String),
     #[error("the slot was made on server {was}, this is server {is}: the database was copied or restored there")]
@@ -55,6 +57,11 @@ impl Loss {
         Self { what, why: Why::PublicationChanged }
     }
 
+    pub(super) fn swapped(table: &str, was: u32, is: u32) -> Self {
+        let what = format!("`{table}` is another table than the one that the pipeline follows");
+        Self { what, why: Why::Swapped { was, is } }
+    }
+
     pub(super) fn invalidated(slot: &str, reason: &str) -> Self {
         let what = format!("slot `{slot}` was invalidated by the server");
         Self { what, why: Why::Invalidated(reason.to_owned()) }
@@ -85,7 +92,12 @@ impl Loss {
     fn is_at_home(&self) -> bool {
         matches!(
             self.why,
-            Why::SlotGone | Why::PublicationGone | Why::PublicationChanged | Why::Invalidated(_) | Why::Moved { .. }
+            Why::SlotGone
+                | Why::PublicationGone
+                | Why::PublicationChanged
+                | Why::Swapped { .. }
+                | Why::Invalidated(_)
+                | Why::Moved { .. }
         )
     }
 

@@ -33,6 +33,7 @@ mod tables;
 mod tap;
 mod turn;
 mod watch;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;

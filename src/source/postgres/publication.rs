@@ -13,23 +13,42 @@ const UNREADABLE: &str = "cannot read the publication";
 /// A comment that begins so is ours, and ends with the pipeline's name.
 const MARK: &str = "pgstream-host: pipeline ";
 const OPTIONS: &str = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
+/// Of Postgres 18 and later.
+const GENERATED: &str = ", publish_generated_columns = stored";
 
 /// A publication as it stands on the server.
 #[derive(Clone, Debug)]
 pub(super) struct Publication {
     comment: Option<String>,
     complete: bool,
-    /// OIDs, sorted.
+    /// Stored generated columns are published.
+    generated: bool,
+    all_tables: bool,
+    /// OIDs of what is published, and of what was put into it by name.
     tables: Vec<u32>,
+    named: Vec<u32>,
+    /// Schemas that were put into it.
+    schemas: Vec<String>,
+}
+
+/// What is to be published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) tables: &'a [Table],
+    /// Stored generated columns, too.
+    pub(super) generated: bool,
 }
 
 impl Publication {
     pub(super) async fn find(client: &Client, name: &str) -> Result<Option<Self>> {
         // Anybody who may make publications can give his own our comment.
         let sql = format!(
-            "SELECT CASE WHEN {} THEN obj_description(oid, 'pg_publication') END,
-                    pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot
-             FROM pg_publication WHERE pubname = $1",
+            "SELECT CASE WHEN {} THEN obj_description(p.oid, 'pg_publication') END,
+                    pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot,
+                    coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's', puballtables,
+                    ARRAY(SELECT prrelid FROM pg_publication_rel WHERE prpubid = p.oid), p.oid,
+                    to_regclass('pg_catalog.pg_publication_namespace') IS NOT NULL
+             FROM pg_publication p WHERE pubname = $1",
             is_trusted("pubowner")
         );
         let row = client.query_opt(&sql, &[&name]).await.map_err(|error| failed(UNREADABLE, error))?;
@@ -42,9 +61,25 @@ impl Publication {
             )
             .await
             .map_err(|error| failed(UNREADABLE, error))?;
-        let mut tables: Vec<u32> = tables.iter().map(|row| row.get(0)).collect();
-        tables.sort();
-        Ok(Some(Self { comment: row.get(0), complete: row.get(1), tables }))
+        let tables: Vec<u32> = tables.iter().map(|row| row.get(0)).collect();
+        let schemas = match row.get(6) {
+            true => {
+                let sql =
+                    "SELECT n.nspname::text FROM pg_publication_namespace p JOIN pg_namespace n ON n.oid = p.pnnspid
+                           WHERE p.pnpubid = $1";
+                client.query(sql, &[&row.get::<_, u32>(5)]).await.map_err(|error| failed(UNREADABLE, error))?
+            }
+            false => Vec::new(), // before Postgres 15
+        };
+        Ok(Some(Self {
+            comment: row.get(0),
+            complete: row.get(1),
+            generated: row.get(2),
+            all_tables: row.get(3),
+            named: row.get(4),
+            schemas: schemas.iter().map(|row| row.get(0)).collect(),
+            tables,
+        }))
     }
 
     /// The pipeline for which we made it.
@@ -74,28 +109,54 @@ impl Publication {
         }
     }
 
-    pub(super) fn fits(&self, tables: &[Table]) -> bool {
-        let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-        self.complete && self.publishes(&oids)
+    /// Whether all is published that is wanted. One of somebody else may hold other tables, too: their changes are not read.
+    pub(super) fn fits(&self, settings: &Settings, wanted: Wanted<'_>) -> bool {
+        let Wanted { tables, generated } = wanted;
+        let more = self.is_ours(settings) && self.tables.len() > tables.len();
+        self.suits(generated) && !more && tables.iter().all(|table| self.tables.contains(&table.oid))
     }
 
-    fn publishes(&self, tables: &[u32]) -> bool {
-        let mut wanted = tables.to_vec();
-        wanted.sort_unstable();
-        self.tables == wanted
+    fn suits(&self, generated: bool) -> bool {
+        self.complete && (self.generated || !generated)
     }
 
-    /// What was lost, if these are the tables that we had put into it: somebody else has changed it since.
+    /// What was lost, if these are the tables that were to be published: somebody has taken some of them out since.
     pub(super) async fn loss(&self, client: &Client, name: &str, tables: &[u32]) -> Result<Option<Loss>> {
-        let there = client.query("SELECT oid FROM pg_class WHERE oid = ANY ($1)", &[&tables]).await;
-        // A table that was dropped has no changes any more.
-        let there: Vec<u32> = there.map_err(|error| failed(UNREADABLE, error))?.iter().map(|row| row.get(0)).collect();
-        // Nor is one amiss that was dropped between the two questions.
-        let intact = self.complete
-            && there.iter().all(|oid| self.tables.contains(oid))
-            && self.tables.iter().all(|oid| tables.contains(oid));
+        // A table that was dropped has no changes any more. Nor is one amiss that was dropped between the two questions.
+        let there = existing(client, tables).await?;
+        let intact = self.complete && there.iter().all(|oid| self.tables.contains(oid));
         Ok((!intact).then(|| Loss::publication_changed(name)))
     }
+
+    /// SQL that gives a publication of somebody else what it lacks, and takes nothing away. Postgres refuses other forms,
+    /// depending on what the publication is for.
+    fn mend(&self, name: &str, wanted: Wanted<'_>) -> Vec<String> {
+        let held = |table: &Table| {
+            self.all_tables
+                || self.named.contains(&table.oid)
+                || self.schemas.contains(&table.schema)
+                || self.tables.contains(&table.oid)
+        };
+        let missing: Vec<Table> = wanted.tables.iter().filter(|table| !held(table)).cloned().collect();
+        let mut lines = Vec::new();
+        if !missing.is_empty() {
+            lines.push(format!("ALTER PUBLICATION {} ADD TABLE {};", quoted(name), list(&missing)));
+        }
+        if !self.suits(wanted.generated) {
+            lines.push(set_options(name, wanted.generated || self.generated));
+        }
+        if lines.is_empty() {
+            // It publishes a partition's changes as those of the partitioned table.
+            lines.push("name the partitioned table in `tables`, not its partitions".to_owned());
+        }
+        lines
+    }
+}
+
+/// Those of these OIDs whose tables are there.
+async fn existing(client: &Client, oids: &[u32]) -> Result<Vec<u32>> {
+    let there = client.query("SELECT oid FROM pg_class WHERE oid = ANY ($1)", &[&oids]).await;
+    Ok(there.map_err(|error| failed(UNREADABLE, error))?.iter().map(|row| row.get(0)).collect())
 }
 
 /// Checks that a publication could be made, or that the one that is there can be used.
@@ -103,49 +164,63 @@ pub(super) fn check(
     found: Option<&Publication>,
     may_create: bool,
     settings: &Settings,
-    tables: &[Table],
+    wanted: Wanted<'_>,
 ) -> Result<()> {
     let name = &settings.publication;
     match found {
-        Some(found) if found.is_ours(settings) || found.fits(tables) => Ok(()),
-        Some(_) => {
+        Some(found) if found.is_ours(settings) || found.fits(settings, wanted) => Ok(()),
+        Some(found) => {
             let error = format!(
-                "publication `{name}` does not publish just the tables of the source, and was not made by pgstream-host"
+                "publication `{name}` does not publish all that the source needs, and was not made by pgstream-host"
             );
-            Err(Error::new(Fault::Config, error)
-                .help(format!("{}\nor name another `publication` in the source", alter(name, tables).join("\n"))))
+            let mend = found.mend(name, wanted).join("\n");
+            Err(Error::new(Fault::Config, error).help(format!("{mend}\nor name another `publication` in the source")))
         }
-        None if !may_create || tables.iter().any(|table| !table.owned) => {
+        None if !may_create || wanted.tables.iter().any(|table| !table.owned) => {
             let what = format!("user `{}` may not create publication `{name}`", settings.url.user);
             Err(Error::new(Fault::Environment, what)
                 .because("it takes the right CREATE on the database, and to own every table of it")
-                .help(format!("let the tables' owner run, before the slot is made:\n{}", create(name, tables))))
+                .help(format!("let the tables' owner run, before the slot is made:\n{}", create(name, wanted))))
         }
         None => Ok(()),
     }
 }
 
 /// Makes the publication, or gives ours the tables of the source, in the transaction of the caller. Says what it did.
-pub(super) async fn ensure(client: &Client, settings: &Settings, tables: &[Table]) -> Result<String> {
+pub(super) async fn ensure(client: &Client, settings: &Settings, wanted: Wanted<'_>) -> Result<String> {
     let name = &settings.publication;
     match Publication::find(client, name).await? {
-        Some(found) if found.fits(tables) => Ok(format!("publication `{name}` is there")),
-        Some(_) => {
+        Some(found) if found.fits(settings, wanted) => Ok(format!("publication `{name}` is there")),
+        Some(found) => {
+            // What is published beyond need may be in the sinks by now, and is not taken back.
+            let wanted = Wanted { generated: wanted.generated || found.generated, ..wanted };
             client
-                .batch_execute(&alter(name, tables).join(" "))
+                .batch_execute(&alter(name, wanted).join(" "))
                 .await
                 .map_err(|error| failed(format!("cannot alter publication `{name}`"), error))?;
             Ok(format!("gave publication `{name}` the tables of the source"))
         }
         None => {
             let comment = literal(&format!("{MARK}{}", settings.pipeline));
-            let sql = format!("{} COMMENT ON PUBLICATION {} IS {comment};", create(name, tables), quoted(name));
+            let sql = format!("{} COMMENT ON PUBLICATION {} IS {comment};", create(name, wanted), quoted(name));
             client
                 .batch_execute(&sql)
                 .await
                 .map_err(|error| failed(format!("cannot create publication `{name}`"), error))?;
             Ok(format!("created publication `{name}`"))
         }
+    }
+}
+
+/// Publishes stored generated columns from now on, if the publication is ours. Answers whether it is.
+pub(super) async fn publish_generated(client: &Client, settings: &Settings) -> Result<bool> {
+    let name = &settings.publication;
+    match Publication::find(client, name).await? {
+        Some(found) if found.is_ours(settings) => {
+            let altered = client.batch_execute(&set_options(name, true)).await;
+            altered.map(|()| true).map_err(|error| failed(format!("cannot alter publication `{name}`"), error))
+        }
+        _ => Ok(false),
     }
 }
 
@@ -176,32 +251,68 @@ pub(super) enum Published {
     Otherwise,
 }
 
-/// Checks before and during each stream that what is streamed is still published: Postgres 18 only warns.
+/// Checks before and during each stream that what is streamed is still published, and still what the source names: Postgres 18
+/// only warns of the former, and knows nothing of the latter.
 ///
 /// # Errors
-/// A `Loss`, if somebody else has taken tables out of the publication, or dropped it.
+/// A `Loss`, if somebody else has taken tables out of the publication, or dropped it, or put another table in a table's place.
 pub(super) async fn verify(client: &Client, settings: &Settings, tables: &[Table]) -> Result<Published> {
     let name = &settings.publication;
-    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    let Some(found) = Publication::find(client, name).await? else { return Err(Loss::publication_gone(name).error()) };
-    let Some(loss) = found.loss(client, name, &oids).await? else { return Ok(Published::AsStreamed) };
+    let gone = || Loss::publication_gone(name).error();
+    let ours: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    // In this order: what is published and what is noted of it change at once.
+    let found = Publication::find(client, name).await?.ok_or_else(gone)?;
+    let loss = found.loss(client, name, &ours).await?;
     let bond = Bond::find(client, &settings.slot).await?;
-    match bond.as_ref().and_then(Bond::published) {
-        Some(noted) if found.loss(client, name, noted).await?.is_none() => Ok(Published::Otherwise),
-        _ => Err(loss.error()),
+    if let Some(noted) = bond.as_ref().and_then(Bond::published)
+        && !same(&existing(client, noted).await?, &existing(client, &ours).await?)
+    {
+        let found = Publication::find(client, name).await?.ok_or_else(gone)?;
+        return match found.loss(client, name, noted).await? {
+            None => Ok(Published::Otherwise),
+            Some(loss) => Err(loss.error()),
+        };
+    }
+    match loss {
+        Some(loss) => Err(loss.error()),
+        None => swapped(client, tables).await?.map_or(Ok(Published::AsStreamed), |loss| Err(loss.error())),
     }
 }
 
-fn create(name: &str, tables: &[Table]) -> String {
-    format!("CREATE PUBLICATION {} FOR TABLE {} WITH ({OPTIONS});", quoted(name), list(tables))
+fn same(a: &[u32], b: &[u32]) -> bool {
+    a.len() == b.len() && a.iter().all(|oid| b.contains(oid))
 }
 
-fn alter(name: &str, tables: &[Table]) -> Vec<String> {
-    let name = quoted(name);
-    vec![
-        format!("ALTER PUBLICATION {name} SET TABLE {};", list(tables)),
-        format!("ALTER PUBLICATION {name} SET ({OPTIONS});"),
-    ]
+/// What is lost because another table has the name of one of these now: what is written under the name is not sent.
+async fn swapped(client: &Client, tables: &[Table]) -> Result<Option<Loss>> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let sql = "SELECT t.schema || '.' || t.name, t.oid, c.oid
+               FROM unnest($1::oid[], $2::text[], $3::text[]) AS t(oid, schema, name)
+               JOIN pg_namespace n ON n.nspname = t.schema
+               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name AND c.relkind IN ('r', 'p')
+               WHERE c.oid <> ALL ($1) ORDER BY 1 LIMIT 1";
+    let row = client.query_opt(sql, &[&oids, &schemas, &names]).await.map_err(|error| failed(UNREADABLE, error))?;
+    Ok(row.map(|row| Loss::swapped(row.get(0), row.get(1), row.get(2))))
+}
+
+fn create(name: &str, wanted: Wanted<'_>) -> String {
+    let options = options(wanted.generated);
+    format!("CREATE PUBLICATION {} FOR TABLE {} WITH ({options});", quoted(name), list(wanted.tables))
+}
+
+fn alter(name: &str, wanted: Wanted<'_>) -> Vec<String> {
+    let tables = format!("ALTER PUBLICATION {} SET TABLE {};", quoted(name), list(wanted.tables));
+    vec![tables, set_options(name, wanted.generated)]
+}
+
+fn set_options(name: &str, generated: bool) -> String {
+    format!("ALTER PUBLICATION {} SET ({});", quoted(name), options(generated))
+}
+
+fn options(generated: bool) -> String {
+    format!("{OPTIONS}{}", if generated { GENERATED } else { "" })
 }
 
 /// `ONLY`, because a table that inherits is another one, with rows and a replica identity of its own.

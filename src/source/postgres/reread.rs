@@ -190,7 +190,7 @@ impl Reread {
                 Some(session) => session,
                 None => {
                     let client = setup::session(&self.settings).await?;
-                    let (catalog, _) = tables::catalog(&client, &self.tables).await?;
+                    let (catalog, _) = tables::catalog(&client, &self.settings.publication, &self.tables).await?;
                     self.session.insert((Connection::open_sql(&self.settings.reading()).await?, catalog))
                 }
             };

@@ -7,10 +7,11 @@ use tokio_postgres::Client;
 use super::bond::{self, Bond, Place};
 use super::connection::Connection;
 use super::loss::Loss;
-use super::publication::{self, Publication};
+use super::publication::{self, Publication, Wanted};
 use super::settings::{Settings, quoted};
 use super::slot::{self, Slot};
 use super::tables::{self, Table};
+use super::writes::{Judged, Writes};
 use super::{copy, schema, turn};
 use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
@@ -35,6 +36,8 @@ pub(super) struct Found {
     place: Place,
     /// As noted when the pipeline last began anew.
     clear_sinks: bool,
+    /// Other tables were published for the slot until now.
+    other_tables: bool,
 }
 
 impl Found {
@@ -100,7 +103,9 @@ async fn make(client: &Client, settings: &Settings, anew: bool) -> Result<Ready>
             tokio::time::sleep(LOOK).await;
             continue;
         };
-        let Noted { tables, place, bond, mut done, slot_is_there } = noted;
+        let Noted { tables, bond, mut done, slot_is_there } = noted;
+        // Behind what was written just now: who sets the pipeline up from here on is another process.
+        let place = Place::ask(client).await?;
         if slot_is_there {
             done.push(format!("slot `{}` is there", settings.slot));
             return Ok(Ready { tables, place, bond, done });
@@ -119,7 +124,6 @@ async fn make(client: &Client, settings: &Settings, anew: bool) -> Result<Ready>
 /// What was noted of a pipeline before its slot is there.
 struct Noted {
     tables: Vec<Table>,
-    place: Place,
     bond: Bond,
     done: Vec<String>,
     slot_is_there: bool,
@@ -135,7 +139,7 @@ async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option
     }
     let anew = found.begins_anew(settings, anew)?;
     let copies = found.copies(settings, anew);
-    let Found { tables, slot, place, .. } = found;
+    let Found { tables, slot, place, other_tables, .. } = found;
     let (old_slot, slot) = if anew { (slot, None) } else { (None, slot) };
     let mut done = Vec::new();
     if let Some(old) = old_slot {
@@ -145,7 +149,15 @@ async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option
         // A crash from here on leaves a slot that is gone, which is a loss again.
         done.push(slot::drop(client, &settings.slot).await?);
     }
-    done.push(publication::ensure(client, settings, &tables).await?);
+    // What is altered meanwhile is seen by the second look, or waits for the lock that publishing takes.
+    let writes = Writes::look(client, &tables).await?;
+    writes.warn_of_silent_partitions();
+    let wanted = Wanted { tables: &tables, generated: writes.need_generated() };
+    done.push(publication::ensure(client, settings, wanted).await?);
+    Writes::look(client, &tables).await?.check(settings, Judged::AsItIs)?;
+    if other_tables && !anew {
+        copy::say_set_up(client).await?;
+    }
     if anew {
         bond::cut(client, settings, &place).await?;
     }
@@ -154,7 +166,7 @@ async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option
     if copies {
         done.extend(copy::plan(client, settings, &tables, slot.is_none()).await?);
     }
-    Ok(Some(Noted { tables, place, bond, done, slot_is_there: slot.is_some() }))
+    Ok(Some(Noted { tables, bond, done, slot_is_there: slot.is_some() }))
 }
 
 /// Drops slot and publication, as far as they are ours. Says what it did.
@@ -173,10 +185,13 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
     let server = Server::ask(client).await?;
     server.check(settings)?;
     let tables = tables::find(client, settings).await?;
+    let publication = Publication::find(client, &settings.publication).await?;
+    let writes = Writes::look(client, &tables).await?;
+    let is_theirs = publication.as_ref().is_some_and(|publication| !publication.is_ours(settings));
+    writes.check(settings, if is_theirs { Judged::AsItIs } else { Judged::AsMade })?;
     let place = Place::ask(client).await?;
     let slot = Slot::find(client, &settings.slot).await?;
     let bond = Bond::find(client, &settings.slot).await?;
-    let publication = Publication::find(client, &settings.publication).await?;
     if let Some(slot) = &slot {
         slot.check(settings)?;
     }
@@ -195,6 +210,7 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
             }
             _ => None,
         };
+        loss = loss.or_else(|| bond.as_ref().and_then(|bond| bond.swapped(&tables)));
     }
     if slot.is_none() && loss.is_none() {
         server.check_room_for_slot(settings)?;
@@ -203,11 +219,13 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
         server.check_room_for_sender()?;
     }
     if loss.is_none() {
-        publication::check(publication.as_ref(), server.may_create, settings, &tables)?;
+        let wanted = Wanted { tables: &tables, generated: writes.need_generated() };
+        publication::check(publication.as_ref(), server.may_create, settings, wanted)?;
         schema::check(client, settings).await?;
     }
-    let clear_sinks = bond.is_some_and(|bond| bond.clear_sinks);
-    Ok(Found { tables, slot, loss, place, clear_sinks })
+    let clear_sinks = bond.as_ref().is_some_and(|bond| bond.clear_sinks);
+    let other_tables = bond.is_some_and(|bond| bond.has_other_tables(&tables));
+    Ok(Found { tables, slot, loss, place, clear_sinks, other_tables })
 }
 
 /// Opens an SQL session for the source.
@@ -275,7 +293,12 @@ impl Server {
                 .help("they came with Postgres 17: upgrade the server, or take `failover: true` out of the source"));
         }
         if self.is_standby {
-            return Err(wrong("the server is a standby, which publishes nothing").help("name the primary in `url`"));
+            return Err(wrong("the server is a standby")
+                .because(
+                    "the pipeline keeps its publication, its state (`pgstream.slots`) and the marks of its copies in the database, \
+                     which only the primary can write",
+                )
+                .help("name the primary in `url`"));
         }
         // Postgres 19 raises the level by itself once there is a logical slot.
         if self.version < 190_000 && self.wal_level != "logical" {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use super::connection::Streaming;
-use super::copy::Windows;
+use super::copy::{Windows, says_set_up};
 use super::feedback::{Feedback, Progress};
 use super::frames::{Frame, Frames};
 use super::message::Said;
@@ -41,6 +41,10 @@ pub(super) struct Stream {
     /// When the batch under construction must close.
     closes: Option<Instant>,
     in_transaction: bool,
+    /// Where the transaction at hand commits.
+    commits_at: Lsn,
+    /// Before that the pipeline was set up as we know it.
+    set_up_at: Lsn,
     /// The end of the last keepalive or commit that a batch was given.
     ended: Lsn,
     /// Since when we have been waiting for a byte.
@@ -67,14 +71,14 @@ impl From<Error> for Broken {
 }
 
 impl Stream {
-    /// Takes over a session that streams after `from`.
+    /// Takes over a session that streams after `from`, of a pipeline that was set up before `set_up_at`.
     pub(super) fn new(
         (frames, write): Streaming,
         decoder: Decoder,
         windows: Windows,
         progress: Arc<Progress>,
         limits: Limits,
-        from: Lsn,
+        (set_up_at, from): (Lsn, Lsn),
         patience: Duration,
     ) -> Self {
         Self {
@@ -89,6 +93,8 @@ impl Stream {
             lacking: 0,
             closes: None,
             in_transaction: false,
+            commits_at: Lsn::INVALID,
+            set_up_at,
             ended: from,
             waiting_since: None,
             patience,
@@ -187,6 +193,7 @@ impl Stream {
         match self.decoder.decode(payload, &mut self.batch) {
             Ok(Decoded::Begin(begin)) => {
                 self.in_transaction = true;
+                self.commits_at = begin.final_lsn;
                 self.windows.begin(begin.xid);
                 self.progress.see(begin.final_lsn);
                 self.progress.set_age(sent.saturating_sub(begin.commit_time).max(0) as u64);
@@ -208,6 +215,10 @@ impl Stream {
                 }
             }
             Ok(Decoded::Message(message)) => {
+                if says_set_up(&message) && self.commits_at >= self.set_up_at {
+                    // Of tables that we do not know yet everything is sent from here on.
+                    return Err(Error::new(Fault::Transient, "the pipeline was set up with other tables").into());
+                }
                 let before = self.most_gaps();
                 self.windows.message(&message);
                 if self.most_gaps() < before {

@@ -1,4 +1,4 @@
-//! The tables that the source names, as the server has them: found by pattern, and fit to be streamed or refused.
+//! The tables that the source names, as the server has them: found by pattern, and of a kind that is streamed, or refused.
 
 use tokio_postgres::Client;
 
@@ -30,14 +30,11 @@ impl std::fmt::Display for Table {
     }
 }
 
-/// Whatever a pattern may match, with what decides over its fitness.
+/// Whatever a pattern may match, with what decides over its fitness; what identifies rows is [`Writes`](super::writes)' matter.
 const FIND: &str = "
-    SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relreplident::text,
-           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate),
-           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident),
+    SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
            pg_has_role(current_user, c.relowner, 'USAGE'),
            ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a WHERE a.relid <> c.oid),
-           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
            row_security_active(c.oid)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname LIKE $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
@@ -50,7 +47,7 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
         let rows = client.query(FIND, &[&pattern.schema, &pattern.like()]).await;
         let mut found = false;
         for row in rows.map_err(|error| failed("cannot read the catalogue", error))? {
-            let table = Table { oid: row.get(0), schema: row.get(1), name: row.get(2), owned: row.get(8) };
+            let table = Table { oid: row.get(0), schema: row.get(1), name: row.get(2), owned: row.get(5) };
             let (kind, persistence): (&str, &str) = (row.get(3), row.get(4));
             if !matches!(kind, "r" | "p") || persistence != "p" {
                 if pattern.is_exact() {
@@ -59,15 +56,11 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
                 continue;
             }
             found = true;
-            check_identity(&table, row.get(5), row.get(6), row.get(7), !settings.copies_first)?;
-            if settings.copies_first && row.get::<_, &str>(5) == "f" && !row.get::<_, bool>(10) {
-                return Err(keyless(&table));
-            }
-            if settings.rereads && !settings.reads_apart() && row.get(11) {
+            if settings.rereads && !settings.reads_apart() && row.get(7) {
                 return Err(hidden(&table.to_string(), &settings.url.user));
             }
             if !tables.iter().any(|(known, _)| known.oid == table.oid) {
-                tables.push((table, row.get(9)));
+                tables.push((table, row.get(6)));
             }
         }
         if !found {
@@ -81,6 +74,23 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
     tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     Ok(tables)
 }
+
+/// Tables that a wildcard means and that could be followed, but are not among `tables`, nor partitions of them.
+pub(super) async fn unfollowed(client: &Client, settings: &Settings, tables: &[Table]) -> Result<Vec<String>> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let mut new = Vec::new();
+    for pattern in settings.tables.iter().filter(|pattern| !pattern.is_exact()) {
+        let rows = client.query(UNFOLLOWED, &[&pattern.schema, &pattern.like(), &oids]).await;
+        new.extend(rows.map_err(|error| failed("cannot read the catalogue", error))?.iter().map(|row| row.get(0)));
+    }
+    Ok(new)
+}
+
+const UNFOLLOWED: &str = "
+    SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname LIKE $2 AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid <> ALL ($3)
+      AND NOT EXISTS (SELECT FROM pg_partition_ancestors(c.oid) AS a WHERE a.relid = ANY ($3) OR a.relid <> c.oid)
+    ORDER BY 1 LIMIT 100";
 
 /// Policies hide rows of a table from us.
 pub(super) fn hidden(table: &str, user: &str) -> Error {
@@ -100,41 +110,6 @@ fn unfit(table: &Table, kind: &str, persistence: &str) -> Error {
     };
     Error::new(Fault::Config, format!("`{table}` is {what}, whose changes Postgres does not publish"))
         .help("name ordinary tables in `tables`")
-}
-
-/// Checks that changed rows can be told apart. `full_helps`: it is enough that the server sends old rows whole.
-fn check_identity(table: &Table, identity: &str, primary_key: bool, index: bool, full_helps: bool) -> Result<()> {
-    let usable = match identity {
-        "d" => primary_key,
-        "i" => index,
-        "f" => true,
-        _ => false,
-    };
-    if usable {
-        return Ok(());
-    }
-    let (what, sql) = if primary_key {
-        ("publishes no key of changed rows (its replica identity)", "REPLICA IDENTITY DEFAULT")
-    } else {
-        ("has no primary key", "ADD PRIMARY KEY (id)")
-    };
-    let table_sql = table.quoted();
-    let full = if primary_key || !full_helps {
-        String::new()
-    } else {
-        format!("\nor, for small tables: ALTER TABLE {table_sql} REPLICA IDENTITY FULL;")
-    };
-    Err(Error::new(Fault::Environment, format!("table `{table}` {what}, so updates and deletes cannot be followed"))
-        .help(format!("ALTER TABLE {table_sql} {sql};{full}")))
-}
-
-/// A table without a key cannot be copied, though its changes can be followed.
-fn keyless(table: &Table) -> Error {
-    Error::new(Fault::Environment, format!("table `{table}` has no primary key, so its rows cannot be copied in parts"))
-        .help(format!(
-            "ALTER TABLE {} ADD PRIMARY KEY (id);\nor leave out the rows that are there already: `snapshot: never` in the source",
-            table.quoted()
-        ))
 }
 
 async fn missing(client: &Client, pattern: &Pattern) -> Error {
@@ -160,8 +135,9 @@ async fn missing(client: &Client, pattern: &Pattern) -> Error {
     }
 }
 
-/// What the decoder must know of types and keys, and the types of the tables' columns.
-pub(super) async fn catalog(client: &Client, tables: &[Table]) -> Result<(Catalog, Vec<u32>)> {
+/// What the decoder must know of types and keys, and the types of the tables' columns. Generated columns count as far as the
+/// publication sends them.
+pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]) -> Result<(Catalog, Vec<u32>)> {
     let unreadable = |error| failed("cannot read the catalogue", error);
     let mut catalog = Catalog::default();
     // Without those of tables' rows, of which there are many; a column of such a type is text without them, too.
@@ -189,11 +165,17 @@ pub(super) async fn catalog(client: &Client, tables: &[Table]) -> Result<(Catalo
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let keys = client
         .query(
-            "SELECT i.indrelid, array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attnum = ANY (i.indkey::int2[])),
+            "WITH published AS (
+                 SELECT c.oid, to_jsonb(p) -> 'attnames' AS names FROM pg_publication_tables p
+                 JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+                 WHERE p.pubname = $2
+             )
+             SELECT i.indrelid, array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attnum = ANY (i.indkey::int2[])),
                     array_agg(CASE WHEN NOT a.attisdropped THEN a.attname::text END ORDER BY a.attnum)
-             FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum > 0 AND a.attgenerated = ''
-             WHERE i.indisprimary AND i.indrelid = ANY ($1) GROUP BY 1",
-            &[&oids],
+             FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum > 0
+             LEFT JOIN published p ON p.oid = i.indrelid
+             WHERE i.indisprimary AND i.indrelid = ANY ($1) AND (a.attgenerated = '' OR p.names ? a.attname::text) GROUP BY 1",
+            &[&oids, &publication],
         )
         .await
         .map_err(unreadable)?;

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::copy::Windows;
 use super::dial::sender_timeout;
 use super::feedback::Progress;
-use super::publication::Publication;
+use super::publication::{Publication, Wanted};
 use super::settings::Settings;
 use super::stream::{Broken, Stream};
 use super::{blockers, setup, tables};
@@ -36,12 +36,13 @@ impl Tap {
         let client = setup::session(&settings).await?;
         let found = tables::find(&client, &settings).await?;
         let published = Publication::find(&client, &settings.publication).await?;
-        if !published.is_some_and(|publication| publication.fits(&found)) {
+        let wanted = Wanted { tables: &found, generated: false };
+        if !published.is_some_and(|publication| publication.fits(&settings, wanted)) {
             let what = format!("publication `{}` with the pipeline's tables does not exist", settings.publication);
             return Err(Error::new(Fault::Environment, what)
                 .help("make it: `pgstream-host setup pipeline.yaml`, or run the pipeline once"));
         }
-        let (catalog, _) = tables::catalog(&client, &found).await?;
+        let (catalog, _) = tables::catalog(&client, &settings.publication, &found).await?;
         let patience = sender_timeout(&client).await? * 2;
         let mut connection = Connection::open(&settings).await?;
         create(&mut connection, &settings).await?;
@@ -50,11 +51,11 @@ impl Tap {
         let progress = Arc::new(Progress::default());
         let stream = Stream::new(
             streaming,
-            Decoder::new(catalog),
+            Decoder::new(catalog).with_tables(found.iter().map(|table| table.oid)),
             Windows::new(Arc::default()), // rows that a copy reads are no events of the log
             Arc::clone(&progress),
             settings.limits,
-            Lsn::INVALID,
+            (Lsn(u64::MAX), Lsn::INVALID), // it goes on as it began, however the pipeline is set up meanwhile
             patience,
         );
         Ok(Self { stream, progress, tables: found.iter().map(ToString::to_string).collect() })

@@ -1,6 +1,9 @@
 //! `watch`: keeps an eye on the slot, and a heart beating in the log, in a session of its own.
 //!
 //! A slot that nothing is confirmed for makes the server keep its log, until the disk is full or the slot is invalidated.
+//! The tables are looked at, too: what is altered there must neither make Postgres refuse the application's writes, nor go past
+//! the pipeline.
+//!
 //! The heartbeat is a transactional logical message: with it there is something to confirm also where only tables are
 //! written that nobody publishes. What stands in the way otherwise is said early, with who must act.
 //!
@@ -20,7 +23,8 @@ use super::feedback::Progress;
 use super::loss::Loss;
 use super::publication::{self, Published};
 use super::settings::{Settings, literal};
-use super::tables::Table;
+use super::tables::{self, Table};
+use super::writes::{Judged, Writes};
 use super::{blockers, setup};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{failed, sqlstate};
@@ -31,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_secs(1);
 /// What a server answers that starts, or that shuts down.
 const CANNOT_CONNECT_NOW: &str = "57P03";
+/// Between two looks at what was altered in the tables: short, as each is a time in which an application's writes may fail.
+const ALTERED: Duration = Duration::from_secs(5);
 /// How long the same trouble is not told again.
 const AGAIN: Duration = Duration::from_secs(600);
 /// Log that is kept although it was confirmed: more than transactions of everyday size hold back.
@@ -64,6 +70,7 @@ impl Watch {
 async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>) -> Error {
     let mut session = None;
     let mut told = Told::default();
+    let mut tables_watch = TablesWatch::default();
     let mut next_look = Instant::now();
     let mut heart = Heart { every: settings.heartbeat, due: next_look };
     let mut alarmed = false;
@@ -74,7 +81,7 @@ async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Prog
             () = tokio::time::sleep(GLANCE), if alarmed => {}
         }
         let had_session = session.is_some();
-        alarmed = match look(&settings, &tables, &mut session, &mut heart, &mut told).await {
+        alarmed = match look(&settings, &tables, &mut session, &mut heart, (&mut told, &mut tables_watch)).await {
             Ok(Published::AsStreamed) => false,
             Ok(Published::Otherwise) => {
                 return Error::new(Fault::Transient, "another process has given the publication other tables");
@@ -107,7 +114,7 @@ async fn look(
     tables: &[Table],
     session: &mut Option<Client>,
     heart: &mut Heart,
-    told: &mut Told,
+    (told, tables_watch): (&mut Told, &mut TablesWatch),
 ) -> Result<Published> {
     let client = match session {
         Some(client) => client,
@@ -129,6 +136,7 @@ async fn look(
         client.batch_execute(&sql).await.map_err(|error| failed("cannot write a heartbeat", error))?;
         heart.beat(now);
     }
+    tables_watch.look(client, settings, tables).await?;
     if let Some(trouble) = trouble(client, &settings.slot).await?
         && told.is_new(&trouble, Instant::now())
     {
@@ -136,6 +144,59 @@ async fn look(
         tracing::warn!(slot = settings.slot, help, "{what}");
     }
     Ok(published)
+}
+
+/// What was altered in the tables since they were published, and what of it was told.
+#[derive(Default)]
+struct TablesWatch {
+    looked: Option<Instant>,
+    /// The last trouble with writes, and when it was told.
+    told: Option<(String, Instant)>,
+    /// Tables that the next set-up finds.
+    new: Vec<String>,
+}
+
+impl TablesWatch {
+    async fn look(&mut self, client: &Client, settings: &Settings, tables: &[Table]) -> Result<()> {
+        if self.looked.is_some_and(|looked| looked.elapsed() < ALTERED) {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        let mut writes = Writes::look(client, tables).await?;
+        if writes.lack_generated(settings) && publication::publish_generated(client, settings).await? {
+            tracing::warn!(
+                publication = settings.publication,
+                "a table got a generated column, and Postgres refused UPDATE and DELETE on it as long as that was not published: \
+                 now it is, and handlers see the generated columns of all tables"
+            );
+            writes = Writes::look(client, tables).await?;
+        }
+        match writes.check(settings, Judged::AsItIs) {
+            Ok(()) => self.told = None,
+            Err(error) => self.tell(&error),
+        }
+        for table in tables::unfollowed(client, settings, tables).await? {
+            if !self.new.contains(&table) {
+                tracing::info!(
+                    table,
+                    "a new table of the source is not followed yet: `pgstream-host setup pipeline.yaml`, or the next \
+                     start, takes it up"
+                );
+                self.new.push(table);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, error: &Error) {
+        let what = error.chain();
+        if self.told.as_ref().is_some_and(|(told, when)| *told == what && when.elapsed() < AGAIN) {
+            return;
+        }
+        let help = error.advice().unwrap_or_default();
+        tracing::warn!(help, "a table was altered: {what}");
+        self.told = Some((what, Instant::now()));
+    }
 }
 
 /// When the next heartbeat is due.

@@ -1,5 +1,11 @@
 //! `Mark`: the messages that we write into the log, between the changes that they are to be told apart from.
 
+use tokio_postgres::Client;
+
+use crate::decode::LogicalMessage;
+use crate::error::Result;
+use crate::postgres::failed;
+
 /// Prefix of our messages in the log.
 pub(in super::super) const PREFIX: &str = "pgstream";
 
@@ -14,6 +20,8 @@ pub(super) enum Mark {
     Clear { number: u64 },
     /// There is a new request in the ledger.
     Asked,
+    /// The pipeline was set up with other tables, whose changes are sent from here on.
+    SetUp,
 }
 
 impl Mark {
@@ -23,6 +31,7 @@ impl Mark {
             Mark::High { chunk } => format!("high {chunk:016x}"),
             Mark::Clear { number } => format!("clear {number:016x}"),
             Mark::Asked => "asked".to_owned(),
+            Mark::SetUp => "set-up".to_owned(),
         }
     }
 
@@ -34,9 +43,21 @@ impl Mark {
             ["high", chunk] => Some(Mark::High { chunk: number(chunk)? }),
             ["clear", digits] => Some(Mark::Clear { number: number(digits)? }),
             ["asked"] => Some(Mark::Asked),
+            ["set-up"] => Some(Mark::SetUp),
             _ => None,
         }
     }
+}
+
+/// Writes into the log that the pipeline was set up with other tables, in the transaction of the caller.
+pub(in super::super) async fn say_set_up(client: &Client) -> Result<()> {
+    let said = client.execute("SELECT pg_logical_emit_message(true, $1, $2)", &[&PREFIX, &Mark::SetUp.text()]).await;
+    said.map(drop).map_err(|error| failed("cannot write into the log", error))
+}
+
+/// Whether a message says so.
+pub(in super::super) fn says_set_up(message: &LogicalMessage) -> bool {
+    message.prefix == PREFIX && message.transactional && Mark::parse(&message.content) == Some(Mark::SetUp)
 }
 
 #[cfg(test)]
@@ -45,9 +66,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for mark in
-            [Mark::Low { chunk: u64::MAX, table: 7 }, Mark::High { chunk: 0 }, Mark::Clear { number: 9 }, Mark::Asked]
-        {
+        for mark in [
+            Mark::Low { chunk: u64::MAX, table: 7 },
+            Mark::High { chunk: 0 },
+            Mark::Clear { number: 9 },
+            Mark::Asked,
+            Mark::SetUp,
+        ] {
             assert_eq!(Mark::parse(mark.text().as_bytes()), Some(mark));
         }
         for text in ["", "low 1", "low 1 x", "high", "high g", "asked twice"] {

@@ -39,7 +39,7 @@ use select::Select;
 
 pub use ledger::Copied;
 pub(super) use ledger::forget;
-pub(super) use mark::PREFIX;
+pub(super) use mark::{PREFIX, say_set_up, says_set_up};
 pub(super) use rows::Key;
 pub(super) use window::{Handover, Streamed, Windows};
 

@@ -52,9 +52,9 @@ const DESCRIBE: &str = "
            array_position(identity.key, a.attnum) , c.relkind::text, c.relreplident::text, row_security_active(c.oid),
            has_column_privilege(c.oid, a.attnum, 'SELECT'), published.filter, n.nspname::text, c.relname::text,
            has_table_privilege(c.oid, 'SELECT')
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     CROSS JOIN published LEFT JOIN identity ON true
-    WHERE c.oid = $1 AND (published.names IS NULL OR published.names ? a.attname::text)
+    WHERE c.oid = $1 AND CASE WHEN published.names IS NULL THEN a.attgenerated = '' ELSE published.names ? a.attname::text END
     ORDER BY a.attnum";
 
 /// Answers name and columns of a table, to be compared with what they were before; NULL if it is gone.
@@ -120,7 +120,7 @@ impl Select {
             "f" => ReplicaIdentity::Full,
             _ => ReplicaIdentity::Default,
         };
-        let (catalog, _) = tables::catalog(client, std::slice::from_ref(table)).await?;
+        let (catalog, _) = tables::catalog(client, &settings.publication, std::slice::from_ref(table)).await?;
         let reading = Reading::new(table.oid, &table.schema, &table.name, identity, &columns, &catalog);
         let published: Option<String> = first.get(9);
         let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();

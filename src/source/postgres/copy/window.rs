@@ -210,7 +210,7 @@ impl Windows {
             Some(Mark::High { chunk }) => self.close(chunk),
             Some(Mark::Clear { number }) => self.clearing = self.handover.take_clear(number),
             Some(Mark::Asked) => self.handover.asked.notify_one(),
-            Some(Mark::Low { .. }) | None => {}
+            Some(Mark::Low { .. } | Mark::SetUp) | None => {}
         }
     }
 
