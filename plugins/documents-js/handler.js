@@ -11,9 +11,7 @@
 // An UPDATE that leaves a large text alone only patches the payloads, and so pays for no embedding. If it changes the
 // title, the vectors follow with the text's next change; with `REPLICA IDENTITY FULL` they follow at once.
 
-import { config, stop } from "pgstream-handler";
-
-import { chunks } from "./chunk.js";
+import { chunks, config, stop } from "pgstream-handler";
 
 /** Makes of an event what the sink has to do. */
 export function onEvent(event, out) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{StringValueParser, TypedValueParser};
 use serde_json::json;
 
 use super::print;
@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     /// The folder to make; its last part is the handler's name.
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
-    /// What to write the handler in.
+    /// What to write the handler in: rust, go, js, ts or python.
     #[arg(long, value_name = "LANGUAGE", value_parser = languages())]
     lang: Language,
     /// Another name than the folder's.
@@ -27,8 +27,15 @@ pub(super) struct Arguments {
 }
 
 fn languages() -> impl TypedValueParser<Value = Language> {
-    PossibleValuesParser::new(Language::ALL.map(Language::name))
-        .try_map(|name| Language::named(&name).ok_or("no such language"))
+    StringValueParser::new().try_map(|name| {
+        Language::named(&name).ok_or_else(|| {
+            let names = Language::ALL.map(Language::name).join(", ");
+            format!(
+                "there is no template for it, only for {names}. Other languages do as well if they make WebAssembly components: \
+                 `new` with one of these, and its `wit/` is the contract to write against"
+            )
+        })
+    })
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {

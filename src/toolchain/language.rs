@@ -40,9 +40,21 @@ impl Language {
         }
     }
 
-    /// The language of that name.
+    /// What people also write for it.
+    pub fn aliases(self) -> &'static [&'static str] {
+        match self {
+            Self::Rust => &["rs"],
+            Self::Go => &["golang"],
+            Self::JavaScript => &["javascript", "node"],
+            Self::TypeScript => &["typescript"],
+            Self::Python => &["py", "python3"],
+        }
+    }
+
+    /// The language of that name, or of one of its aliases, in any case.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|language| language.name() == name)
+        let name = name.to_lowercase();
+        Self::ALL.into_iter().find(|language| language.name() == name || language.aliases().contains(&name.as_str()))
     }
 }
 

@@ -14,6 +14,9 @@ use crate::error::{Error, Fault, Result};
 /// What makes components. Another version may bring another Python: see `GUEST`.
 const COMPONENTIZE: &str = "0.25.1";
 
+/// The time zones that a component has if its handler imports `zoneinfo`.
+const ZONES: &str = "2025.2";
+
 /// The Python in the component, for which packages are chosen.
 const GUEST: &str = "3.14";
 
@@ -46,15 +49,22 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
     let scratch = Scratch::make()?;
     let entry = scratch.path().join("entry");
     let module = &manifest.module;
-    let text = format!("from pgstream._guest import WitWorld, ready\nimport {module}\nready({module:?})\n");
-    write(&entry.join("pgstream_component.py"), text.as_bytes())?;
     let sdk = given(project, "sdk", "pgstream", &scratch, template::sdk(Language::Python))?;
     let wit = given(project, "wit", "world.wit", &scratch, template::contract())?;
     let packages = scratch.path().join("packages");
     take_along(project, &manifest.dependencies, &packages, tool)?;
 
-    let mut paths = vec![entry, sdk, project.folder().to_owned()];
-    paths.extend([project.folder().join("src"), packages].into_iter().filter(|path| path.is_dir()));
+    let source = Some(project.folder().join("src")).filter(|path| path.is_dir());
+    let mut paths = vec![entry.clone(), sdk, project.folder().to_owned()];
+    paths.extend(source);
+    // As the build mounts them, by their number: what is the author's own.
+    let own: Vec<_> = (2..paths.len()).map(|number| format!("/{number}/")).collect();
+    let zones = zones(&python, &scratch)?;
+    paths.extend([packages, zones].into_iter().filter(|path| path.is_dir()));
+    let text = format!(
+        "from pgstream._guest import WitWorld, begin, ready\nbegin({own:?})\nimport {module}\nready({module:?})\n"
+    );
+    write(&entry.join("pgstream_component.py"), text.as_bytes())?;
     let paths = paths.iter().flat_map(|path| ["-p".as_ref(), path.as_os_str()]);
     tool()
         // It would take along what else it finds in the environments that it knows of.
@@ -84,7 +94,7 @@ fn environment() -> Result<PathBuf> {
         let what = format!("`python3` is Python {}.{}, which is too old", version.0, version.1);
         return Err(Error::new(Fault::Environment, what).help(INSTALL));
     }
-    let kept = cache(&format!("componentize-py-{COMPONENTIZE}"))?;
+    let kept = cache(&format!("componentize-py-{COMPONENTIZE}-tzdata-{ZONES}"))?;
     // An environment belongs to the version that made it.
     let ready = kept.join(format!("python-{}.{}", version.0, version.1));
     let python = ready.join("bin/python3");
@@ -110,6 +120,7 @@ fn fill(folder: &Path) -> Result<()> {
     Tool::new(folder.join("bin/python3"), INSTALL)
         .args(PIP)
         .arg(format!("componentize-py=={COMPONENTIZE}"))
+        .arg(format!("tzdata=={ZONES}"))
         .run()
         .map_err(|error| {
             Error::new(Fault::Environment, format!("`componentize-py` {COMPONENTIZE} could not be installed"))
@@ -119,6 +130,33 @@ fn fill(folder: &Path) -> Result<()> {
 }
 
 const PIP: [&str; 7] = ["-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
+
+/// A folder that holds the time zones, and nothing else of the environment.
+fn zones(python: &Path, scratch: &Scratch) -> Result<PathBuf> {
+    let say = "import importlib.util as u; print(u.find_spec('tzdata').submodule_search_locations[0])";
+    let installed = Tool::new(python, INSTALL).args(["-I", "-c", say]).output()?;
+    let folder = scratch.path().join("zones");
+    let link = folder.join("tzdata");
+    copy(Path::new(installed.trim()), &link).map_err(|error| unwritable(&link, error))?;
+    Ok(folder)
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_name() == "__pycache__" {
+            continue;
+        }
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
 
 /// Fetches the packages that the project needs. Only what is Python through and through can be part of a component.
 fn take_along(project: &Project, packages: &[String], to: &Path, tool: impl Fn() -> Tool) -> Result<()> {

@@ -24,7 +24,64 @@ places = [f"{path}.py", f"{path}/__init__.py", f"src/{path}.py", f"src/{path}/__
 if not any(os.path.isfile(os.path.join(folder, place)) for place in places):
     sys.exit(f"there is no `{path}.py`: name the handler's module in pyproject.toml, `[tool.pgstream]`, `module`")
 
-packages = manifest.get("project", {}).get("dependencies", [])
+tools = manifest.get("tool", {})
+project = manifest.get("project", {})
+packages = list(project.get("dependencies", []))
+
+
+def refuse(where, why):
+    sys.exit(f"pyproject.toml: {where}: {why}: name the packages in `dependencies` of [project], as pip has them")
+
+
+def bounds(where, version):
+    """Poetry's form of versions as pip has it."""
+    parts = []
+    for part in (each.strip() for each in version.split(",")):
+        if part in ("", "*"):
+            continue
+        found = re.fullmatch(r"([\^~]?)(\d+(?:\.\d+)*)", part)
+        if found and not found[1]:
+            parts.append(f"=={part}")
+        elif found:
+            numbers = [int(number) for number in found[2].split(".")]
+            if found[1] == "~":
+                kept = min(len(numbers), 2)
+            else:  # up to the first number that is not zero
+                kept = next((at + 1 for at, number in enumerate(numbers) if number), len(numbers))
+            above = numbers[: kept - 1] + [numbers[kept - 1] + 1]
+            parts.append(f">={found[2]},<{'.'.join(map(str, above))}")
+        elif re.fullmatch(r"(==|!=|<=|>=|<|>|~=)\s*[\w.*+!-]+", part):
+            parts.append(part)
+        elif re.fullmatch(r"\d+(\.\d+)*\.\*", part):
+            parts.append(f"=={part}")
+        else:
+            refuse(where, f"the version {part!r} is not understood")
+    return ",".join(parts)
+
+
+listed = tools.get("poetry", {}).get("dependencies", {})
+if not packages:
+    for name, wanted in listed.items():
+        where = f"`{name}` of [tool.poetry.dependencies]"
+        if name.lower() == "python":
+            continue
+        extras = ""
+        if isinstance(wanted, dict):
+            others = set(wanted) - {"version", "extras", "optional"}
+            if wanted.get("optional"):
+                continue
+            if others or "version" not in wanted:
+                refuse(where, f"{', '.join(sorted(others)) or 'no version'} cannot be taken over")
+            extras = f"[{','.join(wanted['extras'])}]" if wanted.get("extras") else ""
+            wanted = wanted["version"]
+        if not isinstance(wanted, str):
+            refuse(where, "several versions cannot be taken over")
+        packages.append(f"{name}{extras}{bounds(where, wanted)}")
+if tools.get("uv", {}).get("sources"):
+    refuse("[tool.uv.sources]", "only uv reads it, and pip would fetch other packages of the same names")
+if "dependencies" in project.get("dynamic", []) and not os.path.isfile(os.path.join(folder, "requirements.txt")):
+    refuse("`dynamic` of [project]", "the dependencies are elsewhere, and were not read")
+
 if any(re.match(r"pgstream\s*($|[^\w.-])", package) for package in packages):
     sys.exit("pyproject.toml: `pgstream` among the dependencies is another library; that for handlers is in `sdk/`")
 print(json.dumps({"module": module, "dependencies": packages}))

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { chunks } from "../chunk.js";
+import { chunks } from "../../sdk/js/src/chunk.js";
 
 test("short text stays whole and blank text is nothing", () => {
   assert.deepEqual(chunks("  a b\n", 50), ["a b"]);

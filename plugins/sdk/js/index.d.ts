@@ -25,11 +25,20 @@ export type Value =
   | Timestamp
   | PlainDate
   | PlainTime
+  | ExactJson
   | number[]
   | Json[]
   | { [key: string]: Json };
 
-export type Json = null | boolean | number | bigint | string | Json[] | { [key: string]: Json };
+/** A parsed `json` column. As long as nobody changes it, it is written as Postgres sent it. */
+export type Json = null | boolean | number | bigint | string | ExactJson | Json[] | { [key: string]: Json };
+
+/** JSON that JavaScript has no value for, such as a number of thirty digits behind the point. `Number(it)` is the nearest
+ * number, `String(it)` what Postgres sent; in a payload it is written as it was sent. */
+export declare class ExactJson {
+  valueOf(): number;
+  toString(): string;
+}
 
 /** A row of a table that nothing is known of. */
 export type AnyRow = { [column: string]: Value };
@@ -122,6 +131,10 @@ export interface Out {
   /** Refuses the event: whatever was answered to it is forgotten. Throwing an Error does the same. */
   reject(reason: string): void;
 }
+
+/** Cuts a text into pieces of at most `chars` characters that end between words where there are any. A piece repeats about an
+ * eighth of the one before. Empty for blank text. */
+export declare function chunks(text: string, chars: number): string[];
 
 /** A value of the transform's `config` in the pipeline file. Only while an event is handled. */
 export declare function config(key: string): string | undefined;

@@ -4,4 +4,5 @@ export { retry, stop } from "./src/error.js";
 export { config, embed, log } from "./src/calls.js";
 export { sparse } from "./src/out.js";
 export { PlainDate, PlainTime, Timestamp, unchanged } from "./src/values.js";
-export { write as toJson } from "./src/json.js";
+export { ExactJson, write as toJson } from "./src/json.js";
+export { chunks } from "./src/chunk.js";

@@ -2,6 +2,7 @@
 
 import { log } from "./calls.js";
 import { write } from "./json.js";
+import { stack } from "./place.js";
 
 function line(args) {
   return args.map(shown).join(" ");
@@ -9,7 +10,7 @@ function line(args) {
 
 function shown(value) {
   if (typeof value === "string") return value;
-  if (value instanceof Error) return `${value.name}: ${value.message}${value.stack ? `\n${value.stack}` : ""}`;
+  if (value instanceof Error) return `${value.name}: ${value.message}${value.stack ? `\n${stack(value)}` : ""}`;
   try {
     return write(value) ?? String(value);
   } catch {
@@ -17,9 +18,9 @@ function shown(value) {
   }
 }
 
-/** Defines `console` where there is none. */
+/** Defines `console`. */
 export function define() {
-  globalThis.console ??= {
+  globalThis.console = {
     trace: (...args) => log.trace(line(args)),
     debug: (...args) => log.debug(line(args)),
     log: (...args) => log.info(line(args)),

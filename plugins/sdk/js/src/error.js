@@ -1,5 +1,7 @@
 // Why a whole batch cannot be handled, and how any error becomes one line of text.
 
+import { place } from "./place.js";
+
 /** Ends the batch: carried through the handler's frames as an exception. */
 export class Failure extends Error {
   constructor(tag, why) {
@@ -25,13 +27,15 @@ export function stop(why) {
 /** Characters of a reason. The host cuts what is longer; this keeps it from crossing at all. */
 const REASON = 1000;
 
-/** What is said of something that was thrown: an error's message, with its name if that says more than "Error". */
+/** What is said of something that was thrown: an error's message, with its name if that says more than "Error", and its place. */
 export function reason(thrown) {
   let text;
+  let where = "";
   try {
     if (thrown instanceof Error) {
       const message = String(thrown.message);
       text = thrown.name === "Error" ? message : `${thrown.name}: ${message}`;
+      where = place(thrown);
       if (thrown.cause !== undefined) text += `: ${thrown.cause instanceof Error ? thrown.cause.message : thrown.cause}`;
     } else {
       text = String(thrown);
@@ -40,5 +44,5 @@ export function reason(thrown) {
     text = "something was thrown that cannot be told";
   }
   text = text.replace(/\s*[\r\n]+\s*/g, " ").trim() || "the handler threw without a message";
-  return (text.length > REASON ? `${text.slice(0, REASON)}…` : text).toWellFormed();
+  return (text.length > REASON ? `${text.slice(0, REASON)}…` : text).toWellFormed() + where;
 }

@@ -1,10 +1,34 @@
-// JSON that keeps every integer, both ways. `JSON.stringify` refuses a BigInt, `JSON.parse` rounds one.
+// JSON that keeps what Postgres sent. `JSON.stringify` refuses a BigInt, `JSON.parse` rounds numbers of many digits.
+//
+// What `JSON.parse` would change is read by `Reader`, which remembers the text of each object and array: as long as nobody
+// changes it, it is written as it was sent.
 
-/** Levels of nesting that the host reads. */
-const DEPTH = 120;
+/** Levels of nesting that are written: what holds itself would have no end. */
+const DEPTH = 1000;
 
-const INT_MIN = -(2n ** 63n);
-const INT_MAX = 2n ** 64n - 1n;
+/** The text of what `Reader` made, and what it was made of. */
+const texts = new WeakMap();
+
+/** JSON that JavaScript has no value for, such as a number of thirty digits. It counts as the nearest one, and is written exactly. */
+export class ExactJson {
+  #text;
+
+  constructor(text) {
+    this.#text = text;
+  }
+
+  valueOf() {
+    return Number(this.#text);
+  }
+
+  toString() {
+    return this.#text;
+  }
+
+  toJSON() {
+    return Number(this.#text);
+  }
+}
 
 /** The JSON of a value; undefined for what JSON has no word for, as `JSON.stringify` has it. */
 export function write(value, depth = 0) {
@@ -16,20 +40,37 @@ export function write(value, depth = 0) {
     case "boolean":
       return value ? "true" : "false";
     case "bigint":
-      return value >= INT_MIN && value <= INT_MAX ? value.toString() : `"${value}"`;
+      return value.toString();
     case "object":
       break;
     default:
       return undefined;
   }
   if (value === null) return "null";
+  const sent = texts.get(value);
+  if (sent && untouched(value, sent)) return sent.text;
   if (depth >= DEPTH) throw new Error(`a value is nested more than ${DEPTH} levels deep, or holds itself`);
   if (Array.isArray(value)) return array(value, depth);
+  if (value instanceof ExactJson) return value.toString();
   if (typeof value.toJSON === "function") return write(value.toJSON(), depth + 1);
   if (value instanceof Uint8Array) return `"${hex(value)}"`;
   if (ArrayBuffer.isView(value) || value instanceof Set) return array(Array.from(value), depth);
   if (value instanceof Promise) throw new TypeError("a value is a promise: handlers are synchronous");
   return object(value instanceof Map ? Object.fromEntries(value) : value, depth);
+}
+
+/** Whether what was read still is what was sent, down to its last member. */
+function untouched(value, { names, members }) {
+  const now = Object.keys(value);
+  return (
+    now.length === names.length &&
+    names.every((name, at) => {
+      const member = value[name];
+      if (now[at] !== name || !Object.is(member, members[at])) return false;
+      if (member === null || typeof member !== "object" || member instanceof ExactJson) return true;
+      return untouched(member, texts.get(member));
+    })
+  );
 }
 
 function object(value, depth) {
@@ -66,17 +107,21 @@ function hex(bytes) {
   return text;
 }
 
-/** Whether `JSON.parse` may change a number: many digits in a row, or a large exponent. */
-const RISKY = /\d{16}|\d[eE]\+?\d{3}/;
+/** Whether `JSON.parse` may change something: many digits in a row, a large exponent, or half of a surrogate pair. */
+const RISKY = /[\d.]{17}|\d{16}|\d[eE][+-]?\d{3}|\\u[dD][89a-fA-F]/;
 
-/** The value of a `json` column: integers exact, as a BigInt if need be. The text as it is, if no sink could read it. */
+/** The value of a `json` column: integers exact, as a BigInt if need be. */
 export function parse(text) {
   try {
     return RISKY.test(text) ? new Reader(text).whole() : JSON.parse(text);
-  } catch {
-    return text;
+  } catch (error) {
+    if (error instanceof RangeError || error instanceof SyntaxError) return new ExactJson(text);
+    throw error;
   }
 }
+
+/** Nearer to zero a number has fewer digits. */
+const SMALLEST = 2.2250738585072014e-308;
 
 const NUMBER = /-?\d+(\.\d+)?([eE][+-]?\d+)?/y;
 const SPACE = /[ \t\r\n]*/y;
@@ -121,7 +166,7 @@ class Reader {
   }
 
   value(depth) {
-    if (depth > DEPTH) throw new RangeError("nested too deep");
+    if (depth >= DEPTH) throw new RangeError("nested too deep");
     switch (this.next()) {
       case "{":
         return this.object(depth);
@@ -143,34 +188,44 @@ class Reader {
   number() {
     const text = this.take(NUMBER);
     const value = Number(text);
-    if (!Number.isFinite(value)) throw new RangeError("a number that no float holds");
-    if (Number.isSafeInteger(value) || /[.eE]/.test(text)) return value;
-    const exact = BigInt(text);
-    return exact >= INT_MIN && exact <= INT_MAX ? exact : value;
+    if (Number.isSafeInteger(value) && !/[.eE]/.test(text)) return value;
+    if (/^-?\d+$/.test(text)) return BigInt(text);
+    // What has at most 15 digits comes back as it was; a longer one only if it is what a number is written as.
+    const held = Number.isFinite(value) && Math.abs(value) >= SMALLEST;
+    const digits = significant(text);
+    const exact = digits === "" || (held && (digits.length <= 15 || digits === significant(String(value))));
+    return exact ? value : new ExactJson(text);
+  }
+
+  /** What was read from `from` on is this: its text is kept. */
+  made(value, from) {
+    const names = Object.keys(value);
+    texts.set(value, { text: this.text.slice(from, this.at), names, members: names.map((name) => value[name]) });
+    return value;
   }
 
   array(depth) {
     const values = [];
-    this.at++;
+    const from = this.at++;
     if (this.next() === "]") {
       this.at++;
-      return values;
+      return this.made(values, from);
     }
     for (;;) {
       values.push(this.value(depth + 1));
       const next = this.next();
       this.at++;
-      if (next === "]") return values;
+      if (next === "]") return this.made(values, from);
       if (next !== ",") throw new SyntaxError("not JSON");
     }
   }
 
   object(depth) {
     const members = {};
-    this.at++;
+    const from = this.at++;
     if (this.next() === "}") {
       this.at++;
-      return members;
+      return this.made(members, from);
     }
     for (;;) {
       this.skip();
@@ -182,10 +237,13 @@ class Reader {
       Object.defineProperty(members, name, { value, writable: true, enumerable: true, configurable: true });
       const next = this.next();
       this.at++;
-      if (next === "}") return members;
+      if (next === "}") return this.made(members, from);
       if (next !== ",") throw new SyntaxError("not JSON");
     }
   }
 }
 
-
+/** The digits that count of a number's text, without sign, point and exponent. */
+function significant(text) {
+  return text.replace(/[eE].*$/, "").replace(/[-.]/g, "").replace(/^0+|0+$/g, "");
+}

@@ -1,14 +1,33 @@
 // `Out`: what a handler answers. Mistakes that the host would stop the pipeline for reject the one event here.
 
+import { Failure } from "./error.js";
 import { write } from "./json.js";
 
 /** Bytes of an id or a group that the host takes. */
 const ID_BYTES = 1024;
 
+let late = false;
+
+/** Says once whether something was answered to an event that was over: that answer is lost, whoever caught the error. */
+export function takeLate() {
+  const was = late;
+  late = false;
+  return was;
+}
+
+export function lateAnswer() {
+  return new Failure(
+    "stop",
+    "`out` was used after its event was over, so that the answer would have been lost: answer before the handler's " +
+      "function returns, and keep no `out` for later",
+  );
+}
+
 /** Takes the answers to one event, in the order in which they are to be applied. */
 export class Out {
   #actions = [];
   #rejected;
+  #over = false;
 
   upsert(id, embedding, payload) {
     this.#push("upsert", point({ id, embedding, payload }, "upsert"));
@@ -42,19 +61,29 @@ export class Out {
   }
 
   clear() {
+    this.#open();
     this.#actions.push({ tag: "clear" });
   }
 
   reject(reason) {
+    this.#open();
     this.#rejected = String(reason);
   }
 
   #push(tag, val) {
+    this.#open();
     this.#actions.push({ tag, val });
   }
 
-  /** The answers as the contract has them, and the reason if the event was refused. */
+  #open() {
+    if (!this.#over) return;
+    late = true;
+    throw lateAnswer();
+  }
+
+  /** The answers as the contract has them, and the reason if the event was refused. None are taken from now on. */
   static taken(out) {
+    out.#over = true;
     return { actions: out.#actions, rejected: out.#rejected };
   }
 }

@@ -20,3 +20,7 @@ export function embed(embedder, texts) {
   const rows = texts.map((text) => Array.from(world.embedders[embedder](text)));
   return { dimension: rows[0]?.length ?? 0, data: rows.flat() };
 }
+
+export function randomBytes(length) {
+  return globalThis.crypto.getRandomValues(new Uint8Array(Number(length)));
+}

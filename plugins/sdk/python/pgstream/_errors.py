@@ -39,8 +39,6 @@ def reason(error: BaseException) -> str:
     message = _message(error)
     if message:
         text += f": {message}"
-    elif isinstance(error, MemoryError):
-        text += ": the handler ran out of memory, raise the transform's `limits.memory`"
     if isinstance(error, ImportError):
         text += "; import it at the top of a module, handlers have no files while they run"
     return one_line(text, _place(error.__traceback__))

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import _event, _out, _run, _values
+from . import _event, _out, _run, _snapshot, _values
 from ._errors import Reject, Retry, Stop, one_line, sendable
 from ._host import Level, set_host
 
@@ -157,6 +157,8 @@ class WitWorld:
 
     def __init__(self) -> None:
         self._began = False
+        if hasattr(sys, "set_int_max_str_digits"):
+            sys.set_int_max_str_digits(0)  # integers are exact at any size
         self._streams: list[_Lines] = []
 
     def handle(self, batch: _Batch) -> _run.Output:
@@ -164,6 +166,10 @@ class WitWorld:
             self._begin()
         try:
             return _run.run(_run.handlers[0][1], batch.relations, batch.events)
+        except MemoryError:
+            # A full instance is no use to the next event: its end has the host begin a new one.
+            print("the handler ran out of memory, raise the transform's `limits.memory`", file=sys.stderr)
+            raise
         except Retry as error:
             failure = _types.Failure_Retry(one_line(str(error)))
         except Stop as error:
@@ -176,6 +182,7 @@ class WitWorld:
     def _begin(self) -> None:
         # Not before: what is imported at the build shall print to the build.
         self._began = True
+        _snapshot.begin()
         set_host(_Host())
         self._streams = [_Lines("info"), _Lines("warn")]
         sys.stdout, sys.stderr = self._streams
@@ -185,8 +192,18 @@ class WitWorld:
             root.setLevel(min(root.level, logging.INFO) if root.level else logging.INFO)
 
 
+def begin(folders: list[str]) -> None:
+    """Begins the build: the project's own modules, which lie in these folders, are imported next."""
+    _snapshot.watch(folders)
+
+
 def ready(module: str) -> None:
     """Ends the build: what was imported until now is part of the component as it is."""
+    if (place := _snapshot.drawn()) is not None:
+        raise SystemExit(
+            f"{place} draws something by chance while its module is imported. That happens once, at the build: every instance would "
+            "have the same. Draw it in the handler, or in a function that it calls"
+        )
     if len(_run.handlers) != 1:
         names = ", ".join(f"`{name}`" for name, _ in _run.handlers)
         raise SystemExit(
@@ -194,6 +211,7 @@ def ready(module: str) -> None:
             if names
             else f"`{module}` has no handler: put `@on_event` before the function that takes an event and `out`"
         )
+    _snapshot.take_along()
     # The thousands of objects of the standard library need not be looked at again by each collection.
     gc.collect()
     gc.freeze()

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from ._errors import Reject
-from ._values import JSON_DEPTH, UNCHANGED, bytes_text, datetime_text, decimal_text
+from ._values import JSON_DEPTH, UNCHANGED, JsonFloat, JsonList, JsonObject, RawJson, bytes_text, datetime_text, decimal_text
 
 
 def _other(value: Any) -> Any:
@@ -47,11 +47,17 @@ def write(payload: Mapping[str, Any] | None) -> str:
         return "{}"
     if not isinstance(payload, Mapping):
         raise Reject(f"the payload is a {type(payload).__name__}, not a dict")
+    exact = False
     for item in payload.values():
-        if isinstance(item, (dict, list, tuple)) and _too_deep(item):
-            raise Reject(f"the payload is nested more than {JSON_DEPTH} deep, or holds itself")
+        if isinstance(item, (dict, list, tuple)):
+            if (found := _looked_at(item)) is None:
+                raise Reject(f"the payload is nested more than {JSON_DEPTH} deep, or holds itself")
+            exact = exact or found
+        elif isinstance(item, (JsonFloat, RawJson)) or (type(item) is int and not -_LONG < item < _LONG):
+            exact = True
     try:
-        text = _encode(payload if type(payload) is dict else _other(payload))
+        plain = payload if type(payload) is dict else _other(payload)
+        text = _exact(plain) if exact else _encode(plain)
         if not text.isascii():
             text.encode()
     except (TypeError, ValueError):
@@ -64,18 +70,54 @@ def array(values: list[Any]) -> str:
     return _encode(values)
 
 
-def _too_deep(value: Any) -> bool:
-    """Whether the encoder would recurse too far: on a stack beyond whose end the whole call is lost, not this event."""
+# As many digits as the encoder writes without being told.
+_LONG = 10**4000
+
+
+def _looked_at(value: Any) -> bool | None:
+    """Whether there is something in it that only `_exact` writes as it was sent. None if the encoder would recurse too far: on a
+    stack beyond whose end the whole call is lost, not this event."""
+    if isinstance(value, (JsonObject, JsonList)):
+        return True
     level = [value]
+    exact = False
     for _ in range(JSON_DEPTH):
-        below: list[Any] = []
+        below: dict[int, Any] = {}
         for item in level:
-            below.extend(item.values() if isinstance(item, dict) else item)
-        # Once is enough of what occurs several times, lest a few objects become millions.
-        level = list({id(item): item for item in below if isinstance(item, (dict, list, tuple))}.values())
+            for inner in item.values() if isinstance(item, dict) else item:
+                if isinstance(inner, (JsonObject, JsonList, JsonFloat, RawJson)):
+                    exact = True
+                elif isinstance(inner, (dict, list, tuple)):
+                    # Once is enough of what occurs several times, lest a few objects become millions.
+                    below[id(inner)] = inner
+                elif type(inner) is int and not -_LONG < inner < _LONG:
+                    exact = True
+        level = list(below.values())
         if not level:
-            return False
-    return True
+            return exact
+    return None
+
+
+def _exact(value: Any) -> str:
+    """As `_encode`, with the text of what was sent and is still the same."""
+    if isinstance(value, (JsonObject, JsonList)) and value.untouched():
+        return value.sent
+    if isinstance(value, JsonFloat):
+        return value.text
+    if isinstance(value, RawJson):
+        return str(value)
+    if type(value) is int:
+        return str(value) if -_LONG < value < _LONG else str(Decimal(value))
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_key(key)}:{_exact(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_exact, value)) + "]"
+    return _encode(value)
+
+
+def _key(key: Any) -> str:
+    """A key as the encoder writes it, numbers and all."""
+    return _encode({key: 0})[1:-3]
 
 
 def _fault(value: Any, place: str, depth: int) -> str | None:
@@ -85,6 +127,8 @@ def _fault(value: Any, place: str, depth: int) -> str | None:
     if value is UNCHANGED:
         return f"{place} is UNCHANGED: leave it out, and answer with `out.patch`"
     if value is None or isinstance(value, (bool, int)):
+        return None
+    if isinstance(value, (JsonFloat, RawJson)) or (isinstance(value, (JsonObject, JsonList)) and value.untouched()):
         return None
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{place} is {value}, which JSON does not have: give None, or leave it out"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, TypeAlias
 
-from ._errors import Reject
+from ._errors import Reject, Stop
 from ._json import write
 from ._values import UNCHANGED
 
@@ -160,6 +160,25 @@ class Command:
         self.action = action
 
 
+class _Over(list[Command]):
+    """Takes the place of the answers to an event that is over: what came now would be lost, or another event's."""
+
+    used = False
+
+    def append(self, command: Command) -> None:
+        self.used = True
+        raise self.error()
+
+    def error(self) -> Stop:
+        return Stop(
+            "`out` was used after its event was over, so that the answer would have been lost: answer before the handler's "
+            "function returns, and keep no `out` for later"
+        )
+
+
+OVER = _Over()
+
+
 class Out:
     """Takes a handler's answers to one event, in the order in which they are to be applied."""
 
@@ -216,6 +235,8 @@ class Out:
     def reject(self, reason: object) -> None:
         """Refuses the event: whatever was answered to it is forgotten, and it goes to the transform's ``.rejected``
         output."""
+        if self._commands is OVER:
+            raise OVER.error()
         self._rejected = str(reason)
 
 

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from . import _coroutines
 from ._errors import Retry, Stop, one_line, reason
 from ._event import Event, Relation
-from ._out import Command, Out
+from ._out import OVER, Command, Out
 
 OnEvent: TypeAlias = Callable[[Event, Out], None]
 OnBatch: TypeAlias = Callable[[list[tuple[Event, Out]]], None]
@@ -61,11 +62,51 @@ def on_batch(function: B) -> B:
 
 
 def _register(decorator: str, function: Any, around: Loop) -> None:
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"`@{decorator}` takes an ordinary function: leave out `async` and `await`")
     if not callable(function):
         raise TypeError(f"`@{decorator}` stands before a function")
-    handlers.append((getattr(function, "__qualname__", repr(function)), around))
+    for form in (function, getattr(function, "__call__", None)):
+        if inspect.iscoroutinefunction(form) or inspect.isasyncgenfunction(form):
+            raise TypeError(f"`@{decorator}` takes an ordinary function: leave out `async` and `await`")
+        if inspect.isgeneratorfunction(form):
+            raise TypeError(f"`@{decorator}` takes an ordinary function: leave out `yield`, and answer with `out`")
+    handlers.append((_name(function), around))
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
+
+
+def _nothing(function: Any, answer: Any) -> None:
+    """Answers are given by calling ``out``: what is returned would be lost. What is false or true comes of a last line such
+    as ``return seen and out.delete(key)``, and says nothing."""
+    if answer is None or isinstance(answer, bool) or (isinstance(answer, (int, float, str)) and not answer):
+        return
+    name = _name(function)
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise Stop(
+            f"`{name}` returned a {type(answer).__name__}, of which nothing ran: write `def` instead of `async def`, here and in "
+            "what it calls, and leave out `await`"
+        )
+    if inspect.isgenerator(answer) or inspect.isasyncgen(answer):
+        raise Stop(f"`{name}` returned a generator, of which nothing ran: leave out `yield`, and answer with `out`")
+    raise Stop(
+        f"`{name}` returned an object of type {type(answer).__name__}: answers are given with `out.upsert(…)`, "
+        "`out.delete(…)` and so on, and nothing is returned"
+    )
+
+
+def _settle() -> None:
+    """Stops if something was asked for in a way in which it is lost."""
+    if OVER.used:
+        OVER.used = False
+        raise OVER.error()
+    if (name := _coroutines.take()) is not None:
+        raise Stop(
+            f"`{name}` is `async def`, and nobody awaited it: nothing of it ran. Write `def`: a handler and all that it calls are "
+            "ordinary functions"
+        )
 
 
 def loop(on_event: OnEvent) -> Loop:
@@ -78,12 +119,17 @@ def loop(on_event: OnEvent) -> Loop:
         for index, event in enumerate(events):
             out = Out(commands, index)
             try:
-                on_event(event, out)
+                answer: Any = on_event(event, out)  # type: ignore[func-returns-value]
+                if answer is not None:
+                    _nothing(on_event, answer)
                 why = None if out._rejected is None else one_line(out._rejected)
-            except (Retry, Stop):
+            except (Retry, Stop, MemoryError):
                 raise
             except BaseException as error:
                 why = reason(error)
+            out._commands = OVER
+            if OVER.used or _coroutines.lost:
+                _settle()
             if why is None:
                 answered = len(commands)
             else:
@@ -104,18 +150,26 @@ def loop_batch(on_batch: OnBatch) -> Loop:
 
     def part(events: Sequence[Event], first: int, output: Output) -> None:
         pairs = [(event, Out([], first + at)) for at, event in enumerate(events)]
+        taken = None
         try:
-            on_batch(list(pairs))
-        except (Retry, Stop):
+            answer: Any = on_batch(list(pairs))  # type: ignore[func-returns-value]
+            _nothing(on_batch, answer)
+            del answer
+            taken = [out._commands for _, out in pairs]
+        except (Retry, Stop, MemoryError):
             raise
         except BaseException as error:
-            if len(events) == 1:
-                output.rejections.append(Rejection(first, reason(error)))
-                return
-        else:
-            for _, out in pairs:
+            why = reason(error)
+        for _, out in pairs:
+            out._commands = OVER
+        _settle()
+        if taken is None and len(events) == 1:
+            output.rejections.append(Rejection(first, why))
+            return
+        if taken is not None:
+            for (_, out), commands in zip(pairs, taken):
                 if out._rejected is None:
-                    output.commands.extend(out._commands)
+                    output.commands.extend(commands)
                 else:
                     output.rejections.append(Rejection(out._event, one_line(out._rejected)))
             return
@@ -128,6 +182,8 @@ def loop_batch(on_batch: OnBatch) -> Loop:
 
 def run(around: Loop, relations: Sequence[Relation], events: Sequence[Event]) -> Output:
     """Hands the events, whose relations are still numbers, to the handler."""
+    OVER.used = False
+    _coroutines.watch()
     for event in events:
         event._relation = relations[event._relation]
     return around(events)

@@ -113,9 +113,91 @@ def _to_decimal(value: str) -> Decimal:
     return Decimal(str(value))
 
 
+class JsonFloat(float):
+    """A number of json whose digits no float holds: a payload has them all."""
+
+    __slots__ = ("text",)
+    text: str
+
+
+class _Sent:
+    """What was read of json text that Python does not write as it was sent."""
+
+    __slots__ = ()
+    sent: str
+
+    def untouched(self) -> bool:
+        """Whether it is what was sent still."""
+        return _same(self, _read_json(self.sent))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether both are the same to the last member and its type: `True == 1`, but not here."""
+    if isinstance(one, dict):
+        return isinstance(other, dict) and list(one) == list(other) and all(map(_same, one.values(), other.values()))
+    if isinstance(one, list):
+        return isinstance(other, list) and len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, JsonFloat):
+        return isinstance(other, JsonFloat) and one.text == other.text
+    return type(one) is type(other) and bool(one == other)
+
+
+class JsonObject(_Sent, dict[str, Any]):
+    """An object of a json column, and its text."""
+
+    __slots__ = ("sent",)
+
+
+class JsonList(_Sent, list[Any]):
+    """An array of a json column, and its text."""
+
+    __slots__ = ("sent",)
+
+
+class RawJson(str):
+    """JSON text that goes into a payload as it is."""
+
+    __slots__ = ()
+
+
 def _from_json(value: str) -> Any:
-    _check_depth(value)
-    return json.loads(value)
+    text = str(value)
+    _check_depth(text)
+    if _ODD.search(text) is None:
+        return json.loads(text)
+    read = _read_json(text)
+    if type(read) is dict:
+        read = JsonObject(read)
+    elif type(read) is list:
+        read = JsonList(read)
+    else:
+        return read
+    read.sent = text
+    return read
+
+
+def _read_json(text: str) -> Any:
+    return json.loads(text, parse_float=_json_float, parse_int=_json_int)
+
+
+# Numbers that may not fit and characters that UTF-8 may not have: only then is it worth to look at each of them.
+_ODD = re.compile(r"[0-9.]{17}|[0-9][eE][+-]?[0-9]{3}|\\u[dD][89a-fA-F]")
+
+
+def _json_int(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # of more digits than Python reads at once
+        return int(Decimal(digits))
+
+
+def _json_float(digits: str) -> float:
+    value = float(digits)
+    if math.isfinite(value) and Decimal(digits) == Decimal(repr(value)):
+        return value
+    exact = JsonFloat(value)
+    exact.text = digits
+    return exact
 
 
 def _check_depth(text: str) -> None:
@@ -204,43 +286,15 @@ def _float_form(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-# Numbers that may not fit and characters that UTF-8 may not have: only then is it worth to look at each of them.
-_ODD = re.compile(r"[0-9]{19}|[0-9][eE]\+?[0-9]{3}|\\u[dD]")
-
-
 def _json_form(text: str) -> Any:
-    """The parsed JSON; the text itself if its numbers or characters have no place in a payload."""
-    text = str(text)
+    """The parsed JSON; the text itself, to be written as it is, if it is nested deeper than Python reads."""
     try:
-        _check_depth(text)
-    except ValueError:
-        return text
-    if _ODD.search(text) is None:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    try:
-        parsed = json.loads(text, parse_int=_json_int, parse_float=_json_float)
-        json.dumps(parsed, ensure_ascii=False).encode()
-    except ValueError:
-        return text
-    return parsed
-
-
-def _json_int(digits: str) -> int | float:
-    if len(digits) <= 20:
-        value = int(digits)
-        if _I64_MIN <= value <= _U64_MAX:
-            return value
-    return _json_float(digits)
-
-
-def _json_float(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError("no number of a payload is as large")
-    return value
+        read = _from_json(text)
+        if isinstance(read, str):
+            read.encode()
+    except ValueError:  # too deep, or half a character
+        return RawJson(text)
+    return read
 
 
 JSON_FORM: Final[dict[type, Callable[[Any], Any]]] = {
