@@ -46,3 +46,11 @@ export function reason(thrown) {
   text = text.replace(/\s*[\r\n]+\s*/g, " ").trim() || "the handler threw without a message";
   return (text.length > REASON ? `${text.slice(0, REASON)}…` : text).toWellFormed() + where;
 }
+
+/**
+ * Whether the instance's memory is full: the engine throws this, or null where it has no room even for that. A full instance is
+ * no use to the next event, so it is never an event's own error.
+ */
+export function isFull(thrown) {
+  return thrown === null || (typeof InternalError === "function" && thrown instanceof InternalError && thrown.message === "out of memory");
+}

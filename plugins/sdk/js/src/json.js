@@ -3,8 +3,11 @@
 // What `JSON.parse` would change is read by `Reader`, which remembers the text of each object and array: as long as nobody
 // changes it, it is written as it was sent.
 
-/** Levels of nesting that are written: what holds itself would have no end. */
-const DEPTH = 1000;
+/** Levels of nesting that are read: beyond what the engine's stack bears, the whole call would end. */
+const DEPTH = 200;
+
+/** Levels of nesting that are written. */
+const WRITTEN = DEPTH + 50;
 
 /** The text of what `Reader` made, and what it was made of. */
 const texts = new WeakMap();
@@ -15,6 +18,7 @@ export class ExactJson {
 
   constructor(text) {
     this.#text = text;
+    Object.freeze(this); // a member that somebody adds would not be written
   }
 
   valueOf() {
@@ -49,7 +53,7 @@ export function write(value, depth = 0) {
   if (value === null) return "null";
   const sent = texts.get(value);
   if (sent && untouched(value, sent)) return sent.text;
-  if (depth >= DEPTH) throw new Error(`a value is nested more than ${DEPTH} levels deep, or holds itself`);
+  if (depth >= WRITTEN) throw new Error(`a value is nested more than ${WRITTEN} levels deep, or holds itself`);
   if (Array.isArray(value)) return array(value, depth);
   if (value instanceof ExactJson) return value.toString();
   if (typeof value.toJSON === "function") return write(value.toJSON(), depth + 1);
@@ -62,15 +66,14 @@ export function write(value, depth = 0) {
 /** Whether what was read still is what was sent, down to its last member. */
 function untouched(value, { names, members }) {
   const now = Object.keys(value);
-  return (
-    now.length === names.length &&
-    names.every((name, at) => {
-      const member = value[name];
-      if (now[at] !== name || !Object.is(member, members[at])) return false;
-      if (member === null || typeof member !== "object" || member instanceof ExactJson) return true;
-      return untouched(member, texts.get(member));
-    })
-  );
+  if (now.length !== names.length) return false;
+  for (let at = 0; at < now.length; at++) {
+    const member = value[now[at]];
+    if (now[at] !== names[at] || !Object.is(member, members[at])) return false;
+    const sent = member === null || typeof member !== "object" ? undefined : texts.get(member);
+    if (sent && !untouched(member, sent)) return false;
+  }
+  return true;
 }
 
 function object(value, depth) {
@@ -110,14 +113,24 @@ function hex(bytes) {
 /** Whether `JSON.parse` may change something: many digits in a row, a large exponent, or half of a surrogate pair. */
 const RISKY = /[\d.]{17}|\d{16}|\d[eE][+-]?\d{3}|\\u[dD][89a-fA-F]/;
 
-/** The value of a `json` column: integers exact, as a BigInt if need be. */
+/** The value of a `json` column: integers exact, as a BigInt if need be. What is nested too deeply is only passed on. */
 export function parse(text) {
-  try {
-    return RISKY.test(text) ? new Reader(text).whole() : JSON.parse(text);
-  } catch (error) {
-    if (error instanceof RangeError || error instanceof SyntaxError) return new ExactJson(text);
-    throw error;
+  if (tooDeep(text)) return new ExactJson(text);
+  return RISKY.test(text) ? new Reader(text).whole() : JSON.parse(text);
+}
+
+/** A string, so that its brackets do not count, or a bracket. */
+const MARKS = /"(?:[^"\\]|\\.)*"|[[\]{}]/g;
+
+function tooDeep(text) {
+  if (text.length <= 2 * DEPTH || text.split("[").length + text.split("{").length <= DEPTH + 2) return false;
+  let depth = 0;
+  for (const [mark] of text.matchAll(MARKS)) {
+    if (mark === "[" || mark === "{") depth++;
+    else if (mark === "]" || mark === "}") depth--;
+    if (depth > DEPTH) return true;
   }
+  return false;
 }
 
 /** Nearer to zero a number has fewer digits. */
@@ -134,7 +147,7 @@ class Reader {
   }
 
   whole() {
-    const value = this.value(0);
+    const value = this.value();
     this.skip();
     if (this.at !== this.text.length) throw new SyntaxError("more than one value");
     return value;
@@ -165,13 +178,12 @@ class Reader {
     return value;
   }
 
-  value(depth) {
-    if (depth >= DEPTH) throw new RangeError("nested too deep");
+  value() {
     switch (this.next()) {
       case "{":
-        return this.object(depth);
+        return this.object();
       case "[":
-        return this.array(depth);
+        return this.array();
       case '"':
         return JSON.parse(this.take(STRING));
       case "t":
@@ -204,7 +216,7 @@ class Reader {
     return value;
   }
 
-  array(depth) {
+  array() {
     const values = [];
     const from = this.at++;
     if (this.next() === "]") {
@@ -212,7 +224,7 @@ class Reader {
       return this.made(values, from);
     }
     for (;;) {
-      values.push(this.value(depth + 1));
+      values.push(this.value());
       const next = this.next();
       this.at++;
       if (next === "]") return this.made(values, from);
@@ -220,7 +232,7 @@ class Reader {
     }
   }
 
-  object(depth) {
+  object() {
     const members = {};
     const from = this.at++;
     if (this.next() === "}") {
@@ -232,7 +244,7 @@ class Reader {
       const name = JSON.parse(this.take(STRING));
       if (this.next() !== ":") throw new SyntaxError("not JSON");
       this.at++;
-      const value = this.value(depth + 1);
+      const value = this.value();
       // Not an assignment: `__proto__` is a name like others.
       Object.defineProperty(members, name, { value, writable: true, enumerable: true, configurable: true });
       const next = this.next();

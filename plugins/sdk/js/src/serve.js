@@ -1,7 +1,7 @@
 // The loop over a batch around a handler's functions: what the component exports as `handle`.
 
 import { begin } from "./calls.js";
-import { Failure, reason, stop } from "./error.js";
+import { Failure, isFull, reason, stop } from "./error.js";
 import { Event, Table } from "./event.js";
 import { Out, lateAnswer, takeLate } from "./out.js";
 import { forget, run } from "./promise.js";
@@ -22,6 +22,7 @@ export function serve(module) {
     } catch (error) {
       forget();
       takeLate();
+      if (isFull(error)) throw error; // which is no answer of the contract, and so ends the instance
       if (error instanceof Failure) throw error.wire;
       throw { tag: "stop", val: reason(error) };
     }
@@ -37,7 +38,7 @@ function one(handler, form) {
       try {
         whole(() => handler(wrap(events[index]), out), form);
       } catch (error) {
-        if (error instanceof Failure) throw error;
+        if (error instanceof Failure || isFull(error)) throw error;
         out.reject(reason(error));
       }
       keep(output, index, out);
@@ -58,7 +59,7 @@ function several(onBatch) {
       batch = events.map((raw) => ({ event: wrap(raw), out: new Out() }));
       whole(() => onBatch([...batch]), form);
     } catch (error) {
-      if (error instanceof Failure) throw error;
+      if (error instanceof Failure || isFull(error)) throw error;
       for (const { out } of batch ?? []) Out.taken(out);
       return single(events, wrap);
     }
