@@ -20,6 +20,7 @@ mod project;
 mod python;
 mod rust;
 mod scratch;
+mod source;
 mod template;
 mod tool;
 
@@ -61,12 +62,16 @@ pub fn build(project: &Path, out: Option<&Path>) -> Result<Built> {
     }
     let unfinished = component.with_extension(format!("wasm.{:08x}", rand::random::<u32>()));
     let made = match project.language() {
-        Language::Rust => rust::build(&project, &unfinished),
-        Language::Go => go::build(&project, &unfinished),
-        Language::JavaScript | Language::TypeScript => javascript::build(&project, &unfinished),
-        Language::Python => python::build(&project, &unfinished),
+        Language::Rust => rust::build(&project, &unfinished).map(|()| None),
+        Language::Go => go::build(&project, &unfinished).map(|()| None),
+        Language::JavaScript | Language::TypeScript => javascript::build(&project, &unfinished).map(|()| None),
+        Language::Python => python::build(&project, &unfinished).map(Some),
     };
-    let made = made.and_then(|()| is_component(&unfinished)).and_then(|()| sign(&unfinished, project.language()));
+    let made = made.and_then(|source| {
+        is_component(&unfinished)?;
+        sign(&unfinished, project.language())?;
+        source.map_or(Ok(()), |source| source::write(&unfinished, &source))
+    });
     let made =
         made.and_then(|()| std::fs::rename(&unfinished, &component).map_err(|error| unwritable(&component, error)));
     if made.is_err() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::scratch::{Scratch, cache};
 use super::tool::Tool;
-use super::{Language, Project, template, unwritable};
+use super::{Language, Project, source, template, unwritable};
 use crate::error::{Error, Fault, Result};
 
 /// What makes components. Another version may bring another Python: see `GUEST`.
@@ -38,8 +38,9 @@ struct Manifest {
     dependencies: Vec<String>,
 }
 
-/// Builds the project; the component goes to `out`.
-pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
+/// Builds the project; the component goes to `out`. Answers with the hash of what it is made of, because the interpreter lays
+/// out its memory anew each time, and the same source never makes the same component.
+pub(super) fn build(project: &Project, out: &Path) -> Result<String> {
     let python = environment()?;
     let tool = || Tool::new(&python, INSTALL).within(project.folder()).without_env("PYTHONPATH");
     let manifest = tool().args(["-I", "-c", READ_MANIFEST]).arg(project.folder()).output()?;
@@ -54,9 +55,8 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
     let packages = scratch.path().join("packages");
     take_along(project, &manifest.dependencies, &packages, tool)?;
 
-    let source = Some(project.folder().join("src")).filter(|path| path.is_dir());
     let mut paths = vec![entry.clone(), sdk, project.folder().to_owned()];
-    paths.extend(source);
+    paths.extend(Some(project.folder().join("src")).filter(|path| path.is_dir()));
     // As the build mounts them, by their number: what is the author's own.
     let own: Vec<_> = (2..paths.len()).map(|number| format!("/{number}/")).collect();
     let zones = zones(&python, &scratch)?;
@@ -65,6 +65,8 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
         "from pgstream._guest import WitWorld, begin, ready\nbegin({own:?})\nimport {module}\nready({module:?})\n"
     );
     write(&entry.join("pgstream_component.py"), text.as_bytes())?;
+    let made_of: Vec<_> = paths.iter().chain([&wit]).cloned().collect();
+    let made_of = source::hash(&made_of, &[("componentize-py", COMPONENTIZE), ("tzdata", ZONES)])?;
     let paths = paths.iter().flat_map(|path| ["-p".as_ref(), path.as_os_str()]);
     tool()
         // It would take along what else it finds in the environments that it knows of.
@@ -78,6 +80,7 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
         .arg(out)
         .arg("pgstream_component")
         .run()
+        .map(|()| made_of)
         .map_err(|_| {
             Error::new(Fault::Handler, format!("`{module}` could not be made a component")).help(
                 "what was said stands above; the last line of the traceback says why. Modules are imported while they are built",

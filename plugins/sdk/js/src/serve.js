@@ -1,6 +1,6 @@
 // The loop over a batch around a handler's functions: what the component exports as `handle`.
 
-import { begin } from "./calls.js";
+import { begin, log } from "./calls.js";
 import { Failure, isFull, reason, stop } from "./error.js";
 import { Event, Table } from "./event.js";
 import { Out, lateAnswer, takeLate } from "./out.js";
@@ -22,7 +22,7 @@ export function serve(module) {
     } catch (error) {
       forget();
       takeLate();
-      if (isFull(error)) throw error; // which is no answer of the contract, and so ends the instance
+      if (isFull(error)) end(error);
       if (error instanceof Failure) throw error.wire;
       throw { tag: "stop", val: reason(error) };
     }
@@ -96,6 +96,16 @@ function keep(output, event, out) {
     return;
   }
   for (const action of actions) output.commands.push({ event, action });
+}
+
+/** Ends the instance: what is thrown is no answer of the contract. */
+function end(error) {
+  try {
+    log.error(reason(error ?? "out of memory"));
+  } catch {
+    // There is no room even for that.
+  }
+  throw error;
 }
 
 /** Answers are given by calling `out`: what is returned would be lost. `seen && out.delete(…)` returns nothing that counts. */

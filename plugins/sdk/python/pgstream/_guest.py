@@ -168,7 +168,7 @@ class WitWorld:
             return _run.run(_run.handlers[0][1], batch.relations, batch.events)
         except MemoryError:
             # A full instance is no use to the next event: its end has the host begin a new one.
-            print("the handler ran out of memory, raise the transform's `limits.memory`", file=sys.stderr)
+            _log.log(_LEVELS["error"], "MemoryError: the handler ran out of memory")
             raise
         except Retry as error:
             failure = _types.Failure_Retry(one_line(str(error)))

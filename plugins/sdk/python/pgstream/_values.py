@@ -155,14 +155,15 @@ class JsonList(_Sent, list[Any]):
 
 
 class RawJson(str):
-    """JSON text that goes into a payload as it is."""
+    """JSON that is nested too deep to be read: its text, which goes into a payload as it is."""
 
     __slots__ = ()
 
 
 def _from_json(value: str) -> Any:
     text = str(value)
-    _check_depth(text)
+    if _too_deep(text):
+        return RawJson(text)
     if _ODD.search(text) is None:
         return json.loads(text)
     read = _read_json(text)
@@ -200,15 +201,17 @@ def _json_float(digits: str) -> float:
     return exact
 
 
-def _check_depth(text: str) -> None:
-    """The parser recurses on a stack that the host limits: beyond its end the whole call is lost, not this event."""
+def _too_deep(text: str) -> bool:
+    """Whether the parser, which recurses on a stack that the host limits, could come to its end: then the whole call is lost,
+    not this event."""
     if text.count("[") + text.count("{") <= JSON_DEPTH:
-        return
+        return False
     depth = 0
     for mark in _MARKS.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(mark[0], 0)
         if depth > JSON_DEPTH:
-            raise ValueError(f"JSON that is nested more than {JSON_DEPTH} deep")
+            return True
+    return False
 
 
 CONVERT: Final[dict[type, Callable[[Any], Any]]] = {
@@ -287,13 +290,13 @@ def _float_form(value: float) -> float | str:
 
 
 def _json_form(text: str) -> Any:
-    """The parsed JSON; the text itself, to be written as it is, if it is nested deeper than Python reads."""
-    try:
-        read = _from_json(text)
-        if isinstance(read, str):
+    """The parsed JSON; the text itself, to be written as it is, where a payload has no place for what was parsed."""
+    read = _from_json(text)
+    if isinstance(read, str) and not isinstance(read, RawJson):
+        try:
             read.encode()
-    except ValueError:  # too deep, or half a character
-        return RawJson(text)
+        except UnicodeEncodeError:  # half a character
+            return RawJson(text)
     return read
 
 

@@ -187,7 +187,8 @@ class Forms(unittest.TestCase):
             self.assertEqual(sent(row, text), f'{{"meta":{text}}}')
         self.assertEqual(sent(parts, odd[1]), '{"n":[0.1234567890123456789,{"m":1.5}],"more":1}')
         self.assertEqual(sent(changed, odd[2]), '{"meta":{"n":1e309,"more":1}}')
-        self.assertEqual(sent(row, "[" * 300 + "]" * 300), '{"meta":' + "[" * 300 + "]" * 300 + "}")
+        for handle in (whole, row):
+            self.assertEqual(sent(handle, "[" * 300 + "]" * 300), '{"meta":' + "[" * 300 + "]" * 300 + "}")
 
     def test_integers_of_any_size_are_exact(self) -> None:
         def handle(event: Event, out: Out) -> None:
