@@ -36,6 +36,8 @@ struct Manifest {
     module: String,
     /// Packages to take along, as pip knows them.
     dependencies: Vec<String>,
+    /// Whether it sends HTTP requests.
+    http: bool,
 }
 
 /// Builds the project; the component goes to `out`. Answers with the hash of what it is made of, because the interpreter lays
@@ -51,7 +53,12 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<String> {
     let entry = scratch.path().join("entry");
     let module = &manifest.module;
     let sdk = given(project, "sdk", "pgstream", &scratch, template::sdk(Language::Python))?;
-    let wit = given(project, "wit", "world.wit", &scratch, template::contract())?;
+    let mut wit = given(project, "wit", "world.wit", &scratch, template::contract())?;
+    let mut world = "handler";
+    if manifest.http {
+        wit = with_http(&wit, &sdk, &scratch)?;
+        world = "python-http";
+    }
     let packages = scratch.path().join("packages");
     take_along(project, &manifest.dependencies, &packages, tool)?;
 
@@ -74,7 +81,7 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<String> {
         .env("PATH", python.parent().unwrap_or(&python))
         .args(["-I", "-c", "import componentize_py; componentize_py.script()", "--quiet", "--wit-path"])
         .arg(wit)
-        .args(["--world", "handler", "componentize"])
+        .args(["--world", world, "componentize"])
         .args(paths)
         .arg("--output")
         .arg(out)
@@ -133,6 +140,29 @@ fn fill(folder: &Path) -> Result<()> {
 }
 
 const PIP: [&str; 7] = ["-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
+
+/// The contract with what the SDK asks for to send requests. A component that has no use for it must not ask: it would not be
+/// loaded where no host is granted.
+fn with_http(wit: &Path, sdk: &Path, scratch: &Scratch) -> Result<PathBuf> {
+    let (folder, more) = (scratch.path().join("wit-http"), sdk.join("wit"));
+    let world = "python-http.wit";
+    if !more.join(world).is_file() {
+        return Err(Error::new(Fault::Config, format!("the SDK in `{}` sends no requests", sdk.display()))
+            .help("put `sdk/` and `wit/` of a new project in place of the old: `pgstream-host new other --lang python`"));
+    }
+    let copied = copy(wit, &folder).and_then(|()| std::fs::copy(more.join(world), folder.join(world)).map(drop)).and_then(
+        |()| {
+            ["clocks", "io", "http"].into_iter().try_for_each(|package| {
+                let name = format!("{package}.wit");
+                let deps = folder.join("deps").join(package);
+                std::fs::create_dir_all(&deps)?;
+                std::fs::copy(more.join(&name), deps.join(&name)).map(drop)
+            })
+        },
+    );
+    copied.map_err(|error| unwritable(&folder, error))?;
+    Ok(folder)
+}
 
 /// A folder that holds the time zones, and nothing else of the environment.
 fn zones(python: &Path, scratch: &Scratch) -> Result<PathBuf> {

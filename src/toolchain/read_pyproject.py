@@ -1,4 +1,5 @@
 # Says as JSON what the handler's module is and which packages it needs. The argument is the project's folder.
+import ast
 import json
 import os
 import re
@@ -84,4 +85,29 @@ if "dependencies" in project.get("dynamic", []) and not os.path.isfile(os.path.j
 
 if any(re.match(r"pgstream\s*($|[^\w.-])", package) for package in packages):
     sys.exit("pyproject.toml: `pgstream` among the dependencies is another library; that for handlers is in `sdk/`")
-print(json.dumps({"module": module, "dependencies": packages}))
+
+
+def sends_requests(path):
+    """Whether a module imports `pgstream.http`: only then the component may ask for the network."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError):
+        return False  # the build itself says what is wrong
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            if node.module == "pgstream.http" or (
+                node.module == "pgstream" and any(alias.name == "http" for alias in node.names)
+            ):
+                return True
+        if isinstance(node, ast.Import) and any(alias.name == "pgstream.http" for alias in node.names):
+            return True
+    return False
+
+
+LEFT = {"sdk", "wit", "tests", "venv", "node_modules", "__pycache__"}
+http = False
+for where, folders, files in os.walk(folder):
+    folders[:] = [name for name in folders if name not in LEFT and not name.startswith(".")]
+    http = http or any(sends_requests(os.path.join(where, name)) for name in files if name.endswith(".py"))
+print(json.dumps({"module": module, "dependencies": packages, "http": http}))

@@ -14,7 +14,7 @@ use crate::error::{Error, Fault, Result};
 const SECTION: &str = "pgstream-host:source";
 
 /// Folders and files that tools leave, and no build reads.
-const LEFT: [&str; 7] = [".git", ".venv", "venv", "__pycache__", "node_modules", "target", ".mypy_cache"];
+const LEFT: [&str; 8] = [".git", ".venv", "venv", "__pycache__", "node_modules", "target", "tests", "pipeline.yaml"];
 
 /// SHA-256 of every file below these folders, in hexadecimal, but for what builds and tools write there. `also` is what counts
 /// besides, such as the versions of tools, by name.

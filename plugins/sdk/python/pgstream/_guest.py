@@ -19,7 +19,10 @@ from . import _event, _out, _run, _snapshot, _values
 from ._errors import Reject, Retry, Stop, one_line, sendable
 from ._host import Level, set_host
 
-_types: Any = importlib.import_module("wit_world.imports.types")
+try:
+    _types: Any = importlib.import_module("wit_world.imports.types")
+except ModuleNotFoundError:  # with those of `wasi:http` beside them
+    _types = importlib.import_module("wit_world.imports.pgstream_host_types")
 _config: Any = importlib.import_module("wit_world.imports.config")
 _embeddings: Any = importlib.import_module("wit_world.imports.embeddings")
 _log: Any = importlib.import_module("wit_world.imports.log")
@@ -211,6 +214,14 @@ def ready(module: str) -> None:
             if names
             else f"`{module}` has no handler: put `@on_event` before the function that takes an event and `out`"
         )
+    if "pgstream.http" in sys.modules:
+        try:
+            importlib.import_module("pgstream._requests")
+        except ModuleNotFoundError:
+            raise SystemExit(
+                f"`pgstream.http` is imported, but not in a way in which the build sees it: write `from pgstream import http` in "
+                f"a module of the project, such as `{module}`"
+            ) from None
     _snapshot.take_along()
     # The thousands of objects of the standard library need not be looked at again by each collection.
     gc.collect()

@@ -27,6 +27,7 @@ from ._event import Column, Event, Operation, Relation
 from ._host import Level, set_host
 from ._out import Out, Sparse
 from ._values import Unchanged
+from .http import Request, Response, set_sender
 
 __all__ = [
     "Action", "Answer", "Change", "Clear", "Delete", "DeleteGroup", "Harness", "Patch", "PatchGroup", "Point", "Replace",
@@ -189,6 +190,7 @@ class Harness:
         self._loop = _run.loop(handler)
         self._config: dict[str, str] = {}
         self._embedders: dict[str, Callable[[str], Sequence[float]]] = {}
+        self._http: Callable[[Request], Response] | None = None
 
     @classmethod
     def of_batches(cls, handler: _run.OnBatch) -> Harness:
@@ -207,6 +209,11 @@ class Harness:
         self._embedders[name] = model
         return self
 
+    def http(self, answer: Callable[[Request], Response]) -> Harness:
+        """Answers the requests that the handler sends with :mod:`pgstream.http`."""
+        self._http = answer
+        return self
+
     def run(self, changes: Iterable[Change]) -> Answer:
         """Hands the events to the handler as one batch. ``Retry`` and ``Stop`` come out as they are."""
         relations: list[Relation] = []
@@ -223,10 +230,13 @@ class Harness:
             events.append(event)
         host = _World(self._config, self._embedders)
         before = set_host(host)
+        sender = set_sender(self._http) if self._http is not None else None
         try:
             output = _run.run(self._loop, relations, events)
         finally:
             set_host(before)
+            if sender is not None:
+                set_sender(sender)
         return Answer(
             [(command.event, _shown(command.action)) for command in output.commands],
             {rejection.event: rejection.reason for rejection in output.rejections},
