@@ -147,19 +147,20 @@ fn with_http(wit: &Path, sdk: &Path, scratch: &Scratch) -> Result<PathBuf> {
     let (folder, more) = (scratch.path().join("wit-http"), sdk.join("wit"));
     let world = "python-http.wit";
     if !more.join(world).is_file() {
-        return Err(Error::new(Fault::Config, format!("the SDK in `{}` sends no requests", sdk.display()))
-            .help("put `sdk/` and `wit/` of a new project in place of the old: `pgstream-host new other --lang python`"));
+        return Err(Error::new(Fault::Config, format!("the SDK in `{}` sends no requests", sdk.display())).help(
+            "put `sdk/` and `wit/` of a new project in place of the old: `pgstream-host new other --lang python`",
+        ));
     }
-    let copied = copy(wit, &folder).and_then(|()| std::fs::copy(more.join(world), folder.join(world)).map(drop)).and_then(
-        |()| {
+    let copied = copy(wit, &folder)
+        .and_then(|()| std::fs::copy(more.join(world), folder.join(world)).map(drop))
+        .and_then(|()| {
             ["clocks", "io", "http"].into_iter().try_for_each(|package| {
                 let name = format!("{package}.wit");
                 let deps = folder.join("deps").join(package);
                 std::fs::create_dir_all(&deps)?;
                 std::fs::copy(more.join(&name), deps.join(&name)).map(drop)
             })
-        },
-    );
+        });
     copied.map_err(|error| unwritable(&folder, error))?;
     Ok(folder)
 }

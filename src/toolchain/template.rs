@@ -27,6 +27,7 @@ struct Templates;
 #[exclude = "*/.venv/*"]
 #[exclude = "*.egg-info/*"]
 #[exclude = "python/tests/*"]
+#[exclude = "js/runtime/patch.py"]
 #[exclude = "*/Cargo.lock"]
 struct Sdks;
 

@@ -41,7 +41,8 @@ fn edgy() -> Option<Transform> {
     Some(load(&settings, lengths()).unwrap())
 }
 
-const META: &str = r#"{"n": 123456789012345678901234567890, "d": 0.12345678901234567891, "h": "\ud800", "e": [1e400, 1.50]}"#;
+const META: &str =
+    r#"{"n": 123456789012345678901234567890, "d": 0.12345678901234567891, "h": "\ud800", "e": [1e400, 1.50]}"#;
 
 async fn apply(transform: &Transform, words: &[&str], meta: &str) -> pgstream_host::error::Result<Output> {
     let table = relation("things", &[("id", "int8", true), ("what", "text", false), ("meta", "jsonb", false)]);
@@ -251,8 +252,11 @@ fn a_new_project_builds_and_passes_its_tests() {
         let output = host(["build"]).current_dir(&project).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(text(&output.stderr).contains(&format!("handler.{extension}")), "{}", text(&output.stderr));
-        std::fs::write(&source, format!("{fine}\nfunction begin(): void {{\n  throw new Error(\"no\");\n}}\nbegin();\n"))
-            .unwrap();
+        std::fs::write(
+            &source,
+            format!("{fine}\nfunction begin(): void {{\n  throw new Error(\"no\");\n}}\nbegin();\n"),
+        )
+        .unwrap();
         if extension == "ts" {
             let output = host(["build"]).current_dir(&project).output().unwrap();
             let line = fine.lines().count() + 3;
