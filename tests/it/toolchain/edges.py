@@ -1,20 +1,28 @@
 """Does what the word in the column `what` says; for the tests of handlers in Python."""
 
+import datetime
 import logging
+import os
 import random
+import secrets
 import sys
 import time
+import uuid
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from pgstream import Event, Out, Reject, Retry, Sparse, Stop, config, embed, info, on_event, text
 
 print("read at the build")
 
+UNSEEDED, SEEDED = random.Random(), random.Random(42)
+KEPT = []
+
 
 @on_event
 def handle(event: Event, out: Out) -> None:
     word, _, rest = event.text("what").partition(" ")
-    ACTIONS[word](event, out, rest)
+    return ACTIONS[word](event, out, rest)
 
 
 def upsert(event, out, rest):
@@ -156,6 +164,52 @@ def spin(event, out, rest):
                 pass
         except BaseException:
             pass
+
+
+def chance(event, out, rest):
+    drawn = {"module": random.random(), "unseeded": UNSEEDED.random(), "seeded": SEEDED.random()}
+    drawn |= {"uuid": uuid.uuid4(), "uuid1": uuid.uuid1(), "secret": secrets.token_hex(), "node": uuid.getnode()}
+    out.patch("chance", drawn | {"environment": dict(os.environ)})
+
+
+async def later(event, out):
+    out.delete("never")
+
+
+def coroutine(event, out, rest):
+    return later(event, out)
+
+
+def generator(event, out, rest):
+    yield out.delete("never")
+
+
+def listed(event, out, rest):
+    return [{"id": 1}]
+
+
+def forgotten(event, out, rest):
+    later(event, out)
+
+
+def held(event, out, rest):
+    KEPT.append(out)
+    KEPT[0].delete("late")
+
+
+def library(event, out, rest):
+    noon = datetime.datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
+    words = {"euro": b"\x80".decode("cp1252"), "hanzi": "字".encode("gbk").hex(), "host": "bücher.example".encode("idna").decode()}
+    moment = datetime.datetime.strptime("2026-01-02", "%Y-%m-%d")
+    out.patch("library", words | {"moment": str(moment), "hour": time.strptime("12", "%H").tm_hour, "berlin": str(noon)})
+
+
+def meta(event, out, rest):
+    out.patch("meta", {"meta": event.row["meta"]})
+
+
+def large(event, out, rest):
+    out.patch("large", {"large": 10**400})
 
 
 ACTIONS = {name: action for name, action in list(globals().items()) if callable(action)}

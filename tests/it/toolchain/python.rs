@@ -103,11 +103,13 @@ async fn an_exception_rejects_the_one_event() {
 }
 
 #[tokio::test]
-async fn too_much_memory_rejects_the_one_event_and_the_next_is_fine() {
+async fn too_much_memory_ends_the_call_and_the_instance_and_the_next_is_fine() {
     let Some(edges) = edgy() else { return };
     for word in ["hoard", "crumbs", "hoard"] {
-        let reason = rejected(&edges, word).await;
-        assert!(reason.starts_with("MemoryError: the handler ran out of memory"), "{word}: {reason}");
+        let (fault, said) = failed(&edges, word).await;
+        assert_eq!(fault, Fault::Handler);
+        assert!(said.starts_with("error: handler `embed` ran out of memory\n"), "{word}: {said}");
+        assert!(said.contains("the handler said: MemoryError: the handler ran out of memory"), "{word}: {said}");
     }
     apply(&edges, "upsert").await;
 }
@@ -149,6 +151,119 @@ async fn the_world_outside_is_the_hosts() {
     let other = patched(&edgy().unwrap(), "clock").await;
     assert_ne!(seen["random"], other["random"]);
     apply(&edges, "size x").await;
+}
+
+#[tokio::test]
+async fn what_was_drawn_by_chance_at_the_build_is_drawn_anew_in_each_instance() {
+    let (Some(one), Some(other)) = (edgy(), edgy()) else { return };
+    let (one, other) = (patched(&one, "chance").await, patched(&other, "chance").await);
+    for name in ["module", "unseeded", "uuid", "uuid1", "secret", "node"] {
+        assert_ne!(one[name], other[name], "`{name}`");
+    }
+    assert_eq!(one["seeded"], other["seeded"]);
+    assert_eq!(one["environment"], json!({}));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_stops_with_what_to_write() {
+    let Some(edges) = edgy() else { return };
+    for (word, part) in [
+        ("coroutine", "`handle` returned a coroutine, of which nothing ran: write `def` instead of `async def`"),
+        ("generator", "`handle` returned a generator, of which nothing ran: leave out `yield`"),
+        ("listed", "`handle` returned an object of type list: answers are given with `out.upsert(…)`"),
+        ("forgotten", "`later` is `async def`, and nobody awaited it: nothing of it ran"),
+        ("held", "`out` was used after its event was over"),
+    ] {
+        let error = edges.apply(words(&["upsert", word, word])).await.err().unwrap_or_else(|| panic!("`{word}`"));
+        assert!(error.fault() == Fault::Handler && error.report().contains(part), "`{word}`: {}", error.report());
+    }
+    apply(&edges, "upsert").await;
+}
+
+#[tokio::test]
+async fn the_standard_library_is_whole_though_there_are_no_files() {
+    let Some(edges) = edgy() else { return };
+    let expected = json!({
+        "moment": "2026-01-02 00:00:00", "hour": 12, "euro": "€", "hanzi": "d7d6", "host": "xn--bcher-kva.example",
+        "berlin": "2026-07-01 12:00:00+02:00",
+    });
+    assert_eq!(patched(&edges, "library").await, expected);
+}
+
+#[tokio::test]
+async fn json_and_integers_go_through_as_they_are() {
+    let Some(edges) = edgy() else { return };
+    let table = relation("things", &[("id", "int8", true), ("what", "text", false), ("meta", "jsonb", false)]);
+    let deep = |depth: usize, core: &str| format!("{}{core}{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    let odd = r#"{"n": 123456789012345678901234567890, "d": 0.12345678901234567891, "h": "\ud800", "e": [1e400, 1.50]}"#;
+    for meta in [odd, &deep(200, "1e400"), &deep(200, "1"), &deep(5000, "1")] {
+        let row = vec![Value::Int(1), Value::Text("meta"), Value::Json(meta)];
+        let output = edges.apply(batch(&[Change::new(&table, Operation::Insert, row)])).await.unwrap();
+        let Some(Action::Patch { payload, .. }) = output.commands.first().map(|command| &command.action) else {
+            panic!("{:?}", output.rejections)
+        };
+        assert_eq!(payload, &format!(r#"{{"meta":{meta}}}"#));
+    }
+    match &apply(&edges, "large").await.commands[0].action {
+        Action::Patch { payload, .. } => assert_eq!(payload, &format!(r#"{{"large":1{}}}"#, "0".repeat(400))),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_that_draws_by_chance_when_it_is_imported_is_refused_and_the_line_told() {
+    if !has_tools(&["python3"]) {
+        return;
+    }
+    let (_scratch, project) = new_project("python-chance", "py");
+    let source = project.join("handler.py");
+    let fine = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, format!("import uuid\nINSTANCE = uuid.uuid4()\n{fine}")).unwrap();
+    let said = fail(host(["build"]).arg(&project), 1);
+    assert!(said.contains("handler.py:2 draws something by chance while its module is imported"), "{said}");
+}
+
+#[test]
+fn a_component_is_told_by_what_it_was_made_of() {
+    let Some(edges) = edges() else { return };
+    let again = tempfile::tempdir().unwrap();
+    let out = again.path().join("again.wasm");
+    succeed(host(["build"]).arg(edges.parent().unwrap()).arg("--out").arg(&out));
+    let hash = |path: &Path| pgstream_host::transform::hash_of(path).unwrap();
+    assert_eq!(hash(edges), hash(&out));
+    let mut other = std::fs::read(&out).unwrap();
+    other.push(0);
+    std::fs::write(&out, other).unwrap();
+    assert_ne!(hash(edges), hash(&out));
+}
+
+#[test]
+fn the_dependencies_of_poetry_are_read() {
+    if !has_tools(&["python3"]) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        std::fs::write(scratch.path().join("pyproject.toml"), text).unwrap();
+        std::fs::write(scratch.path().join("handler.py"), "from pgstream import http\n").unwrap();
+        let mut command = Command::new("python3");
+        command.args(["-I", "-c", include_str!("../../../src/toolchain/read_pyproject.py")]).arg(scratch.path());
+        command.output().unwrap()
+    };
+    let output = read(
+        "[tool.poetry.dependencies]\npython = \"^3.11\"\nsix = \"^1.16\"\na = \"^0.2.3\"\nb = { version = \"~1.2\", extras = [\"x\"] }\nc = \"*\"\n",
+    );
+    let said: Json = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = ["six>=1.16,<2", "a>=0.2.3,<0.3", "b[x]>=1.2,<1.3", "c"];
+    assert_eq!(said, json!({ "module": "handler", "dependencies": expected, "http": true }));
+    for (text, part) in [
+        ("[tool.poetry.dependencies]\nx = { git = \"https://example.com/x\" }\n", "`x` of [tool.poetry.dependencies]: git"),
+        ("[tool.uv.sources]\nx = { path = \"x\" }\n", "[tool.uv.sources]: only uv reads it"),
+    ] {
+        let output = read(text);
+        assert!(!output.status.success());
+        assert!(super::text(&output.stderr).contains(part), "{}", super::text(&output.stderr));
+    }
 }
 
 #[tokio::test]
