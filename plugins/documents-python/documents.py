@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chunking import chunks
-from pgstream import UNCHANGED, Event, Out, Point, Reject, Stop, config, on_event, text
+from pgstream import UNCHANGED, Event, Out, Point, Reject, Stop, chunks, config, on_event, text
 
 
 @on_event

@@ -3,9 +3,8 @@
 import random
 import unittest
 
-from chunking import chunks
 from documents import handle
-from pgstream import UNCHANGED, Stop
+from pgstream import UNCHANGED, Stop, chunks
 from pgstream.testing import Clear, DeleteGroup, Harness, PatchGroup, Replace, Table
 
 DOCUMENTS = Table("public.documents", {"id": "int8", "title": "text", "content": "text", "year": "int4"})

@@ -29,6 +29,7 @@ tells it, and ``out.patch`` updates the payload while the vectors stay.
 A handler's functions can be tested without WebAssembly: see :mod:`pgstream.testing`.
 """
 
+from ._chunks import chunks
 from ._errors import HandlerError, MissingColumn, Reject, Retry, Stop
 from ._event import Column, Event, Operation, Position, Row
 from ._host import Level, config, debug, embed, error, info, log, trace, warn
@@ -38,6 +39,6 @@ from ._values import UNCHANGED, Unchanged
 
 __all__ = [
     "UNCHANGED", "Column", "Embedding", "Embeddings", "Event", "HandlerError", "Level", "MissingColumn", "Operation",
-    "Out", "Point", "Position", "Reject", "Retry", "Row", "Sparse", "Stop", "Text", "Unchanged", "config", "debug",
-    "embed", "error", "info", "log", "on_batch", "on_event", "text", "trace", "warn",
+    "Out", "Point", "Position", "Reject", "Retry", "Row", "Sparse", "Stop", "Text", "Unchanged", "chunks", "config",
+    "debug", "embed", "error", "info", "log", "on_batch", "on_event", "text", "trace", "warn",
 ]  # fmt: skip
