@@ -26,6 +26,8 @@ from ._json import array
 
 __all__ = ["Request", "Response", "get", "post", "request"]
 
+_URL = re.compile(r"(https?)://([^/?#@\s]+)([/?][^#]*)?(?:#.*)?", re.DOTALL)
+
 
 @dataclass
 class Request:
@@ -40,15 +42,16 @@ class Request:
 
     def parts(self) -> tuple[str, str, str]:
         """Scheme, host with port, and path with query."""
-        found = re.fullmatch(r"(https?)://([^/?#@]+)([^#]*)(#.*)?", self.url, re.DOTALL)
+        found = _URL.fullmatch(self.url)
         if found is None:
-            raise Stop(f"`{self.origin()}` is not a URL: write `https://host/path`")
-        path = found[3]
+            raise Stop("what was asked for is not a URL: write `https://host/path`, without a login")
+        path = found[3] or ""
         return found[1], found[2], path if path.startswith("/") else f"/{path}"
 
     def origin(self) -> str:
         """What may be said of the URL: the rest may hold a row's values."""
-        return re.split(r"(?<![:/])[/?#@]", self.url, maxsplit=1)[0] if "://" in self.url else "it"
+        scheme, authority, _ = self.parts()
+        return f"{scheme}://{authority}"
 
 
 @dataclass

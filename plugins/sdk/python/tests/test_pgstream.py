@@ -10,7 +10,7 @@ from typing import Any
 from pgstream import (
     UNCHANGED, Event, MissingColumn, Out, Point, Reject, Retry, Sparse, Stop, config, embed, info, on_event, text,
 )  # fmt: skip
-from pgstream import _run
+from pgstream import _run, http
 from pgstream._json import write
 from pgstream._values import _json_form, date_text, float_text, time_text, timestamp_text
 from pgstream.testing import Clear, Delete, DeleteGroup, Harness, Patch, PatchGroup, Replace, Table, Upsert
@@ -433,6 +433,34 @@ class Runs(unittest.TestCase):
             Harness(handle).run([THINGS.truncate()])
         with self.assertRaisesRegex(RuntimeError, "call `config` in the handler"):
             config("known")
+
+    def test_requests_are_answered_by_the_test(self) -> None:
+        asked: list[http.Request] = []
+
+        def handle(event: Event, out: Out) -> None:
+            answer = http.post(f"https://api.example.com/{event.row['name']}?x", json={"n": 1}, headers={"a": "b"}).success()
+            out.delete(answer.json()["id"])
+
+        def run(path: str, status: int = 200) -> Any:
+            def answer(request: http.Request) -> http.Response:
+                asked.append(request)
+                return http.Response(status, {}, b'{"id": 7}')
+
+            return Harness(handle).http(answer).run([THINGS.insert(id=1, name=path)])
+
+        self.assertEqual(run("v1").actions, [Delete("7")])
+        sent = asked[0]
+        self.assertEqual((sent.method, sent.body, sent.headers["content-type"]), ("POST", b'{"n":1}', "application/json"))
+        self.assertEqual(sent.parts(), ("https", "api.example.com", "/v1?x"))
+        self.assertEqual(run("v1", 404).rejected, {0: "a server answered with status 404"})
+        with self.assertRaisesRegex(Retry, "status 503"):
+            run("v1", 503)
+        with self.assertRaisesRegex(Stop, "there is no network outside of a component"):
+            Harness(handle).run([THINGS.insert(id=1, name="v1")])
+        for url in ("ftp://a", "https://", "a.example/secret", "https://user:secret@a.example"):
+            with self.assertRaisesRegex(Stop, "is not a URL") as raised:
+                http.get(url)
+            self.assertNotIn("secret", str(raised.exception))
 
     def test_only_an_ordinary_function_is_a_handler(self) -> None:
         async def handle(event: Event, out: Out) -> None: ...
