@@ -25,8 +25,8 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
     Tool::new("node", INSTALL).within(folder).arg(script).arg(folder).arg(out).run()
 }
 
-/// `build.js` of the SDK that the project uses: where Node.js looks for it, which is also in the folders above. A workspace keeps
-/// what its members need in its own `node_modules`.
+/// `build.js` of the SDK that the project uses: where Node.js looks for it, which is also in the
+/// folders above. A workspace keeps what its members need in its own `node_modules`.
 fn script(project: &Path) -> Option<PathBuf> {
     let scripts = project.ancestors().map(|folder| folder.join("node_modules/pgstream-handler/build.js"));
     scripts.into_iter().find(|script| script.is_file())

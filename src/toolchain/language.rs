@@ -40,7 +40,7 @@ impl Language {
         }
     }
 
-    /// What people also write for it.
+    /// Other names that people write for it.
     pub fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Rust => &["rs"],

@@ -1,6 +1,6 @@
-//! What a component was made of, as a hash inside it: for tools that never make the same component twice.
+//! The hash of what a component was made of, inside it: for tools that never make the same component twice.
 //!
-//! It stands at the very end of the file, as a custom section, and is what `dlq show` compares.
+//! It stands at the very end of the file, as a custom section; `dlq show` compares it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -59,8 +59,8 @@ pub(super) fn load(
 /// The section at the end of a component whose tools never make the same one twice: the hash of what it was made of.
 const SOURCE: &[u8] = b"\x14pgstream-host:source";
 
-/// What tells a component from others, in hexadecimal: SHA-256 of what it was made of if it says so, or else of itself. Only to be
-/// shown: a component says of itself what it likes.
+/// A mark that tells a component from others, in hexadecimal: SHA-256 of what it was made of if it
+/// says so, or else of itself. Only to be shown: a component says of itself what it likes.
 pub(super) fn hash(bytes: &[u8]) -> String {
     if let Some((before, hash)) = bytes.split_last_chunk::<64>()
         && before.ends_with(SOURCE)

@@ -195,7 +195,8 @@ async fn json_and_integers_go_through_as_they_are() {
     let Some(edges) = edgy() else { return };
     let table = relation("things", &[("id", "int8", true), ("what", "text", false), ("meta", "jsonb", false)]);
     let deep = |depth: usize, core: &str| format!("{}{core}{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
-    let odd = r#"{"n": 123456789012345678901234567890, "d": 0.12345678901234567891, "h": "\ud800", "e": [1e400, 1.50]}"#;
+    let odd =
+        r#"{"n": 123456789012345678901234567890, "d": 0.12345678901234567891, "h": "\ud800", "e": [1e400, 1.50]}"#;
     for meta in [odd, &deep(200, "1e400"), &deep(200, "1"), &deep(5000, "1")] {
         let row = vec![Value::Int(1), Value::Text("meta"), Value::Json(meta)];
         let output = edges.apply(batch(&[Change::new(&table, Operation::Insert, row)])).await.unwrap();
@@ -257,7 +258,10 @@ fn the_dependencies_of_poetry_are_read() {
     let expected = ["six>=1.16,<2", "a>=0.2.3,<0.3", "b[x]>=1.2,<1.3", "c"];
     assert_eq!(said, json!({ "module": "handler", "dependencies": expected, "http": true }));
     for (text, part) in [
-        ("[tool.poetry.dependencies]\nx = { git = \"https://example.com/x\" }\n", "`x` of [tool.poetry.dependencies]: git"),
+        (
+            "[tool.poetry.dependencies]\nx = { git = \"https://example.com/x\" }\n",
+            "`x` of [tool.poetry.dependencies]: git",
+        ),
         ("[tool.uv.sources]\nx = { path = \"x\" }\n", "[tool.uv.sources]: only uv reads it"),
     ] {
         let output = read(text);
