@@ -233,6 +233,7 @@ export async function fromAsync(values, map, self) {
 
 /** Brings what was begun to its end. The error of what failed unheard, if something did. */
 export function run() {
+  if (queue.length === 0 && unheard.size === 0 && awaited.size === 0) return undefined;
   const failed = [];
   while (queue.length > 0) {
     const jobs = queue;
