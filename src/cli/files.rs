@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::is_alien;
+use crate::config::{is_alien, is_host_file};
 use crate::error::{Error, Fault, Result};
 
 /// The files that `paths` name. A folder stands for the `.yaml` and `.yml` files in it, by name, and in folders in it down to
@@ -22,7 +22,7 @@ pub(super) fn pipeline_files(paths: &[PathBuf], depth: usize) -> Result<Vec<Path
             return Err(Error::new(Fault::Config, format!("folder `{}` holds no pipeline file", path.display()))
                 .help("pipeline files end in `.yaml` or `.yml`, and have `version`, `name`, `sources`, `transforms` and `sinks`"));
         }
-        for alien in aliens {
+        for alien in aliens.iter().filter(|alien| !is_host_file(alien)) {
             tracing::warn!(file = %alien.display(), "left out: a YAML file without `sources`, `transforms` and `sinks` is no pipeline");
         }
     }

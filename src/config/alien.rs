@@ -22,6 +22,12 @@ pub fn is_alien(path: &Path) -> bool {
     }
 }
 
+/// Whether the file at `path` is a host file, which often lies beside pipelines.
+pub fn is_host_file(path: &Path) -> bool {
+    let root = text_of(path).ok().and_then(|text| yaml::parse(&text, ROOM).ok().flatten());
+    root.is_some_and(|root| root.get("tenants").is_some())
+}
+
 fn is_pipeline(root: &Node) -> bool {
     let has = |key: &&str| root.get(key).is_some();
     let is_first = root.get("version").and_then(Node::text) == Some("1");

@@ -28,7 +28,7 @@ mod table;
 mod wiring;
 mod yaml;
 
-pub use alien::is_alien;
+pub use alien::{is_alien, is_host_file};
 pub use diagnostic::{Diagnostics, Place, Problem};
 pub use document::{Document, Mistakes, Part, Shape};
 pub use host::{host_schema, load_host, parse_host};
