@@ -18,6 +18,8 @@ pub mod printable;
 
 pub mod error;
 
+pub mod screen;
+
 mod backoff;
 
 pub mod sabotage;

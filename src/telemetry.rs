@@ -1,12 +1,16 @@
 //! Logs: one place that decides how lines look and where they go.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::debug_fn;
 
 use crate::error::{Error, Fault, Result};
+use crate::printable::{printable, printable_json};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -48,14 +52,20 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
         })?,
         _ => usual(),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Above { bars: bars.clone() });
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Above { bars: bars.clone(), format });
     // A second call, as in tests, keeps what the first one has set.
     let _ = match format {
         // Of spans there is only that of the pipeline.
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
         LogFormat::Text => {
             let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-            lines.with_ansi(colour).with_target(false).try_init()
+            // A stranger may have written what stands in a field.
+            let fields = debug_fn(|out, field, value| match (field.name(), out.has_ansi_escapes()) {
+                ("message", _) => write!(out, "{}", printable(&format!("{value:?}"))),
+                (name, true) => write!(out, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{}", printable(&format!("{value:?}"))),
+                (name, false) => write!(out, "{name}={}", printable(&format!("{value:?}"))),
+            });
+            lines.fmt_fields(fields.delimited(" ")).with_ansi(colour).with_target(false).try_init()
         }
     };
     Ok(bars)
@@ -65,6 +75,7 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
 #[derive(Clone)]
 struct Above {
     bars: Bars,
+    format: LogFormat,
 }
 
 impl<'a> MakeWriter<'a> for Above {
@@ -77,7 +88,12 @@ impl<'a> MakeWriter<'a> for Above {
 
 impl Write for Above {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        let write = || std::io::stderr().lock().write_all(line);
+        let escaped = match (self.format, std::str::from_utf8(line)) {
+            (LogFormat::Json, Ok(line)) => printable_json(line),
+            _ => Cow::Borrowed(""),
+        };
+        let shown = if escaped.is_empty() { line } else { escaped.as_bytes() };
+        let write = || std::io::stderr().lock().write_all(shown);
         match &self.bars {
             Bars::Terminal(bars) => bars.suspend(write)?,
             Bars::None => write()?,

@@ -9,6 +9,7 @@ use super::pipeline::PipelineFile;
 use super::print;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
+use crate::screen::Screen;
 use crate::source::postgres::{self, Copied, CopyRequest, Copying};
 use crate::telemetry::Bars;
 
@@ -44,19 +45,19 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     let (_, model::Source::Postgres(source)) = &settings.source;
     let name = &settings.name;
     if arguments.status {
-        return print(&lines(&postgres::copied(name, source, None).await?, arguments.json));
+        return print(lines(&postgres::copied(name, source, None).await?, arguments.json));
     }
     let Arguments { tables, filter, rate, detach, json, .. } = arguments;
     let request = CopyRequest { tables, filter, rows_per_second: rate };
     let (numbers, served) = postgres::ask_copy(name, source, &request).await?;
     if detach {
-        return print(&lines(&postgres::copied(name, source, Some(&numbers)).await?, json));
+        return print(lines(&postgres::copied(name, source, Some(&numbers)).await?, json));
     }
     if !served {
         tracing::warn!("nobody runs pipeline `{name}` now; the rows are copied as soon as somebody does");
     }
     let done = follow(&mut Copying::open(name, source).await?, &numbers, bars).await?;
-    print(&lines(&done, json))?;
+    print(lines(&done, json))?;
     all_known(&numbers, &done)?;
     match done.iter().find_map(|copy| copy.error.as_ref()) {
         None => Ok(ExitCode::SUCCESS),
@@ -66,25 +67,26 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     }
 }
 
-fn lines(copies: &[Copied], json: bool) -> String {
-    copies.iter().map(|copy| if json { json_line(copy) } else { line(copy) }).collect()
+fn lines(copies: &[Copied], json: bool) -> Screen {
+    let mut screen = Screen::new();
+    copies.iter().for_each(|copy| if json { screen.json(json_line(copy)) } else { screen.line(line(copy)) });
+    screen
 }
 
 fn line(copy: &Copied) -> String {
     let Copied { table, rows, bytes, expected, done, error, .. } = copy;
     let (rows, bytes) = (HumanCount(*rows), HumanBytes(*bytes));
     match (error, done, expected) {
-        (Some(why), ..) => format!("{table}: failed after {rows} rows: {why}\n"),
-        (_, true, _) => format!("{table}: {rows} rows copied ({bytes})\n"),
-        (_, _, Some(expected)) => format!("{table}: {rows} of about {} rows ({bytes})\n", HumanCount(*expected)),
-        _ => format!("{table}: {rows} rows so far ({bytes})\n"),
+        (Some(why), ..) => format!("{table}: failed after {rows} rows: {why}"),
+        (_, true, _) => format!("{table}: {rows} rows copied ({bytes})"),
+        (_, _, Some(expected)) => format!("{table}: {rows} of about {} rows ({bytes})", HumanCount(*expected)),
+        _ => format!("{table}: {rows} rows so far ({bytes})"),
     }
 }
 
-fn json_line(copy: &Copied) -> String {
+fn json_line(copy: &Copied) -> serde_json::Value {
     let Copied { id, table, rows, bytes, expected, done, error } = copy;
-    let json = serde_json::json!({
+    serde_json::json!({
         "id": id, "table": table, "rows": rows, "bytes": bytes, "expected": expected, "done": done, "error": error,
-    });
-    format!("{json}\n")
+    })
 }

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::print;
+use super::{print_json, print_line};
 use crate::error::{Error, Fault, Result};
+use crate::printable::printable;
+use crate::screen;
 use crate::toolchain::{self, Project};
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +27,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let project = Project::open(&arguments.project)?;
     if !arguments.json {
-        eprintln!("building `{}` ({})", project.name(), project.language());
+        screen::complain(&format!("building `{}` ({})\n", printable(project.name()), project.language()));
     }
     let built = toolchain::build(&arguments.project, arguments.out.as_deref())?;
     let size = std::fs::metadata(&built.component)
@@ -38,9 +40,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             "bytes": size,
             "seconds": built.took.as_secs_f64(),
         });
-        return print(&format!("{made:#}\n"));
+        return print_json(format_args!("{made:#}"));
     }
     let current = std::env::current_dir().unwrap_or_default();
     let shown = built.component.strip_prefix(&current).unwrap_or(&built.component).display();
-    print(&format!("{shown}: {}, in {:.1} s\n", bytesize::ByteSize(size).display().iec(), built.took.as_secs_f64()))
+    print_line(format_args!(
+        "{shown}: {}, in {:.1} s",
+        bytesize::ByteSize(size).display().iec(),
+        built.took.as_secs_f64()
+    ))
 }

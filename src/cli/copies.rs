@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Fault, Result};
+use crate::printable::printable;
 use crate::source::postgres::{Copied, Copying};
 use crate::telemetry::Bars;
 
@@ -55,5 +56,5 @@ pub(super) fn all_known(numbers: &[i64], copies: &[Copied]) -> Result<()> {
 fn bar(copy: &Copied) -> ProgressBar {
     let template = "{prefix}  {wide_bar}  {human_pos}/{human_len} rows  {msg}  {eta} left";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(copy.expected.unwrap_or(0)).with_style(style).with_prefix(copy.table.clone())
+    ProgressBar::new(copy.expected.unwrap_or(0)).with_style(style).with_prefix(printable(&copy.table))
 }

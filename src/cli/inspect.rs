@@ -1,14 +1,14 @@
 //! `pgstream-host inspect`: what a component is and what it may do, in words.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{complain, print};
+use super::{complain, print, print_json};
 use crate::error::Result;
 use crate::host::Host;
+use crate::screen::Screen;
 use crate::transform::inspect::{Given, Inspection, inspect};
 
 #[derive(Debug, clap::Args)]
@@ -25,24 +25,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let host = Host::new()?;
     let found = inspect(host.engine(), &arguments.component)?;
     if arguments.json {
-        print(&format!("{:#}\n", describe(&found)))?;
+        print_json(format_args!("{:#}", describe(&found)))?;
     } else {
-        print(&tell(&found, &arguments.component.display().to_string()))?;
+        print(tell(&found, &arguments.component.display().to_string()))?;
     }
     let Some(refusal) = &found.refusal else { return Ok(ExitCode::SUCCESS) };
     complain(refusal);
     Ok(ExitCode::from(refusal.fault().exit_code()))
 }
 
-fn tell(found: &Inspection, file: &str) -> String {
-    let mut text = String::new();
+fn tell(found: &Inspection, file: &str) -> Screen {
+    let mut screen = Screen::new();
     let size = |bytes: u64| bytesize::ByteSize(bytes).display().iec().to_string();
     let language = found.language.as_ref().map_or(String::new(), |language| format!(" in {language}"));
     let kind = if found.refusal.is_some() { "a component" } else { "a handler" };
-    let _ = writeln!(text, "{file} is {kind}{language}.\n");
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "  {name:<11}{value}");
-    };
+    screen.line(format_args!("{file} is {kind}{language}."));
+    screen.line("");
+    let mut line = |name: &str, value: &str| screen.line(format_args!("  {name:<11}{value}"));
     line("size", &format!("{}, as machine code {}", size(found.bytes as u64), size(found.compiled as u64)));
     let modules = if found.modules == 1 { "1 module".to_owned() } else { format!("{} modules", found.modules) };
     line("memory", &format!("starts with {}", size(found.memory)));
@@ -58,20 +57,22 @@ fn tell(found: &Inspection, file: &str) -> String {
     }
 
     for (can, title) in [(true, "It can"), (false, "It cannot")] {
-        let _ = writeln!(text, "\n{title}");
+        screen.line("");
+        screen.line(title);
         for ability in found.abilities().into_iter().filter(|ability| ability.can == can) {
-            let _ = writeln!(text, "  {:<22}{}", ability.what, ability.why);
+            screen.line(format_args!("  {:<22}{}", ability.what, ability.why));
         }
     }
-    let _ = writeln!(text, "\nIt imports");
+    screen.line("");
+    screen.line("It imports");
     let width = found.imports.iter().map(|import| import.name.chars().count()).max().unwrap_or_default().min(50);
     for import in &found.imports {
-        let _ = writeln!(text, "  {:<width$}  {}", import.name, import.words);
+        screen.line(format_args!("  {:<width$}  {}", import.name, import.words));
     }
     if found.imports.is_empty() {
-        text.push_str("  nothing\n");
+        screen.line("  nothing");
     }
-    text
+    screen
 }
 
 fn describe(found: &Inspection) -> serde_json::Value {

@@ -32,9 +32,10 @@ mod progress;
 
 mod signals;
 
+mod mistyped;
+
 mod tap;
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -42,6 +43,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::config;
 use crate::error::{Error, Fault, Result};
 use crate::sabotage;
+use crate::screen::{self, Screen};
 use crate::telemetry::{self, LogFormat};
 
 /// Keeps vector stores in step with Postgres, with your own code in the middle, sandboxed.
@@ -62,7 +64,7 @@ Examples:
   pgstream-host run pipeline.yaml                 keep the sinks in step
 
 Exit codes: 0 fine, 1 failed at run time, 2 the configuration is wrong, 3 the environment is wrong (database unreachable, \
-privilege missing), 130 or 143 after a second signal.
+privilege missing), 128 and its number after a second signal: 130, 143 or 129.
 
 Log levels: PGSTREAM_LOG=debug, or per module as in PGSTREAM_LOG=pgstream_host::source=trace.";
 
@@ -70,7 +72,7 @@ Log levels: PGSTREAM_LOG=debug, or per module as in PGSTREAM_LOG=pgstream_host::
 enum Command {
     /// Runs pipelines until Ctrl-C.
     #[command(
-        after_help = "Example:\n  export DATABASE_URL=postgres://me:secret@localhost/shop\n  pgstream-host run pipelines/postgres-to-pgvector.yaml\n\nThe first SIGINT or SIGTERM finishes what was received, confirms it and stops; the second ends at once."
+        after_help = "Example:\n  export DATABASE_URL=postgres://me:secret@localhost/shop\n  pgstream-host run pipelines/postgres-to-pgvector.yaml\n\nThe first SIGINT, SIGTERM or SIGHUP finishes what was received, confirms it and stops; the second ends at once."
     )]
     Run(run::Arguments),
     /// Checks pipeline files, and on request everything that they name.
@@ -143,7 +145,10 @@ enum Command {
 
 /// Runs the program: parses the process's arguments, prints errors to standard error.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return mistyped::answer(error),
+    };
     let ours = match arguments.command {
         Command::Demo(_) => "warn", // it tells its own story
         _ => "info",
@@ -184,11 +189,13 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Build(arguments) => blocking(move || build::run(&arguments)).await,
         Command::Tap(arguments) => tap::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
-        Command::Schema => print(&format!("{:#}\n", config::schema())),
+        Command::Schema => print_json(format_args!("{:#}", config::schema())),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "pgstream-host", &mut script);
-            print(&String::from_utf8_lossy(&script))
+            let mut screen = Screen::new();
+            screen.rendered(&String::from_utf8_lossy(&script));
+            print(screen)
         }
     }
 }
@@ -206,23 +213,36 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn complain(error: &Error) {
-    let _ = std::io::stderr().write_all(error.report().as_bytes());
+    screen::complain(&error.report());
 }
 
 /// Writes a command's result. A reader that has gone away (`| head`) is not an error.
-fn print(text: &str) -> Result<ExitCode> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Fault::Environment, "standard output cannot be written").because(error))
-        }
-        _ => Ok(ExitCode::SUCCESS),
-    }
+fn print(screen: Screen) -> Result<ExitCode> {
+    screen.print().map(|_| ExitCode::SUCCESS)
+}
+
+/// Writes a command's result as JSON.
+fn print_json(json: impl std::fmt::Display) -> Result<ExitCode> {
+    let mut screen = Screen::new();
+    screen.json(json);
+    print(screen)
+}
+
+/// Writes a command's result of one line.
+fn print_line(line: impl std::fmt::Display) -> Result<ExitCode> {
+    print_lines([line])
+}
+
+/// Writes a command's result, a line for each item.
+fn print_lines(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> Result<ExitCode> {
+    let mut screen = Screen::new();
+    lines.into_iter().for_each(|line| screen.line(line));
+    print(screen)
 }
 
 /// Prints the problems of a file.
 fn show(diagnostics: &config::Diagnostics) -> ExitCode {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let _ = std::io::stderr().write_all(diagnostics.render(colour).as_bytes());
+    screen::complain(&diagnostics.render(screen::complains_in_colours()));
     ExitCode::from(Fault::Config.exit_code())
 }
 

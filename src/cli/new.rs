@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::builder::{StringValueParser, TypedValueParser};
 use serde_json::json;
 
-use super::print;
+use super::{print_json, print_lines};
 use crate::error::{Error, Fault, Result};
 use crate::toolchain::{self, Language};
 
@@ -47,13 +47,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     toolchain::create(folder, &name, arguments.lang)?;
     if arguments.json {
         let made = json!({ "folder": folder, "name": name, "language": arguments.lang.name() });
-        return print(&format!("{made:#}\n"));
+        return print_json(format_args!("{made:#}"));
     }
     let shown = folder.display();
-    print(&format!(
-        "made `{shown}`, a handler in {}. Next:\n\n  cd {shown}\n  pgstream-host build\n  pgstream-host test\n\nThen read its README.md.\n",
-        arguments.lang
-    ))
+    print_lines([
+        &format!("made `{shown}`, a handler in {}. Next:", arguments.lang),
+        "",
+        &format!("  cd {shown}"),
+        "  pgstream-host build",
+        "  pgstream-host test",
+        "",
+        "Then read its README.md.",
+    ])
 }
 
 /// The last part of the folder's path; of `.` the current folder's name.

@@ -10,6 +10,7 @@ use super::complain;
 use crate::error::Error;
 use crate::host::Watch;
 use crate::pipeline::Status;
+use crate::printable::printable;
 use crate::telemetry::Bars;
 
 /// How often a live line is drawn anew.
@@ -179,6 +180,6 @@ impl Meter {
                 None => format!("  │ {} {}", sink.name, HumanCount(sink.commands())),
             };
         }
-        line
+        printable(&line)
     }
 }

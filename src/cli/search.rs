@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use super::pipeline::{Loaded, PipelineFile};
-use super::print;
+use super::{print_json, print_lines};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::host;
-use crate::printable::printable;
 use crate::sink::{self, Hit, Query};
 
 #[derive(Debug, clap::Args)]
@@ -51,9 +50,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     if *json {
         let hits = serde_json::to_value(&hits)
             .map_err(|error| Error::new(Fault::Bug, "a hit cannot be shown").because(error))?;
-        return print(&format!("{hits:#}\n"));
+        return print_json(format_args!("{hits:#}"));
     }
-    print(&show(&hits))
+    print_lines(show(&hits))
 }
 
 fn the_searchable(settings: &model::Pipeline) -> Result<&String> {
@@ -72,18 +71,18 @@ fn the_searchable(settings: &model::Pipeline) -> Result<&String> {
     }
 }
 
-fn show(hits: &[Hit]) -> String {
+fn show(hits: &[Hit]) -> Vec<String> {
     if hits.is_empty() {
-        return "nothing found\n".to_owned();
+        return vec!["nothing found".to_owned()];
     }
-    let line = |hit: &Hit| format!("{:>7.4}  {}  {}\n", hit.score, printable(&hit.id), summary(hit));
+    let line = |hit: &Hit| format!("{:>7.4}  {}  {}", hit.score, hit.id, summary(hit));
     hits.iter().map(line).collect()
 }
 
 /// The payload on one line, short enough to read.
 fn summary(hit: &Hit) -> String {
     const WIDTH: usize = 100;
-    let text = printable(&serde_json::Value::Object(hit.payload.clone()).to_string());
+    let text = serde_json::Value::Object(hit.payload.clone()).to_string();
     match text.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,

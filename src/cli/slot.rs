@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::pipeline::PipelineFile;
-use super::print;
+use super::print_lines;
 use crate::config::model;
 use crate::error::Result;
 use crate::source::postgres;
@@ -21,7 +21,7 @@ pub(super) async fn setup(arguments: Arguments) -> Result<ExitCode> {
     };
     let (_, model::Source::Postgres(source)) = &settings.source;
     let made = postgres::setup(&settings.name, source).await?;
-    print(&lines(&made))
+    print_lines(made)
 }
 
 pub(super) async fn teardown(arguments: Arguments) -> Result<ExitCode> {
@@ -31,7 +31,7 @@ pub(super) async fn teardown(arguments: Arguments) -> Result<ExitCode> {
     };
     let (_, model::Source::Postgres(source)) = &settings.source;
     let dropped = postgres::teardown(&settings.name, source).await?;
-    print(&lines(&dropped))
+    print_lines(dropped)
 }
 
 pub(super) async fn resnapshot(arguments: Arguments) -> Result<ExitCode> {
@@ -41,9 +41,6 @@ pub(super) async fn resnapshot(arguments: Arguments) -> Result<ExitCode> {
     };
     let (_, model::Source::Postgres(source)) = &settings.source;
     let made = postgres::resnapshot(&settings.name, source).await?;
-    print(&format!("{}the next `pgstream-host run` clears the sinks and copies all rows\n", lines(&made)))
-}
-
-fn lines(done: &[String]) -> String {
-    done.iter().map(|line| format!("{line}\n")).collect()
+    let next = "the next `pgstream-host run` clears the sinks and copies all rows".to_owned();
+    print_lines(made.into_iter().chain([next]))
 }

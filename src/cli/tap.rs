@@ -1,6 +1,6 @@
 //! `pgstream-host tap`: the events of a live pipeline, shown or recorded as they commit.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use crate::config::{model, qualified};
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event, Operation, Row, Value, json};
 use crate::printable::shown;
+use crate::screen::{self, Look, Screen};
 use crate::source::postgres::Tap;
 
 /// Characters of a value in the readable form.
@@ -86,28 +87,20 @@ struct Show {
     shown: u64,
     record: Option<(PathBuf, std::fs::File)>,
     readable: bool,
-    colour: bool,
 }
 
 impl Show {
     fn new(arguments: &Arguments) -> Result<Self> {
-        let terminal = std::io::stdout().is_terminal();
         let record = match &arguments.record {
             Some(path) => Some((path.clone(), create(path)?)),
             None => None,
         };
-        Ok(Self {
-            left: arguments.count,
-            shown: 0,
-            record,
-            readable: terminal && !arguments.json,
-            colour: terminal && std::env::var_os("NO_COLOR").is_none(),
-        })
+        Ok(Self { left: arguments.count, shown: 0, record, readable: screen::is_terminal() && !arguments.json })
     }
 
     /// Shows the events of a batch; false if that was enough.
     fn batch(&mut self, batch: &Batch, tables: &[String]) -> Result<bool> {
-        let (mut shown, mut recorded) = (String::new(), String::new());
+        let (mut screen, mut recorded) = (Screen::new(), String::new());
         for event in batch.events() {
             if !tables.contains(&batch.relation(event).to_string()) {
                 continue;
@@ -118,8 +111,11 @@ impl Show {
             self.left = self.left.map(|left| left - 1);
             self.shown += 1;
             let line = if self.readable && self.record.is_none() { String::new() } else { json::write(batch, event) };
-            shown.push_str(&if self.readable { readable(batch, event, self.colour) } else { line.clone() });
-            shown.push('\n');
+            if self.readable {
+                screen.parts(readable(batch, event));
+            } else {
+                screen.json(&line);
+            }
             recorded.push_str(&line);
             recorded.push('\n');
         }
@@ -127,12 +123,7 @@ impl Show {
             let written = file.write_all(recorded.as_bytes()).and_then(|()| file.flush());
             written.map_err(|error| unwritable(path, error))?;
         }
-        let mut out = std::io::stdout().lock();
-        match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
-            Ok(()) => Ok(self.left != Some(0)),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(Error::new(Fault::Environment, "standard output cannot be written").because(error)),
-        }
+        Ok(screen.print()? && self.left != Some(0))
     }
 }
 
@@ -150,13 +141,12 @@ fn unwritable(path: &Path, error: std::io::Error) -> Error {
 }
 
 /// One line: when, what, where, and the row.
-fn readable(batch: &Batch, event: &Event, colour: bool) -> String {
-    let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
-    let (name, code) = match event.operation {
-        Operation::Insert => ("insert  ", "32"),
-        Operation::Update => ("update  ", "33"),
-        Operation::Delete => ("delete  ", "31"),
-        Operation::Truncate => ("truncate", "31"),
+fn readable(batch: &Batch, event: &Event) -> Vec<(Look, String)> {
+    let (name, look) = match event.operation {
+        Operation::Insert => ("insert  ", Look::Green),
+        Operation::Update => ("update  ", Look::Yellow),
+        Operation::Delete => ("delete  ", Look::Red),
+        Operation::Truncate => ("truncate", Look::Red),
     };
     let time = jiff::Timestamp::from_microsecond(event.commit_time)
         .map_or_else(|_| event.commit_time.to_string(), |time| time.strftime("%H:%M:%S%.3f").to_string());
@@ -165,16 +155,20 @@ fn readable(batch: &Batch, event: &Event, colour: bool) -> String {
     let columns = relation.columns.iter().zip(batch.row(event).iter()).enumerate();
     let shown = columns
         .filter(|(_, (column, value))| event.operation != Operation::Delete || column.key || *value != Value::Null);
-    let values: Vec<String> = shown
-        .map(|(index, (column, new))| {
-            let before = old.and_then(|old: Row<'_>| old.get(index)).filter(|before| *before != new);
-            let before = before.map_or(String::new(), |before| format!("{} → ", short(before)));
-            let name = if column.key { paint("1", &column.name) } else { paint("2", &column.name) };
-            format!("{name}={before}{}", short(new))
-        })
-        .collect();
-    let place = paint("2", &format!("{time} {}", event.position));
-    format!("{place} {} {relation} {}", paint(code, name), values.join(" "))
+    let mut parts = vec![
+        (Look::Faint, format!("{time} {}", event.position)),
+        (Look::Plain, " ".to_owned()),
+        (look, name.to_owned()),
+        (Look::Plain, format!(" {relation}")),
+    ];
+    for (index, (column, new)) in shown {
+        let before = old.and_then(|old: Row<'_>| old.get(index)).filter(|before| *before != new);
+        let before = before.map_or(String::new(), |before| format!("{} → ", short(before)));
+        parts.push((Look::Plain, " ".to_owned()));
+        parts.push((if column.key { Look::Bold } else { Look::Faint }, column.name.clone()));
+        parts.push((Look::Plain, format!("={before}{}", short(new))));
+    }
+    parts
 }
 
 /// A value as a person reads it, on one line and not too long.
@@ -230,11 +224,13 @@ mod tests {
         );
         reader.push(&Json::parse(&line).unwrap()).unwrap();
         let batch = reader.finish();
+        let mut screen = Screen::with_colours(false);
+        screen.parts(readable(&batch, &batch.events()[0]));
         assert_eq!(
-            readable(&batch, &batch.events()[0], false),
+            screen.text(),
             format!(
                 "10:00:00.500 0/16B3748#0 update   public.docs id=7 title=\"{}… (62 characters) → \"New\u{FFFD}[31m \" \
-                 body=(unchanged) on=2026-02-28",
+                 body=(unchanged) on=2026-02-28\n",
                 "x".repeat(47)
             )
         );

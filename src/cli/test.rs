@@ -1,12 +1,12 @@
 //! `pgstream-host test`: events in, the expected commands out, for handlers of any language.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::print;
+use super::{print, print_json};
 use crate::error::Result;
 use crate::host::Host;
+use crate::screen::Screen;
 use crate::trial;
 
 #[derive(Debug, clap::Args)]
@@ -34,10 +34,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let options = trial::Options { component: arguments.component, filter: arguments.filter, bless: arguments.bless };
     let report = trial::run(host.engine(), &files, &options).await?;
     if arguments.json {
-        print(&format!("{:#}\n", report.json()))?;
+        print_json(format_args!("{:#}", report.json()))?;
     } else {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        print(&report.render(colour))?;
+        let mut screen = Screen::new();
+        screen.rendered(&report.render(screen.has_colours()));
+        print(screen)?;
     }
     Ok(ExitCode::from(report.exit_code()))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::files::pipeline_files;
 use super::pipeline::own;
 use super::run::Twins;
-use super::{complain, print, show, tenants};
+use super::{complain, print_json, print_line, show, tenants};
 use crate::config::Diagnostics;
 use crate::error::{Error, Fault, Result};
 use crate::host::{self, Host};
@@ -48,7 +48,7 @@ pub(super) fn report(results: Vec<(u8, Json)>, as_json: bool) -> Result<ExitCode
     let worst = results.iter().map(|(code, _)| *code).max().unwrap_or_default();
     if as_json {
         let files: Vec<Json> = results.into_iter().map(|(_, result)| result).collect();
-        print(&format!("{:#}\n", json!({ "ok": worst == 0, "files": files })))?;
+        print_json(format_args!("{:#}", json!({ "ok": worst == 0, "files": files })))?;
     }
     Ok(ExitCode::from(worst))
 }
@@ -85,7 +85,7 @@ pub(super) fn describe(file: &Path, errors: &[Error], what: &str, as_json: bool)
     if !as_json {
         errors.iter().for_each(complain);
         if errors.is_empty() {
-            print(&format!("ok: {what}\n"))?;
+            print_line(format_args!("ok: {what}"))?;
         }
     }
     let described: Vec<Json> = errors.iter().map(description).collect();

@@ -243,6 +243,21 @@ async fn a_second_signal_ends_the_program_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_goes_away_stops_the_program_in_order() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let file = folder.write("hangup.yaml", &pipeline("hangup", ""));
+    let mut host = Running::start(&file, &[("DATABASE_URL", &database.url)]);
+    host.said("running").await;
+    database.client.batch_execute("INSERT INTO documents VALUES (1, 'a', 'b')").await.unwrap();
+    eventually("the row arrives", async || count(&database, "vectors").await == 1).await;
+    host.signal(rustix::process::Signal::HUP);
+    let (status, log) = host.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopping"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_for_machines_are_json_lines() {
     let database = documents().await;
     let folder = Folder::new();

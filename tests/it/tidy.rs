@@ -14,6 +14,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("command", &["lsn"]),
     ("printable", &[]),
     ("error", &["lsn", "printable"]),
+    ("screen", &["error", "printable"]),
     ("backoff", &[]),
     ("sabotage", &["error"]),
     ("config", &["error", "lsn", "printable"]),
@@ -22,7 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("source", &["backoff", "config", "decode", "error", "event", "lsn", "postgres", "sabotage"]),
     ("transform", &["command", "config", "embedder", "error", "event", "lsn", "printable"]),
     ("embedder", &["backoff", "command", "config", "error"]),
-    ("sink", &["command", "config", "error", "event", "lsn", "postgres", "sabotage"]),
+    ("sink", &["command", "config", "error", "event", "lsn", "postgres", "printable", "sabotage"]),
     (
         "pipeline",
         &[
@@ -41,7 +42,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("host", &["backoff", "config", "embedder", "error", "pipeline", "postgres", "sink", "source", "transform"]),
     ("trial", &["command", "config", "embedder", "error", "event", "lsn", "printable", "transform"]),
-    ("telemetry", &["error"]),
+    ("telemetry", &["error", "printable"]),
     ("toolchain", &["error"]),
     ("demo", &["config", "error", "host", "pipeline", "sink"]),
     (
@@ -54,6 +55,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "host",
             "pipeline",
             "printable",
+            "screen",
             "sink",
             "source",
             "telemetry",
@@ -89,6 +91,15 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/"]),
 ];
 
+/// Files that may write to the terminal past `screen`, which lets no text of a stranger act on it, and why.
+const DOORS: &[(&str, &str)] = &[
+    ("src/screen.rs", "is the door"),
+    ("src/telemetry.rs", "makes each field of a line printable"),
+    ("src/sink/lines/mod.rs", "writes JSON, made printable"),
+    ("src/demo/page.rs", "tells its own story, of its own rows"),
+    ("src/toolchain/tool.rs", "hands on what a compiler says, which runs as the user"),
+];
+
 /// Where production code may assume a value: the file, the line's text, and why it cannot fail.
 const ASSUMPTIONS: &[(&str, &str, &str)] = &[];
 
@@ -102,7 +113,7 @@ fn every_file_keeps_the_house_rules() {
     let files = rust_files();
     assert!(files.len() > 20, "the walk finds the sources");
     let check = |rule: fn(&File) -> Vec<String>| files.iter().flat_map(rule).collect::<Vec<_>>();
-    let rules = [purpose, length, name, imports, fences, assumptions];
+    let rules = [purpose, length, name, imports, fences, doors, assumptions];
     let broken: Vec<_> = rules.into_iter().flat_map(check).collect();
     assert!(broken.is_empty(), "{} house rules are broken:\n{}", broken.len(), broken.join("\n"));
 }
@@ -321,6 +332,16 @@ fn fences(file: &File) -> Vec<String> {
     broken
 }
 
+/// What is shown on a terminal leaves through few doors.
+fn doors(file: &File) -> Vec<String> {
+    let writes = ["stdout()", "stderr()", "println!", "print!"];
+    let code = file.code();
+    let lines =
+        code.lines().enumerate().filter(|_| file.is_production() && !DOORS.iter().any(|(path, _)| *path == file.path));
+    let past = lines.filter(|(_, code)| writes.iter().any(|call| code.contains(call)));
+    past.map(|(index, _)| file.broken(index + 1, "writes to the terminal past `screen`")).collect()
+}
+
 /// Outside tests nothing is assumed without a reason in the list.
 fn assumptions(file: &File) -> Vec<String> {
     // A parser's own `expect(b'x')` answers with an error.
@@ -492,6 +513,16 @@ mod proofs {
             broken("src/sink/mod.rs", "use crate::sink::wasmtime::Like; // wasmtime::Engine\n//! clap::Args").len()
                 == 1
         );
+    }
+
+    #[test]
+    fn the_terminal_is_reached_through_its_doors() {
+        let broken = |path, text| doors(&file(path, text));
+        for text in ["fn f() { println!(\"x\") }", "fn f() { std::io::stderr().lock(); }"] {
+            assert_eq!(broken("src/cli/x.rs", text).len(), 1, "{text}");
+            assert!(broken("src/screen.rs", text).is_empty());
+        }
+        assert!(broken("src/demo/page.rs", "pub(super) fn stdout() -> Self").is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::SystemTime;
 
 use super::pipeline::PipelineFile;
-use super::print;
+use super::{print, print_json, print_line};
 use crate::config::{Span, model, qualified};
 use crate::error::{Error, Fault, Result};
 use crate::sink::dead_letters::{Filter, Letters};
@@ -163,11 +163,11 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     match arguments.command {
         Command::List { filters, json, .. } => {
             let found = letters.find(&filters.filter()).await?;
-            print(&show::list(&found, json))
+            print(show::list(&found, json))
         }
         Command::Show { file, id, json } => {
             let stored = letters.get(id).await?;
-            print(&show::letter(&settings, &file.file.typed(), &stored, json))
+            print(show::letter(&settings, &file.file.typed(), &stored, json))
         }
         Command::Replay { chosen, detach, json, .. } => {
             let filter = chosen.filter(&letters).await?;
@@ -176,11 +176,10 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
         Command::Drop { chosen, json, .. } => {
             let filter = chosen.filter(&letters).await?;
             let dropped = letters.drop(&filter).await?;
-            print(&if json {
-                format!("{}\n", serde_json::json!({ "dropped": dropped }))
-            } else {
-                format!("{} dropped\n", show::count(dropped as usize))
-            })
+            match json {
+                true => print_json(serde_json::json!({ "dropped": dropped })),
+                false => print_line(format_args!("{} dropped", show::count(dropped as usize))),
+            }
         }
     }
 }

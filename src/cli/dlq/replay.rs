@@ -9,6 +9,7 @@ use crate::cli::copies::{all_known, follow};
 use crate::cli::print;
 use crate::config::model;
 use crate::error::{Error, Result};
+use crate::screen::Screen;
 use crate::sink::dead_letters::{Filter, Letters, Settled};
 use crate::source::postgres::{self, Copied, Copying, WantedRow};
 use crate::telemetry::Bars;
@@ -37,7 +38,7 @@ impl Order<'_> {
             settled = take_stock(letters, &copies, &ended).await?;
             known = all_known(&copies, &ended);
         }
-        print(&self.outcome(copies.len(), &settled, &not_asked))?;
+        print(self.outcome(copies.len(), &settled, &not_asked))?;
         known?;
         let refused = !settled.refused_again.is_empty() || !not_asked.is_empty();
         Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -69,7 +70,8 @@ impl Order<'_> {
         Ok((copies, not_asked, asked.served))
     }
 
-    fn outcome(&self, copies: usize, settled: &Settled, not_asked: &NotAsked) -> String {
+    fn outcome(&self, copies: usize, settled: &Settled, not_asked: &NotAsked) -> Screen {
+        let mut screen = Screen::new();
         let Settled { gone, refused_again } = settled;
         if self.json {
             let not_asked: Vec<_> =
@@ -78,26 +80,26 @@ impl Order<'_> {
             let outcome = json!({
                 "settled": gone, "refused_again": refused_again, "not_replayed": not_asked, "under_way": under_way,
             });
-            return format!("{outcome}\n");
+            screen.json(outcome);
+            return screen;
         }
-        let mut text = String::new();
         match (self.detach, copies) {
-            (_, 0) if not_asked.is_empty() => text.push_str("no dead letters\n"),
+            (_, 0) if not_asked.is_empty() => screen.line("no dead letters"),
             (_, 0) => {}
-            (true, _) => text.push_str("the rows are on their way; `pgstream-host dlq list` shows what stays\n"),
-            (false, _) => {
-                text += &format!("{} settled: the sinks hold what their rows are now\n", show::count(*gone as usize))
-            }
+            (true, _) => screen.line("the rows are on their way; `pgstream-host dlq list` shows what stays"),
+            (false, _) => screen
+                .line(format_args!("{} settled: the sinks hold what their rows are now", show::count(*gone as usize))),
         }
         if !refused_again.is_empty() {
             let ids: Vec<String> = refused_again.iter().map(i64::to_string).collect();
-            text += &format!("{} refused again, with the new reason: {}\n", show::count(ids.len()), ids.join(", "));
+            let (count, ids) = (show::count(ids.len()), ids.join(", "));
+            screen.line(format_args!("{count} refused again, with the new reason: {ids}"));
         }
         for (id, why) in not_asked {
-            text += &format!("{id} cannot be replayed: {}\n", why.chain());
-            text += &why.advice().map_or(String::new(), |advice| format!("  {advice}\n"));
+            screen.line(format_args!("{id} cannot be replayed: {}", why.chain()));
+            why.advice().into_iter().for_each(|advice| screen.line(format_args!("  {advice}")));
         }
-        text
+        screen
     }
 }
 

@@ -1,21 +1,24 @@
 //! Letters as people and machines read them.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
 use crate::config::model;
 use crate::event::json::Json;
+use crate::printable::printable;
+use crate::screen::Screen;
 use crate::sink::dead_letters::{Letter, Stored};
 use crate::transform;
 
 /// One line each, below a headline.
-pub(super) fn list(letters: &[Letter], as_json: bool) -> String {
+pub(super) fn list(letters: &[Letter], as_json: bool) -> Screen {
+    let mut screen = Screen::new();
     if as_json {
-        return letters.iter().map(|letter| format!("{}\n", object(letter))).collect();
+        letters.iter().for_each(|letter| screen.json(object(letter)));
+        return screen;
     }
     if letters.is_empty() {
-        return "no dead letters\n".to_owned();
+        screen.line("no dead letters");
+        return screen;
     }
     let mut rows = vec![["ID", "SET ASIDE", "TABLE", "REFUSED BY", "CODE", "TIMES", "REASON"].map(str::to_owned)];
     rows.extend(letters.iter().map(|letter| {
@@ -23,19 +26,16 @@ pub(super) fn list(letters: &[Letter], as_json: bool) -> String {
             Some(_) => format!("(its row is on its way) {}", letter.reason),
             None => letter.reason.clone(),
         };
-        let (table, code) = (letter.table.clone(), letter.code.clone());
+        let (table, code) = (printable(&letter.table), letter.code.clone());
         [letter.id.to_string(), letter.at.clone(), table, by(letter), code, letter.attempts.to_string(), reason]
     }));
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..6).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
     for row in &rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(text, "{cell:<width$}  "); // writing to a string cannot fail
-        }
-        let _ = writeln!(text, "{}", row.last().map_or("", String::as_str));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        screen.line(cells.chain(row.last().cloned()).collect::<String>());
     }
-    text
+    screen
 }
 
 fn by(letter: &Letter) -> String {
@@ -54,33 +54,34 @@ fn object(letter: &Letter) -> Value {
 }
 
 /// A letter, whole. `file` is what commands about it are given.
-pub(super) fn letter(settings: &model::Pipeline, file: &str, stored: &Stored, as_json: bool) -> String {
+pub(super) fn letter(settings: &model::Pipeline, file: &str, stored: &Stored, as_json: bool) -> Screen {
+    let mut screen = Screen::new();
     let Stored { letter, key, event } = stored;
     if as_json {
         // Key and event as they stand: a JSON library would round their numbers.
         let head = object(letter).to_string();
-        return format!("{},\"key\":{key},\"event\":{event}}}\n", head.trim_end_matches('}'));
+        screen.json(format_args!("{},\"key\":{key},\"event\":{event}}}", head.trim_end_matches('}')));
+        return screen;
     }
     let operation = match Json::parse(event).ok().as_ref().and_then(|event| event.get("operation")) {
         Some(Json::Text(operation)) => operation.clone(),
         _ => "event".to_owned(),
     };
     let Letter { id, at, position, transform, handler, code, reason, table, attempts, .. } = letter;
-    format!(
-        "dead letter {id} of pipeline `{}`\n  \
-         event      {operation} of `{table}` at {position}\n  \
-         refused    by {}, code `{code}`, last at {at}{}\n  \
-         reason     {reason}\n  \
-         transform  {transform}, component {handler}{}\n  \
-         key        {key}\n\n{event}\n\n{}\n  \
-         pgstream-host dlq replay {file} {id}     its row once more, as it is now\n  \
-         pgstream-host dlq drop {file} {id}       the sinks stay without it\n",
-        settings.name,
-        by(letter),
-        if *attempts > 1 { format!(", {attempts} times in all") } else { String::new() },
-        changed(settings, letter),
-        advice(letter, key, file),
-    )
+    let times = if *attempts > 1 { format!(", {attempts} times in all") } else { String::new() };
+    screen.line(format_args!("dead letter {id} of pipeline `{}`", settings.name));
+    screen.line(format_args!("  event      {operation} of `{table}` at {position}"));
+    screen.line(format_args!("  refused    by {}, code `{code}`, last at {at}{times}", by(letter)));
+    screen.line(format_args!("  reason     {reason}"));
+    screen.line(format_args!("  transform  {transform}, component {handler}{}", changed(settings, letter)));
+    screen.json(format_args!("  key        {key}"));
+    screen.line("");
+    screen.json(event);
+    screen.line("");
+    advice(&mut screen, letter, key, file);
+    screen.line(format_args!("  pgstream-host dlq replay {file} {id}     its row once more, as it is now"));
+    screen.line(format_args!("  pgstream-host dlq drop {file} {id}       the sinks stay without it"));
+    screen
 }
 
 /// Whether the handler is another one by now.
@@ -95,13 +96,15 @@ fn changed(settings: &model::Pipeline, letter: &Letter) -> &'static str {
     }
 }
 
-fn advice(letter: &Letter, key: &str, file: &str) -> String {
+fn advice(screen: &mut Screen, letter: &Letter, key: &str, file: &str) {
     if key == "{}" {
-        return format!(
+        screen.line(
             "A truncate cannot be replayed. Bring the rows that the table has now over once more; points of rows that went with \
-             the truncate stay in the sinks until you remove them there:\n  pgstream-host backfill {file} --table {}\nThen:",
-            letter.table
+             the truncate stay in the sinks until you remove them there:",
         );
+        screen.line(format_args!("  pgstream-host backfill {file} --table {}", letter.table));
+        screen.line("Then:");
+        return;
     }
     let what = match letter.code.as_str() {
         "rejected" => "The handler refused it in its own words. Correct the row or the handler.",
@@ -117,7 +120,7 @@ fn advice(letter: &Letter, key: &str, file: &str) -> String {
         }
         _ => "The handler crashed. Correct it; `pgstream-host test` takes the event above as a test case.",
     };
-    format!("{what} A changed handler or file counts once the pipeline was started again. Then:")
+    screen.line(format_args!("{what} A changed handler or file counts once the pipeline was started again. Then:"));
 }
 
 /// "1 dead letter", "2 dead letters".

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use self::file::LineFile;
 use super::{Delivery, Held, Hit, Query, Sink, blocking};
 use crate::error::{Error, Fault, Result};
+use crate::printable::printable_json;
 
 /// A sink that writes each command and each rejected event as one line.
 #[derive(Debug)]
@@ -90,7 +91,9 @@ impl Sink for Lines {
 }
 
 fn print(out: &mut impl Write, text: &[u8]) -> Result<()> {
-    out.write_all(text).and_then(|()| out.flush()).map_err(|error| {
+    // It may be a terminal, and handlers write what they like into their points.
+    let text = String::from_utf8_lossy(text);
+    out.write_all(printable_json(&text).as_bytes()).and_then(|()| out.flush()).map_err(|error| {
         let what = if error.kind() == io::ErrorKind::BrokenPipe {
             "standard output was closed by its reader"
         } else {
@@ -105,6 +108,13 @@ fn print(out: &mut impl Write, text: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_handler_writes_does_not_act_on_a_terminal() {
+        let mut out = Vec::new();
+        print(&mut out, "{\"a\":\"\u{9b}2J\"}\n".as_bytes()).unwrap();
+        assert_eq!(out, b"{\"a\":\"\\u009b2J\"}\n");
+    }
 
     #[test]
     fn a_closed_pipe_is_an_error_that_says_so() {
