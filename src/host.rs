@@ -95,8 +95,14 @@ impl Host {
             for (name, sink) in &settings.sinks {
                 outlets.push(open_outlet(settings, name, sink).await?);
             }
+            let made = outlets.iter().filter(|outlet| outlet.sink.made_anew());
+            let made: Vec<&str> = made
+                .filter_map(|outlet| settings.sinks.get_key_value(&outlet.name))
+                .map(|(name, _)| name.as_str())
+                .collect();
             let source: Box<dyn Source> = match &settings.source {
                 (_, model::Source::Postgres(postgres)) => {
+                    fill_new_sinks(&settings.name, postgres, &made).await?;
                     Box::new(PostgresSource::connect(&settings.name, postgres).await?)
                 }
             };
@@ -258,6 +264,24 @@ async fn open_outlet(settings: &model::Pipeline, name: &str, sink: &model::Sink)
         commands_of: stages(&str::to_owned),
         rejected_of: stages(&rejected_output),
     })
+}
+
+/// A store that was made just now under a slot that was read before lacks all that came then.
+async fn fill_new_sinks(pipeline: &str, source: &model::PostgresSource, made: &[&str]) -> Result<()> {
+    if made.is_empty() || !postgres::has_history(pipeline, source).await? {
+        return Ok(());
+    }
+    let sinks = made.join(", ");
+    if source.on_slot_lost == model::OnSlotLost::Resnapshot {
+        tracing::warn!(sinks, "sinks were made anew and hold nothing of what came before; all rows are copied again");
+        return postgres::resnapshot(pipeline, source).await.map(drop);
+    }
+    tracing::warn!(
+        sinks,
+        help = "pgstream-host backfill pipeline.yaml",
+        "sinks were made anew and hold nothing of what came before: bring the rows over again"
+    );
+    Ok(())
 }
 
 /// The name under which a sink takes what a transform rejects.

@@ -61,6 +61,11 @@ pub trait Sink: Send {
         None
     }
 
+    /// Whether the store was made when the sink was opened, and so holds nothing of what was written before.
+    fn made_anew(&self) -> bool {
+        false
+    }
+
     /// What tells whether a point would fit, before it is delivered. None where anything fits.
     fn admission(&self) -> Option<Admission> {
         None

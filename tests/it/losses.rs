@@ -291,6 +291,32 @@ async fn a_table_that_is_taken_out_of_the_publication_is_missed_while_streaming_
     postgres::check(&pipeline(&database), &ours).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_made_anew_under_an_old_slot_is_said_to_be_empty_and_filled() {
+    let database = fresh_database().await;
+    run(&database, TABLE).await;
+    run(&database, "INSERT INTO documents SELECT i, 't', 'text ' || i FROM generate_series(1, 20) i").await;
+    let folder = Folder::new();
+    let file = pipeline_file(&folder, &pipeline(&database), "snapshot: initial");
+    let environment = [("DATABASE_URL", database.url.as_str())];
+    bring_in_step(&database, &file).await;
+    run(&database, "DROP TABLE vectors").await;
+    let mut host = Running::start(&file, &environment);
+    host.said("sinks were made anew and hold nothing of what came before").await;
+    host.said("streaming").await;
+    let typed = ["backfill", "pipeline.yaml"];
+    let output = pgstream(typed).current_dir(file.parent().unwrap()).envs(environment).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    agree(&database).await;
+    host.stop().await;
+    // By itself, where that is wanted.
+    run(&database, "DROP TABLE vectors").await;
+    let file = pipeline_file(&folder, &pipeline(&database), "on_slot_lost: resnapshot");
+    bring_in_step(&database, &file).await;
+    let (_, log) = Running::start(&file, &environment).stop().await;
+    assert!(!log.contains("made anew"), "{log}");
+}
+
 /// What puts another table in the place of `t`.
 const SWAPS: [&str; 3] = [
     "BEGIN; ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t; COMMIT",

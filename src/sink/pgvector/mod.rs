@@ -98,6 +98,10 @@ impl Sink for PgvectorSink {
         Ok(held)
     }
 
+    fn made_anew(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.made_anew)
+    }
+
     fn admission(&self) -> Option<Admission> {
         let table = &self.session.as_ref()?.table;
         let (columns, name) = (table.columns.clone(), table.name.clone());

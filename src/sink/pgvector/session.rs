@@ -32,6 +32,8 @@ pub(super) struct Session {
     pub(super) statements: Statements,
     /// Prepared with the first write: its table may not be there before a stream is resumed.
     pub(super) advance: Option<Statement>,
+    /// The table was made with the session.
+    pub(super) made_anew: bool,
 }
 
 /// Which table to open, and what to make of it if it is missing.
@@ -52,16 +54,18 @@ impl Session {
         let mut client = connect(target).await?;
         let extension = create::extension(&client, target.wanted.is_some()).await?;
         let name = place(&client, target).await?;
-        let oid = match (table::find(&client, &name).await?, &target.wanted) {
-            (Some(oid), _) => oid,
-            (None, Some(wanted)) => create::table(&mut client, &name, wanted, &extension, &target.url.user).await?,
+        let (oid, made_anew) = match (table::find(&client, &name).await?, &target.wanted) {
+            (Some(oid), _) => (oid, false),
+            (None, Some(wanted)) => {
+                (create::table(&mut client, &name, wanted, &extension, &target.url.user).await?, true)
+            }
             (None, None) => {
                 return Err(Error::new(Fault::Environment, format!("table {} does not exist", target.table)).help(
                     "add `create: { dimension: 384, distance: cosine }` to the sink, with your model's dimension, or correct `table`",
                 ));
             }
         };
-        Self::on(client, target, oid, &extension).await
+        Ok(Self { made_anew, ..Self::on(client, target, oid, &extension).await? })
     }
 
     /// Connects again to a table that was open before, which must still be the same one: an empty table in its
@@ -86,7 +90,7 @@ impl Session {
             table::check(&mut table, wanted)?;
         }
         let statements = Statements::prepare(&client, &table).await?;
-        Ok(Self { client, table, statements, advance: None })
+        Ok(Self { client, table, statements, advance: None, made_anew: false })
     }
 }
 

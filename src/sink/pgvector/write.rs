@@ -82,7 +82,7 @@ fn check_key(table: &Table, kind: IdType, key: &str, position: Position) -> Resu
 
 /// Carries out `set` and stores `through`, all or nothing. After an error without a code the session is in no known state.
 pub(super) async fn write(session: &mut Session, lease: &Lease, set: &WriteSet<'_>, through: Held) -> Result<()> {
-    let Session { client, table, statements, advance } = session;
+    let Session { client, table, statements, advance, .. } = session;
     let failed = |error| failed(cannot_write(table), error);
     if Breakage::PositionApart.is_on() {
         let apart = client.transaction().await.map_err(failed)?;

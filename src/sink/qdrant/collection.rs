@@ -14,15 +14,19 @@ use crate::error::{Error, Fault, Result};
 use crate::sink::point_id::GROUP_KEY;
 use crate::sink::spaces::{Space, Spaces};
 
-/// The vectors of the collection, which exists from now on.
-pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<Spaces> {
+/// The vectors of the collection, which exists from now on, and whether it was made.
+pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<(Spaces, bool)> {
+    let mut made_anew = false;
     let info = match (find(client, peer).await?, &wanted) {
         (Some(info), _) => info,
         (None, None) => return Err(peer.no_collection()),
         (None, Some(wanted)) => {
             let made = client.create_collection(request(peer.collection(), wanted)).await;
             match (find(client, peer).await?, made) {
-                (Some(info), _) => info, // whoever made it
+                (Some(info), made) => {
+                    made_anew = made.is_ok();
+                    info // whoever made it
+                }
                 (None, Err(error)) => return Err(peer.error(error)),
                 (None, Ok(_)) => return Err(peer.no_collection()),
             }
@@ -46,7 +50,7 @@ pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>)
                 .help(format!("the sink needs a keyword index: delete the index of `{GROUP_KEY}`, it is made anew")));
         }
     }
-    Ok(spaces)
+    Ok((spaces, made_anew))
 }
 
 async fn find(client: &Qdrant, peer: &Peer) -> Result<Option<CollectionInfo>> {

@@ -39,6 +39,7 @@ pub struct QdrantSink {
     client: Qdrant,
     peer: Peer,
     spaces: Spaces,
+    made_anew: bool,
     /// One for each request that may be in flight; shared by the sink's hands.
     lines: Arc<Semaphore>,
 }
@@ -55,8 +56,8 @@ impl QdrantSink {
             .skip_compatibility_check() // it prints to standard output, which may be a sink
             .build()
             .map_err(|error| peer.error(error))?;
-        let spaces = collection::ensure(&client, &peer, wanted).await?;
-        Ok(Self { client, peer, spaces, lines: Arc::new(Semaphore::new(CONCURRENCY)) })
+        let (spaces, made_anew) = collection::ensure(&client, &peer, wanted).await?;
+        Ok(Self { client, peer, spaces, made_anew, lines: Arc::new(Semaphore::new(CONCURRENCY)) })
     }
 
     /// Sends the requests of one phase, and waits for all of them even if one fails: what is sent again later must
@@ -119,6 +120,10 @@ impl Sink for QdrantSink {
 
     fn another(&self) -> Option<Box<dyn Sink>> {
         Some(Box::new(self.clone()))
+    }
+
+    fn made_anew(&self) -> bool {
+        self.made_anew
     }
 
     fn admission(&self) -> Option<Admission> {

@@ -41,6 +41,7 @@ pub struct QdrantEdge {
     engine: Arc<Engine>,
     server: Server,
     optimizer: Optimizer,
+    made_anew: bool,
 }
 
 impl QdrantEdge {
@@ -54,12 +55,14 @@ impl QdrantEdge {
                     .because(error)
                     .help("its parent must be writable for the host; or change the sink's `path`")
             })?;
-            Engine::start(&path, Lock::take(&path)?, Some(&wanted)).map(Arc::new)
+            let lock = Lock::take(&path)?;
+            let made_anew = !Engine::exists(&path);
+            Ok((Arc::new(Engine::start(&path, lock, Some(&wanted))?), made_anew))
         };
-        let engine = blocking::run(open).await?;
+        let (engine, made_anew) = blocking::run(open).await?;
         let server = Server::start(&config.path, Arc::clone(&engine))?;
         let optimizer = Optimizer::start(Arc::clone(&engine))?;
-        Ok(Self { engine, server, optimizer })
+        Ok(Self { engine, server, optimizer, made_anew })
     }
 
     /// Opens the folder and closes it again, unless it is open already: whoever has it has checked it.
@@ -74,6 +77,10 @@ impl QdrantEdge {
 impl Sink for QdrantEdge {
     async fn resume(&mut self, _origin: &str) -> Result<Option<Held>> {
         Ok(None)
+    }
+
+    fn made_anew(&self) -> bool {
+        self.made_anew
     }
 
     fn admission(&self) -> Option<Admission> {
@@ -111,7 +118,7 @@ impl Sink for QdrantEdge {
     }
 
     async fn close(self: Box<Self>) -> Result<()> {
-        let Self { engine, server, optimizer } = *self;
+        let Self { engine, server, optimizer, .. } = *self;
         drop(server);
         blocking::run(move || {
             if optimizer.stop() {

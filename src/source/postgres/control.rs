@@ -1,5 +1,6 @@
 //! What can be asked of a source beside a running pipeline: to set it up, to check it, to begin anew, to copy rows once more.
 
+use super::bond::Bond;
 use super::connection::Connection;
 use super::copy::{self, Copied};
 use super::settings::{Pattern, Settings};
@@ -36,6 +37,17 @@ pub async fn resnapshot(pipeline: &str, config: &model::PostgresSource) -> Resul
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     Ok(super::setup::resnapshot(&client, &settings).await?.done)
+}
+
+/// Whether somebody has read the pipeline's slot before: what came then is in its sinks, and does not come again.
+///
+/// # Errors
+/// As for [`setup`].
+pub async fn has_history(pipeline: &str, config: &model::PostgresSource) -> Result<bool> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    let bond = Bond::find(&client, &settings.slot).await?;
+    Ok(bond.is_some_and(|bond| bond.published().is_some() && bond.turn > 0 && !bond.clear_sinks))
 }
 
 /// Drops slot and publication, as far as they are ours: changes from now on are lost to the pipeline. Answers what it

@@ -50,7 +50,7 @@ use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Operation};
 use crate::lsn::{Lsn, Position};
-pub use control::{CopyRequest, Copying, ask_copy, check, copied, resnapshot, setup, slot_of, teardown};
+pub use control::{CopyRequest, Copying, ask_copy, check, copied, has_history, resnapshot, setup, slot_of, teardown};
 pub use copy::Copied;
 use copy::Copies;
 use dial::{Dial, Opened};
