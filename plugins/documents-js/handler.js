@@ -11,7 +11,7 @@
 // An UPDATE that leaves a large text alone only patches the payloads, and so pays for no embedding. If it changes the
 // title, the vectors follow with the text's next change; with `REPLICA IDENTITY FULL` they follow at once.
 
-import { chunks, config, stop } from "pgstream-handler";
+import { chunks, config, reject, stop } from "pgstream-handler";
 
 /** Makes of an event what the sink has to do. */
 export function onEvent(event, out) {
@@ -36,7 +36,7 @@ function keep(event, settings, out) {
   if (content === null) return out.deleteGroup(key);
   if (event.unchanged(column)) {
     // The host makes an insert of an UPDATE that changes the key: the old group is gone, and so is the text.
-    if (event.operation === "insert") throw notSent(event, column);
+    if (event.operation === "insert") return notSent(event, column);
     return out.patchGroup(key, payload);
   }
   const title = titleOf(event, settings.titleColumn);
@@ -62,7 +62,7 @@ function read() {
 
 function titleOf(event, column) {
   if (!event.has(column) || event.row[column] === null) return "";
-  if (event.unchanged(column)) throw notSent(event, column);
+  if (event.unchanged(column)) return notSent(event, column);
   return event.text(column);
 }
 
@@ -72,7 +72,7 @@ function noTextColumn(event, column) {
 }
 
 function notSent(event, column) {
-  return new Error(
+  return reject(
     `Postgres did not send \`${column}\`, which is too large to be logged with each change: ` +
       `\`ALTER TABLE ${event.schema}.${event.table} REPLICA IDENTITY FULL\`, then update the row again`,
   );

@@ -145,6 +145,9 @@ export declare function embed(embedder: string, texts: readonly string[]): numbe
 /** The host's log. `console` writes there too. */
 export declare const log: Record<"trace" | "debug" | "info" | "warn" | "error", (message: string) => void>;
 
+/** Throws: this event cannot be handled. It is rejected in these words alone, where any other error has its line, too. */
+export declare function reject(why: string): never;
+
 /** Throws: it will pass, the host calls again with the same batch, later. */
 export declare function retry(why: string): never;
 

@@ -1,6 +1,6 @@
 // What a handler imports. The types are in index.d.ts.
 
-export { retry, stop } from "./src/error.js";
+export { reject, retry, stop } from "./src/error.js";
 export { config, embed, log } from "./src/calls.js";
 export { sparse } from "./src/out.js";
 export { PlainDate, PlainTime, Timestamp, unchanged } from "./src/values.js";

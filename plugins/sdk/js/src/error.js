@@ -24,6 +24,13 @@ export function stop(why) {
   throw new Failure("stop", String(why));
 }
 
+/** Refuses one event, in the author's own words. */
+class Refusal extends Error {}
+
+export function reject(why) {
+  throw new Refusal(String(why));
+}
+
 /** Characters of a reason. The host cuts what is longer; this keeps it from crossing at all. */
 const REASON = 1000;
 
@@ -35,6 +42,7 @@ export function reason(thrown) {
     if (thrown instanceof Error) {
       const message = String(thrown.message);
       text = thrown.name === "Error" ? message : `${thrown.name}: ${message}`;
+      if (thrown instanceof Refusal) return sentence(thrown.message);
       where = place(thrown);
       if (thrown.cause !== undefined) text += `: ${thrown.cause instanceof Error ? thrown.cause.message : thrown.cause}`;
     } else {
@@ -43,8 +51,12 @@ export function reason(thrown) {
   } catch {
     text = "something was thrown that cannot be told";
   }
+  return sentence(text) + where;
+}
+
+function sentence(text) {
   text = text.replace(/\s*[\r\n]+\s*/g, " ").trim() || "the handler threw without a message";
-  return (text.length > REASON ? `${text.slice(0, REASON)}…` : text).toWellFormed() + where;
+  return (text.length > REASON ? `${text.slice(0, REASON)}…` : text).toWellFormed();
 }
 
 /**
