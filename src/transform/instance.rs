@@ -36,10 +36,12 @@ pub(super) struct Bounds {
     pub(super) output: usize,
 }
 
-/// A handler that can be called. Useless after a trap.
+/// A handler that can be called. Useless after a trap, and after it ran out of memory.
 pub(super) struct Instance {
     store: Store<State>,
     handle: Func,
+    /// Whether it was called before.
+    used: bool,
 }
 
 impl Maker {
@@ -61,7 +63,7 @@ impl Maker {
             .and_then(|made| made.get_func(&mut store, "handle").ok_or_else(|| format_err!("it has no `handle`")));
         store.data_mut().turn.give_up();
         let error = match instantiated {
-            Ok(handle) => return Ok(Instance { store, handle }),
+            Ok(handle) => return Ok(Instance { store, handle, used: false }),
             Err(error) => error,
         };
         let cause = if error.is::<PoolConcurrencyLimitError>() {
@@ -75,9 +77,11 @@ impl Maker {
         Err(cause.within(format!("handler `{}` did not start", self.shared.name)))
     }
 
-    /// One call. None if the instance is to be dropped, which is after any trap. The answer goes to the caller.
+    /// One call. None if the instance is to be dropped, which is after any trap, and once it was refused memory: JavaScript and
+    /// Python turn that into an exception, and would reject whatever comes next. The answer goes to the caller.
     pub(super) fn call(&self, mut instance: Instance, batch: &Batch, call: Call) -> Option<Instance> {
-        let Instance { store, handle } = &mut instance;
+        let Instance { store, handle, used } = &mut instance;
+        let used = std::mem::replace(used, true);
         let runtime = call.runtime.clone();
         // What a request leaves to do in the background is done by the caller's runtime.
         let entered = runtime.enter();
@@ -89,8 +93,18 @@ impl Maker {
         let state = store.data_mut();
         state.http.end();
         state.voice.finish();
-        let trapped = answer.is_err();
+        let refused = state.meter.refused();
+        let spent = answer.is_err() || refused.is_some();
+        let of_its_own = refused.is_some_and(|refused| !matches!(refused, Refused::Tenant { .. }));
         let result = match answer {
+            // What a new instance makes of it without refusing anything is an answer: it got by with what it had.
+            Ok(answer) if spent && (gives_up(&answer) || used && of_its_own) => {
+                if let Some(said) = words_of(&answer) {
+                    state.voice.remember(said);
+                }
+                let error = wasmtime::Error::msg("it ran out of memory");
+                Err(self.explain(error, state).at(Place::batch(batch)))
+            }
             Ok(Ok(answer)) => lifted(answer, batch, &self.shared.name),
             Ok(Err(failure)) => Err(self.failed(failure, state).at(Place::batch(batch))),
             Err(error) => Err(self.explain(error, state).at(Place::batch(batch))),
@@ -99,7 +113,7 @@ impl Maker {
         if let Some(call) = state.call.take() {
             let _ = call.reply.send(result); // the caller may be gone, which is its right
         }
-        (!trapped).then_some(instance)
+        (!spent).then_some(instance)
     }
 
     /// A handler's own decision.
@@ -178,6 +192,11 @@ impl Maker {
                 let why = format!("it asked for {}, the limit is {}", size(asked), size(self.limits.memory));
                 return failed(Some(Code::Memory), "ran out of memory", why, limit("memory"));
             }
+            Some(Refused::Own { asked }) => {
+                let why = format!("it asked for {}, more than its component says that it may have", size(asked));
+                let help = format!("{fix}: build it with a larger maximum of memory, or with none");
+                return failed(Some(Code::Memory), "ran out of memory", why, help);
+            }
             Some(Refused::Tenant { tenant, limit, more }) => {
                 let why = format!(
                     "it asked for {} more, all handlers of tenant `{tenant}` together may have {}",
@@ -220,6 +239,19 @@ fn called(
 ) -> wasmtime::Result<std::result::Result<wit::Output, wit::Failure>> {
     let handle = handle.typed::<(Lowered<'_>,), (std::result::Result<wit::Output, wit::Failure>,)>(&*store)?;
     handle.call(store, (batch,)).map(|(answer,)| answer)
+}
+
+/// Whether an answer leaves work undone.
+fn gives_up(answer: &std::result::Result<wit::Output, wit::Failure>) -> bool {
+    answer.as_ref().map_or(true, |output| !output.rejections.is_empty())
+}
+
+/// What an answer says of work that is left undone.
+fn words_of(answer: &std::result::Result<wit::Output, wit::Failure>) -> Option<&str> {
+    match answer {
+        Ok(output) => output.rejections.first().map(|rejection| rejection.reason.as_str()),
+        Err(wit::Failure::Retry(said) | wit::Failure::Stop(said)) => Some(said),
+    }
 }
 
 /// The failure of a call in which a request was refused before, which says more than the guest can know.

@@ -45,6 +45,8 @@ impl Pool {
 pub(super) enum Refused {
     /// The instance would have held so much.
     Instance { asked: usize },
+    /// The instance may have so much, but not in one of its memories or tables.
+    Own { asked: usize },
     /// The instance may have so much more, but its tenant has no room for it.
     Tenant { tenant: Arc<str>, limit: usize, more: usize },
 }
@@ -73,6 +75,13 @@ impl Meter {
     }
 }
 
+impl Meter {
+    /// What the guest last asked for in vain since the last call of `take_refused`.
+    pub(super) fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref()
+    }
+}
+
 impl Drop for Meter {
     fn drop(&mut self) {
         self.pool.give_back(self.memory);
@@ -98,6 +107,7 @@ impl ResourceLimiter for Meter {
 
     fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
         let growth = std::mem::take(&mut self.last_growth);
+        self.refused = Some(Refused::Own { asked: self.memory });
         self.memory -= growth;
         self.pool.give_back(growth);
         Ok(())

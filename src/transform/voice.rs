@@ -157,6 +157,11 @@ impl Voice {
         (!last.is_empty()).then(|| Vec::from(last).join("; "))
     }
 
+    /// Keeps a complaint for the error of the call, without saying it.
+    pub(super) fn remember(&self, complaint: &str) {
+        lock(&self.0).remember(complaint);
+    }
+
     /// Whether lines were dropped for which nobody has accounted yet.
     pub(super) fn owes(&self) -> bool {
         lock(&self.0).quota.owes()

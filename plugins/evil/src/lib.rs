@@ -74,6 +74,7 @@ impl Event {
             "panic-later" => Ok(self.say(with)),
             "panic-in-company" if self.count > 1 => panic!("only alone I work"),
             "panic-in-company" => Ok(self.say(with)),
+            "hoard" => Ok(self.hoard(with.parse().unwrap_or_default())),
             "eat-memory" => Ok(eat_memory()),
             "eat-and-survive" => Ok(self.say(&survive().to_string())),
             "recurse" => Ok(self.say(&recurse(with.len() as u64).to_string())),
@@ -216,6 +217,17 @@ impl Event {
     }
 
     /// Answers with a word: the id of a point to delete.
+    /// Keeps memory for ever, and refuses the event when there is no more, as languages with exceptions do.
+    fn hoard(&self, bytes: usize) -> Output {
+        let mut more: Vec<u8> = Vec::new();
+        if more.try_reserve_exact(bytes).is_err() {
+            let rejection = Rejection { event: self.index, reason: "MemoryError: no more".into() };
+            return Output { rejections: vec![rejection], ..nothing() };
+        }
+        std::mem::forget(black_box(more));
+        self.say("hoarded")
+    }
+
     fn say(&self, word: &str) -> Output {
         self.commands(vec![Action::Delete(word.to_owned())])
     }

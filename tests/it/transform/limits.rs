@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgstream_host::config::{Size, Span};
-use pgstream_host::error::Fault;
+use pgstream_host::error::{Code, Fault};
 
 use super::{evil, fail, hear, tell};
 
@@ -60,6 +60,22 @@ async fn memory_ends_at_its_limit() {
 
     let survived: usize = hear(&evil, "eat-and-survive").await.parse().unwrap();
     assert!((1..8).contains(&survived), "{survived} MiB");
+}
+
+#[tokio::test]
+async fn an_instance_that_was_refused_memory_is_not_called_again_whatever_it_answered() {
+    let Some(evil) = evil(|settings| settings.limits.memory = Size(8 << 20)) else { return };
+    // A new instance may get by with what it has; it is dropped all the same.
+    hear(&evil, "eat-and-survive").await;
+    assert_eq!(hear(&evil, "calls").await, "1");
+    // One that was called before may be full of what earlier events left behind.
+    let error = fail(&evil, "eat-and-survive").await;
+    assert_eq!(error.misdeed(), Some(Code::Memory), "{error:?}");
+    assert_eq!(hear(&evil, "calls").await, "1");
+    // A refusal by the guest itself does not hide why.
+    let error = fail(&evil, "hoard 16777216").await;
+    assert_eq!(error.misdeed(), Some(Code::Memory), "{error:?}");
+    assert!(error.report().contains("caused by: the handler said: MemoryError: no more\n"), "{error:?}");
 }
 
 #[tokio::test]
