@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::{Secret, Size, model};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{Address, Root, Url};
+use crate::transform::is_of_the_connection;
 
 /// A tenant, what it is granted, and its folder.
 pub(super) struct Scope {
@@ -101,6 +102,13 @@ impl Scope {
             let what = format!("`{name}` may not stand for the `private` addresses that the file names");
             return Err(self.beyond(what).help(help));
         }
+        if let Some(name) = wanted.headers.keys().find(|name| is_of_the_connection(name)) {
+            let what = format!("the header `{name}` of `{}` is the host's to set", wanted.host);
+            return Err(self.beyond(what).help(format!("remove `{name}` from its `headers`")));
+        }
+        // A name in another case is the same name, and what the host file says has the last word.
+        let granted_too = |name: &String| granted.headers.keys().any(|other| other.eq_ignore_ascii_case(name));
+        wanted.headers.retain(|name, _| !granted_too(name));
         wanted.headers.extend(granted.headers.clone());
         Ok(())
     }

@@ -32,8 +32,19 @@ fn on_event(event: &Event, out: &mut Out) -> Result<()> {
             json!({ "errors": all.map(|one| told(one)["error"].clone()).collect::<Vec<_>>() })
         }
         "begin" => {
+            for _ in 0..order["times"].as_u64().unwrap_or(1) {
+                let begun = request(&order).map_err(|code| Error::reject(format!("{code:?}")))?;
+                BEGUN.with_borrow_mut(|all| all.push(begun));
+            }
+            json!({})
+        }
+        // An answer that is never read, and stays open as far as the guest is concerned.
+        "keep" => {
             let begun = request(&order).map_err(|code| Error::reject(format!("{code:?}")))?;
-            BEGUN.with_borrow_mut(|all| all.push(begun));
+            begun.subscribe().block();
+            if let Some(Ok(Ok(response))) = begun.get() {
+                std::mem::forget((response.consume(), response));
+            }
             json!({})
         }
         "end" => {

@@ -1,18 +1,19 @@
 //! One request and its answer, within the budget of its call: bytes, time, and the call itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderMap, Response};
 use http_body_util::{BodyExt, StreamBody};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::{Error as Code, RequestOptions, WasiBody};
 
-use super::gate::{Desk, Refusal, repeats};
+use super::gate::{Desk, Refusal};
 use super::{Grant, dial};
 use crate::config::model::HttpLimits;
 
@@ -25,11 +26,13 @@ pub(super) struct Budget {
     pub(super) limits: HttpLimits,
     spent: Arc<Spent>,
     /// Cancelled when the call is over.
-    pub(super) ended: CancellationToken,
+    ended: CancellationToken,
 }
 
 #[derive(Default)]
 struct Spent {
+    /// Answers that the guest may still be reading.
+    open: Mutex<Vec<Slot>>,
     requests: AtomicU32,
     sent: AtomicU64,
     received: AtomicU64,
@@ -38,6 +41,18 @@ struct Spent {
 impl Budget {
     pub(super) fn new(limits: &HttpLimits) -> Self {
         Self { limits: limits.clone(), spent: Arc::default(), ended: CancellationToken::new() }
+    }
+
+    /// Ends all that the call has begun. Answers that the guest keeps without reading them let go of their connections, too.
+    pub(super) fn end(&self) {
+        self.ended.cancel();
+        for slot in self.open().drain(..) {
+            drop(taken(&slot));
+        }
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
+        self.spent.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_request(&self) -> bool {
@@ -55,6 +70,13 @@ impl Budget {
     }
 }
 
+/// Where the rest of an answer is kept while nobody reads it.
+type Slot = Arc<Mutex<Option<(reqwest::Body, Reading)>>>;
+
+fn taken(slot: &Slot) -> Option<(reqwest::Body, Reading)> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 fn take(spent: &AtomicU64, bytes: usize, limit: u64) -> bool {
     let bytes = bytes as u64;
     spent.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit
@@ -65,6 +87,7 @@ pub(super) async fn exchange(
     grant: Arc<Grant>,
     budget: Budget,
     desk: Arc<Desk>,
+    places: Arc<Semaphore>,
     mut request: reqwest::Request,
     body: WasiBody,
     options: RequestOptions,
@@ -84,27 +107,32 @@ pub(super) async fn exchange(
             *request.body_mut() = Some(body.into());
         }
         let method = request.method().clone();
+        // Whoever waits for a place here has the time of a request for that, too.
+        let place = places.acquire_owned().await.map_err(|_| Code::InternalError(None))?;
         let response = grant.client.execute(request).await.map_err(|error| failed(&grant, &desk, &error))?;
         desk.audit(&grant.origin, &method, response.status());
-        Ok(response)
+        Ok((response, place))
     };
-    let response = within(&budget, Instant::now() + first, until_answered, Code::HttpResponseTimeout).await?;
+    let (response, place) = within(&budget, Instant::now() + first, until_answered, Code::HttpResponseTimeout).await?;
 
     let (mut parts, body) = Response::from(response).into_parts();
     budget.receive(bytes_of(&parts.headers)).map_err(|refusal| desk.refuse(&refusal))?;
-    let told: Vec<_> = parts.headers.iter().filter(|(_, value)| repeats(value, &grant.headers)).collect();
-    for name in told.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-        parts.headers.remove(name);
-    }
-    let reading = (body, Reading { budget, desk, grant, deadline, between });
-    let frames = stream::unfold(Some(reading), |reading| async move {
-        let (mut body, reading) = reading?;
+    grant.added.strip(&mut parts.headers);
+    let reading = Reading { budget: budget.clone(), desk, grant, deadline, between, _place: place };
+    let slot: Slot = Arc::new(Mutex::new(Some((body, reading))));
+    budget.open().push(Arc::clone(&slot));
+    let frames = stream::unfold(Some(slot), |slot| async move {
+        let slot = slot?;
+        let Some((mut body, reading)) = taken(&slot) else { return Some((Err(Code::ConnectionTerminated), None)) };
         match reading.next(body.frame()).await {
             // Trailers are for those who agreed on them, which a guest cannot.
             Ok(frame) => frame.filter(|frame| frame.is_data()).map(|frame| {
                 let counted = reading.count(frame.data_ref().map_or(0, Bytes::len));
                 match counted {
-                    Ok(()) => (Ok(frame), Some((body, reading))),
+                    Ok(()) => {
+                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((body, reading));
+                        (Ok(frame), Some(slot))
+                    }
                     Err(code) => (Err(code), None),
                 }
             }),
@@ -146,6 +174,8 @@ struct Reading {
     grant: Arc<Grant>,
     deadline: Instant,
     between: Duration,
+    /// Free again with the answer's end.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Reading {

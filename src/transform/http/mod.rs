@@ -4,6 +4,7 @@
 //! never from the guest's text. Names are looked up by us and only addresses that were checked are dialled (`dial`).
 //! Credentials are added after the guest let go of the request (`gate`), and each call has its budget (`exchange`).
 
+mod added;
 mod address;
 mod dial;
 mod exchange;
@@ -11,16 +12,20 @@ mod gate;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use reqwest::{Client, Url};
+use tokio::sync::Semaphore;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::voice::Voice;
 use crate::config::model::{HttpHost, HttpLimits, Origin, WasmTransform};
 use crate::error::{Error, Fault, Result};
+use added::Added;
 use exchange::Budget;
 use gate::Gate;
+
+pub use added::is_of_the_connection;
 
 /// The interfaces that a handler with grants may import.
 pub(super) const INTERFACES: [&str; 2] = ["types", "outgoing-handler"];
@@ -33,26 +38,29 @@ pub(super) struct Grants {
     handler: Arc<str>,
     hosts: Vec<Arc<Grant>>,
     limits: HttpLimits,
+    /// A place for each request that may be under way.
+    places: Arc<Semaphore>,
 }
 
 /// One of them, and the way there.
 struct Grant {
     origin: Origin,
     url: Url,
-    /// Added to each request.
-    headers: HeaderMap,
+    /// What goes with each request.
+    added: Added,
     client: Client,
 }
 
 impl Grants {
     /// Prepares the way to each host that `settings` names. Nothing is looked up yet.
-    pub(super) fn open(handler: &Arc<str>, settings: &WasmTransform) -> Result<Self> {
+    pub(super) fn open(handler: &Arc<str>, settings: &WasmTransform, places: &Arc<Semaphore>) -> Result<Self> {
         let hosts = settings.allow.http.iter().map(|host| {
             let grant = Grant::open(host).map(Arc::new);
             grant.map_err(|error| error.at(format!("`transforms.{handler}.allow.http`")))
         });
         let hosts = hosts.collect::<Result<_>>()?;
-        Ok(Self { handler: Arc::clone(handler), hosts, limits: settings.limits.http.clone() })
+        let (handler, places) = (Arc::clone(handler), Arc::clone(places));
+        Ok(Self { handler, hosts, limits: settings.limits.http.clone(), places })
     }
 
     /// Whether the handler may import `wasi:http` at all.
@@ -82,13 +90,11 @@ impl Grant {
             )
             .help(format!("write `{{ host: \"{origin}\", private: [\"{address}\"] }}` if that is meant")));
         }
-        let mut headers = HeaderMap::new();
+        let mut added = Added::default();
         for (name, value) in &host.headers {
             let wrong = || Error::new(Fault::Config, format!("`{name}` of `{origin}` cannot be a header"));
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong())?;
-            value.set_sensitive(true);
-            headers.append(name, value);
+            added.insert(name, HeaderValue::from_str(value.expose()).map_err(|_| wrong())?);
         }
         let url = format!("{}://{}:{}/", origin.scheme(), origin.host, origin.port);
         Ok(Self {
@@ -96,7 +102,7 @@ impl Grant {
             client: dial::client(host)
                 .map_err(|error| Error::new(Fault::Environment, "cannot set up TLS").because(error.without_url()))?,
             origin: origin.clone(),
-            headers,
+            added,
         })
     }
 }
@@ -123,7 +129,7 @@ impl Session {
     /// The call is over, and with it everything that was still under way.
     pub(super) fn end(&mut self) {
         if let Some(budget) = self.gate.budget.take() {
-            budget.ended.cancel();
+            budget.end();
         }
     }
 
