@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::printable::printable;
 
+/// Bytes of a headline or a cause that are shown. Our own are far shorter.
+const LINK_BYTES: usize = 4096;
+
 /// The result of anything that can fail for a reason a person should read.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -170,10 +173,10 @@ impl Error {
 
     /// The error and its causes on one line, for a log.
     pub fn chain(&self) -> String {
-        let mut text = printable(&self.0.what);
+        let mut text = shown(&self.0.what);
         let mut cause = self.source();
         while let Some(error) = cause {
-            text = format!("{text}: {}", printable(error.to_string().trim_end()));
+            text = format!("{text}: {}", shown(error.to_string().trim_end()));
             cause = error.source();
         }
         text
@@ -181,10 +184,10 @@ impl Error {
 
     /// The whole error over several lines, as the command line prints it.
     pub fn report(&self) -> String {
-        let mut text = format!("error: {}\n", printable(&self.0.what));
+        let mut text = format!("error: {}\n", shown(&self.0.what));
         let mut cause = self.source();
         while let Some(error) = cause {
-            text.push_str(&format!("  caused by: {}\n", printable(error.to_string().trim_end())));
+            text.push_str(&format!("  caused by: {}\n", shown(error.to_string().trim_end())));
             cause = error.source();
         }
         if !self.0.place.is_empty() {
@@ -195,6 +198,15 @@ impl Error {
             text.push_str(&format!("  help: {}\n", lines.join("\n        ")));
         }
         text
+    }
+}
+
+/// One link of the chain, fit to be shown. Servers that others chose write causes, and choose how long.
+fn shown(text: &str) -> String {
+    let cut = text.floor_char_boundary(LINK_BYTES);
+    match text.split_at_checked(cut) {
+        Some((start, rest)) if !rest.is_empty() => format!("{}… ({} bytes more)", printable(start), rest.len()),
+        _ => printable(text),
     }
 }
 
@@ -261,6 +273,14 @@ mod tests {
             error.chain().starts_with("pipeline `documents` stopped: handler `embed` exceeded its deadline: the call")
         );
         assert_eq!(error.chain().lines().count(), 1);
+    }
+
+    #[test]
+    fn what_somebody_else_made_long_is_cut() {
+        let long = "ä".repeat(1 << 20);
+        let error = Error::new(Fault::Environment, long.clone()).because(std::io::Error::other(long));
+        assert!(error.chain().len() < 9000 && error.report().len() < 9000);
+        assert!(error.chain().ends_with("… (2093056 bytes more)"), "{:?}", error.chain().len());
     }
 
     #[test]

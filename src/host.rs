@@ -22,7 +22,7 @@ use crate::postgres::Url;
 use crate::sink;
 use crate::source::Source;
 use crate::source::postgres::{self, PostgresSource};
-use crate::transform::{Engine, Resources, Tenant, Transform};
+use crate::transform::{Compiler, Engine, Resources, Tenant, Transform};
 
 use self::grants::Scope;
 
@@ -33,7 +33,7 @@ pub use tenants::{Admitted, Refusal, Tenants};
 #[derive(Clone)]
 pub struct Host {
     engine: Engine,
-    /// One for each component that may be compiled at a time: that takes memory, and all of a core.
+    /// One for each pipeline whose components may be compiled at a time: that takes memory, and all of a core.
     compiling: Arc<Semaphore>,
 }
 
@@ -45,19 +45,47 @@ pub type Embedders = IndexMap<String, Arc<dyn Embedder>>;
 pub struct Owner {
     tenant: Tenant,
     scope: Arc<Scope>,
+    /// One of its pipelines is compiled at a time, so that it cannot take the places of others.
+    compiling: Arc<Semaphore>,
     /// What the host lends it.
     pub embedders: Embedders,
 }
 
+impl Owner {
+    /// The tenant's name.
+    pub fn name(&self) -> &str {
+        &self.scope.name
+    }
+
+    /// Lines per second that the log takes about its pipelines.
+    pub fn log_lines(&self) -> u32 {
+        self.scope.granted.log_lines
+    }
+}
+
 impl Host {
-    /// Starts the engine. Compiled handlers are kept in the user's cache folder, so that a second start is quick.
+    /// Starts the engine, with a compiler in this process. Compiled handlers are kept in the user's cache folder, so that a
+    /// second start is quick.
+    ///
+    /// # Errors
+    /// `Environment` if the engine does not start or the folder cannot be used.
     pub fn new() -> Result<Self> {
         Self::with(&Resources { cache_dir: cache_folder().as_deref(), ..Resources::default() })
     }
 
+    /// As `new`, for the program `pgstream-host` itself: components are compiled in processes of their own.
+    ///
+    /// # Errors
+    /// Those of `new`.
+    pub fn of_this_program() -> Result<Self> {
+        let compiler = Compiler::this_program();
+        Self::with(&Resources { cache_dir: cache_folder().as_deref(), compiler, ..Resources::default() })
+    }
+
     /// As `new`, with as much of the machine as `resources` says.
     pub fn with(resources: &Resources<'_>) -> Result<Self> {
-        let at_once = Arc::new(Semaphore::new(resources.cores.max(1)));
+        // Two at least, or whoever has a component that takes long to compile would hold up all others.
+        let at_once = Arc::new(Semaphore::new(resources.cores.max(2)));
         Ok(Self { engine: Engine::with(resources)?, compiling: at_once })
     }
 
@@ -136,11 +164,15 @@ impl Host {
         owner: Option<&Owner>,
         own: &Embedders,
     ) -> Result<Vec<Stage>> {
+        let own_turn = match owner {
+            Some(owner) => Some(Arc::clone(&owner.compiling).acquire_owned().await),
+            None => None,
+        };
         let turn = Arc::clone(&self.compiling).acquire_owned().await;
         let (engine, settings, owner, own) = (self.engine.clone(), settings.clone(), owner.cloned(), own.clone());
         let span = tracing::Span::current();
         let opened = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _turns = (own_turn, turn);
             span.in_scope(|| open_stages(&engine, &settings, owner.as_ref(), own))
         });
         opened.await.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "a handler cannot be opened").because(panic)))

@@ -1,5 +1,7 @@
 //! Logs: one place that decides how lines look and where they go.
 
+mod lines;
+
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
@@ -8,9 +10,14 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Error, Fault, Result};
 use crate::printable::{printable, printable_json};
+
+use lines::Lines;
+pub(crate) use lines::limit;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -56,7 +63,7 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
     // A second call, as in tests, keeps what the first one has set.
     let _ = match format {
         // Of spans there is only that of the pipeline.
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).finish().with(Lines).try_init(),
         LogFormat::Text => {
             let colour = terminal && std::env::var_os("NO_COLOR").is_none();
             // A stranger may have written what stands in a field.
@@ -65,7 +72,8 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
                 (name, true) => write!(out, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{}", printable(&format!("{value:?}"))),
                 (name, false) => write!(out, "{name}={}", printable(&format!("{value:?}"))),
             });
-            lines.fmt_fields(fields.delimited(" ")).with_ansi(colour).with_target(false).try_init()
+            let lines = lines.fmt_fields(fields.delimited(" ")).with_ansi(colour).with_target(false);
+            lines.finish().with(Lines).try_init()
         }
     };
     Ok(bars)

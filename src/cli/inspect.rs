@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let host = Host::new()?;
+    let host = Host::of_this_program()?;
     let found = inspect(host.engine(), &arguments.component)?;
     if arguments.json {
         print_json(format_args!("{:#}", describe(&found)))?;

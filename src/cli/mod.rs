@@ -45,6 +45,7 @@ use crate::error::{Error, Fault, Result};
 use crate::sabotage;
 use crate::screen::{self, Screen};
 use crate::telemetry::{self, LogFormat};
+use crate::transform::compiler;
 
 /// Keeps vector stores in step with Postgres, with your own code in the middle, sandboxed.
 #[derive(Debug, Parser)]
@@ -145,6 +146,10 @@ enum Command {
 
 /// Runs the program: parses the process's arguments, prints errors to standard error.
 pub fn main() -> ExitCode {
+    if let Some(code) = compiler::serve() {
+        return code;
+    }
+    raise_the_limit_of_files();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return mistyped::answer(error),
@@ -168,6 +173,14 @@ pub fn main() -> ExitCode {
     // Blocking work that is stuck (a file system that hangs) must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     code
+}
+
+/// As many open files and sockets as the system lets this process have: the usual first limit of 1024 is for programs that use
+/// `select`, and few pipelines reach it.
+fn raise_the_limit_of_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {

@@ -46,7 +46,7 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     let stop = signals::stop_on_first_exit_on_second();
     let restart = if pipelines.len() == 1 { Restart::Never } else { Restart::WhatMayPass };
     let progress = Progress::show(bars);
-    let down = host::run(&Host::new()?, pipelines, restart, &stop, &progress).await;
+    let down = host::run(&Host::of_this_program()?, pipelines, restart, &stop, &progress).await;
     Ok(ExitCode::from(worst(&down)))
 }
 

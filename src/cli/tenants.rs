@@ -1,5 +1,6 @@
 //! `run --host` and `validate --host`: pipelines of several tenants. What is refused is said, and the others go on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,7 +12,8 @@ use super::{complain, show, signals};
 use crate::config::{self, Diagnostics};
 use crate::error::{Error, Fault, Result};
 use crate::host::{self, Admitted, Host, Refusal, Restart, Tenants, Wanted};
-use crate::telemetry::Bars;
+use crate::telemetry::{self, Bars};
+use crate::transform::Compiler;
 
 /// Folders in folders beyond this are not looked into.
 const DEPTH: usize = 8;
@@ -22,10 +24,14 @@ pub(super) async fn run(file: &Path, paths: &[PathBuf], bars: Bars) -> Result<Ex
         Err(diagnostics) => return Ok(show(&diagnostics)),
     };
     let mut refused = 0;
-    let mut admitted = Vec::new();
+    let (mut admitted, mut lines) = (Vec::new(), BTreeMap::new());
     for (file, pipeline) in pipelines {
         match pipeline {
-            Ok(Admitted { settings, owner }) => admitted.push(Wanted { settings, owner: Some(owner) }),
+            Ok(Admitted { settings, owner }) => {
+                let lines = lines.entry(owner.name().to_owned()).or_insert((owner.log_lines(), Vec::new()));
+                lines.1.push(settings.name.clone());
+                admitted.push(Wanted { settings, owner: Some(owner) });
+            }
             Err(why) => {
                 // The others go on; the exit code tells at the end.
                 refused = Fault::Config.exit_code();
@@ -35,6 +41,9 @@ pub(super) async fn run(file: &Path, paths: &[PathBuf], bars: Bars) -> Result<Ex
                 }
             }
         }
+    }
+    for (most, pipelines) in lines.into_values() {
+        telemetry::limit(pipelines, most);
     }
     let stop = signals::stop_on_first_exit_on_second();
     let progress = Progress::show(bars);
@@ -82,7 +91,9 @@ pub(super) fn admit_one(file: &Path, pipeline: &Path) -> Result<std::result::Res
 
 fn open(file: &Path) -> Result<std::result::Result<(Host, Tenants), Diagnostics>> {
     match config::load_host(file) {
-        Ok(settings) => Tenants::open(file, &settings, host::cache_folder().as_deref()).map(Ok),
+        Ok(settings) => {
+            Tenants::open(file, &settings, host::cache_folder().as_deref(), Compiler::this_program()).map(Ok)
+        }
         Err(diagnostics) => Ok(Err(diagnostics)),
     }
 }

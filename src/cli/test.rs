@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let files = trial::files(&arguments.paths)?;
-    let host = Host::new()?;
+    let host = Host::of_this_program()?;
     let options = trial::Options { component: arguments.component, filter: arguments.filter, bless: arguments.bless };
     let report = trial::run(host.engine(), &files, &options).await?;
     if arguments.json {

@@ -34,7 +34,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(host) = &host {
         return tenants::validate(host, &files, connect, json).await;
     }
-    let host = if connect { Some(Host::new()?) } else { None };
+    let host = if connect { Some(Host::of_this_program()?) } else { None };
     let mut results = Vec::new();
     let mut twins = Twins::default();
     for file in &pipeline_files(&files, 0)? {

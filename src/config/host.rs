@@ -10,7 +10,7 @@ use super::check::{Check, bounds};
 use super::diagnostic::{Diagnostics, Findings};
 use super::file::{Component, Section, VERSION, components};
 use super::mistake::{nearest, one_of};
-use super::model::{Embedder, HostFile, Sink, Tenant};
+use super::model::{Compile, Embedder, HostFile, Sink, Tenant};
 use super::read::read;
 use super::room::Room;
 use super::yaml::{Kind, Node};
@@ -37,6 +37,9 @@ pub(super) struct Shape {
     #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1TiB"))]
     #[serde(default = "Shape::default_cache")]
     cache: Size,
+    /// What compiling one handler may take.
+    #[serde(default)]
+    compile: Compile,
     /// Embedding models that tenants may use by name.
     #[serde(default)]
     embedders: Section<Embedder>,
@@ -119,8 +122,8 @@ fn host(root: &Node, findings: &mut Findings<'_>) -> Option<HostFile> {
             findings.at(item.unwrap_or(root.id), format!("unknown type `{sink}` of sink, {}", one_of(&kinds)), help);
         }
     }
-    let Shape { reserve_cores, cache, tenants, .. } = shape;
-    Some(HostFile { reserve_cores, cache, embedders, tenants })
+    let Shape { reserve_cores, cache, compile, tenants, .. } = shape;
+    Some(HostFile { reserve_cores, cache, compile, embedders, tenants })
 }
 
 /// A tenant's name stands before all that is its own, so none may be the beginning of another's.

@@ -14,7 +14,7 @@ mod host;
 mod network;
 mod sink;
 
-pub use host::{Budget, HostFile, Tenant};
+pub use host::{Budget, Compile, HostFile, Tenant};
 pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};
 pub use sink::{
     BlackholeSink, Create, DeadLettersSink, Distance, FileSink, PgvectorSink, QdrantEdgeSink, QdrantSink, Sink,

@@ -26,23 +26,35 @@ struct Spent {
 struct Amount {
     texts: u64,
     bytes: u64,
+    requests: u64,
 }
 
 impl Amount {
     fn of(texts: &[&str]) -> Self {
-        Self { texts: texts.len() as u64, bytes: texts.iter().map(|text| text.len() as u64).sum() }
+        let bytes = texts.iter().map(|text| text.len() as u64).sum();
+        Self { texts: texts.len() as u64, bytes, requests: u64::from(!texts.is_empty()) }
     }
 
     fn plus(self, more: Self) -> Self {
-        Self { texts: self.texts.saturating_add(more.texts), bytes: self.bytes.saturating_add(more.bytes) }
+        Self {
+            texts: self.texts.saturating_add(more.texts),
+            bytes: self.bytes.saturating_add(more.bytes),
+            requests: self.requests.saturating_add(more.requests),
+        }
     }
 
     fn less(self, part: Self) -> Self {
-        Self { texts: self.texts.saturating_sub(part.texts), bytes: self.bytes.saturating_sub(part.bytes) }
+        Self {
+            texts: self.texts.saturating_sub(part.texts),
+            bytes: self.bytes.saturating_sub(part.bytes),
+            requests: self.requests.saturating_sub(part.requests),
+        }
     }
 
     fn exceeds(self, budget: &Budget) -> bool {
-        budget.texts.is_some_and(|most| self.texts > most) || budget.bytes.is_some_and(|most| self.bytes > most.0)
+        budget.texts.is_some_and(|most| self.texts > most)
+            || budget.bytes.is_some_and(|most| self.bytes > most.0)
+            || self.requests > budget.most_requests()
     }
 }
 
@@ -67,9 +79,9 @@ impl Account {
     fn spend(&self, amount: Amount, now: Instant) -> Result<Instant> {
         let name = &self.name;
         if amount.exceeds(&self.budget) {
-            let Amount { texts, bytes } = amount;
+            let Amount { texts, bytes, requests } = amount;
             let what = format!(
-                "one batch needs {texts} texts of {bytes} bytes, more than the whole budget for embedder `{name}`"
+                "one batch needs {texts} texts of {bytes} bytes in {requests} requests, more than the whole budget for embedder `{name}`"
             );
             return Err(
                 Error::new(Fault::Config, what).help("raise the budget in the host file, or lower `batch.max_events`")
@@ -136,8 +148,9 @@ pub(super) struct Receipt<'a> {
 }
 
 impl Receipt<'_> {
+    /// It brought nothing and costs nothing. That it was made counts nonetheless: a server's patience is spent, too.
     pub(super) fn give_back(self) {
-        self.account.give_back(self.amount, self.period);
+        self.account.give_back(Amount { requests: 0, ..self.amount }, self.period);
     }
 }
 
@@ -173,11 +186,12 @@ mod tests {
 
     #[test]
     fn what_is_spent_comes_back_with_the_next_period() {
-        let budget = Budget { texts: Some(10), bytes: Some(Size(100)), per: Span(Duration::from_secs(60)) };
+        let per = Span(Duration::from_secs(60));
+        let budget = Budget { texts: Some(10), bytes: Some(Size(100)), requests: None, per };
         let account = Account::new("small", &budget);
         let began = Instant::now();
         let spend = |texts, bytes, seconds| {
-            let spent = account.spend(Amount { texts, bytes }, began + Duration::from_secs(seconds));
+            let spent = account.spend(Amount { texts, bytes, requests: 1 }, began + Duration::from_secs(seconds));
             spent.map(drop).map_err(|error| error.fault())
         };
         assert_eq!(spend(8, 10, 0), Ok(()));
@@ -189,10 +203,30 @@ mod tests {
     }
 
     #[test]
+    fn requests_count_also_when_they_are_refused() {
+        let of = |texts, bytes: Option<u64>, requests| {
+            let per = Span(Duration::from_secs(60));
+            Account::new("small", &Budget { texts, bytes: bytes.map(Size), requests, per })
+        };
+        for (account, most) in
+            [(of(Some(9), None, Some(3)), 3), (of(Some(4), None, None), 4), (of(None, Some(5), None), 5)]
+        {
+            for request in 0..most {
+                let charges = account.charge(&[&["x"]]).unwrap_or_else(|error| panic!("{request}: {error:?}"));
+                charges.into_iter().for_each(|charge| charge.spend().give_back());
+            }
+            assert_eq!(account.charge(&[&["x"]]).map(drop).map_err(|error| error.fault()), Err(Fault::Transient));
+        }
+        let account = of(Some(1), None, None);
+        drop(account.charge(&[&["never sent"]]).unwrap());
+        assert!(account.charge(&[&["sent"]]).is_ok(), "what is not sent is no request");
+    }
+
+    #[test]
     fn what_comes_back_late_is_not_of_the_next_period() {
-        let budget = Budget { texts: Some(10), bytes: None, per: Span(Duration::from_secs(60)) };
+        let budget = Budget { texts: Some(10), bytes: None, requests: None, per: Span(Duration::from_secs(60)) };
         let account = Account::new("small", &budget);
-        let (began, all) = (Instant::now(), Amount { texts: 10, bytes: 0 });
+        let (began, all) = (Instant::now(), Amount { texts: 10, bytes: 0, requests: 1 });
         let first = account.spend(all, began).unwrap();
         let second = account.spend(all, began + Duration::from_secs(60)).unwrap();
         account.give_back(all, first);

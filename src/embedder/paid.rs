@@ -195,7 +195,8 @@ mod tests {
     fn refusing(text: &'static str, texts: Option<u64>, bills_refusals: bool) -> Paid<Lengths> {
         let provider = Lengths { refused: Mutex::new([text].into()), bills_refusals, ..Lengths::default() };
         let per = Span(Duration::from_secs(3600));
-        let account = texts.map(|texts| Account::new("small", &Budget { texts: Some(texts), bytes: None, per }));
+        let account =
+            texts.map(|texts| Account::new("small", &Budget { texts: Some(texts), bytes: None, requests: None, per }));
         Paid::new(provider, account)
     }
 
@@ -237,7 +238,7 @@ mod tests {
     async fn who_goes_away_pays_for_what_was_sent() {
         let account = Account::new(
             "small",
-            &Budget { texts: Some(8), bytes: Some(Size(80)), per: Span(Duration::from_secs(60)) },
+            &Budget { texts: Some(8), bytes: Some(Size(80)), requests: Some(80), per: Span(Duration::from_secs(60)) },
         );
         let requests = [&["a", "b"][..], &["c"], &["d", "e"]];
         let mut charges = account.charge(&requests).unwrap().into_iter();

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::grants::{self, Scope};
 use super::{Embedders, Host, Owner};
 use crate::config::{self, Diagnostics, Grants, model};
 use crate::embedder;
 use crate::error::{Error, Fault, Result};
 use crate::source::postgres;
-use crate::transform::{Allowance, Resources, Tenant};
+use crate::transform::{Allowance, Compiler, Resources, Tenant};
 
 /// The tenants of a host file, and what each has used up of its grants.
 pub struct Tenants {
@@ -22,6 +24,7 @@ struct Member {
     names: HashSet<String>,
     slots: HashSet<String>,
     workers: usize,
+    outlets: usize,
 }
 
 /// A pipeline that may run, under its full name, and whose it is.
@@ -42,11 +45,21 @@ pub enum Refusal {
 }
 
 impl Tenants {
-    /// The host of a host file, and its tenants. `file` is where the host file lies: folders are relative to it.
-    pub fn open(file: &Path, settings: &model::HostFile, cache_dir: Option<&Path>) -> Result<(Host, Self)> {
+    /// The host of a host file, and its tenants. `file` is where the host file lies: folders are relative to it. What compiling
+    /// may take is as the file says, whatever `compiler` says.
+    ///
+    /// # Errors
+    /// `Config` if a folder of a tenant is not there or is also another's, `Environment` if the engine does not start.
+    pub fn open(
+        file: &Path,
+        settings: &model::HostFile,
+        cache_dir: Option<&Path>,
+        compiler: Compiler,
+    ) -> Result<(Host, Self)> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = cores.saturating_sub(settings.reserve_cores).max(1);
-        let host = Host::with(&Resources { cache_dir, cache_bytes: settings.cache.0, cores })?;
+        let compiler = compiler.within(settings.compile.memory.0, settings.compile.time.0);
+        let host = Host::with(&Resources { cache_dir, cache_bytes: settings.cache.0, cores, compiler })?;
         let base = file.parent().unwrap_or(Path::new(""));
         let mut members: BTreeMap<String, Member> = BTreeMap::new();
         for (name, tenant) in &settings.tenants {
@@ -66,7 +79,7 @@ impl Tenants {
             let scope = Scope { name: name.clone(), granted: tenant.clone(), folder };
             let owner = owner(&host, settings, scope)?;
             let (names, slots) = (HashSet::new(), HashSet::new());
-            members.insert(name.clone(), Member { owner, names, slots, workers: 0 });
+            members.insert(name.clone(), Member { owner, names, slots, workers: 0, outlets: 0 });
         }
         Ok((host, Self { members }))
     }
@@ -135,6 +148,12 @@ impl Member {
             let what = format!("it wants {workers} workers, tenant `{tenant}` has {left} left of {limit}");
             return beyond(what, "workers");
         }
+        let (outlets, limit) = (settings.sinks.len(), self.granted().outlets);
+        if self.outlets + outlets > limit {
+            let left = limit - self.outlets;
+            let what = format!("it wants {outlets} sinks, tenant `{tenant}` has {left} left of {limit}");
+            return beyond(what, "outlets");
+        }
         if self.names.contains(&settings.name) {
             let what = format!("another pipeline of tenant `{tenant}` has the name `{}` already", settings.name);
             return Err(
@@ -152,6 +171,7 @@ impl Member {
         self.names.insert(settings.name.clone());
         self.slots.insert(slot);
         self.workers += workers;
+        self.outlets += outlets;
         Ok(())
     }
 }
@@ -162,6 +182,7 @@ fn owner(host: &Host, settings: &model::HostFile, scope: Scope) -> Result<Owner>
         weight: tenant.weight,
         memory: usize::try_from(tenant.memory.0).unwrap_or(usize::MAX),
         log_lines: tenant.log_lines,
+        requests: tenant.requests,
     };
     let mut embedders = Embedders::new();
     for (lent, budget) in &tenant.embedders {
@@ -169,5 +190,6 @@ fn owner(host: &Host, settings: &model::HostFile, scope: Scope) -> Result<Owner>
             embedders.insert(lent.clone(), embedder::open_within(lent, embedder, budget)?);
         }
     }
-    Ok(Owner { tenant: Tenant::new(host.engine(), &scope.name, &allowance), scope: Arc::new(scope), embedders })
+    let tenant = Tenant::new(host.engine(), &scope.name, &allowance);
+    Ok(Owner { tenant, scope: Arc::new(scope), compiling: Arc::new(Semaphore::new(1)), embedders })
 }

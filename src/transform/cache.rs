@@ -7,7 +7,6 @@
 //! version is not loaded: it is removed, and the component compiled again. Who can read this user's files, or write as this
 //! user, has the host anyway: against them no cache on the same disk can help.
 
-mod artifact;
 mod folder;
 
 use std::fs::File;
@@ -21,8 +20,8 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use self::artifact::Authentic;
 use self::folder::{Folder, Key};
+use super::artifact::Authentic;
 
 /// What an entry begins with; another format gets another number.
 const MAGIC: &[u8; 8] = b"pgsthc01";
@@ -54,7 +53,12 @@ impl Cache {
     }
 
     /// The component of `bytes`, from the cache or compiled now. The cache is a help, never a reason to fail.
-    pub(super) fn compiled(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    pub(super) fn compiled_by(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+        compile: impl FnOnce() -> wasmtime::Result<Component>,
+    ) -> wasmtime::Result<Component> {
         let identity = Identity::new(engine, bytes);
         let entry = self.folder.entry(&identity.name());
         if let Some(artifact) = self.read(&entry, &identity) {
@@ -64,7 +68,7 @@ impl Cache {
             }
             let _ = std::fs::remove_file(&entry);
         }
-        let component = Component::from_binary(engine, bytes)?;
+        let component = compile()?;
         let kept = component.serialize().map_err(std::io::Error::other);
         if let Err(error) = kept.and_then(|artifact| self.keep(&entry, &identity, &artifact)) {
             tracing::warn!(%error, "a compiled handler could not be kept; the next start compiles it again");

@@ -7,6 +7,7 @@ use wasmtime::component::Component;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::cache::Cache;
+use super::compiler::Compiler;
 use super::cpu::{Cpu, Share};
 use super::limits::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
 use crate::error::{Error, Fault, Result};
@@ -30,15 +31,18 @@ pub struct Resources<'a> {
     pub cache_bytes: u64,
     /// How many guests compute at once.
     pub cores: usize,
+    /// Where components are compiled.
+    pub compiler: Compiler,
 }
 
 impl Default for Resources<'_> {
-    /// All cores, and no cache.
+    /// All cores, no cache, and a compiler in this process.
     fn default() -> Self {
         Self {
             cache_dir: None,
             cache_bytes: 1 << 30,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            compiler: Compiler::in_process(),
         }
     }
 }
@@ -49,6 +53,7 @@ pub struct Engine {
     wasmtime: wasmtime::Engine,
     cpu: Cpu,
     cache: Option<Arc<Cache>>,
+    compiler: Compiler,
 }
 
 impl Engine {
@@ -63,7 +68,7 @@ impl Engine {
     /// As `new`, with as much of the machine as `resources` says.
     pub fn with(resources: &Resources<'_>) -> Result<Self> {
         let cache = resources.cache_dir.map(|folder| open_cache(folder, resources.cache_bytes)).transpose()?;
-        let wasmtime = wasmtime::Engine::new(&config()).map_err(|error| {
+        let wasmtime = wasmtime::Engine::new(config().allocation_strategy(pool())).map_err(|error| {
             Error::new(Fault::Environment, "the WebAssembly engine did not start")
                 .because(error)
                 .help("it reserves 2 TiB of addresses, not of memory: allow that with `ulimit -v unlimited`")
@@ -74,14 +79,16 @@ impl Engine {
                 engine.increment_epoch();
             }
         };
-        Ok(Self { cpu: Cpu::start(resources.cores, tick)?, cache: cache.map(Arc::new), wasmtime })
+        let compiler = resources.compiler.clone();
+        Ok(Self { cpu: Cpu::start(resources.cores, tick)?, cache: cache.map(Arc::new), compiler, wasmtime })
     }
 
     /// The component of `bytes`, compiled now or before.
     pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
+        let compile = || self.compiler.compile(&self.wasmtime, bytes);
         match &self.cache {
-            Some(cache) => cache.compiled(&self.wasmtime, bytes),
-            None => Component::from_binary(&self.wasmtime, bytes),
+            Some(cache) => cache.compiled_by(&self.wasmtime, bytes, compile),
+            None => compile(),
         }
     }
 
@@ -94,7 +101,12 @@ impl Engine {
     }
 }
 
-fn config() -> Config {
+/// An engine for a process that runs nothing: it makes the same machine code, and reserves no memory for instances.
+pub(super) fn that_only_compiles() -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&config())
+}
+
+fn pool() -> InstanceAllocationStrategy {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES)
         .total_core_instances(INSTANCES * CORE_INSTANCES)
@@ -111,10 +123,13 @@ fn config() -> Config {
         .max_core_instance_size(4 << 20) // QuickJS' and Python's exceed the default of 1 MiB by little
         .max_memory_size(4 << 30) // what a 32-bit memory can be; each instance's own limit lies below
         .max_unused_warm_slots(16); // instances live long, few slots turn cold
+    InstanceAllocationStrategy::Pooling(pool)
+}
 
+/// What machine code depends on, and how guests run.
+fn config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
         .concurrency_support(false) // our world is synchronous; what is not needed cannot be attacked
         .max_wasm_stack(GUEST_STACK)
@@ -138,6 +153,17 @@ fn open_cache(folder: &Path, max_bytes: u64) -> Result<Cache> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_compiled_elsewhere_fits() {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let of = |engine: &wasmtime::Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        assert_eq!(of(&that_only_compiles().unwrap()), of(Engine::new(None).unwrap().wasmtime()));
+    }
 
     #[test]
     fn the_cache_folder_is_closed_to_others() {

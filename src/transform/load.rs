@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::bindings;
+use super::compiler::Failure;
 use super::effort;
 use super::engine::Engine;
 use super::http::{self, Grants};
@@ -16,7 +17,7 @@ use super::words::presentable;
 use crate::error::{Error, Fault, Result};
 
 /// Bytes of a component: three times the largest that any toolchain makes of a small handler. Bounds what compiling takes.
-const COMPONENT_BYTES: u64 = 128 << 20;
+pub(super) const COMPONENT_BYTES: u64 = 128 << 20;
 
 /// The interfaces of ours that a handler may import.
 pub(super) const INTERFACES: [&str; 4] = ["types", "log", "config", "embeddings"];
@@ -113,11 +114,47 @@ pub(super) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, Refusa
     if let Some(excess) = effort::excess(bytes) {
         return Err(Refusal::new(excess, "build it optimised and without what it does not use"));
     }
-    engine.compile(bytes).map_err(|error| {
-        let why = presentable(&error.root_cause().to_string(), WORDS);
-        let help = "build it again, for the target `wasm32-wasip2`; our world has no `async`";
-        Refusal::new(format!("it does not compile: {why}"), help)
+    engine.compile(bytes).map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => uncompiled(&failure),
+        Err(error) => Refusal::new(
+            format!("its machine code cannot be loaded: {}", presentable(&error.root_cause().to_string(), WORDS)),
+            "start again; if that does not help, remove the folder of compiled handlers",
+        ),
     })
+}
+
+fn uncompiled(failure: &Failure) -> Refusal {
+    let smaller = |key: &str| {
+        format!(
+            "build it optimised, with smaller functions and without what it does not use. If it has to be so large: \
+             `compile: {{ {key} }}` in a host file"
+        )
+    };
+    match failure {
+        Failure::Refused(why) => Refusal::new(
+            format!("it does not compile: {}", presentable(why, WORDS)),
+            "build it again, for the target `wasm32-wasip2`; our world has no `async`",
+        ),
+        Failure::Excess(what) => Refusal::new(what, "build it optimised and without what it does not use"),
+        Failure::Time(limit) => {
+            let double = crate::config::Span(limit.saturating_mul(2));
+            Refusal::new(failure.to_string(), smaller(&format!("time: {double}")))
+        }
+        Failure::Memory(limit) => {
+            let double = crate::config::Size(limit.saturating_mul(2));
+            Refusal::new(failure.to_string(), smaller(&format!("memory: {double}")))
+        }
+        Failure::Crashed(_) => Refusal::new(failure.to_string(), "build it again with current tools"),
+        Failure::Killed => {
+            Refusal::new(failure.to_string(), "look whether the machine ran out of memory, and start again")
+                .blame(Fault::Environment)
+        }
+        Failure::NotStarted(cause) => Refusal::new(
+            format!("{failure}: {cause}"),
+            "the host starts itself once more to compile: it needs `/proc`, and room for another process",
+        )
+        .blame(Fault::Environment),
+    }
 }
 
 fn check_imports(component: &Component, name: &str, grants: &Grants) -> Result<(), Refusal> {
@@ -202,23 +239,33 @@ pub(super) fn split(import: &str) -> (&str, &str, &str) {
 pub(super) struct Refusal {
     what: String,
     help: String,
+    fault: Fault,
 }
 
 impl Refusal {
     pub(super) fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { what: what.into(), help: help.into() }
+        Self { what: what.into(), help: help.into(), fault: Fault::Config }
+    }
+
+    /// The same, if it is not the file's doing.
+    fn blame(self, fault: Fault) -> Self {
+        Self { fault, ..self }
     }
 
     /// As an error of a file that no pipeline has named yet.
     pub(super) fn alone(self, file: &Path) -> Error {
-        Error::new(Fault::Config, format!("`{}` is not a handler", file.display()))
+        let what = match self.fault {
+            Fault::Config => "is not a handler",
+            _ => "cannot be looked at",
+        };
+        Error::new(self.fault, format!("`{}` {what}", file.display()))
             .because(std::io::Error::other(self.what))
             .help(self.help)
     }
 
     /// As an error of a transform's component.
     pub(super) fn of(self, name: &str, file: &Path) -> Error {
-        Error::new(Fault::Config, format!("`{}` cannot be the component of transform `{name}`", file.display()))
+        Error::new(self.fault, format!("`{}` cannot be the component of transform `{name}`", file.display()))
             .because(std::io::Error::other(self.what))
             .at(format!("`transforms.{name}.component`"))
             .help(self.help)

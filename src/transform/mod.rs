@@ -1,8 +1,10 @@
 //! A `Transform`: batches of events through a WebAssembly component, commands out.
 
+mod artifact;
 mod bindings;
 mod cache;
 mod columns;
+pub mod compiler;
 mod cpu;
 mod effort;
 mod engine;
@@ -36,7 +38,9 @@ use crate::embedder::Embedder;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 
+pub use compiler::Compiler;
 pub use engine::{Engine, Resources};
+pub use http::is_of_the_connection;
 pub use tenant::{Allowance, Tenant};
 
 /// SHA-256 of the component in `file`, in hexadecimal, as [`Transform::hash`] answers it.
@@ -102,7 +106,7 @@ impl Transform {
         let bytes = |size: crate::config::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         let limits = instance::Bounds { memory: bytes(settings.limits.memory), output: bytes(settings.limits.output) };
         let name: Arc<str> = name.into();
-        let grants = Arc::new(http::Grants::open(&name, settings)?);
+        let grants = Arc::new(http::Grants::open(&name, settings, &tenant.requests)?);
         let (component, hash) = load::load(engine, &name, &settings.component, limits.memory, &grants)?;
         let shared = Arc::new(imports::Shared {
             name: Arc::clone(&name),

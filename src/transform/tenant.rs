@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::cpu::Share;
 use super::engine::Engine;
 use super::limits::Pool;
@@ -16,6 +18,15 @@ pub struct Allowance {
     pub memory: usize,
     /// Lines per second that all its handlers together may log.
     pub log_lines: u32,
+    /// HTTP requests that all its handlers together may have under way, each of which holds a socket.
+    pub requests: usize,
+}
+
+impl Default for Allowance {
+    /// What a tenant of a host file has unless it says otherwise.
+    fn default() -> Self {
+        Self { weight: 1, memory: 512 << 20, log_lines: 100, requests: 64 }
+    }
 }
 
 /// An owner of handlers. Clones are the same tenant.
@@ -24,6 +35,7 @@ pub struct Tenant {
     pub(super) share: Arc<Share>,
     pub(super) memory: Arc<Pool>,
     pub(super) quota: Arc<Quota>,
+    pub(super) requests: Arc<Semaphore>,
 }
 
 impl Tenant {
@@ -33,11 +45,17 @@ impl Tenant {
             share: Arc::new(engine.share(allowance.weight)),
             memory: Arc::new(Pool::new(Some(name), allowance.memory)),
             quota: Arc::new(Quota::new(allowance.log_lines)),
+            requests: Arc::new(Semaphore::new(allowance.requests)),
         }
     }
 
     /// A handler on its own: weighs as much as any other, and has no limit but its own.
     pub(super) fn lone(engine: &Engine) -> Self {
-        Self { share: Arc::new(engine.share(1)), memory: Arc::new(Pool::new(None, usize::MAX)), quota: Arc::default() }
+        Self {
+            share: Arc::new(engine.share(1)),
+            memory: Arc::new(Pool::new(None, usize::MAX)),
+            quota: Arc::default(),
+            requests: Arc::new(Semaphore::new(Allowance::default().requests)),
+        }
     }
 }

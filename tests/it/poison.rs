@@ -126,6 +126,26 @@ async fn every_kind_of_failure_is_found_and_has_its_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_earlier_events_left_behind_is_not_the_fault_of_later_ones() {
+    let Some(trial) = Trial::start(|settings| settings.limits.memory = Size(8 << 20)) else { return };
+    // Each event leaves 1 MiB behind, and is refused by a guest that has no more: in one batch, and one by one.
+    trial.push(1, &["hoard 1048576"; 40]);
+    (1..=20).for_each(|number| trial.push(number * 1000, &["hoard 1048576"]));
+    trial.push(30_000, &["say before", "hoard 16777216", "say after"]);
+    trial.confirmed(30_000).await;
+    let said = trial.said();
+    assert_eq!(said.iter().filter(|(_, word)| word == "hoarded").count(), 60, "{said:?}");
+    assert_eq!(said[60..], [(0, "before".to_owned()), (2, "after".to_owned())]);
+    // The only one that is too much for an instance of its own.
+    let letters = trial.letters();
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!((letter.position, letter.code), (Position { lsn: Lsn(30_000), ordinal: 1 }, Code::Memory));
+    let start = "handler `embed` ran out of memory: it asked for ";
+    assert!(letter.reason.starts_with(start) && letter.reason.ends_with("MemoryError: no more"), "{}", letter.reason);
+    trial.run.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_only_fails_as_a_whole_loses_nothing() {
     let Some(trial) = Trial::start(|settings| settings.limits.output = Size(1 << 20)) else { return };
     let word = format!("say {}", "x".repeat(1000));
@@ -144,7 +164,8 @@ async fn what_a_handler_says_when_it_breaks_is_within_its_quota() {
     let log = Log::default();
     let _guard = log.listen();
     let (settings, world) = (settings(&component), World::new(1));
-    let tenant = Tenant::new(engine(), "acme", &Allowance { weight: 1, memory: 1 << 30, log_lines: 1 });
+    let tenant =
+        Tenant::new(engine(), "acme", &Allowance { weight: 1, memory: 1 << 30, log_lines: 1, ..Allowance::default() });
     let transform = Transform::load_for(&tenant, engine(), "embed", &settings, Embedders::new()).unwrap();
     let run = world.run(transform, Embedders::new(), &settings, true);
     let began = std::time::Instant::now();

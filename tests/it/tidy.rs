@@ -96,6 +96,7 @@ const DOORS: &[(&str, &str)] = &[
     ("src/screen.rs", "is the door"),
     ("src/telemetry.rs", "makes each field of a line printable"),
     ("src/sink/lines/mod.rs", "writes JSON, made printable"),
+    ("src/transform/compiler/child.rs", "speaks to the host that started it, through pipes"),
     ("src/demo/page.rs", "tells its own story, of its own rows"),
     ("src/toolchain/tool.rs", "hands on what a compiler says, which runs as the user"),
 ];

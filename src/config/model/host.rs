@@ -17,10 +17,30 @@ pub struct HostFile {
     pub reserve_cores: usize,
     /// Bytes of compiled handlers that are kept.
     pub cache: Size,
+    /// What compiling one handler may take.
+    pub compile: Compile,
     /// Embedding models that tenants may use by name.
     pub embedders: IndexMap<String, Embedder>,
     /// The tenants by name.
     pub tenants: BTreeMap<String, Tenant>,
+}
+
+/// What compiling one handler may take. It is done in a process of its own, one handler of a tenant at a time.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compile {
+    /// Memory of the compiler.
+    #[schemars(extend("x-minimum" = "64MiB", "x-maximum" = "1TiB"))]
+    pub memory: Size,
+    /// CPU time of the compiler, over all its threads.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
+    pub time: Span,
+}
+
+impl Default for Compile {
+    fn default() -> Self {
+        Self { memory: Size(2 << 30), time: Span(std::time::Duration::from_secs(120)) }
+    }
 }
 
 /// An owner of pipelines. What is not granted here does not exist for it.
@@ -50,6 +70,14 @@ pub struct Tenant {
     #[schemars(range(min = 1, max = 10_000))]
     #[serde(default = "Tenant::default_log_lines")]
     pub log_lines: u32,
+    /// HTTP requests that all its handlers together may have under way; further ones wait for their turn.
+    #[schemars(range(min = 1, max = 10_000))]
+    #[serde(default = "Tenant::default_requests")]
+    pub requests: usize,
+    /// Sinks of all its pipelines together, each of which has connections or files of its own.
+    #[schemars(range(min = 1, max = 10_000))]
+    #[serde(default = "Tenant::default_outlets")]
+    pub outlets: usize,
     /// The most that its transforms may write under `limits`.
     #[serde(default)]
     pub limits: Limits,
@@ -79,7 +107,8 @@ pub struct Tenant {
     pub embedders: BTreeMap<String, Budget>,
 }
 
-/// How much may be embedded. What is beyond it waits for the next period.
+/// How much may be embedded. What is beyond it waits for the next period. Texts and bytes that a provider refuses without
+/// charging for them do not count, but their requests do.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
@@ -90,6 +119,10 @@ pub struct Budget {
     /// Bytes of texts in a period.
     #[serde(default)]
     pub bytes: Option<Size>,
+    /// Requests in a period, those that are refused as well. Default: as many as `texts`, or as `bytes`.
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub requests: Option<u64>,
     /// The period. It begins with the first text after the one before.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "31d"))]
     #[serde(default = "Budget::default_per")]
@@ -112,12 +145,23 @@ impl Tenant {
     fn default_log_lines() -> u32 {
         100
     }
+    fn default_requests() -> usize {
+        64
+    }
+    fn default_outlets() -> usize {
+        50
+    }
     fn default_batch() -> Size {
         Size(8 << 20)
     }
 }
 
 impl Budget {
+    /// Requests in a period.
+    pub fn most_requests(&self) -> u64 {
+        self.requests.or(self.texts).or(self.bytes.map(|bytes| bytes.0)).unwrap_or(u64::MAX)
+    }
+
     fn default_per() -> Span {
         Span(std::time::Duration::from_secs(86_400))
     }

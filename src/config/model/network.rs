@@ -27,7 +27,7 @@ pub struct Allow {
 pub struct HttpHost {
     /// Scheme, name and port, all of which a request must have.
     pub host: Origin,
-    /// Headers that the host adds to each request. The handler neither sees nor replaces them.
+    /// Headers that the host adds to each request, by their names in lower case. The handler neither sees nor replaces them.
     pub headers: BTreeMap<String, Secret>,
     /// Addresses that are not on the public internet and that the name may nonetheless stand for.
     pub private: Vec<Network>,
@@ -65,7 +65,14 @@ impl<'de> Deserialize<'de> for HttpHost {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HttpHost, A::Error> {
                 let Detailed { host, headers, private } = Detailed::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(HttpHost { host, headers, private })
+                let mut lower = BTreeMap::new();
+                for (name, value) in headers {
+                    // Names of headers have no case: two that differ in nothing else would both be sent.
+                    if lower.insert(name.to_ascii_lowercase(), value).is_some() {
+                        return Err(A::Error::custom("a header is named twice, in upper and in lower case"));
+                    }
+                }
+                Ok(HttpHost { host, headers: lower, private })
             }
         }
 

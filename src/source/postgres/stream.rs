@@ -303,7 +303,9 @@ fn heed(notice: ServerError) -> Result<(), Broken> {
     if notice.code == "55000" {
         return Err(Broken::Unpublished);
     }
-    tracing::info!(notice = %notice, "the server says");
+    // Its words are shown as those of an error are: cut, and without what could drive a terminal.
+    let said = Error::new(Fault::Environment, notice.to_string()).chain();
+    tracing::info!(notice = said, "the server says");
     Ok(())
 }
 

@@ -21,6 +21,10 @@ fn engine() -> Engine {
 }
 
 impl Cache {
+    fn compiled(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+        self.compiled_by(engine, bytes, || Component::from_binary(engine, bytes))
+    }
+
     fn entries(&self) -> Vec<PathBuf> {
         let mut entries: Vec<_> = self.folder.entries().unwrap().into_iter().map(|entry| entry.path).collect();
         entries.sort();

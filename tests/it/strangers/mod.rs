@@ -1,5 +1,7 @@
 //! Attacks by those whom the host must not trust: other users of the database, servers, and tenants.
 
+#[cfg(target_os = "linux")]
+mod compilers;
 mod copies;
 mod sql;
 mod tenants;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pgstream_host::config::{self, model};
 use pgstream_host::host::{Admitted, Host, Refusal, Tenants};
+use pgstream_host::transform::Compiler;
 
 const HOST: &str = "
 version: 1
@@ -66,7 +67,7 @@ impl Place {
 
     fn open(&self, host: &str) -> (Host, Tenants) {
         let host = config::parse_host("host.yaml", host, &|_| None).unwrap_or_else(|it| panic!("{}", it.render(false)));
-        Tenants::open(&self.path("host.yaml"), &host, None).unwrap()
+        Tenants::open(&self.path("host.yaml"), &host, None, Compiler::in_process()).unwrap()
     }
 
     fn write(&self, path: &str, text: &str) -> PathBuf {
@@ -254,12 +255,49 @@ fn a_file_that_wants_to_be_read_for_ever_is_refused() {
 }
 
 #[test]
+fn the_hosts_headers_have_the_last_word_in_any_case() {
+    let place = Place::new();
+    let granted = "http: [{ host: api.acme.example, headers: { Authorization: Bearer s3cret } }]";
+    let mut tenants = place.tenants_of(&HOST.replace("http: [api.acme.example]", granted));
+    let mut admit = |name: &str, headers: &str| {
+        let allow =
+            format!("embedders: [words], allow: {{ http: [{{ host: api.acme.example, headers: {headers} }}] }}");
+        let text = PIPELINE.replace("embedders: [words]", &allow).replace("name: documents", &format!("name: {name}"));
+        admit(&mut tenants, &place.write(&format!("acme/{name}.yaml"), &text))
+    };
+    let admitted = admit("one", "{ authorization: mine, AUTHORIZATION-2: mine, x-mine: mine }");
+    let settings = admitted.unwrap_or_else(|why| panic!("{why}")).settings;
+    let model::Transform::Wasm(embed) = &settings.transforms["embed"];
+    let headers = embed.allow.http[0].headers.iter().map(|(name, value)| (name.as_str(), value.expose()));
+    let expected = [("authorization", "Bearer s3cret"), ("authorization-2", "mine"), ("x-mine", "mine")];
+    assert_eq!(headers.collect::<Vec<_>>(), expected);
+
+    let why = admit("two", "{ authorization: mine, Authorization: mine }").err().unwrap();
+    assert!(why.contains("a header is named twice, in upper and in lower case"), "{why}");
+    let why = admit("three", "{ X-Forwarded-For: 127.0.0.1 }").err().unwrap();
+    assert!(why.contains("the header `x-forwarded-for` of `api.acme.example` is the host's to set"), "{why}");
+}
+
+#[test]
+fn sinks_are_counted_over_all_pipelines_of_a_tenant() {
+    let place = Place::new();
+    let mut tenants = place.tenants_of(&HOST.replace("pipelines: 2", "pipelines: 2\n    outlets: 2"));
+    let out = "out: { type: file, inputs: [embed], path: out.jsonl }";
+    let two = PIPELINE.replace(out, &format!("{out}\n  more: {{ type: file, inputs: [embed], path: more.jsonl }}"));
+    assert!(admit(&mut tenants, &place.write("acme/two.yaml", &two)).is_ok());
+    let third = place.write("acme/third.yaml", &PIPELINE.replace("name: documents", "name: third"));
+    let why = admit(&mut tenants, &third).err().unwrap();
+    assert!(why.contains("it wants 1 sinks, tenant `acme` has 0 left of 2"), "{why}");
+    assert!(why.contains("raise `tenants.acme.outlets`"), "{why}");
+}
+
+#[test]
 fn folders_that_overlap_are_refused() {
     let place = Place::new();
     std::fs::create_dir(place.path("acme/inner")).unwrap();
     let host = HOST.replace("folder: other", "folder: acme/inner");
     let host = config::parse_host("host.yaml", &host, &|_| None).unwrap();
-    let error = Tenants::open(&place.path("host.yaml"), &host, None).err().unwrap();
+    let error = Tenants::open(&place.path("host.yaml"), &host, None, Compiler::in_process()).err().unwrap();
     assert!(error.report().contains("are one inside the other"), "{}", error.report());
 }
 

@@ -22,7 +22,8 @@ fn field(component: &Path, weight: u32, spins: bool) -> Field {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("components");
     let engine = Engine::with(&Resources { cache_dir: Some(&cache), cores: 2, ..Resources::default() }).unwrap();
     let load = |name: String, weight: u32, workers: usize| {
-        let tenant = Tenant::new(&engine, &name, &Allowance { weight, memory: 1 << 30, log_lines: 100 });
+        let tenant =
+            Tenant::new(&engine, &name, &Allowance { weight, memory: 1 << 30, log_lines: 100, ..Allowance::default() });
         let mut settings = settings(component);
         (settings.workers, settings.limits.deadline) = (workers, Span(Duration::from_secs(3600)));
         Transform::load_for(&tenant, &engine, &name, &settings, Embedders::new()).unwrap()

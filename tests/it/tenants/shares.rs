@@ -18,7 +18,7 @@ fn engine() -> Engine {
 }
 
 fn tenant(engine: &Engine, name: &str, weight: u32) -> Tenant {
-    Tenant::new(engine, name, &Allowance { weight, memory: 1 << 30, log_lines: 100 })
+    Tenant::new(engine, name, &Allowance { weight, memory: 1 << 30, log_lines: 100, ..Allowance::default() })
 }
 
 /// A handler of `tenant` whose calls may compute so long.
@@ -110,7 +110,7 @@ async fn a_tenant_gains_nothing_by_having_more_handlers() {
 #[tokio::test]
 async fn all_instances_of_a_tenant_share_its_memory() {
     let engine = engine();
-    let allowance = Allowance { weight: 1, memory: 24 << 20, log_lines: 100 };
+    let allowance = Allowance { weight: 1, memory: 24 << 20, log_lines: 100, ..Allowance::default() };
     let (acme, other) = (Tenant::new(&engine, "acme", &allowance), Tenant::new(&engine, "other", &allowance));
     let Some(component) = guest("evil") else { return };
     let mut settings = settings(&component);
@@ -132,7 +132,8 @@ async fn all_instances_of_a_tenant_share_its_memory() {
 async fn an_instance_for_which_the_tenant_has_no_memory_does_not_start() {
     let engine = engine();
     let Some(component) = guest("evil") else { return };
-    let acme = Tenant::new(&engine, "acme", &Allowance { weight: 1, memory: 4 << 20, log_lines: 100 });
+    let acme =
+        Tenant::new(&engine, "acme", &Allowance { weight: 1, memory: 4 << 20, log_lines: 100, ..Allowance::default() });
     let mut settings = settings(&component);
     settings.workers = 16;
     let loaded = Transform::load_for(&acme, &engine, "embed", &settings, Embedders::new());

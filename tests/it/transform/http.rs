@@ -8,17 +8,20 @@ use pgstream_host::command::Action;
 use pgstream_host::config::model::{HttpHost, WasmTransform};
 use pgstream_host::config::{Secret, Size, Span};
 use pgstream_host::error::{Error, Fault};
-use pgstream_host::transform::Transform;
+use pgstream_host::transform::{Allowance, Tenant, Transform};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::sandbox::Log;
 use super::soon;
-use crate::guests::{Embedders, guest, load, settings, words};
+use crate::guests::{Embedders, engine, guest, load, settings, words};
 use crate::support::program::eventually;
 
 const SECRET: &str = "s3cret-of-the-host";
+
+/// Part of a cookie of the host's.
+const SESSION: &str = "abcd1234";
 
 #[test]
 fn without_a_grant_it_is_refused_with_the_key_to_add() {
@@ -65,6 +68,7 @@ async fn credentials_are_added_behind_the_guest_and_never_shown_to_it() {
     assert!(!seen.contains("mine") && !seen.contains("too"), "{seen}");
     let headers = answer["headers"].to_string();
     assert!(headers.contains("x-harmless") && !headers.contains(SECRET) && !headers.contains("x-told"), "{headers}");
+    assert!(seen.contains("cookie: theme=dark; session=abcd1234\r\n") && !headers.contains(SESSION), "{headers}");
 
     for path in ["/close", "/nonsense", "/drip"] {
         let answer = ask(&fetch, &server, json!({ "path": path, "options": { "between": 50 } })).await;
@@ -364,6 +368,35 @@ async fn what_was_begun_ends_with_its_call() {
 }
 
 #[tokio::test]
+async fn requests_of_a_tenant_have_so_many_sockets_and_the_others_wait() {
+    let server = Server::start().await;
+    let Some(file) = guest("fetch") else { return };
+    let mut settings = settings(&file);
+    settings.allow.http = vec![granted(&server)];
+    endless(&mut settings);
+    let tenant = Tenant::new(engine(), "acme", &Allowance { requests: 4, ..Allowance::default() });
+    let load = || Transform::load_for(&tenant, engine(), "embed", &settings, Embedders::new()).unwrap();
+    let (fetch, other) = (load(), load());
+    let begin = server.order(json!({ "do": "begin", "times": 50, "path": "/never" })).to_string();
+    let sleep = json!({ "do": "sleep", "millis": 3_600_000 }).to_string();
+    tokio::select! {
+        _ = fetch.apply(words(&[&begin, &sleep])) => panic!("it ended by itself"),
+        () = eventually("as many as may are under way", async || server.count() == 4) => {}
+    }
+    // With the call its requests end, and so do those that had to wait.
+    assert_eq!(soon(ask(&other, &server, json!({ "path": "/echo" }))).await["status"], 200);
+    assert_eq!(server.count(), 5);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_lets_go_of_its_connection_with_the_call() {
+    let server = Server::start().await;
+    let Some(fetch) = fetch(&server, endless) else { return };
+    assert_eq!(ask(&fetch, &server, json!({ "do": "keep", "path": "/drip" })).await, json!({}));
+    eventually("the connection is closed", async || *server.hung_up.lock().unwrap() == ["/drip"]).await;
+}
+
+#[tokio::test]
 async fn a_dropped_call_ends_its_waiting_and_its_connection() {
     let server = Server::start().await;
     let Some(fetch) = fetch(&server, endless) else { return };
@@ -480,7 +513,11 @@ fn granted(server: &Server) -> HttpHost {
     let secret = Secret::new(format!("Bearer {SECRET}"));
     HttpHost {
         host: format!("http://{}", server.address).parse().unwrap(),
-        headers: [("Authorization".to_owned(), secret)].into(),
+        headers: [
+            ("Authorization".to_owned(), secret),
+            ("Cookie".to_owned(), Secret::new(format!("theme=dark; session={SESSION}"))),
+        ]
+        .into(),
         private: vec!["127.0.0.1".parse().unwrap()],
     }
 }
@@ -575,7 +612,10 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<String>>>, hung_up: Ar
         let answer = match path {
             "/echo" => answer("200 OK", "", &request),
             "/give-away" => {
-                let told = format!("x-harmless: yes\r\nx-told: Bearer {SECRET}\r\nx-told-in-part: key={SECRET};\r\n");
+                let told = format!(
+                    "x-harmless: yes\r\nx-told: Bearer {SECRET}\r\nx-told-in-part: key={SECRET};\r\n\
+                     set-cookie: session={SESSION}; path=/\r\nx-told-session: {SESSION}\r\n"
+                );
                 answer("200 OK", &told, "")
             }
             "/redirect" => {

@@ -47,6 +47,11 @@ async fn fail(transform: &Transform, word: &str) -> Error {
     tell(transform, word).await.err().unwrap_or_else(|| panic!("`{word}` did not fail"))
 }
 
+/// The smallest component that is a handler.
+pub(crate) fn smallest() -> Vec<u8> {
+    abi::Hand::default().component()
+}
+
 /// For what ends by itself if nothing is stuck.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(std::time::Duration::from_secs(60), what).await.expect("it is stuck")
