@@ -1,7 +1,7 @@
 //! What a handler may reach over HTTP: the hosts, the addresses behind them, and how much of it one call may do.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -27,7 +27,7 @@ pub struct Allow {
 pub struct HttpHost {
     /// Scheme, name and port, all of which a request must have.
     pub host: Origin,
-    /// Headers that the host adds to each request, by their names in lower case. The handler neither sees nor replaces them.
+    /// Headers that the host adds to each request; no two names differ in case alone. The handler neither sees nor replaces them.
     pub headers: BTreeMap<String, Secret>,
     /// Addresses that are not on the public internet and that the name may nonetheless stand for.
     pub private: Vec<Network>,
@@ -65,14 +65,12 @@ impl<'de> Deserialize<'de> for HttpHost {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HttpHost, A::Error> {
                 let Detailed { host, headers, private } = Detailed::deserialize(MapAccessDeserializer::new(map))?;
-                let mut lower = BTreeMap::new();
-                for (name, value) in headers {
-                    // Names of headers have no case: two that differ in nothing else would both be sent.
-                    if lower.insert(name.to_ascii_lowercase(), value).is_some() {
-                        return Err(A::Error::custom("a header is named twice, in upper and in lower case"));
-                    }
+                // Names of headers have no case.
+                let names: BTreeSet<String> = headers.keys().map(|name| name.to_ascii_lowercase()).collect();
+                if names.len() < headers.len() {
+                    return Err(A::Error::custom("a header is named twice, in upper and in lower case"));
                 }
-                Ok(HttpHost { host, headers: lower, private })
+                Ok(HttpHost { host, headers, private })
             }
         }
 

@@ -269,13 +269,13 @@ fn the_hosts_headers_have_the_last_word_in_any_case() {
     let settings = admitted.unwrap_or_else(|why| panic!("{why}")).settings;
     let model::Transform::Wasm(embed) = &settings.transforms["embed"];
     let headers = embed.allow.http[0].headers.iter().map(|(name, value)| (name.as_str(), value.expose()));
-    let expected = [("authorization", "Bearer s3cret"), ("authorization-2", "mine"), ("x-mine", "mine")];
+    let expected = [("AUTHORIZATION-2", "mine"), ("Authorization", "Bearer s3cret"), ("x-mine", "mine")];
     assert_eq!(headers.collect::<Vec<_>>(), expected);
 
     let why = admit("two", "{ authorization: mine, Authorization: mine }").err().unwrap();
     assert!(why.contains("a header is named twice, in upper and in lower case"), "{why}");
     let why = admit("three", "{ X-Forwarded-For: 127.0.0.1 }").err().unwrap();
-    assert!(why.contains("the header `x-forwarded-for` of `api.acme.example` is the host's to set"), "{why}");
+    assert!(why.contains("the header `X-Forwarded-For` of `api.acme.example` is the host's to set"), "{why}");
 }
 
 #[test]
