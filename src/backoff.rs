@@ -23,6 +23,11 @@ impl Backoff {
     }
 }
 
+/// A time as logs have it: in seconds, to the millisecond.
+pub(crate) fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -171,6 +171,16 @@ impl Error {
         self.0.help.as_deref()
     }
 
+    /// The headline alone, fit to be shown.
+    pub fn headline(&self) -> String {
+        printable(&self.0.what)
+    }
+
+    /// Where it happened, from the inside out, fit to be shown.
+    pub fn places(&self) -> Vec<String> {
+        self.0.place.iter().map(|place| printable(place)).collect()
+    }
+
     /// The error and its causes on one line, for a log.
     pub fn chain(&self) -> String {
         let mut text = shown(&self.0.what);

@@ -2,7 +2,11 @@
 
 mod run;
 
+mod check;
+
 mod feedback;
+
+mod fit;
 
 mod grants;
 
@@ -114,6 +118,7 @@ impl Host {
     ) -> Result<Pipeline> {
         let opened = async {
             feedback::refuse(settings)?;
+            fit::refuse(settings)?;
             let own = match own {
                 Some(own) => own,
                 None => own.insert(open_embedders(settings)?),
@@ -130,31 +135,17 @@ impl Host {
                 .collect();
             let source: Box<dyn Source> = match &settings.source {
                 (_, model::Source::Postgres(postgres)) => {
-                    fill_new_sinks(&settings.name, postgres, &made).await?;
-                    Box::new(PostgresSource::connect(&settings.name, postgres).await?)
+                    begin_anew_for(&settings.name, postgres, &made).await?;
+                    let fed = outlets.iter().filter_map(|outlet| {
+                        let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
+                        check::fed(&outlet.name, outlet.sink.marks(), feeding)
+                    });
+                    Box::new(PostgresSource::connect_for(&settings.name, postgres, fed.collect()).await?)
                 }
             };
             Ok(Pipeline::new(&settings.name, source, stages, outlets))
         };
         opened.await.map_err(|error| at_start(error).within(format!("pipeline `{}` cannot start", settings.name)))
-    }
-
-    /// Opens every part as `open` does, but makes nothing on the source and reads nothing from it; sinks make what
-    /// their `create` asks for. For `validate --connect`, also beside the pipeline when it runs. Answers every failure, not
-    /// only the first.
-    pub async fn check(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Vec<Error> {
-        let mut errors = Vec::new();
-        errors.extend(feedback::refuse(settings).err());
-        let stages = async { self.open_stages(settings, owner, &open_embedders(settings)?).await };
-        errors.extend(stages.await.err());
-        for (name, sink) in &settings.sinks {
-            let checked = sink::check(&settings.name, name, sink).await;
-            errors.extend(checked.err().map(|error| at_start(error).at(format!("sink `{name}`"))));
-        }
-        let (name, model::Source::Postgres(postgres)) = &settings.source;
-        let checked = postgres::check(&settings.name, postgres).await;
-        errors.extend(checked.err().map(|error| at_start(error).at(format!("source `{name}`"))));
-        errors
     }
 
     /// Compiles and starts the handlers, on a thread of their own: that takes seconds, and nobody else may wait for it.
@@ -216,6 +207,7 @@ fn open_stages(
 pub fn review(settings: &model::Pipeline) -> Vec<Error> {
     let mut errors = Vec::new();
     errors.extend(feedback::refuse(settings).err());
+    errors.extend(fit::refuse(settings).err());
     errors.extend(open_embedders(settings).err());
     let (name, model::Source::Postgres(source)) = &settings.source;
     let read = postgres::slot_of(&settings.name, source);
@@ -298,22 +290,16 @@ async fn open_outlet(settings: &model::Pipeline, name: &str, sink: &model::Sink)
     })
 }
 
-/// A store that was made just now under a slot that was read before lacks all that came then.
-async fn fill_new_sinks(pipeline: &str, source: &model::PostgresSource, made: &[&str]) -> Result<()> {
-    if made.is_empty() || !postgres::has_history(pipeline, source).await? {
+/// Begins anew where sinks were made just now, and hold nothing of what came before, if the settings want that after a loss. Else
+/// the source refuses them.
+async fn begin_anew_for(pipeline: &str, source: &model::PostgresSource, made: &[&str]) -> Result<()> {
+    let wanted = source.on_slot_lost == model::OnSlotLost::Resnapshot;
+    if made.is_empty() || !wanted || !postgres::has_history(pipeline, source).await? {
         return Ok(());
     }
     let sinks = made.join(", ");
-    if source.on_slot_lost == model::OnSlotLost::Resnapshot {
-        tracing::warn!(sinks, "sinks were made anew and hold nothing of what came before; all rows are copied again");
-        return postgres::resnapshot(pipeline, source).await.map(drop);
-    }
-    tracing::warn!(
-        sinks,
-        help = "pgstream-host backfill pipeline.yaml",
-        "sinks were made anew and hold nothing of what came before: bring the rows over again"
-    );
-    Ok(())
+    tracing::warn!(sinks, "sinks were made anew and hold nothing of what came before; all rows are copied again");
+    postgres::resnapshot(pipeline, source).await.map(drop)
 }
 
 /// The name under which a sink takes what a transform rejects.

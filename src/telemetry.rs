@@ -1,23 +1,32 @@
 //! Logs: one place that decides how lines look and where they go.
 
+mod json;
 mod lines;
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::MultiProgress;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::fmt::format::{JsonFields, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Error, Fault, Result};
 use crate::printable::{printable, printable_json};
 
+pub use json::error_line;
 use lines::Lines;
 pub(crate) use lines::limit;
+
+/// Whether everything on standard error is to be JSON.
+static FOR_MACHINES: AtomicBool = AtomicBool::new(false);
+
+/// The levels that a filter may name.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -52,18 +61,16 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
     // Qdrant's engine warns of settings that only its server has.
     let usual = || EnvFilter::new(format!("warn,qdrant_edge=error,pgstream_host={ours}"));
     let filter = match std::env::var("PGSTREAM_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|cause| {
-            Error::new(Fault::Config, "`PGSTREAM_LOG` cannot be read").because(cause).help(
-                "write a level (`error`, `warn`, `info`, `debug`, `trace`), or several: `warn,pgstream_host=debug`",
-            )
-        })?,
+        Ok(text) if !text.is_empty() => filter(&text)?,
         _ => usual(),
     };
+    FOR_MACHINES.store(format == LogFormat::Json, Ordering::Relaxed);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Above { bars: bars.clone(), format });
     // A second call, as in tests, keeps what the first one has set.
     let _ = match format {
-        // Of spans there is only that of the pipeline.
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).finish().with(Lines).try_init(),
+        LogFormat::Json => {
+            lines.fmt_fields(JsonFields::new()).event_format(json::Lines).finish().with(Lines).try_init()
+        }
         LogFormat::Text => {
             let colour = terminal && std::env::var_os("NO_COLOR").is_none();
             // A stranger may have written what stands in a field.
@@ -77,6 +84,33 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
         }
     };
     Ok(bars)
+}
+
+/// Whether everything on standard error is to be JSON.
+pub fn is_for_machines() -> bool {
+    FOR_MACHINES.load(Ordering::Relaxed)
+}
+
+/// An error as standard error has it: over several lines for people, or as one line of JSON. `pipeline` is the one that it ends.
+pub fn report(pipeline: Option<&str>, error: &Error) -> String {
+    if is_for_machines() { json::error(pipeline, error) } else { error.report() }
+}
+
+/// What `PGSTREAM_LOG` says. A word alone is taken for a module by the crate that reads it, and would silence all others.
+fn filter(text: &str) -> Result<EnvFilter> {
+    let unreadable = || {
+        Error::new(Fault::Config, "`PGSTREAM_LOG` cannot be read").help(
+            "write a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several: `warn,pgstream_host=debug`",
+        )
+    };
+    for word in text.split(',').map(str::trim) {
+        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+            || word.parse::<u8>().is_ok_and(|level| level <= 5);
+        if !is_level && !word.contains(['=', ':', '[']) && word != "pgstream_host" {
+            return Err(unreadable().because(format!("`{}` is no level", word.escape_debug())));
+        }
+    }
+    EnvFilter::try_new(text).map_err(|cause| unreadable().because(cause))
 }
 
 /// Writes log lines above the progress lines.

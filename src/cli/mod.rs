@@ -82,11 +82,15 @@ enum Command {
     )]
     Validate(validate::Arguments),
     /// Makes publication and slot, without running. `run` does it by itself.
-    #[command(after_help = "Example:\n  pgstream-host setup pipeline.yaml")]
-    Setup(slot::Arguments),
-    /// Drops slot and publication. From then on changes are no longer kept for the pipeline.
-    #[command(after_help = "Example:\n  pgstream-host teardown pipeline.yaml")]
-    Teardown(slot::Arguments),
+    #[command(
+        after_help = "Example:\n  pgstream-host setup pipeline.yaml\n\nA sink that was made anew, or whose embedding model changed, is refused by `run`, as it would lack rows, or mix vectors that cannot be compared. `--accept-sinks` says that all is well."
+    )]
+    Setup(slot::SetupArguments),
+    /// Drops slot and publication. From then on changes are no longer kept for the pipeline. Says what is left.
+    #[command(
+        after_help = "Example:\n  pgstream-host teardown pipeline.yaml\n  pgstream-host teardown --purge pipeline.yaml\n\nWhat sinks hold stays in any case: each is named with what removes it."
+    )]
+    Teardown(slot::TeardownArguments),
     /// Begins anew after changes were lost: makes a new slot; the next `run` clears the sinks and copies all rows.
     #[command(
         after_help = "Example:\n  pgstream-host resnapshot pipeline.yaml\n  pgstream-host run pipeline.yaml\n\nFor a slot that is gone or was given up by the server, for a database that was restored from a backup, and whenever the sinks are to be filled from scratch. Stop the pipeline first. Until the copy is complete a search finds only what is copied already. `on_slot_lost: resnapshot` in the source does the same by itself."
@@ -226,7 +230,12 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn complain(error: &Error) {
-    screen::complain(&error.report());
+    complain_of(None, error);
+}
+
+/// As `complain`, of a pipeline; on one line of JSON where logs are for machines.
+fn complain_of(pipeline: Option<&str>, error: &Error) {
+    screen::complain(&telemetry::report(pipeline, error));
 }
 
 /// Writes a command's result. A reader that has gone away (`| head`) is not an error.
@@ -255,6 +264,13 @@ fn print_lines(lines: impl IntoIterator<Item = impl std::fmt::Display>) -> Resul
 
 /// Prints the problems of a file.
 fn show(diagnostics: &config::Diagnostics) -> ExitCode {
+    if telemetry::is_for_machines() {
+        for problem in diagnostics.problems() {
+            let fields = serde_json::to_value(problem).unwrap_or_default();
+            screen::complain(&telemetry::error_line(diagnostics.file(), fields));
+        }
+        return ExitCode::from(Fault::Config.exit_code());
+    }
     screen::complain(&diagnostics.render(screen::complains_in_colours()));
     ExitCode::from(Fault::Config.exit_code())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use super::complain;
+use super::complain_of;
 use crate::error::Error;
 use crate::host::Watch;
 use crate::pipeline::Status;
@@ -60,8 +60,8 @@ impl Watch for Progress {
         Line { shown: Arc::clone(&self.shown), status }
     }
 
-    fn failed(&self, error: &Error) {
-        complain(error);
+    fn failed(&self, pipeline: Option<&str>, error: &Error) {
+        complain_of(pipeline, error);
     }
 }
 
@@ -113,14 +113,15 @@ async fn log(shown: Arc<Mutex<Vec<Shown>>>) {
             let Some(rate) = meter.moved() else { continue };
             let (status, lag) = (&meter.status, meter.status.lag());
             let troubles: Vec<String> = status.sinks.iter().filter_map(|sink| sink.trouble()).collect();
+            let _of = tracing::error_span!("run", pipeline = %status.name).entered();
             tracing::info!(
-                pipeline = %status.name,
                 events = status.events(),
                 events_per_second = rate,
                 rejected = status.rejected(),
                 confirmed = %status.confirmed(),
                 lag_bytes = lag.bytes,
-                lag_seconds = (lag.micros as f64 / 1e3).round() / 1e3,
+                lag_seconds = status.lag_seconds(),
+                waits_for = status.stuck_since().map(|_| status.waits_for()),
                 trouble = troubles.first().map(String::as_str),
                 "progress"
             );
@@ -152,11 +153,11 @@ impl Meter {
         rate
     }
 
-    /// The rate since the last reading; none if nothing has moved and no sink is in trouble.
+    /// The rate since the last reading; none if nothing has moved, nothing waits for long, and no sink is in trouble.
     fn moved(&mut self) -> Option<u64> {
         let rate = self.measure();
         let troubled = self.status.sinks.iter().any(|sink| sink.trouble().is_some());
-        (rate > 0.0 || troubled).then_some(rate.round() as u64)
+        (rate > 0.0 || troubled || self.status.stuck_since().is_some()).then_some(rate.round() as u64)
     }
 
     /// The live line: name, events, rate, lag, then each sink.
@@ -169,7 +170,7 @@ impl Meter {
             HumanCount(status.events()),
             HumanCount(self.rate.round() as u64),
             HumanBytes(lag.bytes),
-            lag.micros as f64 / 1e6
+            status.lag_seconds()
         );
         if status.rejected() > 0 {
             line += &format!("  rejected {}", HumanCount(status.rejected()));
@@ -179,6 +180,9 @@ impl Meter {
                 Some(why) => format!("  │ {} waits: {why}", sink.name),
                 None => format!("  │ {} {}", sink.name, HumanCount(sink.commands())),
             };
+        }
+        if status.stuck_since().is_some() {
+            line += &format!("  │ waits for {}", status.waits_for());
         }
         printable(&line)
     }

@@ -22,8 +22,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "")]
     vector: String,
     /// How many points to show.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
     /// Prints the points as JSON.
     #[arg(long)]
     json: bool,
@@ -41,7 +41,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let Arguments { vector, text, limit, json, .. } = &arguments;
     let embedder = host::embedder_of(&settings, &lent, name, vector)?;
     let vectors = embedder.embed(&[text]).await?;
-    let query = Query { vector, values: &vectors.data, limit: *limit };
+    let query = Query { vector, values: &vectors.data, limit: *limit as usize };
     let found = match settings.sinks.get(name) {
         Some(kind) => sink::search(&settings.name, name, kind, &query).await,
         None => Ok(Vec::new()),

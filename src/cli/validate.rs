@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// Checks them as pipelines of the tenants that this file names.
     #[arg(long, value_name = "HOST.YAML")]
     host: Option<PathBuf>,
-    /// Also opens the source, the sinks and the components; makes nothing on the source.
+    /// Also opens everything that they name, embeds a word, and sends a row of each table through the handlers. Makes nothing.
     #[arg(long)]
     connect: bool,
     /// Prints the result as JSON.

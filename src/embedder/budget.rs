@@ -173,6 +173,14 @@ impl<E: Embedder> Embedder for Budgeted<E> {
         self.inner.embed(texts).await
     }
 
+    fn model(&self) -> String {
+        self.inner.model()
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.inner.probe().await
+    }
+
     async fn dimension(&self) -> Result<usize> {
         self.inner.dimension().await
     }

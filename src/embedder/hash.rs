@@ -93,6 +93,10 @@ impl Embedder for Hash {
         Ok(Vectors { dimension: self.dimension, data })
     }
 
+    fn model(&self) -> String {
+        format!("hash, {} numbers", self.dimension)
+    }
+
     async fn dimension(&self) -> Result<usize> {
         Ok(self.dimension)
     }

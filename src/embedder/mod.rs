@@ -29,6 +29,17 @@ pub trait Embedder: Send + Sync {
     /// with a [`Code`](crate::error::Code) says that it takes texts, but not all of these.
     async fn embed(&self, texts: &[&str]) -> Result<Vectors>;
 
+    /// Which model it is, for people and to compare: kind, name and length, without its server and without keys. Empty where
+    /// nothing tells.
+    fn model(&self) -> String {
+        String::new()
+    }
+
+    /// Embeds a word, once, to see whether it can: a failure that may pass is not waited out.
+    async fn probe(&self) -> Result<()> {
+        self.embed(&[ANY_TEXT]).await.map(drop)
+    }
+
     /// Length of its vectors. Embeds a text to find out, unless it is known.
     async fn dimension(&self) -> Result<usize> {
         Ok(self.embed(&[ANY_TEXT]).await?.dimension)

@@ -17,6 +17,7 @@ use super::paid::{Provider, Unanswered};
 use super::reply::{Refusal, Unusable, vectors};
 use super::retry::{BACKOFF, PATIENCE, pause, retry_after};
 use super::{ANY_TEXT, Vectors};
+use crate::backoff::seconds;
 use crate::config::Secret;
 use crate::config::model::OpenAiEmbedder;
 use crate::error::{Code, Error, Fault, Result};
@@ -121,7 +122,7 @@ impl OpenAi {
             if pause > left {
                 return Err(Unanswered { error, billed });
             }
-            tracing::warn!(embedder = self.name, error = %error.chain(), failures, ?pause, "request failed, trying again");
+            tracing::warn!(embedder = self.name, error = %error.chain(), failures, wait_seconds = seconds(pause), "request failed, trying again");
             if enough.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Err(Unanswered { error, billed });
             }
@@ -253,6 +254,16 @@ impl Provider for OpenAi {
 
     fn known_dimension(&self) -> Option<usize> {
         self.asked.or_else(|| Some(self.dimension.load(Ordering::Relaxed)).filter(|known| *known != 0))
+    }
+
+    fn model(&self) -> String {
+        let numbers = self.asked.map(|asked| format!(", {asked} numbers")).unwrap_or_default();
+        format!("openai {}{numbers}", self.model)
+    }
+
+    async fn probe(&self) -> Result<()> {
+        let vectors = self.attempt(&[ANY_TEXT]).await.map_err(|failure| failure.error)?;
+        self.checked(vectors).map(drop)
     }
 }
 

@@ -33,6 +33,12 @@ pub(super) trait Provider: Send + Sync {
 
     /// Length of the vectors, as far as it is known without asking.
     fn known_dimension(&self) -> Option<usize>;
+
+    /// As [`Embedder::model`].
+    fn model(&self) -> String;
+
+    /// As [`Embedder::probe`].
+    async fn probe(&self) -> Result<()>;
 }
 
 /// A request that brought no vectors.
@@ -121,6 +127,20 @@ impl<P: Provider> Paid<P> {
 
 #[async_trait]
 impl<P: Provider> Embedder for Paid<P> {
+    fn model(&self) -> String {
+        self.provider.model()
+    }
+
+    async fn probe(&self) -> Result<()> {
+        let charges = self.account.as_ref().map(|account| account.charge(&[&[ANY_TEXT]])).transpose()?;
+        let receipts: Vec<Receipt<'_>> = charges.into_iter().flatten().map(Charge::spend).collect();
+        let probed = self.provider.probe().await;
+        if probed.is_err() {
+            receipts.into_iter().for_each(Receipt::give_back);
+        }
+        probed
+    }
+
     async fn embed(&self, texts: &[&str]) -> Result<Vectors> {
         let keys: Vec<Key> = texts.iter().map(|text| key(text)).collect();
         let mut rows = self.recall(&keys);
@@ -185,6 +205,14 @@ mod tests {
 
         fn known_dimension(&self) -> Option<usize> {
             None
+        }
+
+        fn model(&self) -> String {
+            String::new()
+        }
+
+        async fn probe(&self) -> Result<()> {
+            Ok(())
         }
     }
 

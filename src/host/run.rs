@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{Embedders, Host, Owner};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seconds};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::pipeline::Status;
@@ -44,8 +44,8 @@ pub trait Watch: Send + Sync + 'static {
     /// A pipeline is open and about to run.
     fn opened(&self, status: Arc<Status>) -> Self::Line;
 
-    /// A pipeline cannot start, or has stopped.
-    fn failed(&self, error: &Error);
+    /// A pipeline cannot start, or has stopped; the one of this name, if that is known.
+    fn failed(&self, pipeline: Option<&str>, error: &Error);
 }
 
 /// Opens and runs pipelines until `stop` is cancelled or all have ended. Answers the fault of each that is down at the end.
@@ -66,7 +66,7 @@ pub async fn run<W: Watch>(
     let mut down = Vec::new();
     while let Some(ended) = running.join_next().await {
         down.extend(ended.unwrap_or_else(|panic| {
-            watch.failed(&Error::new(Fault::Bug, "a pipeline failed").because(panic));
+            watch.failed(None, &Error::new(Fault::Bug, "a pipeline failed").because(panic));
             Some(Fault::Bug)
         }));
     }
@@ -89,7 +89,7 @@ impl<W: Watch> Kept<W> {
         loop {
             let began = Instant::now();
             let error = self.once(&mut embedders).await.err()?;
-            self.watch.failed(&error);
+            self.watch.failed(Some(&self.wanted.settings.name), &error);
             let passes = matches!(error.fault(), Fault::Transient | Fault::Environment);
             if !passes || self.restart == Restart::Never || self.stop.is_cancelled() {
                 return Some(error.fault());
@@ -98,7 +98,7 @@ impl<W: Watch> Kept<W> {
                 backoff = BACKOFF;
             }
             let wait = backoff.next_wait();
-            tracing::warn!(?wait, "the pipeline is started again");
+            tracing::warn!(wait_seconds = seconds(wait), "the pipeline is started again");
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.stop.cancelled() => return Some(error.fault()),

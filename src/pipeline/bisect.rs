@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::dead_letter::{KEEP, place};
 use super::tolerance::{TooMany, Window};
 use super::{BACKOFF, Tolerance};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seconds};
 use crate::command::Command;
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
@@ -188,7 +188,7 @@ pub(super) fn halve(todo: &mut Vec<Range<usize>>, part: Range<usize>) {
 pub(super) async fn wait_out(error: &Error, name: &str, said: bool, backoff: &mut Backoff) {
     let wait = pause(error, backoff);
     if said {
-        tracing::warn!(transform = name, error = %error.chain(), ?wait, "trying again");
+        tracing::warn!(transform = name, error = %error.chain(), wait_seconds = seconds(wait), "trying again");
     }
     tokio::time::sleep(wait).await;
 }

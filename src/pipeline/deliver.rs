@@ -9,7 +9,7 @@ use super::inbox::{Inbox, Next};
 use super::outflow::{Outflow, Route};
 use super::progress::Ticket;
 use super::{BACKOFF, Outlet, SinkStatus, Stage, Status};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seconds};
 use crate::error::{Error, Fault, Result};
 use crate::sabotage::Breakage;
 use crate::sink::{Delivery, Held, Sink};
@@ -70,6 +70,7 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     async fn resume(&mut self, origin: &str) -> Result<Option<Held>> {
+        let _under_way = self.status.writing.begin();
         let mut backoff = BACKOFF;
         loop {
             match self.sink.resume(origin).await {
@@ -86,6 +87,7 @@ impl Writer<'_> {
 
     /// Writes as often as it takes. An error is not a transient one.
     pub(super) async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
+        let _under_way = self.status.writing.begin();
         let mut backoff = BACKOFF;
         loop {
             match self.sink.write(delivery).await {
@@ -102,7 +104,7 @@ impl Writer<'_> {
 
     async fn wait(&mut self, error: &Error, backoff: &mut Backoff) {
         let wait = backoff.next_wait();
-        tracing::warn!(sink = %self.name, error = %error.chain(), ?wait, "trying again; nothing is confirmed meanwhile");
+        tracing::warn!(sink = %self.name, error = %error.chain(), wait_seconds = seconds(wait), "trying again; nothing is confirmed meanwhile");
         self.status.failing(error.chain());
         tokio::time::sleep(wait).await;
     }

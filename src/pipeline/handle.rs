@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Stage;
 use super::bisect::{Bisect, Refused, Sifted};
 use super::dead_letter::dead_letter;
 use super::embed::Embed;
 use super::fork::{self, Commit};
 use super::progress::Ticket;
 use super::room::Place;
+use super::status::StageStatus;
 use super::tolerance::TooMany;
+use super::{Stage, Status};
 use crate::command::{Action, Command};
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::{Batch, Event};
@@ -77,12 +78,13 @@ impl Made {
 /// that is down) are repeated until they pass; the batch's place in the queue holds back everything after it.
 pub(super) async fn handle(
     stages: Arc<[Stage]>,
+    status: Arc<Status>,
     batch: Arc<Batch>,
     ticket: Ticket,
     first: u64,
     place: Place,
 ) -> Result<Handled> {
-    let made = stages.iter().map(|stage| stage.make(&batch, &place));
+    let made = stages.iter().zip(&status.stages).map(|(stage, status)| stage.make(status, &batch, &place));
     let made = futures::future::try_join_all(made).await?;
     let commits = fork::commits(&batch);
     let held = |event: &Event| Held { position: event.position, committed: event.commit_time };
@@ -92,11 +94,15 @@ pub(super) async fn handle(
 }
 
 impl Stage {
-    async fn make(&self, batch: &Arc<Batch>, place: &Place) -> Result<Made> {
+    async fn make(&self, status: &StageStatus, batch: &Arc<Batch>, place: &Place) -> Result<Made> {
         let Self { transform, tolerance, keeps_rejected, .. } = self;
         let bisect = Bisect { transform, tolerance, keeps_rejected: *keeps_rejected, batch };
+        let handling = status.handling.begin();
         let Sifted { mut commands, mut refused, .. } = bisect.run().await?;
+        drop(handling);
+        let embedding = status.embedding.begin();
         Embed { stage: self, batch, place }.run(&mut commands, &mut refused).await?;
+        drop(embedding);
         self.admit(batch, &mut commands, &mut refused)?;
         let counts = |event: &usize| batch.events().get(*event).is_some_and(|event| !event.replayed);
         let rejected_at = refused.iter().map(|refused| refused.event).filter(counts).collect();

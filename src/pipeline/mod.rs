@@ -2,6 +2,8 @@
 
 mod run;
 
+mod rehearse;
+
 mod handle;
 
 mod bisect;
@@ -30,6 +32,10 @@ mod dead_letter;
 
 mod status;
 
+mod activity;
+
+mod stall;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +50,7 @@ use crate::sink::{Admission, Sink};
 use crate::source::Source;
 use crate::transform::Transform;
 
+pub use rehearse::rehearse;
 pub use status::{SinkStatus, Status};
 pub use tolerance::Tolerance;
 
@@ -105,7 +112,8 @@ impl Pipeline {
                 stage.into_iter().for_each(|(stage, admission)| stage.admissions.push(admission));
             }
         }
-        let status = Arc::new(Status::new(name, outlets.iter().map(|outlet| outlet.name.clone())));
+        let names = (stages.iter().map(|stage| stage.name.as_str()), outlets.iter().map(|outlet| outlet.name.as_str()));
+        let status = Arc::new(Status::new(name, names.0, names.1));
         Self { name: name.to_owned(), source, stages, outlets, status, drain_limit: DRAIN_LIMIT }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 use crate::lsn::Lsn;
 use crate::sabotage::Breakage;
 
@@ -22,9 +24,19 @@ pub(crate) struct Progress {
     bytes: usize,
 }
 
+/// Since when a batch with events waits to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Since {
+    /// When its first event was committed, in µs since 1970-01-01 UTC.
+    pub(crate) committed: i64,
+    /// When it was received.
+    pub(crate) received: Instant,
+}
+
 #[derive(Debug)]
 struct Pending {
     ends_at: Option<Lsn>,
+    since: Option<Since>,
     undurable_sinks: usize,
     bytes: usize,
 }
@@ -35,9 +47,21 @@ impl Progress {
         let ticket = Ticket(self.first + self.pending.len() as u64);
         let sinks = if Breakage::EarlyConfirm.is_on() { 0 } else { sinks };
         self.bytes += bytes;
-        self.pending.push_back(Pending { ends_at, undurable_sinks: sinks, bytes });
+        self.pending.push_back(Pending { ends_at, since: None, undurable_sinks: sinks, bytes });
         self.pop_durable();
         ticket
+    }
+
+    /// The batch waits since then.
+    pub(crate) fn waits(&mut self, ticket: Ticket, since: Since) {
+        if let Some(pending) = self.find(ticket) {
+            pending.since = Some(since);
+        }
+    }
+
+    /// Since when the oldest batch waits that is not durable; none if all are.
+    pub(crate) fn oldest(&self) -> Option<Since> {
+        self.pending.front().and_then(|pending| pending.since)
     }
 
     /// The batch holds `bytes` more than it did, for instance the commands made of it.

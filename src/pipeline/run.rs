@@ -8,6 +8,7 @@ use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -16,9 +17,9 @@ use super::dead_letter::Takers;
 use super::deliver::{Durable, Shared, deliver};
 use super::handle::{Handled, handle};
 use super::inbox::Inbox;
-use super::progress::Progress;
+use super::progress::{Progress, Since};
 use super::room::Room;
-use super::{Pipeline, Stage, Status};
+use super::{Pipeline, Stage, Status, stall};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::source::Source;
@@ -32,7 +33,7 @@ const WAITING_FOR_EMBEDDERS: usize = 4;
 const MAX_BATCHES_IN_FLIGHT: usize = 256;
 
 pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<()> {
-    let Pipeline { source, stages, outlets, status, name, drain_limit } = pipeline;
+    let Pipeline { source, stages, outlets, status, name: _, drain_limit } = pipeline;
     let stages: Arc<[Stage]> = stages.into();
     let mut takers = Takers::of(stages.len());
     let letters: Vec<_> = outlets.iter().map(|outlet| takers.add(&outlet.rejected_of)).collect();
@@ -48,7 +49,9 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
         let delivery = deliver(outlet, inbox, durable_tx.clone(), index, Arc::clone(&shared));
         deliveries.spawn(delivery.in_current_span());
     }
-    tracing::info!(pipeline = %name, "running");
+    tracing::info!("running");
+    let watching = stall::watch(Arc::clone(&status)).in_current_span();
+    let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let workers: usize = stages.iter().map(|stage| stage.workers).sum();
     let mut flow = Flow {
         source,
@@ -173,9 +176,14 @@ impl Flow {
             return self.tell_source();
         }
         let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
+        if let Some(first) = batch.events().first() {
+            self.progress.waits(ticket, Since { committed: first.commit_time, received: Instant::now() });
+            self.status.waits_since(self.progress.oldest());
+        }
         let first = self.events;
         self.events += batch.events().len() as u64;
-        let handling = handle(Arc::clone(&self.stages), Arc::new(batch), ticket, first, self.room.enter());
+        let (stages, status) = (Arc::clone(&self.stages), Arc::clone(&self.status));
+        let handling = handle(stages, status, Arc::new(batch), ticket, first, self.room.enter());
         let handling = tokio::spawn(handling.in_current_span());
         self.handling.push_back(AbortOnDropHandle::new(handling));
     }
@@ -196,6 +204,7 @@ impl Flow {
 
     fn confirm(&mut self, durable: Durable) {
         self.progress.durable(durable.ticket);
+        self.status.waits_since(self.progress.oldest());
         self.tell_source();
     }
 

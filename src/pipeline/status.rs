@@ -1,8 +1,14 @@
 //! `Status`: what a running pipeline tells the outside about itself. Counters only, never a row's value.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
+use super::activity::Activity;
+use super::progress::Since;
+use super::stall::QUIET;
 use crate::lsn::Lsn;
 use crate::source::Lag;
 
@@ -13,10 +19,13 @@ pub struct Status {
     pub name: String,
     /// One per sink, in the order of the pipeline file.
     pub sinks: Vec<SinkStatus>,
+    /// One per transform, in the same order.
+    pub(super) stages: Vec<StageStatus>,
     events: AtomicU64,
     rejected: AtomicU64,
     confirmed: AtomicU64,
     lag: Mutex<Lag>,
+    oldest: Mutex<Option<Since>>,
 }
 
 /// How a sink is doing.
@@ -26,17 +35,34 @@ pub struct SinkStatus {
     pub name: String,
     commands: AtomicU64,
     trouble: Mutex<Option<String>>,
+    pub(super) writing: Activity,
+}
+
+/// What a transform has under way.
+#[derive(Debug, Default)]
+pub(super) struct StageStatus {
+    name: String,
+    pub(super) handling: Activity,
+    pub(super) embedding: Activity,
 }
 
 impl Status {
-    pub(crate) fn new(name: &str, sinks: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new<'a>(
+        name: &str,
+        stages: impl IntoIterator<Item = &'a str>,
+        sinks: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let sink = |name: &str| SinkStatus { name: name.to_owned(), ..SinkStatus::default() };
+        let stage = |name: &str| StageStatus { name: name.to_owned(), ..StageStatus::default() };
         Self {
             name: name.to_owned(),
-            sinks: sinks.into_iter().map(|name| SinkStatus { name, ..SinkStatus::default() }).collect(),
+            sinks: sinks.into_iter().map(sink).collect(),
+            stages: stages.into_iter().map(stage).collect(),
             events: AtomicU64::default(),
             rejected: AtomicU64::default(),
             confirmed: AtomicU64::default(),
             lag: Mutex::default(),
+            oldest: Mutex::default(),
         }
     }
 
@@ -57,12 +83,51 @@ impl Status {
 
     /// How far behind the server the pipeline was when last looked at.
     pub fn lag(&self) -> Lag {
-        *self.lag.lock().unwrap_or_else(PoisonError::into_inner)
+        *locked(&self.lag)
+    }
+
+    /// The age of the oldest commit that was received and is not durable in all sinks; zero if all are. Grows for as long as
+    /// nothing becomes durable.
+    pub fn age(&self) -> Duration {
+        let Some(Since { committed, received }) = *locked(&self.oldest) else { return Duration::ZERO };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+        let age = Duration::from_micros(now.saturating_sub(committed).max(0) as u64);
+        // The server's clock may be ahead of ours.
+        age.max(received.elapsed())
+    }
+
+    /// [`age`](Self::age) in seconds, as logs have it: to the millisecond.
+    pub fn lag_seconds(&self) -> f64 {
+        crate::backoff::seconds(self.age())
+    }
+
+    /// Since when the oldest batch waits here to become durable, if that is longer than any should.
+    pub fn stuck_since(&self) -> Option<Instant> {
+        let since = (*locked(&self.oldest))?.received;
+        (since.elapsed() >= QUIET).then_some(since)
+    }
+
+    /// What is under way, the oldest first, in words.
+    pub fn waits_for(&self) -> String {
+        let mut all: Vec<(Instant, String)> = Vec::new();
+        for sink in &self.sinks {
+            let trouble = sink.trouble().map(|why| format!(" (last trouble: {why})")).unwrap_or_default();
+            let what = |since| (since, format!("a write into sink `{}` for {} s{trouble}", sink.name, seconds(since)));
+            all.extend(sink.writing.since().map(what));
+        }
+        for StageStatus { name, handling, embedding } in &self.stages {
+            all.extend(handling.since().map(|since| (since, format!("handler `{name}` for {} s", seconds(since)))));
+            let what = |since| (since, format!("the vectors of handler `{name}`'s texts for {} s", seconds(since)));
+            all.extend(embedding.since().map(what));
+        }
+        all.sort();
+        let words: Vec<String> = all.into_iter().map(|(_, what)| what).collect();
+        if words.is_empty() { "its turn".to_owned() } else { words.join(", ") }
     }
 
     pub(crate) fn received(&self, events: usize, lag: Lag) {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
-        self.lagging(lag);
+        *locked(&self.lag) = lag;
     }
 
     pub(crate) fn refused(&self, events: usize) {
@@ -71,12 +136,21 @@ impl Status {
 
     pub(crate) fn confirmed_up_to(&self, lsn: Lsn, lag: Lag) {
         self.confirmed.store(lsn.0, Ordering::Relaxed);
-        self.lagging(lag);
+        *locked(&self.lag) = lag;
     }
 
-    fn lagging(&self, lag: Lag) {
-        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
+    /// Since when the oldest batch waits.
+    pub(crate) fn waits_since(&self, oldest: Option<Since>) {
+        *locked(&self.oldest) = oldest;
     }
+}
+
+fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn seconds(since: Instant) -> u64 {
+    since.elapsed().as_secs()
 }
 
 impl SinkStatus {
@@ -87,15 +161,47 @@ impl SinkStatus {
 
     /// Why the sink is not getting on at the moment; none if it is.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.trouble).clone()
     }
 
     pub(crate) fn wrote(&self, commands: usize) {
         self.commands.fetch_add(commands as u64, Ordering::Relaxed);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *locked(&self.trouble) = None;
     }
 
     pub(crate) fn failing(&self, why: String) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        *locked(&self.trouble) = Some(why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lag_is_the_age_of_what_is_not_durable_and_grows() {
+        let status = Status::new("docs", ["embed"], ["search"]);
+        assert_eq!((status.age(), status.stuck_since()), (Duration::ZERO, None));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        // By the server's clock it was committed in a minute.
+        let waits = |received| status.waits_since(Some(Since { committed: now + 60_000_000, received }));
+        waits(Instant::now());
+        let young = status.age();
+        assert_eq!(status.stuck_since(), None);
+        let received = ago(22);
+        waits(received);
+        assert!(young < Duration::from_secs(22) && status.lag_seconds() >= 22.0, "it grows as time goes by");
+        assert_eq!(status.stuck_since(), Some(received));
+        status.waits_since(Some(Since { committed: now - 3_600_000_000, received }));
+        assert!(status.lag_seconds() >= 3600.0, "it waited in the server's log before");
+        let write = status.sinks[0].writing.begin();
+        let handling = status.stages[0].handling.begin();
+        let both = status.waits_for();
+        assert!(both.contains("a write into sink `search` for ") && both.contains("handler `embed` for "), "{both}");
+        drop((write, handling));
+        assert_eq!(status.waits_for(), "its turn");
+        status.waits_since(None);
+        assert_eq!((status.age(), status.stuck_since()), (Duration::ZERO, None));
     }
 }

@@ -25,7 +25,7 @@ pub mod blackhole;
 pub mod dead_letters;
 
 pub use coalesce::{GroupDelete, Patch, PatchRun, Payload, Upsert, WriteSet};
-pub use open::{check, open, search};
+pub use open::{look, open, purge, search};
 
 use std::sync::Arc;
 
@@ -66,6 +66,12 @@ pub trait Sink: Send {
         false
     }
 
+    /// What this store is known by, so that one that was made anew in its place is noticed; several where several processes gave
+    /// it a mark at once. Empty for one that is not there yet. None for sinks in which nothing is ever looked up.
+    fn marks(&self) -> Option<Vec<String>> {
+        None
+    }
+
     /// What tells whether a point would fit, before it is delivered. None where anything fits.
     fn admission(&self) -> Option<Admission> {
         None
@@ -80,6 +86,15 @@ pub trait Sink: Send {
 
 /// Refuses with `Handler` a point that a sink has no place for: a vector of another length, of another name.
 pub type Admission = Arc<dyn Fn(&Point, Position) -> Result<()> + Send + Sync>;
+
+/// What a look at a store tells that makes nothing there.
+#[derive(Default)]
+pub struct Look {
+    /// As [`Sink::marks`].
+    pub marks: Option<Vec<String>>,
+    /// As [`Sink::admission`].
+    pub admission: Option<Admission>,
+}
 
 /// What one write carries: commands or rejected events, never none of both.
 #[derive(Debug, Default)]

@@ -1,12 +1,12 @@
 //! Opens the sink that a pipeline file describes: the one place that knows every kind.
 
 use super::blackhole::Blackhole;
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{DeadLetters, Filter, Letters};
 use super::lines::Lines;
 use super::pgvector::PgvectorSink;
 use super::qdrant::QdrantSink;
 use super::qdrant_edge::{QdrantEdge, search as search_folder};
-use super::{Hit, Query, Sink};
+use super::{Hit, Look, Query, Sink};
 use crate::config::model;
 use crate::error::Result;
 
@@ -26,15 +26,38 @@ pub async fn open(pipeline: &str, name: &str, config: &model::Sink) -> Result<Bo
     })
 }
 
-/// Opens the sink `name` of `pipeline` and closes it again. Files and folders that a running pipeline has open are left to it.
+/// As [`open`], but makes nothing, also where `create` would: answers what is there, or what would be. Files and folders that a
+/// running pipeline has open are left to it.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn check(pipeline: &str, name: &str, config: &model::Sink) -> Result<()> {
+pub async fn look(config: &model::Sink) -> Result<Look> {
     match config {
-        model::Sink::QdrantEdge(config) => QdrantEdge::check(config).await,
-        model::Sink::File(config) => Lines::check(&config.path).await,
-        _ => open(pipeline, name, config).await?.close().await,
+        model::Sink::Pgvector(config) => PgvectorSink::look(config).await,
+        model::Sink::Qdrant(config) => QdrantSink::look(config).await,
+        model::Sink::QdrantEdge(config) => QdrantEdge::look(config).await,
+        model::Sink::DeadLetters(config) => DeadLetters::look(config).await.map(|()| Look::default()),
+        model::Sink::File(config) => Lines::check(&config.path).await.map(|()| Look::default()),
+        model::Sink::Stdout(_) | model::Sink::Blackhole(_) => Ok(Look::default()),
+    }
+}
+
+/// Removes what is kept of the sink `name` of `pipeline` beside what it holds: its position, its dead letters. Answers what that was,
+/// line by line.
+///
+/// # Errors
+/// What the server says.
+pub async fn purge(pipeline: &str, name: &str, config: &model::Sink) -> Result<Vec<String>> {
+    match config {
+        model::Sink::Pgvector(config) => {
+            PgvectorSink::forget(pipeline, name, config).await?;
+            Ok(vec![format!("the position of sink `{name}` is removed")])
+        }
+        model::Sink::DeadLetters(config) => {
+            let letters = Letters::open(pipeline, config).await?.drop(&Filter::default()).await?;
+            Ok(vec![format!("{letters} dead letters are removed")])
+        }
+        _ => Ok(Vec::new()),
     }
 }
 

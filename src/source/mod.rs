@@ -38,11 +38,20 @@ pub trait Source: Send {
     async fn close(self: Box<Self>) -> Result<()>;
 }
 
+/// A sink that a source feeds, as it is known from start to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fed {
+    /// Its name in the pipeline file.
+    pub sink: String,
+    /// What its store is known by; empty for one that is not there yet.
+    pub marks: Vec<String>,
+    /// Which models make its vectors, the one for all that is not named otherwise first. Without servers, and without keys.
+    pub models: Vec<String>,
+}
+
 /// How far behind the server the pipeline is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     /// Bytes of log between what is confirmed and what the server has.
     pub bytes: u64,
-    /// Age of the last event received when it arrived, in µs: commit on the server to receipt here.
-    pub micros: u64,
 }

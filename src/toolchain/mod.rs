@@ -21,6 +21,7 @@ mod python;
 mod rust;
 mod scratch;
 mod source;
+mod sources;
 mod template;
 mod tool;
 
@@ -32,6 +33,7 @@ use crate::error::{Error, Fault, Result};
 pub use create::create;
 pub use language::Language;
 pub use project::{Project, detect};
+pub use sources::{changes, is_stale};
 
 /// What a build made.
 #[derive(Clone, Debug)]
@@ -60,6 +62,7 @@ pub fn build(project: &Path, out: Option<&Path>) -> Result<Built> {
     if let Some(folder) = component.parent() {
         std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
     }
+    let before = sources::Before::of(&project)?;
     let unfinished = component.with_extension(format!("wasm.{:08x}", rand::random::<u32>()));
     let made = match project.language() {
         Language::Rust => rust::build(&project, &unfinished).map(|()| None),
@@ -70,7 +73,8 @@ pub fn build(project: &Path, out: Option<&Path>) -> Result<Built> {
     let made = made.and_then(|source| {
         is_component(&unfinished)?;
         sign(&unfinished, project.language())?;
-        source.map_or(Ok(()), |source| source::write(&unfinished, &source))
+        source.map_or(Ok(()), |source| source::write(&unfinished, &source))?;
+        append(&unfinished, &before.section(&project)?)
     });
     let made =
         made.and_then(|()| std::fs::rename(&unfinished, &component).map_err(|error| unwritable(&component, error)));
@@ -115,11 +119,12 @@ fn sign(file: &Path, language: Language) -> Result<()> {
     }
     let length = u8::try_from(section.len()).ok().filter(|length| *length < 0x80);
     let length = length.ok_or_else(|| Error::new(Fault::Bug, "the signature of a build is too long"))?;
-    let written = std::fs::OpenOptions::new()
-        .append(true)
-        .open(file)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, &[&[0, length], section.as_slice()].concat()));
-    written.map_err(|error| unwritable(file, error))
+    append(file, &[&[0, length], section.as_slice()].concat())
+}
+
+fn append(file: &Path, bytes: &[u8]) -> Result<()> {
+    let opened = std::fs::OpenOptions::new().append(true).open(file);
+    opened.and_then(|mut file| std::io::Write::write_all(&mut file, bytes)).map_err(|error| unwritable(file, error))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

@@ -81,7 +81,13 @@ fn a_filter_of_the_log_that_cannot_be_read_is_exit_code_2() {
     let output = pgstream(["schema"]).env("PGSTREAM_LOG", "pgstream_host=loud").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("`PGSTREAM_LOG` cannot be read"), "{}", text(&output.stderr));
-    assert!(pgstream(["schema"]).env("PGSTREAM_LOG", "").output().unwrap().status.success());
+    let output = pgstream(["schema"]).env("PGSTREAM_LOG", "verbose").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "a word that is no level would silence everything");
+    let said = text(&output.stderr);
+    assert!(said.contains("`verbose` is no level") && said.contains("`debug`, `trace`"), "{said}");
+    for good in ["", "debug", "INFO", "warn,pgstream_host=debug", "pgstream_host::source=trace"] {
+        assert!(pgstream(["schema"]).env("PGSTREAM_LOG", good).output().unwrap().status.success(), "{good}");
+    }
 }
 
 #[test]
@@ -270,9 +276,63 @@ async fn logs_for_machines_are_json_lines() {
         let json: Json = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         assert!(json["level"].is_string() && json["message"].is_string(), "{line}");
         if json["message"] == "streaming" {
-            assert_eq!(json["span"]["pipeline"], "json", "{line}");
+            assert_eq!(json["pipeline"], "json", "{line}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_a_pipeline_is_json_for_machines_too() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let file = folder.write("ends.yaml", &pipeline("ends", "    config: { text_column: contents }\n"));
+    let environment = [("DATABASE_URL", database.url.as_str())];
+    let mut host = Running::start_with(&["--log-format", "json", "run"], &file, &environment);
+    host.said("\"streaming\"").await;
+    database.client.batch_execute("INSERT INTO documents VALUES (1, 'a', 'b')").await.unwrap();
+    let (_, log) = host.ended().await;
+    let lines: Vec<Json> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let last = lines.last().unwrap();
+    assert_eq!((last["level"].as_str(), last["pipeline"].as_str()), (Some("ERROR"), Some("ends")), "{last}");
+    assert_eq!(last["message"], "pipeline `ends` stopped");
+    assert!(last["error"].as_str().unwrap().contains("has no column `contents`") && last["help"].is_string(), "{last}");
+    let wrong = folder.write("wrong.yaml", "version: 1\nname: x\nsorces: {}\n");
+    let said = text(&pgstream(["--log-format", "json", "run"]).arg(&wrong).output().unwrap().stderr);
+    for line in said.lines() {
+        let json: Json = serde_json::from_str(line).expect(line);
+        assert!(json["line"].is_number() && json["message"].is_string(), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teardown_says_what_it_leaves_and_purges_what_is_asked_for() {
+    let database = documents().await;
+    let folder = Folder::new();
+    let letters = "  letters: { type: dead-letters, inputs: [embed.rejected] }\n";
+    let file = folder.write("down.yaml", &(pipeline("down", "") + letters));
+    let mut host = Running::start(&file, &[("DATABASE_URL", &database.url)]);
+    host.said("streaming").await;
+    database.client.batch_execute("INSERT INTO documents VALUES (1, 'a', 'b')").await.unwrap();
+    eventually("the row arrives", async || count(&database, "vectors").await == 1).await;
+    host.stop().await;
+    let down = |more: &[&str]| {
+        ok(pgstream(["teardown"]).args(more).arg(&file).env("DATABASE_URL", &database.url).output().unwrap())
+    };
+    let said = down(&[]);
+    assert!(said.contains("left: table `vectors` of sink `vectors`; to remove it: DROP TABLE vectors;"), "{said}");
+    assert!(said.contains("left: the pipeline's dead letters") && said.contains("teardown --purge"), "{said}");
+    assert_eq!(count(&database, "pgstream.positions").await, 1);
+    assert_eq!(count(&database, "pgstream.sinks").await, 0);
+    let said = down(&["--purge"]);
+    assert!(said.contains("the position of sink `vectors` is removed") && said.contains("0 dead letters"), "{said}");
+    assert_eq!(count(&database, "pgstream.positions").await, 0);
+}
+
+#[test]
+fn a_search_for_no_points_is_refused() {
+    let output = pgstream(["search", "x.yaml", "text", "--limit", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--limit"), "{}", text(&output.stderr));
 }
 
 /// A pipeline from `documents` to `vectors` in the same database; `transform` is more of the transform's YAML.

@@ -301,12 +301,13 @@ async fn a_sink_that_is_made_anew_under_an_old_slot_is_said_to_be_empty_and_fill
     let environment = [("DATABASE_URL", database.url.as_str())];
     bring_in_step(&database, &file).await;
     run(&database, "DROP TABLE vectors").await;
-    let mut host = Running::start(&file, &environment);
-    host.said("sinks were made anew and hold nothing of what came before").await;
-    host.said("streaming").await;
-    let typed = ["backfill", "pipeline.yaml"];
+    let (status, log) = Running::start(&file, &environment).ended().await;
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("is not the one that the pipeline has filled"), "{log}");
+    let typed = ["backfill", "pipeline.yaml", "--detach"];
     let output = pgstream(typed).current_dir(file.parent().unwrap()).envs(environment).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let host = Running::start(&file, &environment);
     agree(&database).await;
     host.stop().await;
     // By itself, where that is wanted.

@@ -46,6 +46,15 @@ impl DeadLetters {
         Ok(Self { pipeline, origin: String::new(), url, max_letters: settings.max_letters, client: Some(client) })
     }
 
+    /// As `open`, but makes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn look(settings: &model::DeadLettersSink) -> Result<()> {
+        let url = url(settings)?;
+        table::look(&connect(&url).await?, &url.user).await
+    }
+
     async fn session(&mut self) -> Result<Client> {
         match self.client.take() {
             Some(client) if !client.is_closed() => Ok(client),

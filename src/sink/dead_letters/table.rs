@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{Url, ensure_table, failed};
+use crate::postgres::{Url, ensure_table, failed, has_table};
 use crate::sink::DeadLetter;
 
 /// Where letters are kept.
@@ -54,6 +54,27 @@ const COUNT: &str =
 pub(super) async fn ensure(client: &Client, url: &Url) -> Result<()> {
     ensure_table(client, TABLE, CREATE, url).await
 }
+
+/// Whether letters can be kept, in the table that is there or in one that could be made. Makes nothing.
+pub(super) async fn look(client: &Client, user: &str) -> Result<()> {
+    has_table(client, TABLE).await?;
+    let row = client.query_one(LOOK, &[]).await;
+    let row = row.map_err(|error| failed(format!("cannot look for table `{TABLE}`"), error))?;
+    if row.get::<_, bool>("may") {
+        return Ok(());
+    }
+    let user = user.replace('"', "\"\"");
+    Err(Error::new(Fault::Environment, format!("user `{user}` may not keep dead letters in `{TABLE}`"))
+        .help(format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION \"{user}\"")))
+}
+
+const LOOK: &str = "
+    SELECT CASE WHEN s.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+                WHEN t.oid IS NULL THEN has_schema_privilege(s.oid, 'CREATE')
+                ELSE has_schema_privilege(s.oid, 'USAGE') AND has_table_privilege(t.oid, 'SELECT')
+                     AND has_table_privilege(t.oid, 'INSERT') END AS may
+    FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = 'pgstream'
+    LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = s.oid AND t.relname = 'dead_letters'";
 
 /// Adds letters.
 pub(super) struct Insert<'a> {

@@ -1,9 +1,11 @@
-//! `LineFile`: a file that grows by whole lines, and that one process at a time writes.
+//! `LineFile`: a file that grows by whole lines, that one process at a time writes, and that is followed when it is rotated.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Fault, Result};
 
@@ -13,30 +15,30 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// How every line of ours begins.
 const BEGINNING: &[u8] = br#"{"position":"#;
 
+/// How often lines are written anew because their file was removed or emptied in the same moment.
+const ATTEMPTS: usize = 3;
+
+/// A file that is followed by its name: one that was moved away or removed is succeeded by a new one, so that no line is written,
+/// and confirmed, into nothing.
 #[derive(Debug)]
 pub(super) struct LineFile {
+    path: PathBuf,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
     path: PathBuf,
     file: File,
     /// Pipes and devices can neither be cut nor synced.
     regular: bool,
+    /// How long the file was after the last line of ours, in bytes.
+    length: u64,
 }
 
 impl LineFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let fail = |error| cannot_open(path, error);
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fail)?;
-        let regular = file.metadata().map_err(fail)?.is_file();
-        let lines = Self { path: path.to_owned(), file, regular };
-        if regular {
-            if !lines.claim()? {
-                let what = format!("file `{}` is being written by another sink", lines.path.display());
-                return Err(Error::new(Fault::Environment, what)
-                    .help("give each sink a file of its own, and stop the other pipeline if it should not run"));
-            }
-            lines.cut_torn_line()?;
-            lines.sync_folder().map_err(|error| lines.failed(error))?;
-        }
-        Ok(lines)
+        Ok(Self { path: path.to_owned(), open: Mutex::new(Open::new(path)?) })
     }
 
     /// Whether `open` would succeed once no other sink has the file open. Neither makes nor alters anything.
@@ -49,28 +51,114 @@ impl LineFile {
             }
             Err(error) => return Err(cannot_open(path, error)),
         };
-        let regular = file.metadata().map_err(|error| cannot_open(path, error))?.is_file();
-        let lines = Self { path: path.to_owned(), file, regular };
-        if regular && lines.claim()? {
-            lines.torn_line()?;
+        let about = file.metadata().map_err(|error| cannot_open(path, error))?;
+        let open = Open { path: path.to_owned(), file, regular: about.is_file(), length: about.len() };
+        if open.regular && open.claim()? {
+            open.torn_line()?;
         }
         Ok(())
     }
 
-    /// Appends whole lines; durable when it returns.
+    /// Appends whole lines; when it returns they are durable, in a file that has a name.
     pub(super) fn append(&self, lines: &[u8]) -> Result<()> {
-        let append = || -> io::Result<()> {
-            if !self.regular {
-                return (&self.file).write_all(lines);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..ATTEMPTS {
+            match open.fate().map_err(|error| open.failed(error))? {
+                Fate::Stands => {}
+                fate => {
+                    tell(&self.path, fate);
+                    *open = Open::new(&self.path)?;
+                }
             }
-            let length = self.file.metadata()?.len();
-            (&self.file).write_all(lines).and_then(|()| self.file.sync_data()).inspect_err(|_| {
-                // Half a line in the middle of the file could not be told apart later. Should this fail too, the
-                // next open finds the torn line at the end.
-                let _ = self.file.set_len(length);
-            })
+            if open.append(lines).map_err(|error| open.failed(error))? {
+                return Ok(());
+            }
+        }
+        let what = format!("file `{}` is removed or emptied whenever it is written", self.path.display());
+        Err(Error::new(Fault::Environment, what)
+            .help("let nothing remove or empty the file while lines are written; rotate it by renaming it"))
+    }
+}
+
+/// What became of an open file since it was last written.
+enum Fate {
+    Stands,
+    /// It goes on under another name.
+    Moved,
+    /// It has no name any more.
+    Removed,
+}
+
+fn tell(path: &Path, fate: Fate) {
+    let file = path.display();
+    match fate {
+        Fate::Stands => {}
+        Fate::Moved => tracing::info!(%file, "the file was moved away: what comes now goes into a new one"),
+        Fate::Removed => tracing::warn!(
+            %file,
+            "the file was removed, with all lines in it: what comes now goes into a new one; to fill it from scratch: \
+             `pgstream-host resnapshot <pipeline file>`"
+        ),
+    }
+}
+
+impl Open {
+    fn new(path: &Path) -> Result<Self> {
+        let fail = |error| cannot_open(path, error);
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fail)?;
+        let regular = file.metadata().map_err(fail)?.is_file();
+        let mut open = Self { path: path.to_owned(), file, regular, length: 0 };
+        if regular {
+            if !open.claim()? {
+                let what = format!("file `{}` is being written by another sink", open.path.display());
+                return Err(Error::new(Fault::Environment, what)
+                    .help("give each sink a file of its own, and stop the other pipeline if it should not run"));
+            }
+            open.cut_torn_line()?;
+            open.sync_folder().map_err(|error| open.failed(error))?;
+            open.length = open.file.metadata().map_err(fail)?.len();
+        }
+        Ok(open)
+    }
+
+    fn fate(&self) -> io::Result<Fate> {
+        if !self.regular {
+            return Ok(Fate::Stands);
+        }
+        let ours = self.file.metadata()?;
+        let named = match std::fs::metadata(&self.path) {
+            Ok(named) => Some(named),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
         };
-        append().map_err(|error| self.failed(error))
+        Ok(match named {
+            Some(named) if named.ino() == ours.ino() && named.dev() == ours.dev() => Fate::Stands,
+            _ if ours.nlink() == 0 => Fate::Removed,
+            _ => Fate::Moved,
+        })
+    }
+
+    /// False if the lines are in no file that anybody could open.
+    fn append(&mut self, lines: &[u8]) -> io::Result<bool> {
+        if !self.regular {
+            return (&self.file).write_all(lines).map(|()| true);
+        }
+        let before = self.file.metadata()?.len();
+        if before < self.length {
+            tracing::warn!(
+                file = %self.path.display(),
+                bytes = self.length - before,
+                "the file was cut short by somebody else: lines that were written meanwhile may be lost; rotate it by renaming it"
+            );
+        }
+        (&self.file).write_all(lines).and_then(|()| self.file.sync_data()).inspect_err(|_| {
+            // Half a line in the middle of the file could not be told apart later. Should this fail too, the
+            // next open finds the torn line at the end.
+            let _ = self.file.set_len(before);
+        })?;
+        let about = self.file.metadata()?;
+        self.length = about.len();
+        Ok(about.nlink() > 0 && about.len() >= before + lines.len() as u64)
     }
 
     /// Keeps other sinks out. False if one of them has the file open.
@@ -216,12 +304,51 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_moved_away_or_removed_is_succeeded_by_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("out.jsonl"), folder.path().join("out.jsonl.1"));
+        let lines = LineFile::open(&path).unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        lines.append(b"1\n").unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        lines.append(b"2\n").unwrap();
+        assert_eq!((read(&moved), read(&path)), ("1\n".to_owned(), "2\n".to_owned()));
+        std::fs::remove_file(&path).unwrap();
+        lines.append(b"3\n").unwrap();
+        assert_eq!(read(&path), "3\n");
+        // Somebody else's file in its place is followed as well.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "theirs\n").unwrap();
+        lines.append(b"4\n").unwrap();
+        assert_eq!(read(&path), "theirs\n4\n");
+        // As `copytruncate` does: no hole, and what comes is whole.
+        std::fs::write(&path, "").unwrap();
+        lines.append(b"5\n").unwrap();
+        assert_eq!(read(&path), "5\n");
+    }
+
+    #[test]
+    fn a_file_without_a_name_takes_no_lines_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let mut open = Open::new(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(!open.append(b"{}\n").unwrap(), "it was removed while it was written");
+        let gone = folder.path().join("gone");
+        std::fs::create_dir(&gone).unwrap();
+        let lines = LineFile::open(&gone.join("out.jsonl")).unwrap();
+        std::fs::remove_dir_all(&gone).unwrap();
+        assert_eq!(lines.append(b"{}\n").unwrap_err().fault(), Fault::Environment);
+    }
+
+    #[test]
     fn a_failed_append_leaves_no_half_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
         std::fs::write(&path, "{}\n").unwrap();
         let file = File::open(&path).unwrap(); // opened for reading only, so that writing fails
-        let lines = LineFile { path: path.clone(), file, regular: true };
+        let open = Mutex::new(Open { path: path.clone(), file, regular: true, length: 3 });
+        let lines = LineFile { path: path.clone(), open };
         let error = lines.append(b"{}\n").unwrap_err();
         assert_eq!(error.fault(), Fault::Environment);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");

@@ -25,12 +25,8 @@ pub(super) async fn extension(client: &Client, may_create: bool) -> Result<Strin
     if let Some(schema) = extension_schema(client).await? {
         return Ok(schema);
     }
-    let missing = || {
-        Error::new(Fault::Environment, "the database does not have the extension `vector` (pgvector)")
-            .help("as a superuser, in this database: CREATE EXTENSION vector")
-    };
     if !may_create {
-        return Err(missing());
+        return Err(no_extension());
     }
     // Without a schema of its own it would go to the first of the path, which is the server's own.
     let schemas = schemas(client).await?;
@@ -40,14 +36,61 @@ pub(super) async fn extension(client: &Client, may_create: bool) -> Result<Strin
     made.or_else(|error| if meanwhile(&error) { Ok(()) } else { Err(error) }).map_err(|error| {
         let error = failed("cannot create the extension `vector`", error);
         match sqlstate(&error) {
-            Some("0A000" | "58P01") => Error::new(Fault::Environment, "the server does not have pgvector")
-                .because(error)
-                .help("install pgvector on the database server (Debian: apt-get install postgresql-18-pgvector)"),
-            Some("42501") => missing().because(error),
+            Some("0A000" | "58P01") => no_pgvector().because(error),
+            Some("42501") => no_extension().because(error),
             _ => error,
         }
     })?;
-    extension_schema(client).await?.ok_or_else(missing)
+    extension_schema(client).await?.ok_or_else(no_extension)
+}
+
+/// Whether the extension and the table could be made. Makes neither.
+pub(super) async fn could(client: &Client, sql: &str, user: &str) -> Result<()> {
+    if extension_schema(client).await?.is_none() {
+        let row = client.query_one(COULD_EXTEND, &[]).await;
+        let row = row.map_err(|error| failed("cannot look for the extension `vector`", error))?;
+        if !row.get::<_, bool>("there") {
+            return Err(no_pgvector());
+        }
+        if !row.get::<_, bool>("may") {
+            return Err(no_extension());
+        }
+    }
+    // No part of the name but the last holds a dot.
+    let schema = sql.split_once('.').map_or("public", |(schema, _)| schema);
+    let name = schema.trim_matches('"').replace("\"\"", "\"");
+    let row = client.query_opt(MAY_CREATE, &[&name]).await;
+    let row = row.map_err(|error| failed(format!("cannot look for schema {schema}"), error))?;
+    let what = format!("cannot create table {sql}");
+    match row.map(|row| row.get::<_, bool>(0)) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Error::new(Fault::Environment, what)
+            .because(format!("user `{user}` may not make tables in schema {schema}"))
+            .help(format!("GRANT CREATE ON SCHEMA {schema} TO {}", quoted(user)))),
+        None => Err(Error::new(Fault::Environment, what)
+            .because(format!("schema {schema} does not exist"))
+            .help(format!("CREATE SCHEMA {schema}, or correct `table`"))),
+    }
+}
+
+/// A trusted extension needs no more than the right to make schemas.
+const COULD_EXTEND: &str = "
+    SELECT count(*) > 0 AS there,
+           coalesce(bool_or(v.trusted AND has_database_privilege(current_database(), 'CREATE')
+                            OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)), false) AS may
+    FROM pg_catalog.pg_available_extension_versions v WHERE v.name = 'vector'";
+
+const MAY_CREATE: &str = "
+    SELECT has_schema_privilege(n.oid, 'CREATE') FROM pg_catalog.pg_namespace n WHERE n.nspname = $1";
+
+fn no_extension() -> Error {
+    Error::new(Fault::Environment, "the database does not have the extension `vector` (pgvector)")
+        .help("as a superuser, in this database: CREATE EXTENSION vector")
+}
+
+fn no_pgvector() -> Error {
+    Error::new(Fault::Environment, "the server does not have pgvector")
+        .help("install pgvector on the database server (Debian: apt-get install postgresql-18-pgvector)")
 }
 
 async fn extension_schema(client: &Client) -> Result<Option<String>> {

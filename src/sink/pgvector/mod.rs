@@ -18,7 +18,7 @@ use async_trait::async_trait;
 
 use self::position::Lease;
 use self::session::{Session, Target};
-use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet};
+use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::Url;
@@ -50,6 +50,8 @@ pub struct PgvectorSink {
     target: Target,
     /// The table that the sink was opened on; a reconnect must find the same one.
     oid: u32,
+    /// What it is known by, as far as anything tells.
+    mark: Option<String>,
     session: Option<Session>,
     lease: Option<Lease>,
 }
@@ -62,20 +64,44 @@ impl PgvectorSink {
     /// `Config` if settings and table contradict each other, `Environment` if something is missing or forbidden,
     /// `Transient` if the server cannot be reached.
     pub async fn open(pipeline: &str, name: &str, settings: &model::PgvectorSink) -> Result<Self> {
-        let url = Url::parse(&settings.url, settings.password_file.clone())?.trusting(&settings.trusted_owners);
-        let wanted = settings.create.as_ref().map(columns::wanted).transpose()?;
-        let unqualified = (!settings.table.contains('.')).then(|| settings.table.clone());
-        let target = Target { url, table: table::parse_name(&settings.table)?, unqualified, wanted };
+        let target = target(settings)?;
         let session = Session::open(&target).await?;
         let oid = session.table.oid;
+        position::ensure(&session.client, &target.url).await?;
+        let mark = position::mark(&session.client, oid).await?;
         Ok(Self {
             pipeline: pipeline.to_owned(),
             name: name.to_owned(),
             target,
             oid,
+            mark,
             session: Some(session),
             lease: None,
         })
+    }
+
+    /// As `open`, but makes nothing: answers what is there, or would be.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn look(settings: &model::PgvectorSink) -> Result<Look> {
+        let target = target(settings)?;
+        let (columns, name, mark) = match Session::look(&target).await? {
+            Some(session) => {
+                let mark = position::mark(&session.client, session.table.oid).await?;
+                (session.table.columns, session.table.name, mark)
+            }
+            None => (target.wanted.unwrap_or_default(), settings.table.clone(), None),
+        };
+        Ok(Look { marks: Some(mark.into_iter().collect()), admission: Some(admission(columns, name)) })
+    }
+
+    /// Forgets how far the sink holds any stream. Its rows stay.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn forget(pipeline: &str, name: &str, settings: &model::PgvectorSink) -> Result<()> {
+        position::forget(&session::connect(&target(settings)?.url).await?, pipeline, name).await
     }
 
     /// The open connection, or a new one in place of one that broke. The caller puts it back while it is good.
@@ -104,8 +130,11 @@ impl Sink for PgvectorSink {
 
     fn admission(&self) -> Option<Admission> {
         let table = &self.session.as_ref()?.table;
-        let (columns, name) = (table.columns.clone(), table.name.clone());
-        Some(Arc::new(move |point, position| columns::admit(&columns, &name, point, position)))
+        Some(admission(table.columns.clone(), table.name.clone()))
+    }
+
+    fn marks(&self) -> Option<Vec<String>> {
+        Some(self.mark.clone().into_iter().collect())
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
@@ -137,6 +166,17 @@ impl Sink for PgvectorSink {
     async fn close(self: Box<Self>) -> Result<()> {
         Ok(())
     }
+}
+
+fn target(settings: &model::PgvectorSink) -> Result<Target> {
+    let url = Url::parse(&settings.url, settings.password_file.clone())?.trusting(&settings.trusted_owners);
+    let wanted = settings.create.as_ref().map(columns::wanted).transpose()?;
+    let unqualified = (!settings.table.contains('.')).then(|| settings.table.clone());
+    Ok(Target { url, table: table::parse_name(&settings.table)?, unqualified, wanted })
+}
+
+fn admission(columns: Vec<columns::Column>, table: String) -> Admission {
+    Arc::new(move |point, position| columns::admit(&columns, &table, point, position))
 }
 
 impl std::fmt::Debug for PgvectorSink {

@@ -12,11 +12,15 @@ use super::columns::quoted;
 use super::create;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
-use crate::postgres::{Url, ensure_table, failed};
+use crate::postgres::{Url, ensure_table, failed, has_table};
 use crate::sabotage::Breakage;
 use crate::sink::Held;
 
 const TABLE: &str = "pgstream.positions";
+
+/// What the comment on our table begins with. A random word follows, by which a database is told from another one in its place
+/// that has a table of the same OID.
+const COMMENT: &str = "pgstream-host: how far sinks hold their streams; ";
 
 /// Never published: the source's publication names its tables one by one.
 const CREATE: &str = "
@@ -43,10 +47,14 @@ const TAKE_OVER: &str = "
     ON CONFLICT (pipeline, sink, origin, relation) DO UPDATE SET epoch = held.epoch + 1, updated_at = now()
     RETURNING epoch, lsn, ordinal, committed_at";
 
-/// Takes the row's lock, so that a host that takes over waits for a transaction that is under way.
+/// Takes the row's lock, so that a host that takes over waits for a transaction that is under way. In a table that was made
+/// unlogged meanwhile nothing is durable.
 const ADVANCE: &str = "
     UPDATE pgstream.positions SET lsn = $6, ordinal = $7, committed_at = $8, updated_at = now()
-    WHERE pipeline = $1 AND sink = $2 AND origin = $3 AND relation = $4 AND epoch = $5";
+    WHERE pipeline = $1 AND sink = $2 AND origin = $3 AND relation = $4 AND epoch = $5
+          AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $4 AND relpersistence = 'p')";
+
+const LOGGED: &str = "SELECT FROM pg_catalog.pg_class WHERE oid = $1 AND relpersistence = 'p'";
 
 /// The row is there, whoever holds it.
 const STANDS: &str = "
@@ -62,6 +70,44 @@ pub(super) struct Lease {
     epoch: i64,
 }
 
+/// Makes the table of positions if it is missing.
+pub(super) async fn ensure(client: &Client, url: &Url) -> Result<()> {
+    ensure_table(client, TABLE, CREATE, url).await?;
+    if word(client).await?.is_none() {
+        let word: u64 = rand::random();
+        let sql = format!("COMMENT ON TABLE {TABLE} IS '{COMMENT}{word:016x}'");
+        // Only its owner may, and does so at its next start.
+        let _ = client.batch_execute(&sql).await;
+    }
+    Ok(())
+}
+
+/// What the table with this OID is known by. None where no sink has ever been.
+pub(super) async fn mark(client: &Client, relation: u32) -> Result<Option<String>> {
+    if !has_table(client, TABLE).await? {
+        return Ok(None);
+    }
+    Ok(Some(format!("{}/{relation}", word(client).await?.unwrap_or_default())))
+}
+
+/// Removes the positions of a sink under all origins.
+pub(super) async fn forget(client: &Client, pipeline: &str, sink: &str) -> Result<()> {
+    if !has_table(client, TABLE).await? {
+        return Ok(());
+    }
+    let sql = "DELETE FROM pgstream.positions WHERE pipeline = $1 AND sink = $2";
+    client.execute(sql, &[&pipeline, &sink]).await.map(drop).map_err(|error| {
+        create::denied("cannot remove the position", error, "GRANT DELETE ON pgstream.positions".to_owned())
+    })
+}
+
+async fn word(client: &Client) -> Result<Option<String>> {
+    let sql = format!("SELECT pg_catalog.obj_description('{TABLE}'::pg_catalog.regclass, 'pg_class')");
+    let row = client.query_one(&sql, &[]).await;
+    let comment: Option<String> = row.map_err(|error| failed(format!("cannot look at table `{TABLE}`"), error))?.get(0);
+    Ok(comment.and_then(|comment| Some(comment.strip_prefix(COMMENT)?.to_owned())))
+}
+
 impl Lease {
     /// Takes the sink over: whoever held it can write no more. Answers the position that the table has reached.
     pub(super) async fn take(
@@ -72,7 +118,7 @@ impl Lease {
         relation: u32,
         url: &Url,
     ) -> Result<(Self, Option<Held>)> {
-        ensure_table(client, TABLE, CREATE, url).await?;
+        ensure(client, url).await?;
         let row = client.query_one(TAKE_OVER, &[&pipeline, &sink, &origin, &relation]).await.map_err(|error| {
             let help = format!("GRANT SELECT, INSERT, UPDATE ON pgstream.positions TO {}", quoted(&url.user));
             create::denied(format!("cannot take over the stored position of sink `{sink}`"), error, help)
@@ -123,6 +169,11 @@ impl Lease {
             )
             .at("table `pgstream.positions`")
             .help("somebody deleted its row; start the pipeline again: what was not confirmed is written once more"));
+        }
+        if transaction.query_opt(LOGGED, &[relation]).await.map_err(failed)?.is_none() {
+            return Err(Error::new(Fault::Environment, "the table is unlogged now: a crash of the server empties it")
+                .because("nothing that is written to it is durable")
+                .help("ALTER TABLE … SET LOGGED, then start the pipeline again"));
         }
         Err(Error::new(
             Fault::Environment,

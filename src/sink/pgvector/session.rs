@@ -30,7 +30,7 @@ pub(super) struct Session {
     pub(super) client: Client,
     pub(super) table: Table,
     pub(super) statements: Statements,
-    /// Prepared with the first write: its table may not be there before a stream is resumed.
+    /// Prepared with the first write.
     pub(super) advance: Option<Statement>,
     /// The table was made with the session.
     pub(super) made_anew: bool,
@@ -51,7 +51,7 @@ pub(super) struct Target {
 impl Session {
     /// Connects, makes what is missing and may be made, and checks the table.
     pub(super) async fn open(target: &Target) -> Result<Self> {
-        let mut client = connect(target).await?;
+        let mut client = connect(&target.url).await?;
         let extension = create::extension(&client, target.wanted.is_some()).await?;
         let name = place(&client, target).await?;
         let (oid, made_anew) = match (table::find(&client, &name).await?, &target.wanted) {
@@ -59,19 +59,29 @@ impl Session {
             (None, Some(wanted)) => {
                 (create::table(&mut client, &name, wanted, &extension, &target.url.user).await?, true)
             }
-            (None, None) => {
-                return Err(Error::new(Fault::Environment, format!("table {} does not exist", target.table)).help(
-                    "add `create: { dimension: 384, distance: cosine }` to the sink, with your model's dimension, or correct `table`",
-                ));
-            }
+            (None, None) => return Err(missing(target)),
         };
         Ok(Self { made_anew, ..Self::on(client, target, oid, &extension).await? })
+    }
+
+    /// As `open`, but makes nothing. None if the table is missing and could be made.
+    pub(super) async fn look(target: &Target) -> Result<Option<Self>> {
+        let client = connect(&target.url).await?;
+        let name = place(&client, target).await?;
+        match (table::find(&client, &name).await?, &target.wanted) {
+            (Some(oid), _) => {
+                let extension = create::extension(&client, false).await?;
+                Self::on(client, target, oid, &extension).await.map(Some)
+            }
+            (None, Some(_)) => create::could(&client, &name, &target.url.user).await.map(|()| None),
+            (None, None) => Err(missing(target)),
+        }
     }
 
     /// Connects again to a table that was open before, which must still be the same one: an empty table in its
     /// place would lack all that was written before.
     pub(super) async fn reopen(target: &Target, oid: u32) -> Result<Self> {
-        let client = connect(target).await?;
+        let client = connect(&target.url).await?;
         let extension = create::extension(&client, false).await?;
         let name = place(&client, target).await?;
         if table::find(&client, &name).await? != Some(oid) {
@@ -79,7 +89,8 @@ impl Session {
                 Fault::Environment,
                 format!("table {} was dropped or replaced while the sink was using it", target.table),
             )
-            .help("start the pipeline again; rows from before need to be brought over anew"));
+            .because("rows that were written before count as durable, and do not come again")
+            .help("bring them over anew: `pgstream-host resnapshot <pipeline file>`, then start the pipeline"));
         }
         Self::on(client, target, oid, &extension).await
     }
@@ -94,8 +105,14 @@ impl Session {
     }
 }
 
-async fn connect(target: &Target) -> Result<Client> {
-    let client = postgres::connect(&target.url, "pgstream-host sink").await?;
+fn missing(target: &Target) -> Error {
+    Error::new(Fault::Environment, format!("table {} does not exist", target.table)).help(
+        "add `create: { dimension: 384, distance: cosine }` to the sink, with your model's dimension, or correct `table`",
+    )
+}
+
+pub(super) async fn connect(url: &Url) -> Result<Client> {
+    let client = postgres::connect(url, "pgstream-host sink").await?;
     client.batch_execute(SETTINGS).await.map_err(|error| failed("cannot set up the session", error))?;
     Ok(client)
 }

@@ -108,6 +108,10 @@ pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<T
             return Err(of_another(&what, head.get(owner)));
         }
     }
+    if let Some(volatile) = head.get::<_, Option<String>>("volatile") {
+        let what = format!("table `{volatile}` is unlogged or temporary: a crash of the server empties it");
+        return Err(environment(what).because(FOR_GOOD).help(format!("ALTER TABLE {volatile} SET LOGGED")));
+    }
     if !head.get::<_, bool>("may_write") {
         return Err(environment(format!("user `{user}` may not write to table `{name}`"))
             .help(format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {}", quoted(&user))));
@@ -177,12 +181,18 @@ pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<T
     Ok(Table { oid, id: id_type, grouped: group.is_some(), columns: vectors, extension: extension.to_owned(), name })
 }
 
+/// `volatile` is the table, or one of its partitions, that a crash of the server empties.
 fn head() -> String {
     let (owner, schema) = (trusts("c.relowner"), trusts("n.nspowner"));
     format!(
         "SELECT format('%I.%I', n.nspname, c.relname) AS name, current_user::text AS user, c.relkind::text AS kind,
                 pg_get_userbyid(c.relowner)::text AS owner, {owner} AS trusts_owner,
                 pg_get_userbyid(n.nspowner)::text AS schema_owner, {schema} AS trusts_schema,
+                (SELECT format('%I.%I', ln.nspname, l.relname)
+                 FROM (SELECT c.oid AS relid UNION SELECT t.relid FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf) AS parts
+                 JOIN pg_catalog.pg_class l ON l.oid = parts.relid
+                 JOIN pg_catalog.pg_namespace ln ON ln.oid = l.relnamespace
+                 WHERE l.relpersistence <> 'p' LIMIT 1) AS volatile,
                 has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
                 AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') AS may_write,
                 row_security_active(c.oid) AS policed,
@@ -210,6 +220,8 @@ pub(super) fn of_another(what: &str, owner: &str) -> Error {
             "give it to the role of `url`; or, if `{owner}` may do all that this role may, say so in the sink: trusted_owners: [{owner:?}]"
         ))
 }
+
+const FOR_GOOD: &str = "what was written counts as durable, and does not come again";
 
 /// The distance of a vector is that of its newest usable index; an index on an expression counts when it casts the
 /// column to `halfvec`.

@@ -14,8 +14,21 @@ use crate::error::{Error, Fault, Result};
 use crate::sink::point_id::GROUP_KEY;
 use crate::sink::spaces::{Space, Spaces};
 
-/// The vectors of the collection, which exists from now on, and whether it was made.
-pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<(Spaces, bool)> {
+/// What the names of indexes begin with by which a collection is known: each is on a key that no payload has, so that it costs
+/// nothing, every version of the server keeps it, and no search or count sees it.
+const MARK: &str = "pgstream_mark_";
+
+/// A collection that is there.
+#[derive(Clone)]
+pub(super) struct Collection {
+    pub(super) spaces: Spaces,
+    pub(super) marks: Vec<String>,
+    /// It was made just now.
+    pub(super) made_anew: bool,
+}
+
+/// The collection, which exists from now on.
+pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<Collection> {
     let mut made_anew = false;
     let info = match (find(client, peer).await?, &wanted) {
         (Some(info), _) => info,
@@ -32,17 +45,9 @@ pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>)
             }
         }
     };
-    let spaces = spaces(&info);
-    if let Some(wanted) = &wanted {
-        let there = format!("collection `{}`", peer.collection());
-        let mend = format!("write to a new collection: `collection: {}-2`", peer.collection());
-        spaces.check(wanted, &there, &mend)?;
-    }
+    let spaces = fitting(&info, peer, wanted.as_ref())?;
     match info.payload_schema.get(GROUP_KEY).map(|schema| schema.data_type()) {
-        None => {
-            let index = CreateFieldIndexCollectionBuilder::new(peer.collection(), GROUP_KEY, FieldType::Keyword);
-            client.create_field_index(index.wait(true)).await.map_err(|error| peer.error(error))?;
-        }
+        None => index(client, peer, GROUP_KEY).await?,
         Some(qdrant_client::qdrant::PayloadSchemaType::Keyword) => {}
         Some(other) => {
             let what = format!("collection `{}` indexes `{GROUP_KEY}` as {}", peer.collection(), other.as_str_name());
@@ -50,7 +55,56 @@ pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>)
                 .help(format!("the sink needs a keyword index: delete the index of `{GROUP_KEY}`, it is made anew")));
         }
     }
-    Ok((spaces, made_anew))
+    let mut marks = marks(&info);
+    if marks.is_empty() {
+        let mark = format!("{MARK}{:016x}", rand::random::<u64>());
+        index(client, peer, &mark).await?;
+        marks.push(mark);
+    }
+    Ok(Collection { spaces, marks, made_anew })
+}
+
+/// The collection as it is, or as it would be made. Makes nothing.
+pub(super) async fn look(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<Collection> {
+    match (find(client, peer).await?, wanted) {
+        (Some(info), wanted) => {
+            Ok(Collection { spaces: fitting(&info, peer, wanted.as_ref())?, marks: marks(&info), made_anew: false })
+        }
+        (None, Some(spaces)) => Ok(Collection { spaces, marks: Vec::new(), made_anew: true }),
+        (None, None) => Err(peer.no_collection()),
+    }
+}
+
+/// Refuses a collection that was made anew since it was opened.
+pub(super) async fn stands(client: &Qdrant, peer: &Peer, known: &[String]) -> Result<()> {
+    let info = find(client, peer).await?.ok_or_else(|| peer.no_collection())?;
+    if marks(&info).iter().any(|mark| known.contains(mark)) {
+        return Ok(());
+    }
+    let what = format!("collection `{}` was deleted and made anew while the sink was using it", peer.collection());
+    Err(Error::new(Fault::Environment, what)
+        .because("points that were written before count as durable, and do not come again")
+        .help("bring them over anew: `pgstream-host resnapshot <pipeline file>`, then start the pipeline"))
+}
+
+/// The vectors of the collection, if they are those that `create` asks for.
+fn fitting(info: &CollectionInfo, peer: &Peer, wanted: Option<&Spaces>) -> Result<Spaces> {
+    let spaces = spaces(info);
+    if let Some(wanted) = wanted {
+        let there = format!("collection `{}`", peer.collection());
+        let mend = format!("write to a new collection: `collection: {}-2`", peer.collection());
+        spaces.check(wanted, &there, &mend)?;
+    }
+    Ok(spaces)
+}
+
+fn marks(info: &CollectionInfo) -> Vec<String> {
+    info.payload_schema.keys().filter(|key| key.starts_with(MARK)).cloned().collect()
+}
+
+async fn index(client: &Qdrant, peer: &Peer, key: &str) -> Result<()> {
+    let index = CreateFieldIndexCollectionBuilder::new(peer.collection(), key, FieldType::Keyword);
+    client.create_field_index(index.wait(true)).await.map(drop).map_err(|error| peer.error(error))
 }
 
 async fn find(client: &Qdrant, peer: &Peer) -> Result<Option<CollectionInfo>> {

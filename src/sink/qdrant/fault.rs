@@ -34,8 +34,8 @@ impl Peer {
     pub(super) fn no_collection(&self) -> Error {
         let Self { url, collection } = self;
         Error::new(Fault::Environment, format!("there is no collection `{collection}` at `{url}`")).help(
-            "let the sink make it with `create: { dimension: 384, distance: cosine }`; points that were confirmed \
-             before it went are not written again",
+            "let the sink make it with `create: { dimension: 384, distance: cosine }`. If it was there before: points that were \
+             confirmed do not come again by themselves, `pgstream-host resnapshot <pipeline file>` brings them",
         )
     }
 

@@ -7,8 +7,8 @@ mod collection;
 mod fault;
 mod request;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
@@ -16,10 +16,11 @@ use qdrant_client::qdrant::{PointId, QueryPointsBuilder, ScrollPointsBuilder, Up
 use qdrant_client::{Payload, Qdrant};
 use tokio::sync::Semaphore;
 
+use self::collection::Collection;
 use self::fault::Peer;
 use self::request::{Merge, Operations, Phase, Request};
 use super::spaces::Spaces;
-use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet, stored};
+use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet, stored};
 use crate::config::model::{self, Distance};
 use crate::error::{Error, Fault, Result};
 
@@ -30,6 +31,9 @@ const CONCURRENCY: usize = 4;
 /// Points read at once to merge payloads, each of which may be as large as a handler's answer.
 const PAGE: u32 = 32;
 
+/// How often a sink that writes looks at whether its collection is still the one that it opened.
+const SEE: Duration = Duration::from_secs(1);
+
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,8 +42,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct QdrantSink {
     client: Qdrant,
     peer: Peer,
-    spaces: Spaces,
-    made_anew: bool,
+    collection: Collection,
+    /// When it was last seen that the collection is still the one that was opened.
+    seen: Arc<Mutex<Instant>>,
     /// One for each request that may be in flight; shared by the sink's hands.
     lines: Arc<Semaphore>,
 }
@@ -47,6 +52,23 @@ pub struct QdrantSink {
 impl QdrantSink {
     /// Connects, and makes or checks the collection.
     pub async fn open(config: &model::QdrantSink) -> Result<Self> {
+        let (client, peer, wanted) = Self::dial(config)?;
+        let collection = collection::ensure(&client, &peer, wanted).await?;
+        let (seen, lines) = (Arc::new(Mutex::new(Instant::now())), Arc::new(Semaphore::new(CONCURRENCY)));
+        Ok(Self { client, peer, collection, seen, lines })
+    }
+
+    /// As `open`, but makes nothing: answers what is there, or would be.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn look(config: &model::QdrantSink) -> Result<Look> {
+        let (client, peer, wanted) = Self::dial(config)?;
+        let Collection { spaces, marks, .. } = collection::look(&client, &peer, wanted).await?;
+        Ok(Look { marks: Some(marks), admission: Some(admission(spaces)) })
+    }
+
+    fn dial(config: &model::QdrantSink) -> Result<(Qdrant, Peer, Option<Spaces>)> {
         let wanted = config.create.as_ref().map(Spaces::wanted).transpose()?;
         let peer = Peer::new(&config.url, &config.collection)?;
         let client = Qdrant::from_url(&config.url)
@@ -56,8 +78,21 @@ impl QdrantSink {
             .skip_compatibility_check() // it prints to standard output, which may be a sink
             .build()
             .map_err(|error| peer.error(error))?;
-        let (spaces, made_anew) = collection::ensure(&client, &peer, wanted).await?;
-        Ok(Self { client, peer, spaces, made_anew, lines: Arc::new(Semaphore::new(CONCURRENCY)) })
+        Ok((client, peer, wanted))
+    }
+
+    /// Sees from time to time that what was written is in the collection that was opened. Whatever was written into another one
+    /// in its place is brought again by what the error says.
+    async fn see(&self) -> Result<()> {
+        let due = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = seen.elapsed() >= SEE;
+            if due {
+                *seen = Instant::now();
+            }
+            due
+        };
+        if due { collection::stands(&self.client, &self.peer, &self.collection.marks).await } else { Ok(()) }
     }
 
     /// Sends the requests of one phase, and waits for all of them even if one fails: what is sent again later must
@@ -71,7 +106,7 @@ impl QdrantSink {
     async fn send(&self, request: Request<'_>) -> Result<()> {
         let _line = self.lines.acquire().await; // never closed
         match request {
-            Request::Upsert(upserts) => self.update(vec![request::upsert(&upserts, &self.spaces)?]).await,
+            Request::Upsert(upserts) => self.update(vec![request::upsert(&upserts, &self.collection.spaces)?]).await,
             Request::Update(operations) => self.update(operations).await,
             Request::Merge(merge) => self.merge(merge).await,
         }
@@ -112,6 +147,10 @@ impl QdrantSink {
     }
 }
 
+fn admission(spaces: Spaces) -> Admission {
+    Arc::new(move |point, position| spaces.admit(point, position))
+}
+
 #[async_trait]
 impl Sink for QdrantSink {
     async fn resume(&mut self, _origin: &str) -> Result<Option<Held>> {
@@ -123,12 +162,15 @@ impl Sink for QdrantSink {
     }
 
     fn made_anew(&self) -> bool {
-        self.made_anew
+        self.collection.made_anew
     }
 
     fn admission(&self) -> Option<Admission> {
-        let spaces = self.spaces.clone();
-        Some(Arc::new(move |point, position| spaces.admit(point, position)))
+        Some(admission(self.collection.spaces.clone()))
+    }
+
+    fn marks(&self) -> Option<Vec<String>> {
+        Some(self.collection.marks.clone())
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
@@ -137,11 +179,11 @@ impl Sink for QdrantSink {
         for phase in request::phases(&set)? {
             self.run(phase).await?;
         }
-        Ok(())
+        self.see().await
     }
 
     async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>> {
-        let distance = self.spaces.searchable(query)?;
+        let distance = self.collection.spaces.searchable(query)?;
         let mut request = QueryPointsBuilder::new(self.peer.collection())
             .query(query.values.to_vec())
             .limit(query.limit as u64)

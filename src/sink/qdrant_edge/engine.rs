@@ -80,10 +80,6 @@ impl Engine {
             _ => load(path)?,
         };
         let spaces = spaces(&shard.config());
-        if let Some(wanted) = wanted {
-            let there = format!("folder `{}`", path.display());
-            spaces.check(wanted, &there, &format!("write to a new folder: `path: {}-2`", path.display()))?;
-        }
         let engine = Self {
             path: path.to_owned(),
             spaces,
@@ -91,10 +87,17 @@ impl Engine {
             shard: RwLock::new(Some((shard, lock))),
             max_log_files,
         };
+        wanted.map_or(Ok(()), |wanted| engine.compare(wanted))?;
         if wanted.is_some() && !engine.indexes_groups()? {
             engine.write([Step::Operation(operation::index_groups()?)])?;
         }
         Ok(engine)
+    }
+
+    /// Refuses a shard that lacks what is wanted.
+    pub(super) fn compare(&self, wanted: &Spaces) -> Result<()> {
+        let folder = self.path.display();
+        self.spaces.check(wanted, &format!("folder `{folder}`"), &format!("write to a new folder: `path: {folder}-2`"))
     }
 
     /// The vectors that the shard holds.

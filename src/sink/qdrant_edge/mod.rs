@@ -2,6 +2,7 @@
 
 mod engine;
 mod lock;
+mod mark;
 mod operation;
 mod serve;
 
@@ -15,9 +16,10 @@ use async_trait::async_trait;
 
 use self::engine::Engine;
 use self::lock::{Lock, Role};
+use self::mark::Mark;
 use self::serve::Server;
 use super::spaces::Spaces;
-use super::{Admission, Delivery, Held, Hit, Query, Sink, WriteSet, blocking};
+use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet, blocking};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 
@@ -42,6 +44,7 @@ pub struct QdrantEdge {
     server: Server,
     optimizer: Optimizer,
     made_anew: bool,
+    mark: Arc<Mark>,
 }
 
 impl QdrantEdge {
@@ -57,19 +60,38 @@ impl QdrantEdge {
             })?;
             let lock = Lock::take(&path)?;
             let made_anew = !Engine::exists(&path);
-            Ok((Arc::new(Engine::start(&path, lock, Some(&wanted))?), made_anew))
+            let engine = Engine::start(&path, lock, Some(&wanted))?;
+            Ok((Arc::new(engine), Arc::new(Mark::take(&path)?), made_anew))
         };
-        let (engine, made_anew) = blocking::run(open).await?;
+        let (engine, mark, made_anew) = blocking::run(open).await?;
         let server = Server::start(&config.path, Arc::clone(&engine))?;
         let optimizer = Optimizer::start(Arc::clone(&engine))?;
-        Ok(Self { engine, server, optimizer, made_anew })
+        Ok(Self { engine, server, optimizer, made_anew, mark })
     }
 
-    /// Opens the folder and closes it again, unless it is open already: whoever has it has checked it.
-    pub async fn check(config: &model::QdrantEdgeSink) -> Result<()> {
+    /// As `open`, but makes nothing: answers what is there, or would be. A folder that is open already is not opened: whoever has
+    /// it has checked it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn look(config: &model::QdrantEdgeSink) -> Result<Look> {
+        let wanted = Spaces::wanted(&config.create)?;
         let path = config.path.clone();
-        let free = move || Ok(!path.is_dir() || Lock::try_take(&path, Role::Search)?.is_some());
-        if blocking::run(free).await? { Box::new(Self::open(config).await?).close().await } else { Ok(()) }
+        let look = move || {
+            let mut spaces = wanted;
+            if Engine::exists(&path) {
+                if let Some(lock) = Lock::try_take(&path, Role::Search)? {
+                    let engine = Engine::start(&path, lock, None)?;
+                    engine.compare(&spaces)?;
+                    spaces = engine.spaces().clone();
+                    engine.close();
+                }
+            } else {
+                could_be_made(&path)?;
+            }
+            Ok(Look { marks: Some(Mark::read(&path).into_iter().collect()), admission: Some(admission(spaces)) })
+        };
+        blocking::run(look).await
     }
 }
 
@@ -84,8 +106,11 @@ impl Sink for QdrantEdge {
     }
 
     fn admission(&self) -> Option<Admission> {
-        let spaces = self.engine.spaces().clone();
-        Some(Arc::new(move |point, position| spaces.admit(point, position)))
+        Some(admission(self.engine.spaces().clone()))
+    }
+
+    fn marks(&self) -> Option<Vec<String>> {
+        Some(vec![self.mark.word().to_owned()])
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
@@ -95,8 +120,12 @@ impl Sink for QdrantEdge {
             return Ok(());
         }
         let (steps, mut made) = tokio::sync::mpsc::channel(STEPS_AHEAD);
-        let engine = Arc::clone(&self.engine);
-        let write = blocking::run(move || engine.write(std::iter::from_fn(|| made.blocking_recv())));
+        let (engine, mark) = (Arc::clone(&self.engine), Arc::clone(&self.mark));
+        let write = blocking::run(move || {
+            let written = engine.write(std::iter::from_fn(|| made.blocking_recv()));
+            // Where the folder is gone, that is the reason of whatever else was found.
+            mark.stands().and(written)
+        });
         let make = async {
             for step in operation::steps(&set, self.engine.spaces()) {
                 // Closed: the engine has failed, and says why.
@@ -128,6 +157,21 @@ impl Sink for QdrantEdge {
         })
         .await
     }
+}
+
+fn admission(spaces: Spaces) -> Admission {
+    Arc::new(move |point, position| spaces.admit(point, position))
+}
+
+/// Whether the folder, or a file in it, could be made.
+fn could_be_made(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(there, access).map_err(|error| {
+        Error::new(Fault::Environment, format!("folder `{}` cannot be made", path.display()))
+            .because(std::io::Error::from(error))
+            .help(format!("`{}` must be writable for the host; or change the sink's `path`", there.display()))
+    })
 }
 
 /// The nearest points in a folder: from the pipeline that holds it, or from its files if none does.

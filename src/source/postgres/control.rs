@@ -8,6 +8,7 @@ use super::tables::Table;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::excess;
+use crate::source::Fed;
 
 /// Makes publication and slot, as far as they are missing. Answers what it did, line by line.
 ///
@@ -17,6 +18,16 @@ pub async fn setup(pipeline: &str, config: &model::PostgresSource) -> Result<Vec
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     Ok(super::setup::setup(&client, &settings).await?.done)
+}
+
+/// Takes the sinks as they are at the next start, also those that were made anew or hold the vectors of another model.
+///
+/// # Errors
+/// As for [`setup`].
+pub async fn accept_sinks(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    super::fed::forget(&client, &settings.slot).await
 }
 
 /// Which slot a pipeline reads, and where, for people: no two pipelines may read one.
@@ -153,7 +164,15 @@ pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
 /// # Errors
 /// As for [`PostgresSource::connect`](super::PostgresSource::connect).
 pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
-    let settings = Settings::new(pipeline, config)?;
+    check_for(pipeline, config, Vec::new()).await
+}
+
+/// As `check`, for these sinks.
+///
+/// # Errors
+/// As for `check`.
+pub async fn check_for(pipeline: &str, config: &model::PostgresSource, fed: Vec<Fed>) -> Result<()> {
+    let settings = Settings { fed, ..Settings::new(pipeline, config)? };
     let client = super::setup::session(&settings).await?;
     let excess = excess(&client).await?;
     if !excess.is_empty() {
@@ -167,6 +186,9 @@ pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()>
     let found = super::setup::preflight(&client, &settings).await?;
     if let Some(loss) = found.loss.filter(|_| settings.on_slot_lost == model::OnSlotLost::Stop) {
         return Err(loss.error());
+    }
+    if let Some(bond) = Bond::find(&client, &settings.slot).await? {
+        super::fed::check(&client, &settings, &bond, &found.tables).await?;
     }
     Connection::open(&settings).await?.check().await
 }

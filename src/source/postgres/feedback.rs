@@ -30,8 +30,6 @@ pub(super) struct Progress {
     received: AtomicU64,
     /// End of what the server is known to have.
     ahead: AtomicU64,
-    /// Age of the last event, in µs.
-    age: AtomicU64,
     /// The server wants an answer at once.
     wanted: AtomicBool,
     /// Something was received since the last status update.
@@ -76,10 +74,6 @@ impl Progress {
         self.ahead.fetch_max(end.0, Relaxed);
     }
 
-    pub(super) fn set_age(&self, micros: u64) {
-        self.age.store(micros, Relaxed);
-    }
-
     /// The server asked for a status update.
     pub(super) fn answer(&self) {
         self.wanted.store(true, Relaxed);
@@ -93,7 +87,7 @@ impl Progress {
     }
 
     pub(super) fn lag(&self) -> Lag {
-        Lag { bytes: Lsn(self.ahead.load(Relaxed)).bytes_since(self.confirmed()), micros: self.age.load(Relaxed) }
+        Lag { bytes: Lsn(self.ahead.load(Relaxed)).bytes_since(self.confirmed()) }
     }
 
     /// When the next status update is due, if `told` was confirmed by the last one, at `last`.

@@ -13,6 +13,7 @@ mod connection;
 mod control;
 mod copy;
 mod dial;
+mod fed;
 mod feedback;
 mod frames;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod message;
 mod publication;
 mod replay;
 mod reread;
+mod sample;
 mod schema;
 mod settings;
 mod setup;
@@ -44,13 +46,16 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use self::setup::Ready;
-use super::{Lag, Source};
-use crate::backoff::Backoff;
+use super::{Fed, Lag, Source};
+use crate::backoff::{Backoff, seconds};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Operation};
 use crate::lsn::{Lsn, Position};
-pub use control::{CopyRequest, Copying, ask_copy, check, copied, has_history, resnapshot, setup, slot_of, teardown};
+pub use control::{
+    CopyRequest, Copying, accept_sinks, ask_copy, check, check_for, copied, has_history, resnapshot, setup, slot_of,
+    teardown,
+};
 pub use copy::Copied;
 use copy::Copies;
 use dial::{Dial, Opened};
@@ -63,6 +68,7 @@ use tables::Table;
 use watch::Watch;
 
 pub use replay::{AskedRows, WantedRow, ask_rows};
+pub use sample::{Sample, samples};
 pub use tap::Tap;
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
@@ -127,7 +133,16 @@ impl PostgresSource {
     /// # Errors
     /// `Config` or `Environment` with what to type; `Transient` if the server cannot be reached or is starting.
     pub async fn connect(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
-        let mut source = Self::set_up(Arc::new(Settings::new(pipeline, config)?)).await?;
+        Self::connect_for(pipeline, config, Vec::new()).await
+    }
+
+    /// As `connect`, for these sinks. Refuses those that lack what the slot has confirmed, see [`Fed`].
+    ///
+    /// # Errors
+    /// As for `connect`.
+    pub async fn connect_for(pipeline: &str, config: &model::PostgresSource, fed: Vec<Fed>) -> Result<Self> {
+        let settings = Settings { fed, ..Settings::new(pipeline, config)? };
+        let mut source = Self::set_up(Arc::new(settings)).await?;
         match source.dial.clone().open(None).await {
             Ok(opened) => source.opened(opened),
             Err(error) => source.fail(error)?,
@@ -141,6 +156,7 @@ impl PostgresSource {
         for step in &ready.done {
             tracing::info!("{step}");
         }
+        fed::settle(&client, &settings, &ready.bond, &ready.tables).await?;
         let Ready { place, bond, .. } = &ready;
         let origin = format!("{}/{}/{}/{}", place.system, bond.incarnation, settings.url.database, settings.slot);
         let (progress, tables): (_, Arc<[Table]>) = (Arc::new(Progress::default()), ready.tables.as_slice().into());
@@ -266,7 +282,7 @@ impl PostgresSource {
         let down_since = *self.down_since.get_or_insert_with(Instant::now);
         if !slot::is_in_use(error) {
             let pause = self.backoff.next_wait();
-            tracing::warn!(cause, pause_ms = pause.as_millis() as u64, "no stream from Postgres, trying again");
+            tracing::warn!(cause, wait_seconds = seconds(pause), "no stream from Postgres, trying again");
             return pause;
         }
         let told = self.reminded.is_some_and(|told| told.elapsed() < REMIND);

@@ -20,7 +20,7 @@ use super::settings::{Settings, literal, quoted};
 use super::snapshot::Snapshot;
 use super::tables::{self, Table};
 use super::{BACKOFF, dial, setup};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seconds};
 use crate::decode::{Catalog, Reading, texts};
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event, Operation, Relation, Value};
@@ -103,7 +103,11 @@ impl Reread {
                 Err(error) if error.fault() == Fault::Transient => {
                     self.session = None;
                     let wait: Duration = backoff.next_wait();
-                    tracing::warn!(cause = error.chain(), ?wait, "large values are read again later");
+                    tracing::warn!(
+                        cause = error.chain(),
+                        wait_seconds = seconds(wait),
+                        "large values are read again later"
+                    );
                     tokio::time::sleep(wait).await;
                 }
                 Err(error) => return (self, Err(error.within("large values cannot be read from the table"))),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::{Secret, model, qualified};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::Url;
+use crate::source::Fed;
 
 /// Names, tables, login and limits of one source.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Settings {
     pub(super) heartbeat: Option<Duration>,
     /// Values that the server did not send are read from the table.
     pub(super) rereads: bool,
+    /// The sinks that can be told from others in their place.
+    pub(super) fed: Vec<Fed>,
 }
 
 /// When a batch closes.
@@ -90,6 +93,7 @@ impl Settings {
             failover: config.failover,
             rereads,
             heartbeat: Some(config.heartbeat.0).filter(|period| !period.is_zero()),
+            fed: Vec::new(),
         })
     }
 }

@@ -12,7 +12,7 @@ use super::settings::{Settings, quoted};
 use super::slot::{self, Slot};
 use super::tables::{self, Table};
 use super::writes::{Judged, Writes};
-use super::{copy, schema, turn};
+use super::{copy, fed, schema, turn};
 use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{connect, failed, sqlstate};
@@ -177,6 +177,7 @@ pub(super) async fn teardown(client: &Client, settings: &Settings) -> Result<Vec
     let done = vec![slot::drop(client, &settings.slot).await?, publication::drop(client, settings).await?];
     copy::forget(client, &settings.slot).await?;
     bond::forget(client, &settings.slot).await?;
+    fed::forget(client, &settings.slot).await?;
     Ok(done)
 }
 

@@ -179,7 +179,7 @@ impl Stream {
 
     fn handle(&mut self, frame: Frame) -> Result<(), Broken> {
         match Said::read(frame)? {
-            Said::Data { payload, sent } => return self.data(payload, sent),
+            Said::Data { payload } => return self.data(payload),
             Said::Keepalive { end, answer } => self.keepalive(end, answer),
             Said::Error(error) => return Err(ended(error)),
             Said::Notice(notice) => return heed(notice),
@@ -189,14 +189,13 @@ impl Stream {
         Ok(())
     }
 
-    fn data(&mut self, payload: Bytes, sent: i64) -> Result<(), Broken> {
+    fn data(&mut self, payload: Bytes) -> Result<(), Broken> {
         match self.decoder.decode(payload, &mut self.batch) {
             Ok(Decoded::Begin(begin)) => {
                 self.in_transaction = true;
                 self.commits_at = begin.final_lsn;
                 self.windows.begin(begin.xid);
                 self.progress.see(begin.final_lsn);
-                self.progress.set_age(sent.saturating_sub(begin.commit_time).max(0) as u64);
             }
             Ok(Decoded::Commit(commit)) => {
                 self.in_transaction = false;

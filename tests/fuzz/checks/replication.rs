@@ -27,10 +27,10 @@ fn read(stream: &[u8], at_once: usize) -> Vec<String> {
     let mut read = Vec::new();
     while let Some(frame) = next(&mut frames, &mut read) {
         match Said::read(frame) {
-            Ok(Said::Data { payload, sent }) => {
+            Ok(Said::Data { payload }) => {
                 assert!(payload.len() <= stream.len());
                 let decoded = decoder.decode(payload, &mut batch);
-                read.push(format!("{sent} {} {}", decoded.is_ok(), batch.len()));
+                read.push(format!("{} {}", decoded.is_ok(), batch.len()));
                 if decoded.is_err() {
                     break; // the decoder must not be used after that
                 }

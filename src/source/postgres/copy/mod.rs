@@ -30,7 +30,7 @@ use super::bond::{self, Bond};
 use super::settings::Settings;
 use super::setup;
 use super::tables::Table;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seconds};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use ledger::Job;
@@ -179,7 +179,11 @@ async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sen
         look = look.filter(|at| *at > Instant::now());
         if let Err(error) = begun {
             let wait = again.next_wait();
-            tracing::warn!(cause = error.chain(), ?wait, "the copies of tables wait for the server");
+            tracing::warn!(
+                cause = error.chain(),
+                wait_seconds = seconds(wait),
+                "the copies of tables wait for the server"
+            );
             look = Some(Instant::now() + wait);
         }
         tokio::select! {
@@ -194,7 +198,7 @@ async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sen
                     Ok(()) => again = AGAIN,
                     Err(error) => {
                         let wait = again.next_wait();
-                        tracing::warn!(cause = error.chain(), ?wait, "a copy of a table goes on later");
+                        tracing::warn!(cause = error.chain(), wait_seconds = seconds(wait), "a copy of a table goes on later");
                         tokio::time::sleep(wait).await;
                     }
                 }

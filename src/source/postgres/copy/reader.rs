@@ -17,7 +17,7 @@ use super::mark::{Mark, PREFIX};
 use super::portion::Portion;
 use super::select::{Select, shape_sql};
 use super::window::{Chunk, Clear, Handover};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seconds};
 use crate::decode::{Reading, texts};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
@@ -87,7 +87,11 @@ impl Reader {
                         // The table was truncated or altered meanwhile, or a commit not yet seen.
                         read.clear();
                         let wait = again.next_wait();
-                        tracing::debug!(table = job.table, ?wait, "a part of the table is read again");
+                        tracing::debug!(
+                            table = job.table,
+                            wait_seconds = seconds(wait),
+                            "a part of the table is read again"
+                        );
                         tokio::time::sleep(wait).await;
                         break;
                     }

@@ -1,0 +1,194 @@
+//! `pgstream.sinks`: by what the sinks of a slot were known when they were last fed, and which models made their vectors.
+//!
+//! What was confirmed does not come again. A sink that was made anew, or that is new to the pipeline, would lack it without a
+//! word; one whose model changed would hold vectors that cannot be compared. So both are refused until a copy of all rows is
+//! asked for, or somebody says that all is well.
+
+use tokio_postgres::Client;
+
+use super::bond::Bond;
+use super::schema;
+use super::settings::Settings;
+use super::tables::Table;
+use crate::error::{Error, Fault, Result};
+use crate::postgres::failed;
+use crate::source::Fed;
+
+const TABLE: &str = "pgstream.sinks";
+
+const CREATE: &str = "
+    CREATE TABLE pgstream.sinks (
+        slot text NOT NULL,
+        sink text NOT NULL,
+        incarnation text NOT NULL,
+        mark text NOT NULL,
+        models text[] NOT NULL,
+        changed_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (slot, sink)
+    );
+    COMMENT ON TABLE pgstream.sinks IS 'pgstream-host: which sinks the slots of pipelines have fed'";
+
+/// A copy of which some rows are made already has brought them to the sink that was there before.
+const ALL_ROWS_COME: &str = "
+    SELECT count(DISTINCT relation) FROM pgstream.copies
+    WHERE slot = $1 AND relation = ANY ($2) AND done_at IS NULL AND error IS NULL AND filter IS NULL AND keys IS NULL
+          AND after_key IS NULL";
+
+/// A sink as it was written down.
+struct Noted {
+    sink: String,
+    mark: String,
+    models: Vec<String>,
+}
+
+/// Compares the sinks with those that the slot has fed, and writes down what they are now. To be called before the slot moves.
+pub(super) async fn settle(client: &Client, settings: &Settings, bond: &Bond, tables: &[Table]) -> Result<()> {
+    if settings.fed.is_empty() && !schema::is_there(client, TABLE).await? {
+        return Ok(());
+    }
+    schema::ensure(client, settings, TABLE, CREATE).await?;
+    let noted = read(client, settings, bond).await?;
+    if let Err(error) = judge(settings, bond, &noted) {
+        if !all_rows_come(client, settings, tables).await? {
+            return Err(error);
+        }
+        tracing::info!(cause = error.chain(), "all rows are copied once more, so the sinks are taken as they are");
+    }
+    let unwritable = |error| failed(format!("cannot write to `{TABLE}`"), error);
+    let (mut sinks, mut marks, mut models) = (Vec::new(), Vec::new(), Vec::new());
+    for fed in &settings.fed {
+        let known = noted.iter().find(|noted| noted.sink == fed.sink && fed.marks.contains(&noted.mark));
+        let Some(mark) = known.map(|noted| &noted.mark).or(fed.marks.first()) else { continue };
+        sinks.push(fed.sink.as_str());
+        marks.push(mark.as_str());
+        models.push(fed.models.join("\n"));
+    }
+    client
+        .execute(
+            "WITH gone AS (DELETE FROM pgstream.sinks WHERE slot = $1 AND sink <> ALL ($3::text[]))
+             INSERT INTO pgstream.sinks AS s (slot, incarnation, sink, mark, models)
+             SELECT $1, $2, t.sink, t.mark, coalesce(string_to_array(nullif(t.models, ''), E'\\n'), '{}')
+             FROM unnest($3::text[], $4::text[], $5::text[]) AS t (sink, mark, models)
+             ON CONFLICT (slot, sink) DO UPDATE SET incarnation = excluded.incarnation, mark = excluded.mark,
+                 models = excluded.models, changed_at = now()",
+            &[&settings.slot, &bond.incarnation, &sinks, &marks, &models],
+        )
+        .await
+        .map(drop)
+        .map_err(unwritable)
+}
+
+/// Compares, and changes nothing.
+pub(super) async fn check(client: &Client, settings: &Settings, bond: &Bond, tables: &[Table]) -> Result<()> {
+    if !schema::is_there(client, TABLE).await? {
+        return Ok(());
+    }
+    let noted = read(client, settings, bond).await?;
+    match judge(settings, bond, &noted) {
+        Err(_) if all_rows_come(client, settings, tables).await? => Ok(()),
+        judged => judged,
+    }
+}
+
+/// Takes all sinks of the slot as they are from now on.
+pub(super) async fn forget(client: &Client, slot: &str) -> Result<()> {
+    if !schema::is_there(client, TABLE).await? {
+        return Ok(());
+    }
+    let forgotten = client.execute("DELETE FROM pgstream.sinks WHERE slot = $1", &[&slot]).await;
+    forgotten.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
+}
+
+async fn read(client: &Client, settings: &Settings, bond: &Bond) -> Result<Vec<Noted>> {
+    let sql = "SELECT sink, mark, models FROM pgstream.sinks WHERE slot = $1 AND incarnation = $2";
+    let rows = client.query(sql, &[&settings.slot, &bond.incarnation]).await;
+    let rows = rows.map_err(|error| failed(format!("cannot read `{TABLE}`"), error))?;
+    Ok(rows.iter().map(|row| Noted { sink: row.get(0), mark: row.get(1), models: row.get(2) }).collect())
+}
+
+fn judge(settings: &Settings, bond: &Bond, noted: &[Noted]) -> Result<()> {
+    // The slot is new, or of a version that wrote nothing down; or all rows come after the sinks are cleared.
+    if noted.is_empty() || bond.clear_sinks {
+        return Ok(());
+    }
+    for fed in &settings.fed {
+        match noted.iter().find(|noted| noted.sink == fed.sink) {
+            None if settings.copies_first => return Err(newcomer(fed)),
+            None => {
+                tracing::info!(sink = fed.sink, "the sink is new to the pipeline: it gets what changes from now on")
+            }
+            Some(noted) if !fed.marks.contains(&noted.mark) => return Err(made_anew(fed)),
+            Some(noted) if !go_together(&noted.models, &fed.models) => return Err(other_model(fed, noted)),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn all_rows_come(client: &Client, settings: &Settings, tables: &[Table]) -> Result<bool> {
+    if !schema::is_there(client, "pgstream.copies").await? {
+        return Ok(false);
+    }
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let row = client.query_one(ALL_ROWS_COME, &[&settings.slot, &oids]).await;
+    let copies: i64 = row.map_err(|error| failed("cannot read `pgstream.copies`", error))?.get(0);
+    Ok(usize::try_from(copies).is_ok_and(|copies| copies >= oids.len()))
+}
+
+/// Whether vectors of these models may stand side by side: no model went as another one came.
+fn go_together(noted: &[String], now: &[String]) -> bool {
+    let all_in = |some: &[String], others: &[String]| some.iter().all(|model| others.contains(model));
+    let (Some(first), Some(first_now)) = (noted.first(), now.first()) else { return true };
+    // The first one makes the vectors that no other is named after.
+    first == first_now && (all_in(noted, now) || all_in(now, noted))
+}
+
+const ACCEPT: &str = "`pgstream-host setup <pipeline file> --accept-sinks`";
+
+const BRING: &str = "`pgstream-host backfill <pipeline file> --detach` and then `run` copies all rows once more; \
+`pgstream-host resnapshot <pipeline file>` clears all sinks of the pipeline first";
+
+fn made_anew(fed: &Fed) -> Error {
+    let what = format!("sink `{}` is not the one that the pipeline has filled", fed.sink);
+    Error::new(Fault::Environment, what)
+        .because("what it writes to was made anew, or is another one: rows from before are not in it, and do not come by themselves")
+        .help(format!("{BRING}. If all rows are in it: {ACCEPT}"))
+}
+
+fn newcomer(fed: &Fed) -> Error {
+    let what = format!("sink `{}` is new to the pipeline, which has copied all rows to the others already", fed.sink);
+    Error::new(Fault::Environment, what)
+        .because("rows from before are not in it, and do not come by themselves")
+        .help(format!("{BRING}. If they are in it, or not wanted: {ACCEPT}"))
+}
+
+fn other_model(fed: &Fed, noted: &Noted) -> Error {
+    let what = format!("the vectors in sink `{}` were made by another model", fed.sink);
+    Error::new(Fault::Config, what)
+        .because(format!("it was {}, and is now {}", noted.models.join(", "), fed.models.join(", ")))
+        .help(format!(
+            "vectors of two models cannot be compared. {BRING}. If it is the same model under another name: {ACCEPT}"
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_go_together_unless_one_took_the_place_of_another() {
+        let models = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (noted, now, together) in [
+            (&["a"][..], &["a"][..], true),
+            (&["a"], &["b"], false),
+            (&["a"], &["a", "b"], true),
+            (&["a", "b"], &["a"], true),
+            (&["a", "b"], &["b", "a"], false),
+            (&["a", "b"], &["a", "c"], false),
+            (&[], &["a"], true),
+            (&["a"], &[], true),
+        ] {
+            assert_eq!(go_together(&models(noted), &models(now)), together, "{noted:?} {now:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A row of each table as an insert, to try handlers with: one that is there, or one that is made up where none can be read.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio_postgres::Client;
+
+use super::connection::Connection;
+use super::settings::{Settings, quoted};
+use super::tables::{self, Table};
+use crate::config::model;
+use crate::decode::{Decoder, Joins, ReadColumn, Reading};
+use crate::error::{Error, Fault, Result};
+use crate::event::{Batch, BatchBuilder, Operation, ReplicaIdentity};
+use crate::postgres::failed;
+
+/// A row beyond this is not tried: one is made up instead.
+const MAX_BYTES: usize = 4 << 20;
+
+/// A transaction of the year 2000.
+const BEGIN: [u8; 21] = *b"B\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01";
+
+/// A row to try handlers with.
+#[derive(Debug)]
+pub struct Sample {
+    /// The table, as `schema.table`.
+    pub table: String,
+    /// The row, as the only event.
+    pub batch: Batch,
+    /// The table has no row that could be read, so the values are made up.
+    pub made_up: bool,
+}
+
+/// Columns as they are published, but for lists of columns; with what they hold if there is nothing to read.
+const COLUMNS: &str = "
+    SELECT a.attname::text AS name, a.atttypid AS type, a.atttypmod AS modifier, t.typcategory::text AS category,
+           coalesce(t.typname::text, '') AS type_name,
+           EXISTS (SELECT FROM pg_catalog.pg_index i
+                   WHERE i.indrelid = a.attrelid AND (i.indisreplident OR i.indisprimary)
+                     AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])) AS key
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    ORDER BY a.attnum";
+
+/// Samples of all tables of a source. Changes nothing.
+///
+/// # Errors
+/// As for [`check`](super::check).
+pub async fn samples(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<Sample>> {
+    let settings = Settings::new(pipeline, config)?;
+    let client = super::setup::session(&settings).await?;
+    let mut samples = Vec::new();
+    for table in tables::find(&client, &settings).await? {
+        samples.push(sample(&client, &settings, &table).await?);
+    }
+    Ok(samples)
+}
+
+async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<Sample> {
+    let rows = client.query(COLUMNS, &[&table.oid]).await;
+    let rows = rows.map_err(|error| failed(format!("cannot read the columns of `{table}`"), error))?;
+    let column = |row: &tokio_postgres::Row| ReadColumn {
+        name: row.get("name"),
+        type_oid: row.get("type"),
+        type_modifier: row.get("modifier"),
+        key: row.get("key"),
+    };
+    let columns: Vec<ReadColumn> = rows.iter().map(column).collect();
+    let (catalog, _) = tables::catalog(client, std::slice::from_ref(table)).await?;
+    let reading = Reading::new(table.oid, &table.schema, &table.name, ReplicaIdentity::Default, &columns, &catalog);
+    let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+    let there = read(settings, table, &names.join(", ")).await.unwrap_or_else(|error| {
+        tracing::debug!(%table, error = error.chain(), "no row can be read");
+        None
+    });
+    let made_up = there.is_none();
+    let row =
+        there.unwrap_or_else(|| data_row(rows.iter().map(|row| value(row.get("category"), row.get("type_name")))));
+    let mut decoder = Decoder::new(catalog);
+    let mut out = BatchBuilder::default();
+    decoder.decode(Bytes::from_static(&BEGIN), &mut out).map_err(Error::from)?;
+    let joins = Joins { operation: Operation::Insert, replayed: false };
+    decoder.read(&reading, row, joins, &mut out, |_| true).map_err(Error::from)?;
+    Ok(Sample { table: table.to_string(), batch: out.take(), made_up })
+}
+
+/// Any row of the table. The lock comes first, so that nobody puts something else in its place that runs code when it is read.
+async fn read(settings: &Settings, table: &Table, columns: &str) -> Result<Option<Bytes>> {
+    let mut session = Connection::open_sql(settings).await?;
+    let (name, oid) = (table.quoted(), table.oid);
+    let mut kinds = Vec::new();
+    let lock = format!(
+        "BEGIN READ ONLY; SET LOCAL row_security = off; LOCK TABLE {name} IN ACCESS SHARE MODE; \
+         SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = {oid} AND c.relkind IN ('r', 'p') AND n.nspname = {} AND c.relname = {}",
+        super::settings::literal(&table.schema),
+        super::settings::literal(&table.name),
+    );
+    session.query(&lock, &mut kinds).await?;
+    if kinds.is_empty() {
+        return Err(Error::new(Fault::Transient, format!("table `{table}` is another one now")));
+    }
+    let mut rows = Vec::new();
+    let only = session.query_within(&format!("SELECT {columns} FROM {name} LIMIT 1"), &mut rows, MAX_BYTES).await;
+    only?;
+    Ok(rows.pop().filter(|row| row.len() <= MAX_BYTES))
+}
+
+/// What a column may well hold, as Postgres writes it. None where nothing fits all types of the category.
+fn value(category: &str, name: &str) -> Option<&'static str> {
+    match (category, name) {
+        (_, "json" | "jsonb") => Some(r#"{"sample":"text"}"#),
+        (_, "uuid") => Some("00000000-0000-4000-8000-000000000001"),
+        (_, "bytea") => Some("\\x00"),
+        (_, "date") => Some("2000-01-01"),
+        (_, "timestamp") => Some("2000-01-01 00:00:00"),
+        (_, "timestamptz") => Some("2000-01-01 00:00:00+00"),
+        (_, "time") => Some("00:00:00"),
+        ("S", _) => Some("A sample of some words."),
+        ("N", "money") => Some("$1.00"),
+        ("N", _) => Some("1"),
+        ("B", _) => Some("t"),
+        _ => None,
+    }
+}
+
+/// The body of a `DataRow` in text format (Postgres manual, 54.7).
+fn data_row(values: impl ExactSizeIterator<Item = Option<&'static str>>) -> Bytes {
+    let mut row = BytesMut::new();
+    row.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
+    for value in values {
+        match value {
+            Some(text) => {
+                row.put_i32(i32::try_from(text.len()).unwrap_or_default());
+                row.put_slice(text.as_bytes());
+            }
+            None => row.put_i32(-1),
+        }
+    }
+    row.freeze()
+}
