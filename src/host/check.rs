@@ -124,7 +124,7 @@ async fn try_out(
         });
         match tried {
             Ok(letters) => errors.extend(letters.iter().filter_map(|letter| judge(settings, letter, &table, made_up))),
-            Err(error) => errors.push(at_start(error).at(format!("table `{table}`"))),
+            Err(error) => errors.push(at_start(error)),
         }
     }
     errors

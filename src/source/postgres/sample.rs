@@ -84,7 +84,7 @@ async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<S
 
 /// Any row of the table. The lock comes first, so that nobody puts something else in its place that runs code when it is read.
 async fn read(settings: &Settings, table: &Table, columns: &str) -> Result<Option<Bytes>> {
-    let mut session = Connection::open_sql(settings).await?;
+    let mut session = Connection::open_sql(&settings.reading()).await?;
     let (name, oid) = (table.quoted(), table.oid);
     let mut kinds = Vec::new();
     let lock = format!(
