@@ -73,8 +73,8 @@ pub fn build(project: &Path, out: Option<&Path>) -> Result<Built> {
     let made = made.and_then(|source| {
         is_component(&unfinished)?;
         sign(&unfinished, project.language())?;
-        source.map_or(Ok(()), |source| source::write(&unfinished, &source))?;
-        append(&unfinished, &before.section(&project)?)
+        append(&unfinished, &before.section(&project)?)?;
+        source.map_or(Ok(()), |source| source::write(&unfinished, &source))
     });
     let made =
         made.and_then(|()| std::fs::rename(&unfinished, &component).map_err(|error| unwritable(&component, error)));

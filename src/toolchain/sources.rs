@@ -18,7 +18,7 @@ const NOT_SOURCES: [&str; 7] = ["target", "node_modules", "tests", "dist", "buil
 /// What tools write beside the sources while they build.
 const LOCKS: [&str; 5] = ["Cargo.lock", "package-lock.json", "go.sum", "uv.lock", "poetry.lock"];
 
-/// Name of the section of a component that holds the digest. It is the last one, and its length is fixed.
+/// Name of the section of a component that holds the digest. It is one of the last, and its length is fixed.
 const SECTION: &[u8] = b"pgstream:sources";
 
 /// Hexadecimal digits of a digest.
@@ -50,8 +50,9 @@ impl Before {
 /// `Config` or `Environment` if either cannot be read.
 pub fn is_stale(project: &Project, component: &Path) -> Result<bool> {
     let bytes = fs::read(component).map_err(|error| unreadable(component, error))?;
-    let Some((rest, built_from)) = bytes.split_last_chunk::<DIGITS>() else { return Ok(false) };
-    Ok(rest.ends_with(SECTION) && digest(project, true)?.as_bytes() != built_from)
+    let Some(start) = bytes.windows(SECTION.len()).rposition(|window| window == SECTION) else { return Ok(false) };
+    let built_from = bytes.get(start + SECTION.len()..).and_then(|rest| rest.get(..DIGITS)).unwrap_or_default();
+    Ok(digest(project, true)?.as_bytes() != built_from)
 }
 
 /// When each file of the project that matters to its tests was last changed, and how long it is.
