@@ -64,7 +64,7 @@ async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<S
         key: row.get("key"),
     };
     let columns: Vec<ReadColumn> = rows.iter().map(column).collect();
-    let (catalog, _) = tables::catalog(client, std::slice::from_ref(table)).await?;
+    let (catalog, _) = tables::catalog(client, &settings.publication, std::slice::from_ref(table)).await?;
     let reading = Reading::new(table.oid, &table.schema, &table.name, ReplicaIdentity::Default, &columns, &catalog);
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
     let there = read(settings, table, &names.join(", ")).await.unwrap_or_else(|error| {
