@@ -15,11 +15,11 @@ const VECTORS: &str =
     "vectors: { type: pgvector, inputs: [embed], url: \"${DATABASE_URL}\", table: vectors, create: { dimension: 3 } }";
 
 /// A pipeline from `documents` to these sinks.
-fn pipeline(folder: &Folder, snapshot: &str, embedder: &str, sinks: &[&str]) -> PathBuf {
+fn pipeline(folder: &Folder, name: &str, snapshot: &str, embedder: &str, sinks: &[&str]) -> PathBuf {
     let component = root().join("plugins/documents-rust/documents.wasm");
     let sinks: String = sinks.iter().map(|sink| format!("  {sink}\n")).collect();
     let file = format!(
-        "version: 1\nname: fed\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.documents], snapshot: {snapshot} }}\n\
+        "version: 1\nname: {name}\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.documents], snapshot: {snapshot} }}\n\
          embedders:\n  {embedder}\n\
          transforms:\n  embed: {{ type: wasm, inputs: [db], component: {}, embedders: [words] }}\nsinks:\n{sinks}",
         component.display()
@@ -32,14 +32,17 @@ struct Filled {
     database: Database,
     folder: Folder,
     file: PathBuf,
+    /// Slots are the whole server's.
+    name: String,
 }
 
 impl Filled {
     async fn new(embedder: &str, sinks: &[&str]) -> Self {
         let (database, folder) = (documents().await, Folder::new());
         database.client.batch_execute("INSERT INTO documents VALUES (1, 'a', 'b')").await.unwrap();
-        let file = pipeline(&folder, "initial", embedder, sinks);
-        let filled = Self { database, folder, file };
+        let name = format!("fed_{}", database.name);
+        let file = pipeline(&folder, &name, "initial", embedder, sinks);
+        let filled = Self { database, folder, file, name };
         let host = filled.start();
         filled.confirmed().await;
         host.stop().await;
@@ -124,21 +127,21 @@ async fn a_new_beginning_and_a_word_that_all_is_well_are_ways_on_too() {
 async fn a_sink_that_is_new_to_a_pipeline_is_refused_where_it_would_lack_rows() {
     let filled = Filled::new(WORDS, &[VECTORS]).await;
     let more = VECTORS.replacen("vectors:", "more:", 1).replace("table: vectors", "table: more");
-    pipeline(&filled.folder, "initial", WORDS, &[VECTORS, &more]);
+    pipeline(&filled.folder, &filled.name, "initial", WORDS, &[VECTORS, &more]);
     let log = filled.refused(3).await;
     assert!(log.contains("sink `more` is new to the pipeline"), "{log}");
     // Who does not want old rows gets new ones, and is told.
-    pipeline(&filled.folder, "never", WORDS, &[VECTORS, &more]);
+    pipeline(&filled.folder, &filled.name, "never", WORDS, &[VECTORS, &more]);
     let mut host = filled.start();
     host.said("the sink is new to the pipeline").await;
     host.said("streaming").await;
     host.stop().await;
     // A sink that was left out has missed what came meanwhile.
-    pipeline(&filled.folder, "initial", WORDS, &[&more]);
+    pipeline(&filled.folder, &filled.name, "initial", WORDS, &[&more]);
     let mut host = filled.start();
     host.said("streaming").await;
     host.stop().await;
-    pipeline(&filled.folder, "initial", WORDS, &[VECTORS, &more]);
+    pipeline(&filled.folder, &filled.name, "initial", WORDS, &[VECTORS, &more]);
     let log = filled.refused(3).await;
     assert!(log.contains("sink `vectors` is new to the pipeline"), "{log}");
 }
@@ -150,7 +153,7 @@ async fn another_model_of_the_same_length_is_refused_until_somebody_decides() {
         format!("words: {{ type: openai, url: \"{}\", model: {name}, api_key: secret-1 }}", provider.url())
     };
     let filled = Filled::new(&model("small"), &[VECTORS]).await;
-    pipeline(&filled.folder, "initial", &model("large"), &[VECTORS]);
+    pipeline(&filled.folder, &filled.name, "initial", &model("large"), &[VECTORS]);
     let log = filled.refused(2).await;
     assert!(log.contains("the vectors in sink `vectors` were made by another model"), "{log}");
     assert!(log.contains("it was openai small, and is now openai large"), "{log}");
@@ -167,7 +170,7 @@ async fn another_model_of_the_same_length_is_refused_until_somebody_decides() {
     host.said("streaming").await;
     host.stop().await;
     let log_of_the_first = {
-        pipeline(&filled.folder, "initial", &model("small"), &[VECTORS]);
+        pipeline(&filled.folder, &filled.name, "initial", &model("small"), &[VECTORS]);
         filled.refused(2).await
     };
     assert!(log_of_the_first.contains("it was openai large"), "{log_of_the_first}");

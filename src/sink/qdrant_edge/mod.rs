@@ -121,11 +121,7 @@ impl Sink for QdrantEdge {
         }
         let (steps, mut made) = tokio::sync::mpsc::channel(STEPS_AHEAD);
         let (engine, mark) = (Arc::clone(&self.engine), Arc::clone(&self.mark));
-        let write = blocking::run(move || {
-            let written = engine.write(std::iter::from_fn(|| made.blocking_recv()));
-            // Where the folder is gone, that is the reason of whatever else was found.
-            mark.stands().and(written)
-        });
+        let write = blocking::run(move || engine.write(std::iter::from_fn(|| made.blocking_recv())));
         let make = async {
             for step in operation::steps(&set, self.engine.spaces()) {
                 // Closed: the engine has failed, and says why.
@@ -137,6 +133,8 @@ impl Sink for QdrantEdge {
             Ok(())
         };
         let (made, written) = tokio::join!(make, write);
+        // Where the folder is gone, that is the reason of whatever else was found.
+        blocking::run(move || mark.stands()).await?;
         written.and(made)?;
         self.optimizer.wrote(delivery.commands.len());
         Ok(())
@@ -165,11 +163,15 @@ fn admission(spaces: Spaces) -> Admission {
 
 /// Whether the folder, or a file in it, could be made.
 fn could_be_made(path: &Path) -> Result<()> {
-    let there = path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(there, access).map_err(|error| {
+    let can = match there.is_dir() {
+        true => rustix::fs::access(there, access).map_err(std::io::Error::from),
+        false => Err(std::io::ErrorKind::NotADirectory.into()),
+    };
+    can.map_err(|error| {
         Error::new(Fault::Environment, format!("folder `{}` cannot be made", path.display()))
-            .because(std::io::Error::from(error))
+            .because(error)
             .help(format!("`{}` must be writable for the host; or change the sink's `path`", there.display()))
     })
 }
