@@ -6,7 +6,8 @@
 // | `title_column` | `title` | put before each chunk when it is embedded, if the table has it; empty for none |
 // | `chunk_chars` | `1000` | characters of a chunk, at least 50 |
 //
-// The payload of a point is the row, with the chunk in place of the text, and the chunk's number as `chunk`.
+// The payload of a point is the row, with the chunk in place of the text, and the chunk's number as `chunk`. The group is named
+// after the row's key; where the pipeline has several tables, after table and key, so that rows with equal keys do not meet.
 //
 // An UPDATE that leaves a large text alone only patches the payloads, and so pays for no embedding. If it changes the
 // title, the vectors follow with the text's next change; with `REPLICA IDENTITY FULL` they follow at once.
@@ -34,18 +35,18 @@ func onEvent(event *pgstream.Event, out *pgstream.Out) error {
 		out.Clear()
 		return nil
 	}
-	key, err := event.Key()
+	id, err := event.ID()
 	if err != nil {
 		return err
 	}
 	if event.Operation == pgstream.Delete {
-		out.DeleteGroup(key)
+		out.DeleteGroup(id)
 		return nil
 	}
-	return keep(event, key, settings, out)
+	return keep(event, id, settings, out)
 }
 
-func keep(event *pgstream.Event, key string, settings settings, out *pgstream.Out) error {
+func keep(event *pgstream.Event, id string, settings settings, out *pgstream.Out) error {
 	column := settings.textColumn
 	value, ok := event.Row.Get(column)
 	if !ok {
@@ -56,13 +57,13 @@ func keep(event *pgstream.Event, key string, settings settings, out *pgstream.Ou
 
 	switch {
 	case value.IsNull():
-		out.DeleteGroup(key)
+		out.DeleteGroup(id)
 		return nil
 	case value.IsUnchanged() && event.Operation == pgstream.Insert:
 		// The host makes an insert of an UPDATE that changes the key: the old group is gone, and so is the text.
 		return notSent(event, column)
 	case value.IsUnchanged():
-		out.PatchGroup(key, payload)
+		out.PatchGroup(id, payload)
 		return nil
 	}
 	title, err := settings.title(event)
@@ -74,7 +75,7 @@ func keep(event *pgstream.Event, key string, settings settings, out *pgstream.Ou
 		return err
 	}
 	var points []pgstream.Point
-	for number, chunk := range chunks(text, settings.chunkChars) {
+	for number, chunk := range pgstream.Chunks(text, settings.chunkChars) {
 		embedded := chunk
 		if title != "" {
 			embedded = title + "\n\n" + chunk
@@ -83,12 +84,12 @@ func keep(event *pgstream.Event, key string, settings settings, out *pgstream.Ou
 		own.Set(column, chunk)
 		own.Set("chunk", number)
 		points = append(points, pgstream.Point{
-			ID:         key + "#" + strconv.Itoa(number),
+			ID:         id + "#" + strconv.Itoa(number),
 			Embeddings: pgstream.Text(embedded),
 			Payload:    own,
 		})
 	}
-	out.Replace(key, points)
+	out.Replace(id, points)
 	return nil
 }
 

@@ -61,18 +61,15 @@ func TestWrongSettingsStopThePipeline(t *testing.T) {
 	}
 }
 
-func TestPiecesEndBetweenWordsAndOverlap(t *testing.T) {
-	for _, try := range []struct {
-		text  string
-		chars int
-		want  string
-	}{
-		{"  a b\n", 50, "a b"},
-		{" \n\t\u3000", 50, ""},
-		{"one two three four five six seven eight nine ten", 20, "one two three four|five six seven eight|nine ten"},
-		{"one two three four five six seven eight nine ten", 40, "one two three four five six seven eight|eight nine ten"},
-		{strings.Repeat("字", 100), 40, strings.Repeat("字", 40) + "|" + strings.Repeat("字", 40) + "|" + strings.Repeat("字", 30)},
-	} {
-		expect(t, strings.Join(chunks(try.text, try.chars), "|"), try.want)
+func TestRowsOfSeveralTablesHaveGroupsOfTheirOwn(t *testing.T) {
+	changes := []*pgstream.Event{
+		documents().Insert(row{"id": 7, "content": "text"}),
+		documents().Update(row{"id": 7, "title": "New", "content": pgstream.Unchanged()}),
+		documents().Delete(row{"id": 7}),
 	}
+	answer := pgstreamtest.New(onEvent).SeveralTables("public.documents").Run(t, changes...)
+	for _, command := range answer.Commands {
+		expect(t, command.ID, "public.documents:7")
+	}
+	expect(t, answer.Commands[0].Points[0].ID, "public.documents:7#0")
 }

@@ -21,7 +21,7 @@ export function onEvent(event, out) {
     case "update":
       return keep(event, settings, out);
     case "delete":
-      return out.deleteGroup(event.key);
+      return out.deleteGroup(event.id);
     case "truncate":
       return out.clear();
   }
@@ -29,23 +29,23 @@ export function onEvent(event, out) {
 
 function keep(event, settings, out) {
   const column = settings.textColumn;
-  const { key } = event;
+  const { id } = event;
   if (!event.has(column)) throw noTextColumn(event, column);
   const { [column]: content, ...payload } = event.row;
 
-  if (content === null) return out.deleteGroup(key);
+  if (content === null) return out.deleteGroup(id);
   if (event.unchanged(column)) {
     // The host makes an insert of an UPDATE that changes the key: the old group is gone, and so is the text.
     if (event.operation === "insert") return notSent(event, column);
-    return out.patchGroup(key, payload);
+    return out.patchGroup(id, payload);
   }
   const title = titleOf(event, settings.titleColumn);
   const points = chunks(event.text(column), settings.chunkChars).map((chunk, number) => ({
-    id: `${key}#${number}`,
+    id: `${id}#${number}`,
     embedding: title === "" ? chunk : `${title}\n\n${chunk}`,
     payload: { ...payload, [column]: chunk, chunk: number },
   }));
-  out.replace(key, points);
+  out.replace(id, points);
 }
 
 function read() {

@@ -26,33 +26,33 @@ def handle(event: Event, out: Out) -> None:
     if event.operation in ("insert", "update"):
         keep(event, settings, out)
     elif event.operation == "delete":
-        out.delete_group(event.key)
+        out.delete_group(event.id)
     else:
         out.clear()
 
 
 def keep(event: Event, settings: Settings, out: Out) -> None:
     column = settings.text_column
-    key = event.key
+    id = event.id
     if column not in event.row:
         raise settings.no_text_column(event)
     payload = event.row.payload(column)
 
     if event.row.raw(column) is None:
-        out.delete_group(key)
+        out.delete_group(id)
         return
     if event.unchanged(column):
         # The host makes an insert of an UPDATE that changes the key: the old group is gone, and so is the text.
         if event.operation == "insert":
             raise not_sent(event, column)
-        out.patch_group(key, payload)
+        out.patch_group(id, payload)
         return
     title = settings.title(event)
     points = []
     for number, chunk in enumerate(chunks(event.text(column), settings.chunk_chars)):
         embedded = f"{title}\n\n{chunk}" if title else chunk
-        points.append(Point(f"{key}#{number}", text(embedded), {**payload, column: chunk, "chunk": number}))
-    out.replace(key, points)
+        points.append(Point(f"{id}#{number}", text(embedded), {**payload, column: chunk, "chunk": number}))
+    out.replace(id, points)
 
 
 @dataclass(frozen=True)

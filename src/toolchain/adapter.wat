@@ -7,7 +7,10 @@
 ;; it is asked, so that time moves on. Safe points are the first question of all, which Go's start asks, and each
 ;; `clock_res_get`, which Go itself never calls: our SDK does, before each event and after each `embed`.
 ;;
-;; A wait is over at once, as everywhere in this host: the clock is put forward by as much as was to be waited for.
+;; Neither clock goes back. That of the wall tells whole milliseconds at a safe point, and stays within the same one until the
+;; next, however often it is asked: so it is never ahead of the real one, unless that is set back.
+;;
+;; A wait is over at once, as everywhere in this host: the monotonic clock is put forward by as much as was to be waited for.
 ;;
 ;; When Go crashes it prints the stacks of all goroutines, of which there may be thousands, and what it crashed of comes
 ;; first. The host remembers the last lines; so nothing is passed on after the beginning of the first stack.
@@ -39,10 +42,12 @@
   (global $wall (mut i64) (i64.const 0))
   (global $monotonic (mut i64) (i64.const 0))
   (global $forward (mut i64) (i64.const 0))
+  ;; Microseconds that the wall's clock may still add.
+  (global $spare (mut i32) (i32.const 0))
   ;; Lines of a crash that are still passed on; all are, if it is negative.
   (global $lines (mut i32) (i32.const -1))
 
-  ;; Reads the real clocks. The monotonic one never goes back.
+  ;; Reads the real clocks.
   (func $set-clocks
     (local $now i64) (local $kept-a i64) (local $kept-b i64)
     (global.set $started (i32.const 1))
@@ -53,15 +58,27 @@
     (local.set $kept-a (i64.load (global.get $SCRATCH)))
     (local.set $kept-b (i64.load offset=8 (global.get $SCRATCH)))
     (call $wall-now (global.get $SCRATCH))
-    (global.set $wall (i64.add
+    (local.set $now (i64.add
       (i64.mul (i64.load (global.get $SCRATCH)) (i64.const 1000000000))
       (i64.load32_u offset=8 (global.get $SCRATCH))))
+    ;; In the millisecond of the last safe point it goes on from where it is.
+    (if (i64.gt_u (i64.sub (local.get $now) (i64.sub (global.get $wall) (i64.const 1000000))) (i64.const 1000000))
+      (then
+        (global.set $wall (local.get $now))
+        (global.set $spare (i32.const 999))))
     (i64.store (global.get $SCRATCH) (local.get $kept-a))
     (i64.store offset=8 (global.get $SCRATCH) (local.get $kept-b)))
 
   (func $advance (param $nanoseconds i64)
-    (global.set $wall (i64.add (global.get $wall) (local.get $nanoseconds)))
     (global.set $monotonic (i64.add (global.get $monotonic) (local.get $nanoseconds))))
+
+  ;; What a question adds.
+  (func $tick
+    (call $advance (i64.const 1000))
+    (if (global.get $spare)
+      (then
+        (global.set $spare (i32.sub (global.get $spare) (i32.const 1)))
+        (global.set $wall (i64.add (global.get $wall) (i64.const 1000))))))
 
   (func $now (param $clock i32) (result i64)
     (if (i32.eqz (global.get $started)) (then (call $set-clocks)))
@@ -71,7 +88,7 @@
 
   (func (export "clock_time_get") (param $clock i32) (param i64) (param $result i32) (result i32)
     (i64.store (local.get $result) (call $now (local.get $clock)))
-    (call $advance (i64.const 1000))
+    (call $tick)
     (global.get $OK))
 
   ;; Clocks tell whole milliseconds.

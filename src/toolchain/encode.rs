@@ -20,6 +20,7 @@ const PREVIEW1: &str = "wasi_snapshot_preview1";
 const ADAPTER: &[u8] = include_bytes!("adapter.wasm");
 const ADAPTER_WIT: &str = include_str!("adapter.wit");
 const ADAPTER_WORLD: &str = "adapter";
+const REQUESTS_WORLD: &str = "requests";
 
 /// Makes a component of a core module that was compiled for the world `handler`.
 ///
@@ -37,6 +38,9 @@ pub(super) fn encode(module: &[u8], wit: Option<&Path>) -> Result<Vec<u8>> {
     let world = world.map_err(|error| contract(wit.unwrap_or(Path::new("wit")), &error))?;
     let mut module = module.to_vec();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(|error| bug(&error))?;
+    if imports_http(&module) {
+        embed(&mut module, REQUESTS_WORLD).map_err(|error| bug(&error))?;
+    }
     let adapter = adapter().map_err(|error| bug(&error))?;
 
     let component = ComponentEncoder::default()
@@ -63,11 +67,28 @@ fn ours(resolve: &mut Resolve) -> Result<wit_parser::PackageId> {
 
 /// The adapter, with its type.
 fn adapter() -> Result<Vec<u8>, impl std::fmt::Display> {
-    let mut resolve = Resolve::default();
     let mut adapter = ADAPTER.to_vec();
+    embed(&mut adapter, ADAPTER_WORLD).map(|()| adapter)
+}
+
+/// Says of a module that it is of one of the adapter's worlds, too.
+fn embed(module: &mut Vec<u8>, world: &str) -> Result<(), impl std::fmt::Display + use<>> {
+    let mut resolve = Resolve::default();
     let package = resolve.push_str("adapter.wit", ADAPTER_WIT)?;
-    let world = resolve.select_world(&[package], Some(ADAPTER_WORLD))?;
-    embed_component_metadata(&mut adapter, &resolve, world, StringEncoding::UTF8).map(|()| adapter)
+    let world = resolve.select_world(&[package], Some(world))?;
+    embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
+}
+
+/// Whether a core module sends requests: only then may its component import what is granted to few.
+fn imports_http(module: &[u8]) -> bool {
+    let parts = wasmparser::Parser::new(0).parse_all(module).map_while(Result::ok);
+    let mut imports = parts.filter_map(|part| match part {
+        wasmparser::Payload::ImportSection(imports) => Some(imports),
+        _ => None,
+    });
+    imports.any(|imports| {
+        imports.into_imports().map_while(Result::ok).any(|import| import.module.starts_with("wasi:http/"))
+    })
 }
 
 fn contract(folder: &Path, error: &impl std::fmt::Display) -> Error {

@@ -22,7 +22,7 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
     go(project)
         .args(["build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"])
         // The bindings reach for the runtime's first allocator, before the collector is there.
-        .arg("-ldflags=-checklinkname=0 -s -w")
+        .arg("-ldflags=-checklinkname=0 -s -w -buildid=")
         .arg("-o")
         .arg(&module)
         .arg(".")

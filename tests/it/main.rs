@@ -28,6 +28,7 @@ mod refused;
 mod reread;
 mod schema_changes;
 mod sdk;
+mod sdk_http;
 mod side_by_side;
 mod sinks;
 mod source;

@@ -6,18 +6,15 @@
 //! | `title_column` | `title` | put before each chunk when it is embedded, if the table has it; empty for none |
 //! | `chunk_chars` | `1000` | characters of a chunk, at least 50 |
 //!
-//! The payload of a point is the row, with the chunk in place of the text, and the chunk's number as `chunk`.
+//! The payload of a point is the row, with the chunk in place of the text, and the chunk's number as `chunk`. The group is named
+//! after the row's key; where the pipeline has several tables, after table and key, so that rows with equal keys do not meet.
 //!
 //! An UPDATE that leaves a large text alone only patches the payloads, and so pays for no embedding. If it changes the
 //! title, the vectors follow with the text's next change; with `REPLICA IDENTITY FULL` they follow at once.
 
-mod chunk;
-
 use std::rc::Rc;
 
-use pgstream_handler::{Error, Event, Operation, Out, Point, Result, Value, config, handler, text};
-
-use chunk::chunks;
+use pgstream_handler::{Error, Event, Operation, Out, Point, Result, Value, chunks, config, handler, text};
 
 handler!(on_event);
 
@@ -26,34 +23,34 @@ pub fn on_event(event: &Event, out: &mut Out) -> Result<()> {
     let settings = Settings::read()?;
     match event.operation() {
         Operation::Insert | Operation::Update => keep(event, &settings, out),
-        Operation::Delete => out.delete_group(event.key()?),
+        Operation::Delete => out.delete_group(event.id()?),
         Operation::Truncate => out.clear(),
     }
 }
 
 fn keep(event: &Event, settings: &Settings, out: &mut Out) -> Result<()> {
     let column = &*settings.text_column;
-    let key = event.key()?;
+    let id = event.id()?;
     let Some(value) = event.row().get(column) else { return Err(settings.no_text_column(event)) };
-    let mut payload = event.row().to_json();
+    let mut payload = event.row().payload()?;
     payload.remove(column);
 
     match value {
-        Value::Null => return out.delete_group(key),
+        Value::Null => return out.delete_group(id),
         // The host makes an insert of an UPDATE that changes the key: the old group is gone, and so is the text.
         Value::Unchanged if event.operation() == Operation::Insert => return Err(not_sent(event, column)),
-        Value::Unchanged => return out.patch_group(key, payload),
+        Value::Unchanged => return out.patch_group(id, payload),
         _ => {}
     }
     let title = settings.title(event)?;
     let mut points = Vec::new();
     for (number, chunk) in chunks(event.text(column)?, settings.chunk_chars).into_iter().enumerate() {
         let embedded = if title.is_empty() { chunk.to_owned() } else { format!("{title}\n\n{chunk}") };
-        payload.insert(column.to_owned(), chunk.into());
-        payload.insert("chunk".to_owned(), number.into());
-        points.push(Point::new(format!("{key}#{number}"), text(embedded), &payload)?);
+        payload.insert(column, chunk)?;
+        payload.insert("chunk", number)?;
+        points.push(Point::new(format!("{id}#{number}"), text(embedded), &payload)?);
     }
-    out.replace(key, points)
+    out.replace(id, points)
 }
 
 struct Settings {

@@ -84,3 +84,31 @@ fn nonsense_in_the_configuration_stops_the_pipeline() {
     let failure = Harness::new(on_event).config("chunk_chars", "many").run([documents().truncate()]);
     assert_eq!(failure, Err(Failure::Stop("config `chunk_chars` is `many`, it must be a number from 50 on".into())));
 }
+
+#[test]
+fn rows_of_several_tables_have_groups_of_their_own() {
+    let documents = documents();
+    let changes = [
+        documents.insert(row![7, "Title", "text", 2026]),
+        documents.update(row![7, "New", Value::Unchanged, 2027]),
+        documents.delete(row![7, (), (), ()]),
+    ];
+    let output = Harness::new(on_event).several_tables("public", "documents").run(changes).unwrap();
+    let [Action::Replace((group, points)), Action::PatchGroup((patched, _)), Action::DeleteGroup(deleted)] =
+        &actions(output)[..]
+    else {
+        panic!("other actions")
+    };
+    assert_eq!([group, patched, deleted], ["public.documents:7"; 3]);
+    assert_eq!(points[0].id, "public.documents:7#0");
+}
+
+#[test]
+fn json_of_the_row_stands_in_the_payload_as_postgres_wrote_it() {
+    let meta = r#"{"big":123456789012345678901234567890,"e":1e309,"half":"\ud800"}"#;
+    let table = Table::new("public", "documents").key("id", "int8").column("content", "text").column("meta", "jsonb");
+    let insert = table.insert(row![7, "text", Value::Json(meta.into())]);
+    let output = Harness::new(on_event).run([insert]).unwrap();
+    let [Action::Replace((_, points))] = &actions(output)[..] else { panic!("no replace") };
+    assert_eq!(points[0].payload, format!(r#"{{"id":7,"meta":{meta},"content":"text","chunk":0}}"#));
+}

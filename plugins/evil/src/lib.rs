@@ -4,6 +4,7 @@
 #![cfg(target_family = "wasm")]
 
 use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 
 use pgstream_handler::bindings::pgstream::host::types::{
@@ -113,6 +114,8 @@ impl Event {
                 let bytes = wasip2::random::random::get_random_bytes(with.parse().unwrap_or(u64::MAX));
                 Ok(self.say(&bytes.len().to_string()))
             }
+            // What Rust's maps are seeded with.
+            "seed" => Ok(self.say(&format!("{:x}", RandomState::new().hash_one(0)))),
             "log" => {
                 host::log::log(host::log::Level::Info, with);
                 Ok(nothing())

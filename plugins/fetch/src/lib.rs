@@ -4,8 +4,9 @@
 #![cfg(target_family = "wasm")]
 
 use std::cell::RefCell;
+use std::time::Duration;
 
-use pgstream_handler::{Error, Event, Json, Out, Result, handler, json};
+use pgstream_handler::{Error, Event, Json, Out, Result, handler, http, json};
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
@@ -26,6 +27,20 @@ fn on_event(event: &Event, out: &mut Out) -> Result<()> {
     let order: Json = serde_json::from_str(event.text("what")?)?;
     let payload = match order["do"].as_str().unwrap_or("request") {
         "request" => told(request(&order).and_then(|begun| answer(&begun))),
+        // As handlers do it, through the SDK.
+        "sdk" => {
+            let method = order["method"].as_str().unwrap_or("GET");
+            let mut request = http::Request::new(method, order["url"].as_str().unwrap_or_default());
+            request = request.header("x-mine", "yes");
+            if method == "POST" {
+                request = request.json(&"0123456789".repeat(1000))?;
+            }
+            if let Some(millis) = order["timeout"].as_u64() {
+                request = request.timeout(Duration::from_millis(millis));
+            }
+            let answer = request.send()?.success()?;
+            json!({ "status": answer.status, "body": answer.text()?, "told": answer.header("x-harmless") })
+        }
         "many" => {
             let all =
                 (0..order["times"].as_u64().unwrap_or(1)).map(|_| request(&order).and_then(|begun| answer(&begun)));

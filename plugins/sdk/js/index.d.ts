@@ -62,7 +62,10 @@ export interface Event<Row extends object = AnyRow> {
   readonly row: Readonly<Row>;
   /** The old row as far as the replica identity gives it. */
   readonly oldRow: Readonly<Row> | undefined;
-  /** The row's key as text, as the id of a point; a JSON array if the key has several columns. Throws if there is none. */
+  /** The id of the row's point, or group of points: its key. Where the pipeline has several tables, the table's name stands
+   * before it, `public.documents:7`, so that rows of two tables with equal keys have points of their own. */
+  readonly id: string;
+  /** The row's key as text; a JSON array if the key has several columns. Throws if there is none. */
   readonly key: string;
   readonly position: { readonly lsn: bigint; readonly ordinal: number };
   /** LSN of the transaction's commit. */

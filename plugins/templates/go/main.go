@@ -13,7 +13,7 @@ func onEvent(event *pgstream.Event, out *pgstream.Out) error {
 		out.Clear()
 		return nil
 	}
-	id, err := event.Key()
+	id, err := event.ID()
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ def handle(event: Event, out: Out) -> None:
     if event.operation in ("insert", "update"):
         keep(event, out)
     elif event.operation == "delete":
-        out.delete(event.key)
+        out.delete(event.id)
     else:
         out.clear()
 
@@ -17,9 +17,9 @@ def keep(event: Event, out: Out) -> None:
     payload = {"title": event.row["title"]}
     if event.unchanged("content") and event.operation == "update":
         # Postgres did not send the content, because the UPDATE left it alone: the vector stays as it is.
-        out.patch(event.key, payload)
+        out.patch(event.id, payload)
     elif event.row["content"] is None:
-        out.delete(event.key)
+        out.delete(event.id)
     else:
         # The host turns the text into a vector.
-        out.upsert(id=event.key, embedding=text(event.text("content")), payload=payload)
+        out.upsert(id=event.id, embedding=text(event.text("content")), payload=payload)

@@ -15,7 +15,7 @@ export function onEvent(event: Event<Document>, out: Out): void {
     case "update":
       return keep(event, out);
     case "delete":
-      return out.delete(event.key);
+      return out.delete(event.id);
     case "truncate":
       return out.clear();
   }
@@ -23,8 +23,8 @@ export function onEvent(event: Event<Document>, out: Out): void {
 
 function keep(event: Event<Document>, out: Out): void {
   const { title, content } = event.row;
-  if (content === null) return out.delete(event.key);
+  if (content === null) return out.delete(event.id);
   // Not null: Postgres did not send a large text that the UPDATE left alone. Its vector stays.
-  if (content === unchanged) return out.patch(event.key, { title });
-  out.upsert(event.key, content, { title }); // the host embeds the text
+  if (content === unchanged) return out.patch(event.id, { title });
+  out.upsert(event.id, content, { title }); // the host embeds the text
 }

@@ -14,29 +14,37 @@ use serde_json::{Value as Json, json};
 use super::{caches, has_tools, host, kept, lengths, root, succeed, text, tutorial};
 use crate::conformance::{GO, component};
 use crate::guests::{Change, Embedders, batch, load, relation, settings, things, words};
+use crate::transform::Log;
 
 /// The component of `probe.go`. None where Go is missing.
 fn probe() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        if !has_tools(&["go"]) {
-            return None;
-        }
-        let project = kept("probe-go");
-        let sdk = root().join("plugins/sdk/go");
-        let module = "github.com/pgstream-host/pgstream-host/plugins/sdk/go";
-        let manifest =
-            format!("module probe\n\ngo 1.25\n\nrequire {module} v0.0.0\n\nreplace {module} => {}\n", sdk.display());
-        std::fs::write(project.join("go.mod"), manifest).unwrap();
-        std::fs::write(project.join("main.go"), include_str!("probe.go")).unwrap();
-        succeed(host(["build"]).arg(&project));
-        Some(project.join("probe.wasm"))
-    });
-    built.as_deref()
+    BUILT.get_or_init(|| build("probe", include_str!("probe.go"))).as_deref()
+}
+
+/// The component of `asker.go`.
+pub(crate) fn asker() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(|| build("asker", include_str!("asker.go"))).as_deref()
+}
+
+fn build(name: &str, source: &str) -> Option<PathBuf> {
+    if !has_tools(&["go"]) {
+        return None;
+    }
+    let project = kept(&format!("{name}-go"));
+    let sdk = root().join("plugins/sdk/go");
+    let module = "github.com/pgstream-host/pgstream-host/plugins/sdk/go";
+    let manifest =
+        format!("module {name}\n\ngo 1.25\n\nrequire {module} v0.0.0\n\nreplace {module} => {}\n", sdk.display());
+    std::fs::write(project.join("go.mod"), manifest).unwrap();
+    std::fs::write(project.join("main.go"), source).unwrap();
+    succeed(host(["build"]).arg(&project));
+    Some(project.join(format!("{name}.wasm")))
 }
 
 /// The component of `plugins/documents-go`. None where Go is missing.
-fn documents() -> Option<&'static Path> {
+pub(crate) fn documents() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     BUILT.get_or_init(|| component(GO)).as_deref()
 }
@@ -112,11 +120,76 @@ async fn what_ends_a_call_says_why_and_the_next_call_is_fine() {
         ("panic-aside", "panic: aside"),
         ("deadlock", "all goroutines are asleep - deadlock!"),
         ("exit", "called `exit`"),
+        ("goexit", "the handler ended its goroutine"),
     ] {
         let (_, said) = failed(&probe, word).await;
         assert!(said.contains(expected), "`{word}`: {said}");
         assert_eq!(hear(&probe, "say:fine").await, "fine", "after `{word}`");
     }
+}
+
+#[tokio::test]
+async fn what_a_goroutine_answers_too_late_stops_the_pipeline() {
+    for answers in [
+        &["answers-later:x"][..],
+        &["answers-when-asked:x", "answers-when-asked:y"],
+        &["keeps-out", "answers-another:x"],
+    ] {
+        let Some(probe) = probing() else { return };
+        let error = probe.apply(words(answers)).await.expect_err(answers[0]);
+        assert_eq!(error.fault(), Fault::Handler);
+        let said = error.report();
+        assert!(
+            said.contains("an event was answered after its handler had returned: wait for the goroutines"),
+            "{said}"
+        );
+        assert_eq!(hear(&probe, "say:fine").await, "fine", "after {answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn goroutines_that_go_on_are_told_of() {
+    let log = Log::default();
+    let _guard = log.listen();
+    let Some(probe) = probing() else { return };
+    probe.apply(words(&["answers-when-asked:x"])).await.unwrap();
+    assert!(log.text().contains("goroutines that it started go on (1)"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn the_clock_never_goes_back() {
+    let Some(probe) = probing() else { return };
+    for _ in 0..20 {
+        assert_eq!(hear(&probe, "steps").await, "forward");
+    }
+}
+
+#[tokio::test]
+async fn no_two_instances_are_seeded_alike() {
+    let (Some(one), Some(other)) = (probing(), probing()) else { return };
+    let (one, other) = (hear(&one, "seeds").await, hear(&other, "seeds").await);
+    let same = one.split(' ').zip(other.split(' ')).filter(|(one, other)| one == other).count();
+    assert_eq!((one.split(' ').count(), same), (3, 0), "{one} and {other}");
+}
+
+#[test]
+fn a_component_is_the_same_from_build_to_build() {
+    if !has_tools(&["go"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // Also where the project lies elsewhere.
+    for part in ["documents-go", "sdk/go"] {
+        let to = folder.path().join(part);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        succeed(Command::new("cp").arg("-R").arg(root().join("plugins").join(part)).arg(&to));
+    }
+    let built = [root().join("plugins/documents-go"), folder.path().join("documents-go")].map(|project| {
+        let out = folder.path().join("built.wasm");
+        succeed(host(["build"]).arg(project).arg("--out").arg(&out));
+        std::fs::read(&out).unwrap()
+    });
+    assert!(built[0] == built[1], "they differ");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Each language has a file of its own here, which begins with `if !has_tools(&["go"]) { return; }`.
 
-mod go;
+pub(crate) mod go;
 mod inspect;
 mod javascript;
 mod python;

@@ -5,7 +5,11 @@ import (
 	crypto "crypto/rand"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	old "math/rand"
+	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +22,19 @@ func init() { pgstream.Handle(onEvent) }
 func main() {}
 
 var kept [][]byte
+
+var keptOut *pgstream.Out
+
+var asked chan bool
+
+var latest time.Time
+
+// seeds are what the runtime and the library seed by themselves.
+func seeds() string {
+	var sum maphash.Hash
+	sum.WriteString("x")
+	return fmt.Sprint(rand.Uint64(), " ", old.Int63(), " ", sum.Sum64())
+}
 
 func onEvent(event *pgstream.Event, out *pgstream.Out) error {
 	word := ""
@@ -81,6 +98,21 @@ func onEvent(event *pgstream.Event, out *pgstream.Out) error {
 		done := make(chan bool)
 		go func() { panic("aside") }()
 		<-done
+	case "answers-later":
+		go func() { time.Sleep(time.Minute); out.Delete(rest) }()
+	case "answers-when-asked":
+		if asked == nil {
+			asked = make(chan bool)
+			go func() { <-asked; out.Delete(rest) }()
+		} else {
+			close(asked)
+		}
+	case "keeps-out":
+		keptOut = out
+	case "answers-another":
+		keptOut.Delete(rest)
+	case "goexit":
+		runtime.Goexit()
 	case "deadlock":
 		select {}
 	case "memory":
@@ -107,6 +139,19 @@ func onEvent(event *pgstream.Event, out *pgstream.Out) error {
 		for time.Since(start) < time.Millisecond {
 		}
 		out.Delete("moved")
+	case "steps":
+		// As the wall's clock has it, without the monotonic reading.
+		for turn := range 5000 {
+			now := time.Now().Round(0)
+			if now.Before(latest) {
+				return fmt.Errorf("in turn %d it went back from %v to %v", turn, latest, now)
+			}
+			latest = now
+		}
+		time.Sleep(time.Hour)
+		out.Delete("forward")
+	case "seeds":
+		out.Delete(seeds())
 	case "random":
 		var bytes [21]byte
 		crypto.Read(bytes[:])

@@ -24,6 +24,11 @@ fn a_new_project_builds_to_where_it_is_wanted() {
     let made: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((made["language"].as_str(), made["bytes"].as_u64()), (Some("rust"), Some(bytes.len() as u64)));
     assert_eq!(std::fs::read(&out).unwrap(), bytes);
+    // Unchanged source makes the same component, from nothing, too.
+    let again = scratch.path().join("again.wasm");
+    let mut build = host(["build", "--out"]);
+    succeed(build.arg(&again).arg(&project).env("CARGO_TARGET_DIR", scratch.path().join("fresh")));
+    assert!(std::fs::read(&again).unwrap() == bytes, "they differ");
 
     // What does not compile is shown, and the component that was there stays.
     let source = project.join("src/lib.rs");

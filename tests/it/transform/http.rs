@@ -509,7 +509,7 @@ fn endless(settings: &mut WasmTransform) {
     (settings.limits.http.timeout, settings.limits.http.wait) = (hour, hour);
 }
 
-fn granted(server: &Server) -> HttpHost {
+pub(crate) fn granted(server: &Server) -> HttpHost {
     let secret = Secret::new(format!("Bearer {SECRET}"));
     HttpHost {
         host: format!("http://{}", server.address).parse().unwrap(),
@@ -542,15 +542,15 @@ async fn fail(fetch: &Transform, server: &Server, order: Json) -> Error {
 }
 
 /// A server that keeps what it was asked, and answers as the path says.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
     /// Paths whose client went away before it was answered.
     hung_up: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, hung_up) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
@@ -574,11 +574,11 @@ impl Server {
         order
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
-    fn last(&self) -> String {
+    pub(crate) fn last(&self) -> String {
         self.seen.lock().unwrap().last().cloned().expect("nobody asked")
     }
 }

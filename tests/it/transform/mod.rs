@@ -3,7 +3,7 @@
 mod abi;
 mod bombs;
 mod contract;
-mod http;
+pub(crate) mod http;
 mod limits;
 mod refusals;
 mod sandbox;

@@ -76,6 +76,12 @@ fn small(embedder: impl Embedder + 'static) -> Embedders {
 }
 
 #[tokio::test]
+async fn no_two_instances_are_seeded_alike() {
+    let (Some(one), Some(other)) = (evil(|_| ()), evil(|_| ())) else { return };
+    assert_ne!(hear(&one, "seed").await, hear(&other, "seed").await);
+}
+
+#[tokio::test]
 async fn two_workers_run_at_once() {
     let Some(evil) = evil_with(|settings| settings.workers = 2, small(Meeting(Barrier::new(2)))) else { return };
     let (one, other) = soon(async { tokio::join!(hear(&evil, "embed small"), hear(&evil, "embed small")) }).await;

@@ -26,6 +26,7 @@ const growth = 50
 func init() {
 	debug.SetGCPercent(growth)
 	host.Current = component{}
+	pause = func() { time.Sleep(time.Hour) } // over at once
 	export_wit_world.Handle = handle
 }
 
@@ -198,6 +199,14 @@ func (component) Config(key string) (string, bool) {
 		settings[key] = known
 	}
 	return known.value, known.there
+}
+
+func (component) Asked(key string) (string, bool) {
+	value := pgstream_host_config.Get(key)
+	if value.IsSome() {
+		return value.Some(), true
+	}
+	return "", false
 }
 
 func (component) Embed(embedder string, texts []string) (int, []float32, *host.Failure) {

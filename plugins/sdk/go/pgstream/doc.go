@@ -15,7 +15,7 @@
 //			out.Clear()
 //			return nil
 //		}
-//		id, err := event.Key()
+//		id, err := event.ID()
 //		if err != nil {
 //			return err
 //		}
@@ -46,7 +46,7 @@
 // # What is different from an ordinary program
 //
 // There are no files, no network, no arguments and no environment. What is printed to standard output or error becomes a
-// line of the host's log. time.Now tells when the event began, to the millisecond, and a microsecond more each time it is
-// asked; time.Sleep is over at once. A goroutine runs only while the handler does: wait for those that you start. A panic
-// in one of them cannot be caught, and ends the call.
+// line of the host's log. time.Now tells when the event began, to the millisecond, and never goes back; time.Sleep is over
+// at once. A goroutine runs only while the handler does: wait for those that you start. What one answers to an event whose
+// handler has returned stops the pipeline. A panic in one of them cannot be caught, and ends the call.
 package pgstream

@@ -5,6 +5,8 @@ import (
 	"math/big"
 	"strings"
 	"time"
+
+	"github.com/pgstream-host/pgstream-host/plugins/sdk/go/internal/host"
 )
 
 // Operation is what happened to a row.
@@ -44,6 +46,9 @@ type Table struct {
 	Columns      []Column
 
 	byName map[string]int
+	// What ids begin with, once it was asked for.
+	prefix string
+	asked  bool
 }
 
 // LSN is a place in Postgres' write-ahead log.
@@ -91,8 +96,28 @@ func (e *Event) Unchanged(column string) bool {
 	return value.IsUnchanged()
 }
 
-// Key is the row's key as text, as the id of a point: the primary key's value, or a JSON array of them if it has several
-// columns. An error if the table has none.
+// ID is the id of the row's point, or group of points: its [Event.Key]. Where the pipeline has several tables, the table's
+// name stands before it, `public.documents:7`, so that rows of two tables with equal keys have points of their own. The
+// host tells for each table which it is, and never changes it: ids that are stored stay what they are.
+func (e *Event) ID() (string, error) {
+	key, err := e.Key()
+	if err != nil {
+		return "", err
+	}
+	table := e.Row.table
+	if !table.asked {
+		schema := strings.NewReplacer("~", "~0", ".", "~1").Replace(table.Schema)
+		table.prefix, _ = host.Current.Asked("pgstream:id/" + schema + "." + table.Name)
+		table.asked = true
+	}
+	if table.prefix != "" {
+		return table.prefix + ":" + key, nil
+	}
+	return key, nil
+}
+
+// Key is the row's key as text: the primary key's value, or a JSON array of them if it has several columns. An error if the
+// table has none. Rows of several tables may have the same: see [Event.ID].
 func (e *Event) Key() (string, error) {
 	var first Value
 	var all []byte

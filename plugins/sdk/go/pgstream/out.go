@@ -16,6 +16,8 @@ type Out struct {
 	event    int
 	commands []Command
 	err      error
+	// The handler has returned.
+	sealed bool
 }
 
 // Upsert writes a point whole: what was stored under this id is gone.
@@ -79,12 +81,20 @@ func (o *Out) patch(action Action, kind, id string, payload any) {
 }
 
 func (o *Out) push(command Command) {
+	if o.sealed {
+		late.Store(true)
+		return
+	}
 	command.Event = o.event
 	o.commands = append(o.commands, command)
 }
 
 // fail keeps the first mistake.
 func (o *Out) fail(err error) {
+	if o.sealed {
+		late.Store(true)
+		return
+	}
 	if o.err == nil {
 		o.err = err
 	}

@@ -272,3 +272,19 @@ func TestAFailingBatchIsHalvedUntilTheEventIsFound(t *testing.T) {
 		t.Error(calls)
 	}
 }
+
+func TestPiecesEndBetweenWordsAndOverlap(t *testing.T) {
+	for _, try := range []struct {
+		text  string
+		chars int
+		want  string
+	}{
+		{"  a b\n", 50, "a b"},
+		{" \n\t\u3000", 50, ""},
+		{"one two three four five six seven eight nine ten", 20, "one two three four|five six seven eight|nine ten"},
+		{"one two three four five six seven eight nine ten", 40, "one two three four five six seven eight|eight nine ten"},
+		{strings.Repeat("字", 100), 40, strings.Repeat("字", 40) + "|" + strings.Repeat("字", 40) + "|" + strings.Repeat("字", 30)},
+	} {
+		expect(t, strings.Join(pgstream.Chunks(try.text, try.chars), "|"), try.want)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"path"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"github.com/pgstream-host/pgstream-host/plugins/sdk/go/internal/host"
 )
@@ -93,6 +94,9 @@ func newBatch(events []*Event) *Batch {
 	for index, event := range events {
 		event.index = index
 		batch.outs[index].event = index
+		if event.Row.table != nil {
+			event.Row.table.asked = false
+		}
 	}
 	return batch
 }
@@ -100,7 +104,12 @@ func newBatch(events []*Event) *Batch {
 func (b *Batch) each(onEvent func(event *Event, out *Out) error) error {
 	for index, event := range b.Events {
 		out := &b.outs[index]
+		before := runtime.NumGoroutine()
 		err := guarded(func() error { return onEvent(event, out) })
+		out.sealed = true
+		if late := settle(before); late != nil {
+			return late
+		}
 		if concernsBatch(err) {
 			return err
 		}
@@ -113,7 +122,14 @@ func (b *Batch) each(onEvent func(event *Event, out *Out) error) error {
 
 // halve answers all events, or without those that the function refuses when it is given them alone.
 func (b *Batch) halve(onBatch func(batch *Batch) error) error {
+	before := runtime.NumGoroutine()
 	err := guarded(func() error { return onBatch(b) })
+	for _, event := range b.Events {
+		b.outs[event.index].sealed = true
+	}
+	if late := settle(before); late != nil {
+		return late
+	}
 	if err == nil || concernsBatch(err) {
 		return err
 	}
@@ -138,12 +154,61 @@ func (b *Batch) halve(onBatch func(batch *Batch) error) error {
 // guarded makes an error of a panic.
 func guarded(call func() error) (err error) {
 	host.Current.SafePoint()
+	returned := false
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = panicked(cause)
+		} else if !returned {
+			// Nothing brings a goroutine back that ends: the call is over.
+			Errorf("the handler ended its goroutine, as runtime.Goexit and testing's FailNow do: return an error instead")
 		}
 	}()
-	return call()
+	err = call()
+	returned = true
+	return err
+}
+
+// late is that something was answered to an event whose handler had returned.
+var late atomic.Bool
+
+// pause has goroutines run that sleep.
+var pause = func() {}
+
+// idle is how many goroutines there are when no handler has run yet.
+var idle int
+
+// told is whether it was said that goroutines go on.
+var told bool
+
+// settle lets the goroutines run that a handler has started and not waited for. What they still answer is lost, or would be
+// another event's, so it is an error that stops the pipeline.
+func settle(before int) error {
+	if idle == 0 {
+		idle = before
+	}
+	if runtime.NumGoroutine() <= before {
+		// Some of an earlier event's may have been woken.
+		for turn := 0; turn < 2 && runtime.NumGoroutine() > idle; turn++ {
+			runtime.Gosched()
+		}
+	} else {
+		for turn := 0; turn < 100 && runtime.NumGoroutine() > before; turn++ {
+			runtime.Gosched()
+		}
+		if runtime.NumGoroutine() > before {
+			pause()
+		}
+		if left := runtime.NumGoroutine() - before; left > 0 && !told {
+			told = true
+			Warnf("a handler has returned while goroutines that it started go on (%d): they run only while a handler "+
+				"does, and what they answer later stops the pipeline. Wait for them, for instance with sync.WaitGroup", left)
+		}
+	}
+	if late.Swap(false) {
+		return Stop(errors.New("an event was answered after its handler had returned: " +
+			"wait for the goroutines that it starts, for instance with sync.WaitGroup, and keep no `Out`"))
+	}
+	return nil
 }
 
 func panicked(cause any) error {

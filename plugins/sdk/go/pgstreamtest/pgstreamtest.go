@@ -150,6 +150,12 @@ func (h *Harness) Config(key, value string) *Harness {
 	return h
 }
 
+// SeveralTables has ids of the rows of a table, such as `public.documents`, begin with its name, as the host does where a
+// pipeline has several tables.
+func (h *Harness) SeveralTables(table string) *Harness {
+	return h.Config("pgstream:id/"+table, table)
+}
+
 // Embedder adds an embedder that the handler reaches with pgstream.Embed.
 func (h *Harness) Embedder(name string, model func(text string) []float32) *Harness {
 	h.models[name] = model
@@ -215,6 +221,8 @@ func (w world) Config(key string) (string, bool) {
 	value, ok := w.config[key]
 	return value, ok
 }
+
+func (w world) Asked(key string) (string, bool) { return w.Config(key) }
 
 func (w world) Embed(embedder string, texts []string) (dimension int, data []float32, failure *host.Failure) {
 	model, ok := w.models[embedder]

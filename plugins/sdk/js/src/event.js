@@ -1,5 +1,6 @@
 // `Event`: what happened, with columns by name.
 
+import { config } from "#host";
 import { Timestamp, integer, keyText, json, kind, value } from "./values.js";
 
 /** A relation with its columns by name: made once per batch, so that an event only looks up. */
@@ -26,6 +27,14 @@ export class Table {
       else row[this.names[at]] = value(raw);
     }
     return new Proxy(row, this.traps);
+  }
+
+  /** What ids begin with. The host is asked once per batch. */
+  get prefix() {
+    const schema = this.schema.replaceAll("~", "~0").replaceAll(".", "~1");
+    const value = config(`pgstream:id/${schema}.${this.name}`) ?? undefined;
+    Object.defineProperty(this, "prefix", { value });
+    return value;
   }
 
   get(row, name) {
@@ -90,6 +99,11 @@ export class Event {
   get oldRow() {
     const values = this.#raw.oldRow;
     return values ? (this.#oldRow ??= this.#table.row(values)) : undefined;
+  }
+
+  get id() {
+    const { prefix } = this.#table;
+    return prefix === undefined ? this.key : `${prefix}:${this.key}`;
   }
 
   get key() {

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from . import _host
 from ._errors import MissingColumn, Reject
 from ._json import array
 from ._values import CONVERT, JSON_FORM, KINDS, RAW, UNCHANGED, Numeric, Timestamp, float_text
@@ -40,7 +41,7 @@ class Column:
 class Relation:
     """A table with its columns by name: made once per batch, so that an event only looks them up."""
 
-    __slots__ = ("schema", "table", "columns", "index", "keys")
+    __slots__ = ("schema", "table", "columns", "index", "keys", "_prefix")
 
     def __init__(self, schema: str, table: str, columns: Sequence[Column]) -> None:
         self.schema = schema
@@ -48,6 +49,20 @@ class Relation:
         self.columns = columns
         self.index = {column.name: at for at, column in enumerate(columns)}
         self.keys = [at for at, column in enumerate(columns) if column.key]
+        self._prefix: str | None = None
+
+    def prefix(self) -> str:
+        """What ids begin with. The host is asked once per batch."""
+        prefix = self._prefix
+        if prefix is None:
+            schema = self.schema.replace("~", "~0").replace(".", "~1")
+            asked = _host.asked(f"pgstream:id/{schema}.{self.table}")
+            prefix = self._prefix = "" if asked is None else f"{asked}:"
+        return prefix
+
+    def forget_prefix(self) -> None:
+        """For tests, whose tables are used again."""
+        self._prefix = None
 
     def names(self) -> str:
         return ", ".join(f"`{column.name}`" for column in self.columns)
@@ -251,9 +266,16 @@ class Event:
         return row
 
     @property
+    def id(self) -> str:
+        """The id of the row's point, or group of points: its :attr:`key`. Where the pipeline has several tables, the
+        table's name stands before it, ``public.documents:7``, so that rows of two tables with equal keys have points of
+        their own."""
+        return self._relation.prefix() + self.key
+
+    @property
     def key(self) -> str:
-        """The row's key as text, as the id of a point: the primary key's value, or a JSON array of them if it has
-        several columns. Refuses the event if the table has none."""
+        """The row's key as text: the primary key's value, or a JSON array of them if it has several columns. Refuses the
+        event if the table has none."""
         relation = self._relation
         keys = relation.keys
         if not keys:

@@ -100,6 +100,10 @@ class _Host:
             self._known[key] = value
             return value
 
+    def asked(self, key: str) -> str | None:
+        value: str | None = _config.get(_out.utf8(key, "the name of a table"))
+        return value
+
     def embed(self, embedder: str, texts: list[str]) -> list[list[float]]:
         try:
             vectors = _embeddings.embed(_out.utf8(embedder, "the name of an embedder"), texts)

@@ -17,6 +17,8 @@ class Host(Protocol):
 
     def config(self, key: str) -> str | None: ...
 
+    def asked(self, key: str) -> str | None: ...
+
     def embed(self, embedder: str, texts: list[str]) -> list[list[float]]: ...
 
     def log(self, level: Level, message: str) -> None: ...
@@ -27,6 +29,9 @@ class Nobody:
 
     def config(self, key: str) -> str | None:
         raise RuntimeError("there is no configuration yet: call `config` in the handler, not when its module is read")
+
+    def asked(self, key: str) -> str | None:
+        return None
 
     def embed(self, embedder: str, texts: list[str]) -> list[list[float]]:
         raise RuntimeError("there are no embedders yet: call `embed` in the handler, not when its module is read")
@@ -54,6 +59,11 @@ def config(key: str, default: str | None = None) -> str | None:
     is loaded, so asking again costs next to nothing."""
     value = _host.config(key)
     return default if value is None else value
+
+
+def asked(key: str) -> str | None:
+    """A value that the host gives anew with each batch."""
+    return _host.asked(key)
 
 
 def embed(embedder: str, texts: Iterable[str]) -> list[list[float]]:

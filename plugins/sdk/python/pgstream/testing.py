@@ -204,6 +204,11 @@ class Harness:
         self._config[key] = value
         return self
 
+    def several_tables(self, table: str) -> Harness:
+        """Has ids of the rows of a table, ``public.documents``, begin with its name, as the host does where a pipeline
+        has several tables."""
+        return self.config(f"pgstream:id/{table}", table)
+
     def embedder(self, name: str, model: Callable[[str], Sequence[float]]) -> Harness:
         """Adds an embedder that the handler reaches with :func:`pgstream.embed`."""
         self._embedders[name] = model
@@ -220,6 +225,7 @@ class Harness:
         events: list[Event] = []
         for ordinal, change in enumerate(changes):
             relation = change.table._relation
+            relation.forget_prefix()
             if relation not in relations:
                 relations.append(relation)
             event = Event(
@@ -253,6 +259,9 @@ class _World:
         self.logged: list[tuple[Level, str]] = []
 
     def config(self, key: str) -> str | None:
+        return self._config.get(key)
+
+    def asked(self, key: str) -> str | None:
         return self._config.get(key)
 
     def embed(self, embedder: str, texts: list[str]) -> list[list[float]]:

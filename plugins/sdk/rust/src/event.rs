@@ -1,12 +1,13 @@
 //! `Event` and `Row`: what happened, with columns by name.
 
+use std::cell::OnceCell;
 use std::fmt::Display;
 use std::ops::Index;
 
 use serde_json::Map;
 
 use crate::bindings::pgstream::host::types as wit;
-use crate::{Column, Error, Operation, Result, Value};
+use crate::{Column, Error, Operation, Payload, Result, Value, host};
 
 /// One committed change of a row.
 #[derive(Clone, Copy, Debug)]
@@ -21,13 +22,23 @@ pub struct Event<'a> {
 pub(crate) struct Table<'a> {
     relation: &'a wit::Relation,
     by_name: Vec<u32>,
+    /// What ids begin with, once it was asked for.
+    prefix: OnceCell<Option<String>>,
 }
 
 impl<'a> Table<'a> {
     pub(crate) fn new(relation: &'a wit::Relation) -> Self {
         let mut by_name: Vec<u32> = (0..relation.columns.len() as u32).collect();
         by_name.sort_by_key(|&index| &relation.columns[index as usize].name);
-        Self { relation, by_name }
+        Self { relation, by_name, prefix: OnceCell::new() }
+    }
+
+    fn prefix(&self) -> Option<&str> {
+        let ask = || {
+            let schema = self.relation.schema.replace('~', "~0").replace('.', "~1");
+            host::asked(&format!("pgstream:id/{schema}.{}", self.relation.table))
+        };
+        self.prefix.get_or_init(ask).as_deref()
     }
 
     fn index(&self, name: &str) -> Option<usize> {
@@ -79,8 +90,19 @@ impl<'a> Event<'a> {
         Some(Row { table: self.table, values })
     }
 
-    /// The row's key as text, as the id of a point: the primary key's value, or a JSON array of them if it has several
-    /// columns. Rejects the event if the table has none.
+    /// The id of the row's point, or group of points: its [`key`](Self::key). Where the pipeline has several tables, the table's
+    /// name stands before it, `public.documents:7`, so that rows of two tables with equal keys have points of their own. The
+    /// host tells for each table which it is, and never changes it: ids that are stored stay what they are.
+    pub fn id(&self) -> Result<String> {
+        let key = self.key()?;
+        Ok(match self.table.prefix() {
+            Some(prefix) => format!("{prefix}:{key}"),
+            None => key,
+        })
+    }
+
+    /// The row's key as text: the primary key's value, or a JSON array of them if it has several columns. Rejects the event if
+    /// the table has none. Rows of several tables may have the same: see [`id`](Self::id).
     pub fn key(&self) -> Result<String> {
         let mut keys = self.row().iter().filter(|(column, _)| column.key);
         let Some((_, first)) = keys.next() else {
@@ -200,7 +222,18 @@ impl<'a> Row<'a> {
         self.table.relation.columns.iter().zip(self.values)
     }
 
-    /// The row as a payload: every column but the unchanged ones, as [`Value::to_json`] writes them.
+    /// The row as a payload: every column but the unchanged ones, as [`Value::to_json`] writes them, but JSON as Postgres wrote
+    /// it.
+    pub fn payload(self) -> Result<Payload> {
+        let mut payload = Payload::new();
+        for (column, value) in self.iter().filter(|(_, value)| **value != Value::Unchanged) {
+            payload.insert(column.name.as_str(), value)?;
+        }
+        Ok(payload)
+    }
+
+    /// The row as a map, to be looked at: every column but the unchanged ones, as [`Value::to_json`] writes them. For a payload
+    /// rather [`payload`](Self::payload), which keeps JSON as it is.
     pub fn to_json(self) -> Map<String, serde_json::Value> {
         let sent = self.iter().filter(|(_, value)| **value != Value::Unchanged);
         sent.map(|(column, value)| (column.name.clone(), value.to_json())).collect()

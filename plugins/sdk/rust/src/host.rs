@@ -41,6 +41,11 @@ pub fn config(key: &str) -> Option<Rc<str>> {
     imp::config(key)
 }
 
+/// A value that the host gives anew with each batch.
+pub(crate) fn asked(key: &str) -> Option<String> {
+    imp::asked(key)
+}
+
 /// Has the host embed texts. `embedder` is a name from the transform's `embedders`.
 ///
 /// Answering with [`text`](crate::text) is cheaper where it is enough: the host embeds a whole batch at once, skips what it
@@ -77,6 +82,10 @@ mod imp {
             known.push((key.to_owned(), value.clone()));
             value
         })
+    }
+
+    pub(super) fn asked(key: &str) -> Option<String> {
+        config::get(key)
     }
 
     pub(super) fn embed(embedder: &str, texts: &[String]) -> Result<Vectors, Failure> {

@@ -8,14 +8,14 @@
 //! fn on_event(event: &Event, out: &mut Out) -> Result<()> {
 //!     match event.operation() {
 //!         Operation::Insert | Operation::Update if event.unchanged("content") => {
-//!             out.patch(event.key()?, json!({ "title": event.row()["title"] }))
+//!             out.patch(event.id()?, json!({ "title": event.row()["title"] }))
 //!         }
 //!         Operation::Insert | Operation::Update => out.upsert(
-//!             event.key()?,
+//!             event.id()?,
 //!             text(event.text("content")?), // the host embeds it
 //!             json!({ "title": event.row()["title"] }),
 //!         ),
-//!         Operation::Delete => out.delete(event.key()?),
+//!         Operation::Delete => out.delete(event.id()?),
 //!         Operation::Truncate => out.clear(),
 //!     }
 //! }
@@ -32,6 +32,8 @@
 //!
 //! A large column that an UPDATE left alone is *unchanged*: Postgres did not send it. That is not null. [`Event::unchanged`]
 //! tells it, and [`Out::patch`] updates the payload while the vectors stay.
+//!
+//! With the crate's feature `http` a handler can send requests to hosts that its pipeline grants: see `http`.
 //!
 //! A component's allocator is this crate's: what a batch takes is given back as a whole. A handler with a
 //! `#[global_allocator]` of its own takes the crate without its feature `arena`.
@@ -53,10 +55,15 @@ pub mod bindings {
 
 #[cfg(any(target_family = "wasm", test))]
 mod arena;
+mod chunk;
 mod error;
 mod event;
+mod exact;
 mod host;
+#[cfg(any(feature = "http", test))]
+pub mod http;
 mod out;
+mod payload;
 mod run;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
@@ -67,10 +74,12 @@ mod value;
 pub use bindings::pgstream::host::types::{
     Action, Column, Command, Embedding, Failure, Operation, Output, Point, Rejection, SparseVector, Value,
 };
+pub use chunk::chunks;
 pub use error::{Error, Result};
 pub use event::{Event, Row};
 pub use host::{Level, Vectors, config, embed, log};
 pub use out::{Answers, Embeddings, Out, text};
+pub use payload::Payload;
 #[doc(hidden)]
 pub use run::{answered, run, run_batch};
 pub use serde_json::{Value as Json, json};
@@ -97,10 +106,10 @@ macro_rules! handler {
 ///     let texts: Vec<String> = kept.iter().map(|event| event.text("content").map(Into::into)).collect::<Result<_>>()?;
 ///     let vectors = embed("words", &texts)?;
 ///     for (event, vector) in kept.into_iter().zip(vectors.rows()) {
-///         answers.to(event).upsert(event.key()?, vector.to_vec(), json!({}))?;
+///         answers.to(event).upsert(event.id()?, vector.to_vec(), json!({}))?;
 ///     }
 ///     for event in gone {
-///         answers.to(event).delete(event.key()?)?;
+///         answers.to(event).delete(event.id()?)?;
 ///     }
 ///     Ok(())
 /// }

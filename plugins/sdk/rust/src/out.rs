@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use crate::{Action, Command, Embedding, Error, Event, Output, Point, Rejection, Result};
+use crate::{Action, Command, Embedding, Error, Event, Output, Point, Rejection, Result, exact};
 
 /// Bytes of an id or a group that the host takes.
 const ID_BYTES: usize = 1024;
@@ -206,6 +206,6 @@ fn name(kind: &str, name: impl Display) -> Result<String> {
 }
 
 fn object(payload: impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(&payload)?;
+    let text = exact::text(&payload)?;
     if text.starts_with('{') { Ok(text) } else { Err(Error::reject("the payload is not an object")) }
 }

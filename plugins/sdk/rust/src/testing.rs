@@ -125,10 +125,15 @@ enum Handler {
 
 type Model = Box<dyn Fn(&str) -> Vec<f32>>;
 
+#[cfg(any(feature = "http", test))]
+type Server = Box<dyn Fn(&crate::http::Request) -> Result<crate::http::Response>>;
+
 #[derive(Default)]
 struct World {
     config: HashMap<String, String>,
     embedders: HashMap<String, Model>,
+    #[cfg(any(feature = "http", test))]
+    server: Option<Server>,
     logged: Vec<(Level, String)>,
 }
 
@@ -153,9 +158,22 @@ impl Harness {
         self
     }
 
+    /// Has ids of the rows of a table begin with its name, as the host does where a pipeline has several tables.
+    pub fn several_tables(self, schema: &str, table: &str) -> Self {
+        let escaped = schema.replace('~', "~0").replace('.', "~1");
+        self.config(&format!("pgstream:id/{escaped}.{table}"), &format!("{schema}.{table}"))
+    }
+
     /// Adds an embedder that the handler reaches with [`embed`](crate::embed).
     pub fn embedder(mut self, name: &str, model: impl Fn(&str) -> Vec<f32> + 'static) -> Self {
         self.world.embedders.insert(name.into(), Box::new(model));
+        self
+    }
+
+    /// Has requests answered by a function instead of the network.
+    #[cfg(any(feature = "http", test))]
+    pub fn http(mut self, server: impl Fn(&crate::http::Request) -> Result<crate::http::Response> + 'static) -> Self {
+        self.world.server = Some(Box::new(server));
         self
     }
 
@@ -198,6 +216,10 @@ pub(crate) mod host {
         WORLD.with_borrow(|world| world.config.get(key).map(|value| value.as_str().into()))
     }
 
+    pub(crate) fn asked(key: &str) -> Option<String> {
+        WORLD.with_borrow(|world| world.config.get(key).cloned())
+    }
+
     pub(crate) fn embed(embedder: &str, texts: &[String]) -> Result<Vectors, Failure> {
         WORLD.with_borrow(|world| {
             let Some(model) = world.embedders.get(embedder) else {
@@ -205,6 +227,14 @@ pub(crate) mod host {
             };
             let rows: Vec<Vec<f32>> = texts.iter().map(|text| model(text)).collect();
             Ok(Vectors { dimension: rows.first().map_or(0, Vec::len), data: rows.concat() })
+        })
+    }
+
+    #[cfg(any(feature = "http", test))]
+    pub(crate) fn send(request: &crate::http::Request) -> crate::Result<crate::http::Response> {
+        WORLD.with_borrow(|world| match &world.server {
+            Some(server) => server(request),
+            None => Err(crate::Error::stop("the test's harness answers no requests: see `Harness::http`")),
         })
     }
 

@@ -3,8 +3,8 @@
 use serde::ser::{Serialize, Serializer};
 use serde_json::json;
 
-use crate::Value;
 use crate::time::{date, time, timestamp};
+use crate::{Value, exact};
 
 impl Value {
     /// The text, if the value is or travels as text: `text`, `numeric`, `uuid`, `json` and every other type.
@@ -52,9 +52,13 @@ impl Value {
         *self == Value::Unchanged
     }
 
-    /// The value as JSON: integers and floats as numbers; `numeric` as text, because no digit may be lost; times as RFC
-    /// 3339; bytes as Postgres' `\x…`; vectors as arrays; infinities and not-a-number as Postgres writes them. Unchanged is
-    /// null here: leave it out before.
+    /// The value as JSON, to be looked at: integers and floats as numbers; `numeric` as text, because no digit may be lost; times
+    /// as RFC 3339; bytes as Postgres' `\x…`; vectors as arrays; infinities and not-a-number as Postgres writes them. Unchanged
+    /// is null here: leave it out before.
+    ///
+    /// Of JSON this is what `serde_json` can hold: numbers as near as an integer of 64 bits or a float gets, and what nests too
+    /// deeply is text. A value that is serialized itself, `json!({"meta": event.row()["meta"]})`, or by
+    /// [`Row::payload`](crate::Row::payload), arrives in the payload as Postgres wrote it.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Value::Null | Value::Unchanged => serde_json::Value::Null,
@@ -95,11 +99,12 @@ impl Value {
     }
 }
 
-/// Writes what [`Value::to_json`] gives, so that `json!({"title": event.row()["title"]})` works.
+/// Writes what [`Value::to_json`] gives, so that `json!({"title": event.row()["title"]})` works, and JSON as Postgres wrote it.
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Value::Text(text) => serializer.serialize_str(text),
+            Value::Json(text) => exact::serialize(text, serializer),
             other => other.to_json().serialize(serializer),
         }
     }

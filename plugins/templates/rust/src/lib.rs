@@ -8,19 +8,19 @@ handler!(on_event);
 pub fn on_event(event: &Event, out: &mut Out) -> Result<()> {
     match event.operation() {
         Operation::Insert | Operation::Update => keep(event, out),
-        Operation::Delete => out.delete(event.key()?),
+        Operation::Delete => out.delete(event.id()?),
         Operation::Truncate => out.clear(),
     }
 }
 
 fn keep(event: &Event, out: &mut Out) -> Result<()> {
-    let key = event.key()?;
+    let id = event.id()?;
     let payload = json!({ "title": event.row().value("title")? });
     match event.row().value("content")? {
-        Value::Null => out.delete(key),
+        Value::Null => out.delete(id),
         // Not null: Postgres did not send a large text that the UPDATE left alone. Its vector stays.
-        Value::Unchanged => out.patch(key, payload),
-        _ => out.upsert(key, text(event.text("content")?), payload), // the host embeds the text
+        Value::Unchanged => out.patch(id, payload),
+        _ => out.upsert(id, text(event.text("content")?), payload), // the host embeds the text
     }
 }
 

@@ -5,6 +5,8 @@ package host
 type Host interface {
 	// Config is a value of the transform's `config`.
 	Config(key string) (string, bool)
+	// Asked is a value that the host gives anew with each batch.
+	Asked(key string) (string, bool)
 	// Embed has an embedder make vectors, one after the other in data.
 	Embed(embedder string, texts []string) (dimension int, data []float32, failure *Failure)
 	// Log says a line. Levels count from 0, trace, to 4, error.
@@ -26,6 +28,8 @@ var Current Host = nobody{}
 type nobody struct{}
 
 func (nobody) Config(string) (string, bool) { return "", false }
+
+func (nobody) Asked(string) (string, bool) { return "", false }
 
 func (nobody) Embed(embedder string, _ []string) (int, []float32, *Failure) {
 	return 0, nil, &Failure{Message: "no embedder `" + embedder + "`"}

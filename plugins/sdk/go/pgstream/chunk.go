@@ -1,4 +1,4 @@
-package main
+package pgstream
 
 import (
 	"strings"
@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// chunks cuts text into pieces of at most so many characters, in order, that end between words where there are any. A piece
+// Chunks cuts text into pieces of at most so many characters, in order, that end between words where there are any. A piece
 // repeats about an eighth of the one before, so that a sentence on the border is found through either. None for blank text.
-func chunks(text string, chars int) []string {
+func Chunks(text string, chars int) []string {
 	chars = max(chars, 1)
 	var pieces []string
 	rest := strings.TrimFunc(text, unicode.IsSpace)

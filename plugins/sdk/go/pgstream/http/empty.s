@@ -1,0 +1,1 @@
+// This file is needed for functions without bodies, which are imported.
