@@ -172,7 +172,8 @@ pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()>
 /// # Errors
 /// As for `check`.
 pub async fn check_for(pipeline: &str, config: &model::PostgresSource, fed: Vec<Fed>) -> Result<()> {
-    let settings = Settings { fed, ..Settings::new(pipeline, config)? };
+    let mut settings = Settings::new(pipeline, config)?;
+    settings.fed = fed;
     let client = super::setup::session(&settings).await?;
     let excess = excess(&client).await?;
     if !excess.is_empty() {

@@ -141,7 +141,8 @@ impl PostgresSource {
     /// # Errors
     /// As for `connect`.
     pub async fn connect_for(pipeline: &str, config: &model::PostgresSource, fed: Vec<Fed>) -> Result<Self> {
-        let settings = Settings { fed, ..Settings::new(pipeline, config)? };
+        let mut settings = Settings::new(pipeline, config)?;
+        settings.fed = fed;
         let mut source = Self::set_up(Arc::new(settings)).await?;
         match source.dial.clone().open(None).await {
             Ok(opened) => source.opened(opened),
