@@ -335,7 +335,7 @@ fn fences(file: &File) -> Vec<String> {
 
 /// What is shown on a terminal leaves through few doors.
 fn doors(file: &File) -> Vec<String> {
-    let writes = ["stdout()", "stderr()", "println!", "print!"];
+    let writes = ["io::stdout()", "io::stderr()", "println!", "print!"];
     let code = file.code();
     let lines =
         code.lines().enumerate().filter(|_| file.is_production() && !DOORS.iter().any(|(path, _)| *path == file.path));
