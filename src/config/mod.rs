@@ -35,7 +35,7 @@ pub use host::{host_schema, load_host, parse_host};
 pub use reference::{host_reference, reference};
 pub use schema::schema;
 pub use secret::Secret;
-pub use table::qualified;
+pub use table::{qualified, split};
 pub use units::{Size, Span, UnitError};
 
 use std::collections::HashMap;

@@ -65,7 +65,7 @@ pub struct PostgresSource {
     /// A file with the password of `read_url`, as `password_file`.
     #[serde(default)]
     pub read_password_file: Option<PathBuf>,
-    /// Tables as `schema.table`; `*` in the table's name stands for any characters.
+    /// Tables as `schema.table`; `*` in the table's name stands for any characters. A part with a dot stands in double quotes.
     #[schemars(length(min = 1))]
     pub tables: Vec<String>,
     /// Which rows that are there already to bring over. `initial`: all rows of each table, once; `never`: only changes

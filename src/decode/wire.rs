@@ -125,12 +125,11 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    /// The bytes as text, as they stand.
+    /// The bytes as text, as they stand; as bytes if they are none, which a database without an encoding (SQL_ASCII) may hold: what
+    /// is no text must not stop all that follows.
     #[inline]
     pub(super) fn text(self, kind: Kind, cell: &mut Cell) -> Result<(), Flaw> {
-        if !event::is_utf8(self.bytes) {
-            return Err(NOT_UTF8);
-        }
+        let kind = if event::is_utf8(self.bytes) { kind } else { Kind::Bytes };
         self.slice(kind, 0, cell)
     }
 

@@ -8,7 +8,7 @@ use crate::postgres::{Address, Url};
 /// a sink of the pipeline writes.
 pub(super) fn refuse(settings: &model::Pipeline) -> Result<()> {
     let (source_name, model::Source::Postgres(source)) = &settings.source;
-    if let Some(pattern) = source.tables.iter().find(|pattern| pattern.starts_with("pgstream.")) {
+    if let Some(pattern) = source.tables.iter().find(|pattern| qualified(pattern).starts_with("pgstream.")) {
         let what = format!("source `{source_name}` reads `{pattern}`, where this program keeps its own state");
         return Err(Error::new(Fault::Config, what)
             .at(format!("`sources.{source_name}.tables`"))

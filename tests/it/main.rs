@@ -1,5 +1,6 @@
 //! The one integration binary: linking the engines once is what keeps it quick.
 
+mod as_found;
 mod backfill;
 mod breakages;
 mod captures;
@@ -19,6 +20,7 @@ mod failover;
 mod fed;
 mod given_up;
 mod guests;
+mod keys;
 mod losses;
 mod overlap;
 mod partitions;

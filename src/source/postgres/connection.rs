@@ -5,6 +5,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::auth;
+use super::footing;
 use super::frames::{Frame, Frames};
 use super::message::{server_error, unexpected};
 use super::settings::{Settings, literal, quoted};
@@ -29,6 +30,9 @@ pub(super) struct Answer {
     pub(super) dropped: usize,
 }
 
+/// What a database says that holds bytes of no encoding.
+const WITHOUT_ENCODING: &[u8] = b"server_encoding\0SQL_ASCII\0";
+
 /// The two directions of a streaming session.
 pub(super) type Streaming = (Frames<ReadHalf<Socket>>, WriteHalf<Socket>);
 
@@ -40,7 +44,9 @@ impl Connection {
 
     /// Connects and logs in, to run SQL whose rows are wanted as they stand in the server's messages.
     pub(super) async fn open_sql(settings: &Settings) -> Result<Self> {
-        Self::open_as(settings, None).await
+        let mut session = Self::open_as(settings, None).await?;
+        session.query(footing::SESSION, &mut Vec::new()).await?;
+        Ok(session)
     }
 
     async fn open_as(settings: &Settings, purpose: Option<(&str, &str)>) -> Result<Self> {
@@ -68,13 +74,27 @@ impl Connection {
         parameters.extend(url.options.as_deref().map(|options| ("options", options)));
         parameters.extend(SESSION);
         parameters.push(("search_path", SEARCH_PATH));
+        // `ALTER ROLE … SET role` would take the login's own rights away, which are what replication asks for.
+        parameters.push(("role", "none"));
         let mut startup = BytesMut::new();
         let result = async {
             frontend::startup_message(parameters, &mut startup).map_err(|error| lost("startup", error))?;
             connection.send(&startup).await?;
             auth::log_in(&mut connection, url).await?;
             // ParameterStatus and BackendKeyData, until the server is ready for a query.
-            while connection.receive().await?.tag != b'Z' {}
+            let mut encoded = true;
+            loop {
+                let frame = connection.receive().await?;
+                match frame.tag {
+                    b'Z' => break,
+                    b'S' if *frame.body == *WITHOUT_ENCODING => encoded = false,
+                    _ => {}
+                }
+            }
+            if !encoded {
+                // The server would refuse to send what is not UTF-8, and with it all that follows.
+                connection.query("SET client_encoding = 'SQL_ASCII'", &mut Vec::new()).await?;
+            }
             // A parameter of the login is stronger than the role's settings and than `options`; this is stronger than any.
             connection.query(PIN, &mut Vec::new()).await
         };

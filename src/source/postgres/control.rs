@@ -148,7 +148,11 @@ impl Copying {
 
 pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
     let find = |name: &String| {
-        let full = Pattern::parse(name)?.to_string();
+        // As we show it, or as people write it.
+        let full = match tables.iter().any(|table| table.to_string() == *name) {
+            true => name.clone(),
+            false => Pattern::parse(name)?.to_string(),
+        };
         tables.iter().find(|table| table.to_string() == full).cloned().ok_or_else(|| {
             let known: Vec<String> = tables.iter().map(|table| format!("`{table}`")).collect();
             Error::new(Fault::Config, format!("`{name}` is not a table of the source"))

@@ -15,12 +15,14 @@ mod copy;
 mod dial;
 mod fed;
 mod feedback;
+mod footing;
 mod frames;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/checks/replication.rs"]
 mod fuzzed;
 mod loss;
 mod message;
+mod operand;
 mod publication;
 mod replay;
 mod reread;

@@ -4,6 +4,7 @@
 //! they never go back, because the stream does not, and what is older than the event is read again. A row that is gone by now keeps its gaps in an update, and an insert of
 //! it (the second half of a changed key) becomes a delete: the event that took it away follows, too.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tracing::Instrument;
 
 use super::bond::Place;
 use super::connection::Connection;
+use super::footing::{self, Footing};
 use super::settings::{Settings, literal, quoted};
 use super::snapshot::Snapshot;
 use super::tables::{self, Table};
@@ -23,7 +25,7 @@ use super::{BACKOFF, dial, setup};
 use crate::backoff::{Backoff, seconds};
 use crate::decode::{Catalog, Reading, texts};
 use crate::error::{Error, Fault, Result};
-use crate::event::{Batch, Event, Operation, Relation, Value};
+use crate::event::{Batch, Column, Event, Operation, Relation, Value};
 use crate::postgres::sqlstate;
 
 /// Rows of one query.
@@ -86,8 +88,19 @@ pub(super) struct Reread {
     tables: Arc<[Table]>,
     /// Of the log from which the batches come.
     timeline: i64,
-    session: Option<(Connection, Catalog)>,
+    session: Option<Session>,
 }
+
+/// A session that reads, and what is known of the database.
+struct Session {
+    connection: Connection,
+    catalog: Catalog,
+    /// The tables that have been read, by OID.
+    tables: BTreeMap<u32, Footing>,
+}
+
+/// The key of a row: its columns, with their values as SQL.
+type RowKey = Vec<(String, String)>;
 
 impl Reread {
     fn new(settings: Arc<Settings>, tables: Arc<[Table]>, timeline: i64) -> Self {
@@ -116,12 +129,12 @@ impl Reread {
     }
 
     async fn fill(&mut self, batch: &mut Batch) -> Result<()> {
-        let mut by_relation: BTreeMap<u32, Vec<(usize, String)>> = BTreeMap::new();
+        let mut by_relation: BTreeMap<u32, Vec<(usize, RowKey)>> = BTreeMap::new();
         for index in batch.incomplete() {
             let Some(event) = batch.events().get(index) else { continue };
             // A key that cannot be asked for leaves the gap as it is.
-            if let Some(condition) = condition(batch, event) {
-                by_relation.entry(event.relation).or_default().push((index, condition));
+            if let Some(key) = key(batch, event) {
+                by_relation.entry(event.relation).or_default().push((index, key));
             }
         }
         for (relation, asked) in by_relation {
@@ -133,12 +146,12 @@ impl Reread {
         Ok(())
     }
 
-    /// Fills the gaps of some events of one relation. Each has the SQL condition that its row meets.
+    /// Fills the gaps of some events of one relation. Each has the key of its row.
     async fn fill_some(
         &mut self,
         batch: &mut Batch,
         relation: &Arc<Relation>,
-        asked: &[(usize, String)],
+        asked: &[(usize, RowKey)],
     ) -> Result<()> {
         let events: Vec<&Event> = asked.iter().filter_map(|(index, _)| batch.events().get(*index)).collect();
         let xids: Vec<u32> = events.iter().map(|event| event.xid).collect();
@@ -166,8 +179,8 @@ impl Reread {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         };
-        let Some((_, catalog)) = &self.session else { return Ok(()) };
-        let reading = Reading::of(relation, catalog);
+        let Some(session) = &self.session else { return Ok(()) };
+        let reading = Reading::of(relation, &session.catalog);
         let mut gone: BTreeSet<usize> = asked.iter().map(|(index, _)| *index).collect();
         for row in rows {
             let Some(index) =
@@ -188,67 +201,77 @@ impl Reread {
 
     /// What the server answers: a snapshot, and each row that is there, behind its number in `asked`. None if the table, or a
     /// column of it, is no more: what the events say of it is history, and stays as it is.
-    async fn read(&mut self, relation: &Relation, asked: &[(usize, String)]) -> Result<Option<Vec<Bytes>>> {
+    async fn read(&mut self, relation: &Relation, asked: &[(usize, RowKey)]) -> Result<Option<Vec<Bytes>>> {
+        let settings = self.settings.reading();
         loop {
-            let (session, _) = match &mut self.session {
-                Some(session) => session,
-                None => {
-                    let client = setup::session(&self.settings).await?;
-                    let (catalog, _) = tables::catalog(&client, &self.settings.publication, &self.tables).await?;
-                    self.session.insert((Connection::open_sql(&self.settings.reading()).await?, catalog))
+            let Session { connection, tables, .. } = self.session().await?;
+            // It may have been renamed since, and another table may have its name.
+            let table = match tables.entry(relation.id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let client = setup::session(&settings).await?;
+                    let Some(table) = Footing::look(&client, relation.id).await? else { return Ok(None) };
+                    place.insert(table)
                 }
             };
-            // It may have been renamed since, and another table may have its name.
-            let mut found = Vec::new();
-            session.query(&name_sql(relation.id), &mut found).await?;
-            let Some(found) = found.first() else { return Ok(None) };
-            let [name, hidden] =
-                texts(found, &[0, 1]).and_then(|texts| texts.try_into().ok()).ok_or_else(|| unreadable("a name"))?;
-            if hidden == "t" {
-                return Err(tables::hidden(&relation.to_string(), &self.settings.reading().url.user));
+            if table.hidden {
+                return Err(tables::hidden(&relation.to_string(), &settings.url.user));
             }
-            let columns: Vec<String> = relation.columns.iter().map(|column| quoted(&column.name)).collect();
-            let columns = columns.join(", ");
-            let select = |(number, (_, condition)): (usize, &(usize, String))| {
-                format!("SELECT {number}, {columns} FROM {name} WHERE {condition}")
-            };
-            let selects: Vec<String> = asked.iter().enumerate().map(select).collect();
-            // Once it was read it keeps its name until the end of the transaction.
-            let sql = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot(); {}; {}; COMMIT",
-                selects.join(" UNION ALL "),
-                name_sql(relation.id)
-            );
+            let Some(selects) = selects(table, relation, asked)? else { return Ok(None) };
             let mut rows = Vec::new();
-            match session.query(&sql, &mut rows).await {
-                Ok(()) if rows.pop().is_some_and(|row| row == *found) => return Ok(Some(rows)),
-                Ok(()) => {}
-                Err(error) => match sqlstate(&error) {
+            match connection.query(&table.transaction(relation.id, &selects), &mut rows).await {
+                Ok(()) => return Ok(Some(rows)),
+                Err(error) => {
                     // The session waits for more of the answer.
-                    Some("42703") => {
-                        self.session = None;
-                        return Ok(None);
+                    self.session = None;
+                    if !matches!(sqlstate(&error), Some(footing::FAILED | "42P01" | "42703")) {
+                        return Err(footing::hidden_since(&settings, relation.id, error).await?);
                     }
-                    Some("42P01") => self.session = None,
-                    _ => return Err(error),
-                },
+                }
             }
         }
     }
+
+    async fn session(&mut self) -> Result<&mut Session> {
+        if self.session.is_none() {
+            let client = setup::session(&self.settings).await?;
+            let (catalog, _) = tables::catalog(&client, &self.settings.publication, &self.tables).await?;
+            let connection = Connection::open_sql(&self.settings.reading()).await?;
+            self.session = Some(Session { connection, catalog, tables: BTreeMap::new() });
+        }
+        self.session.as_mut().ok_or_else(|| Error::new(Fault::Bug, "a session that was opened is gone"))
+    }
 }
 
-/// Answers the table's name as SQL has it, and whether policies hide rows of it. Nothing if it is gone.
-fn name_sql(relation: u32) -> String {
-    format!("SELECT c.oid::regclass::text, row_security_active(c.oid) FROM pg_class c WHERE c.oid = {relation}")
+/// SQL that answers the rows, each behind its number. None if the table no longer has one of the columns.
+fn selects(table: &Footing, relation: &Relation, asked: &[(usize, RowKey)]) -> Result<Option<String>> {
+    const ROW: &str = "\"pgstream-host row\"";
+    let column = |name: &str| format!("{ROW}.{}", quoted(name));
+    if relation.columns.iter().any(|column| table.operand(&column.name).is_none()) {
+        return Ok(None);
+    }
+    let columns: Vec<String> = relation.columns.iter().map(|known| column(&known.name)).collect();
+    let columns = columns.join(", ");
+    let mut selects = Vec::with_capacity(asked.len());
+    for (number, (_, key)) in asked.iter().enumerate() {
+        let mut same = Vec::with_capacity(key.len());
+        for (name, value) in key {
+            let Some(operand) = table.operand(name) else { return Ok(None) };
+            if !operand.is_comparable() {
+                return Err(footing::incomparable(&relation.to_string(), name));
+            }
+            same.push(operand.is(&column(name), &operand.value(value)));
+        }
+        selects.push(format!("SELECT {number}, {columns} FROM {} AS {ROW} WHERE {}", table.from, same.join(" AND ")));
+    }
+    Ok(Some(selects.join(" UNION ALL ")))
 }
 
-/// What holds for the row of an event and no other. None if its key cannot be asked for.
-fn condition(batch: &Batch, event: &Event) -> Option<String> {
-    let columns = &batch.relation(event).columns;
-    let key = columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
-    let key: Option<Vec<String>> =
-        key.map(|(column, value)| Some(format!("{} = {}", quoted(&column.name), sql(value)?))).collect();
-    key.filter(|key| !key.is_empty()).map(|key| key.join(" AND "))
+/// The key of the row of an event. None if it cannot be asked for.
+fn key(batch: &Batch, event: &Event) -> Option<RowKey> {
+    let columns = batch.relation(event).columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
+    let key: Option<RowKey> = columns.map(|(column, value)| Some((column.name.clone(), sql(column, value)?))).collect();
+    key.filter(|key| !key.is_empty())
 }
 
 fn unreadable(what: &str) -> Error {
@@ -256,8 +279,11 @@ fn unreadable(what: &str) -> Error {
         .help("check that `url` leads to a Postgres server")
 }
 
-/// A value of a key as SQL, without a type: it takes that of the column it is compared with.
-pub(super) fn sql(value: Value<'_>) -> Option<String> {
+/// Types whose values are text.
+const TEXTS: [&str; 6] = ["text", "varchar", "bpchar", "char", "name", "citext"];
+
+/// A value of a key as SQL, to be cast to the type that it is compared with.
+pub(super) fn sql(column: &Column, value: Value<'_>) -> Option<String> {
     let since = |unit: &str, zero: &str, count: i64| format!("({zero} + {count} * interval '1 {unit}')");
     Some(match value {
         Value::Null | Value::Unchanged | Value::Vector(_) => return None,
@@ -274,6 +300,8 @@ pub(super) fn sql(value: Value<'_>) -> Option<String> {
         Value::Numeric(text) | Value::Text(text) | Value::Uuid(text) | Value::Json(text) | Value::Other(text) => {
             literal(text)
         }
+        // Text of no encoding, which cannot be said.
+        Value::Bytes(_) if TEXTS.contains(&column.type_name.as_str()) => return None,
         Value::Bytes(bytes) => {
             let mut hex = String::with_capacity(2 * bytes.len() + 2);
             hex.push_str("\\x");

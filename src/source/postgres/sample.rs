@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio_postgres::Client;
 
 use super::connection::Connection;
+use super::footing::Footing;
 use super::settings::{Settings, quoted};
 use super::tables::{self, Table};
 use crate::config::model;
@@ -82,26 +83,19 @@ async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<S
     Ok(Sample { table: table.to_string(), batch: out.take(), made_up })
 }
 
-/// Any row of the table. The lock comes first, so that nobody puts something else in its place that runs code when it is read.
+/// Any row of the table, read as copies read it: nothing of its owner's runs.
 async fn read(settings: &Settings, table: &Table, columns: &str) -> Result<Option<Bytes>> {
-    let mut session = Connection::open_sql(&settings.reading()).await?;
-    let (name, oid) = (table.quoted(), table.oid);
-    let mut kinds = Vec::new();
-    let lock = format!(
-        "BEGIN READ ONLY; SET LOCAL row_security = off; LOCK TABLE {name} IN ACCESS SHARE MODE; \
-         SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.oid = {oid} AND c.relkind IN ('r', 'p') AND n.nspname = {} AND c.relname = {}",
-        super::settings::literal(&table.schema),
-        super::settings::literal(&table.name),
-    );
-    session.query(&lock, &mut kinds).await?;
-    if kinds.is_empty() {
+    let reading = settings.reading();
+    let client = super::setup::session(&reading).await?;
+    let Some(footing) = Footing::look(&client, table.oid).await? else {
         return Err(Error::new(Fault::Transient, format!("table `{table}` is another one now")));
-    }
+    };
+    let mut session = Connection::open_sql(&reading).await?;
+    let select = format!("SELECT {columns} FROM {} LIMIT 1", footing.from);
+    // A snapshot, and the row.
     let mut rows = Vec::new();
-    let only = session.query_within(&format!("SELECT {columns} FROM {name} LIMIT 1"), &mut rows, MAX_BYTES).await;
-    only?;
-    Ok(rows.pop().filter(|row| row.len() <= MAX_BYTES))
+    session.query_within(&footing.transaction(table.oid, &select), &mut rows, MAX_BYTES).await?;
+    Ok(rows.into_iter().nth(1).filter(|row| row.len() <= MAX_BYTES))
 }
 
 /// What a column may well hold, as Postgres writes it. None where nothing fits all types of the category.

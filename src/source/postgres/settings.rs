@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Secret, model, qualified};
+use crate::config::{Secret, model, split};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::Url;
 use crate::source::Fed;
@@ -129,13 +129,14 @@ fn is_slot_name(name: &str) -> bool {
 
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let name = qualified(text);
-        let (schema, table) = name.split_once('.').unwrap_or_default();
-        if schema.is_empty() || table.is_empty() || table.contains('.') || schema.contains('*') {
-            return Err(wrong(format!("`{text}` does not name tables"))
-                .help("write `schema.table`, or `schema.prefix_*` for all tables whose name begins so"));
-        }
-        Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
+        let named = split(text).filter(|(schema, _)| !schema.contains('*'));
+        let (schema, table) = named.ok_or_else(|| {
+            wrong(format!("`{text}` does not name tables")).help(
+                "write `schema.table`, or `schema.prefix_*` for all tables whose name begins so; a name with a dot stands in \
+                 quotes of its own, as `'public.\"my.table\"'`",
+            )
+        })?;
+        Ok(Self { schema, table })
     }
 
     /// Whether it names one table.
@@ -188,6 +189,7 @@ mod tests {
         assert_eq!(pattern("docs").to_string(), "public.docs");
         assert_eq!(pattern("app.chunk_*").like(), "chunk\\_%");
         assert_eq!(pattern("app.50%\\").like(), "50\\%\\\\");
+        assert_eq!(pattern("public.\"my.docs\"").table, "my.docs");
         assert!(pattern("a.b").is_exact() && !pattern("a.*").is_exact());
         for text in ["", ".", "a.", ".b", "a.b.c", "*.b", "p*.b"] {
             assert!(Pattern::parse(text).is_err(), "{text}");

@@ -12,7 +12,7 @@ use super::settings::{Settings, quoted};
 use super::slot::{self, Slot};
 use super::tables::{self, Table};
 use super::writes::{Judged, Writes};
-use super::{copy, fed, schema, turn};
+use super::{copy, fed, footing, schema, turn};
 use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{connect, failed, sqlstate};
@@ -233,7 +233,7 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
 pub(super) async fn session(settings: &Settings) -> Result<Client> {
     let client = connect(&settings.url, &settings.application_name).await?;
     // What we write down serves this server alone: it must not wait for a standby that is away.
-    let local = client.batch_execute("SET synchronous_commit = local").await;
+    let local = client.batch_execute(&format!("SET synchronous_commit = local; {}", footing::SESSION)).await;
     local.map_err(|error| failed("cannot set up a session", error))?;
     Ok(client)
 }

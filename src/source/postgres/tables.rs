@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use super::footing;
 use super::settings::{Pattern, Settings, quoted};
 use crate::decode::{Catalog, Shape};
 use crate::error::{Error, Fault, Result};
@@ -72,6 +73,11 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
     tables.retain(|(_, ancestors)| !ancestors.iter().any(|ancestor| oids.contains(ancestor)));
     let mut tables: Vec<Table> = tables.into_iter().map(|(table, _)| table).collect();
     tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    if (settings.copies_first || settings.rereads) && !settings.reads_apart() {
+        for table in &tables {
+            footing::check(client, table).await?;
+        }
+    }
     Ok(tables)
 }
 
@@ -140,14 +146,21 @@ async fn missing(client: &Client, pattern: &Pattern) -> Error {
 pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]) -> Result<(Catalog, Vec<u32>)> {
     let unreadable = |error| failed("cannot read the catalogue", error);
     let mut catalog = Catalog::default();
-    // Without those of tables' rows, of which there are many; a column of such a type is text without them, too.
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    // Without those of tables' rows, of which there are many, unless a column is of such a type.
     let types = client
         .query(
-            "SELECT t.oid, t.typname::text, t.typtype::text, t.typbasetype, e.oid, coalesce(e.typdelim, ',')::text
+            "WITH RECURSIVE used AS (
+                SELECT a.atttypid AS oid FROM pg_attribute a WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+                UNION SELECT below.oid FROM used u JOIN pg_type t ON t.oid = u.oid
+                CROSS JOIN LATERAL (VALUES (t.typelem), (t.typbasetype)) AS below (oid) WHERE below.oid <> 0
+             )
+             SELECT t.oid, t.typname::text, t.typtype::text, t.typbasetype, e.oid, coalesce(e.typdelim, ',')::text
              FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typlen = -1
              LEFT JOIN pg_class c ON c.oid = coalesce(nullif(t.typrelid, 0), e.typrelid)
-             WHERE t.typtype IN ('b', 'c', 'd', 'e', 'r', 'm') AND (c.oid IS NULL OR c.relkind = 'c')",
-            &[],
+             WHERE t.typtype IN ('b', 'c', 'd', 'e', 'r', 'm')
+               AND (c.oid IS NULL OR c.relkind = 'c' OR t.oid IN (SELECT used.oid FROM used))",
+            &[&oids],
         )
         .await
         .map_err(unreadable)?;
@@ -162,19 +175,23 @@ pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]
         };
         catalog.add_type(row.get(0), row.get::<_, &str>(1), shape);
     }
-    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    // What an index includes beside its key identifies no row.
     let keys = client
         .query(
             "WITH published AS (
                  SELECT c.oid, to_jsonb(p) -> 'attnames' AS names FROM pg_publication_tables p
                  JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
                  WHERE p.pubname = $2
+             ), sent AS (
+                 SELECT a.attrelid, a.attnum, a.attname, a.attisdropped FROM pg_attribute a LEFT JOIN published p ON p.oid = a.attrelid
+                 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND (a.attgenerated = '' OR p.names ? a.attname::text)
              )
-             SELECT i.indrelid, array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attnum = ANY (i.indkey::int2[])),
-                    array_agg(CASE WHEN NOT a.attisdropped THEN a.attname::text END ORDER BY a.attnum)
-             FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum > 0
-             LEFT JOIN published p ON p.oid = i.indrelid
-             WHERE i.indisprimary AND i.indrelid = ANY ($1) AND (a.attgenerated = '' OR p.names ? a.attname::text) GROUP BY 1",
+             SELECT i.indrelid,
+                    ARRAY(SELECT a.attname::text FROM sent a WHERE a.attrelid = i.indrelid
+                          AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1]) ORDER BY a.attnum),
+                    ARRAY(SELECT CASE WHEN NOT a.attisdropped THEN a.attname::text END FROM sent a
+                          WHERE a.attrelid = i.indrelid ORDER BY a.attnum)
+             FROM pg_index i WHERE i.indisprimary AND i.indrelid = ANY ($1)",
             &[&oids, &publication],
         )
         .await

@@ -165,7 +165,7 @@ pub struct Copied {
     pub rows: u64,
     /// Their bytes, as Postgres writes their values.
     pub bytes: u64,
-    /// Rows of the table, as its statistics estimate; unknown before the first ANALYZE.
+    /// About how many rows there are to copy, by the table's statistics or its size. Unknown if a condition chooses among them.
     pub expected: Option<u64>,
     /// It is complete.
     pub done: bool,
@@ -177,10 +177,11 @@ pub struct Copied {
 pub(super) async fn progress(client: &Client, slot: &str, ids: Option<&[i64]>) -> Result<Vec<Copied>> {
     let rows = client
         .query(
-            "SELECT id, table_name, rows, bytes, done_at IS NOT NULL, error,
-                    coalesce(cardinality(keys)::bigint, (SELECT sum(greatest(c.reltuples, 0))::bigint FROM pg_class c
-                     WHERE c.oid = relation OR c.oid IN (SELECT relid FROM pg_partition_tree(relation) WHERE isleaf)))
-             FROM pgstream.copies WHERE slot = $1 AND ($2::bigint[] IS NULL OR id = ANY ($2)) ORDER BY id",
+            &format!(
+                "SELECT id, table_name, rows, bytes, done_at IS NOT NULL, error,
+                    {ABOUT}
+             FROM pgstream.copies WHERE slot = $1 AND ($2::bigint[] IS NULL OR id = ANY ($2)) ORDER BY id"
+            ),
             &[&slot, &ids],
         )
         .await
@@ -195,6 +196,28 @@ pub(super) async fn progress(client: &Client, slot: &str, ids: Option<&[i64]>) -
         expected: row.get::<_, Option<i64>>(6).and_then(|rows| u64::try_from(rows).ok()).filter(|rows| *rows > 0),
     };
     Ok(rows.iter().map(copied).collect())
+}
+
+/// About how many rows a copy has, as the server's planner estimates it: as many to a page as there were at the last ANALYZE, and
+/// before the first one by the size of those that were copied, or of the table's columns.
+const ABOUT: &str = "
+    coalesce(cardinality(keys)::bigint, (
+        SELECT sum(CASE WHEN c.reltuples >= 0 AND c.relpages > 0
+                        THEN c.reltuples / c.relpages * pg_relation_size(c.oid) / current_setting('block_size')::float8
+                        ELSE pg_table_size(c.oid) / (28 + coalesce(bytes::float8 / nullif(rows, 0), (
+                            SELECT sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END) FROM pg_attribute a
+                            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), 32)) END)::bigint
+        FROM pg_class c
+        WHERE c.relkind = 'r' AND filter IS NULL
+          AND (c.oid = relation OR c.oid IN (SELECT p.relid FROM pg_partition_tree(relation) p WHERE p.isleaf))))";
+
+/// About how many rows a copy has.
+pub(super) async fn about(client: &Client, job: &Job) -> Result<Option<u64>> {
+    let sql = format!("SELECT {ABOUT} FROM pgstream.copies WHERE id = $1");
+    let unreadable = |error| failed(UNREADABLE, error);
+    let Some(row) = client.query_opt(&sql, &[&job.id]).await.map_err(unreadable)? else { return Ok(None) };
+    let rows: Option<i64> = row.try_get(0).map_err(unreadable)?;
+    Ok(rows.and_then(|rows| u64::try_from(rows).ok()).filter(|rows| *rows > 0))
 }
 
 /// SQL that notes how far a copy is durable.

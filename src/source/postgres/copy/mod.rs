@@ -15,6 +15,7 @@ mod portion;
 mod reader;
 mod rows;
 mod select;
+mod told;
 mod window;
 
 use std::collections::HashSet;
@@ -284,7 +285,10 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
         let select = Select::describe(&setup::session(&reading).await?, &reading, table, job.filter.as_deref()).await?;
         match &job.keys {
             Some(keys) => reader.bring_back(&select, &job, keys).await,
-            None => reader.run(&select, job.clone()).await,
+            None => {
+                let about = ledger::about(&client, &job).await?;
+                reader.run(&select, job.clone(), about).await
+            }
         }
     };
     match made.await {

@@ -9,13 +9,15 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::super::connection::Connection;
+use super::super::footing;
 use super::super::settings::{Settings, literal};
 use super::super::setup;
 use super::super::snapshot::Snapshot;
 use super::ledger::{self, Job};
 use super::mark::{Mark, PREFIX};
 use super::portion::Portion;
-use super::select::{Select, shape_sql};
+use super::select::Select;
+use super::told::{Line, Told};
 use super::window::{Chunk, Clear, Handover};
 use crate::backoff::{Backoff, seconds};
 use crate::decode::{Reading, texts};
@@ -59,13 +61,15 @@ struct Joined {
 
 impl Reader {
     /// Makes the copy, from where the ledger says it was left. Returns once it is complete and durable.
-    pub(super) async fn run(&self, select: &Select, mut job: Job) -> Result<()> {
+    /// `about`: so many rows there are, if that is known.
+    pub(super) async fn run(&self, select: &Select, mut job: Job, about: Option<u64>) -> Result<()> {
         let (mut session, mut own) = (self.session().await?, self.own().await?);
         let mut after = job.after.clone();
         let mut read: VecDeque<Read> = VecDeque::new();
         let mut joined: VecDeque<Joined> = VecDeque::new();
         let mut again = AGAIN;
         let mut pace = Pace::new(job.rows_per_second, Instant::now());
+        let mut told = Told::new(about, job.rows, Instant::now());
         loop {
             let from = read.back().map(|read| &read.last).or(after.as_ref()).cloned();
             let next = self.chunk(&mut session, select, &job, from.as_deref()).await?;
@@ -79,6 +83,7 @@ impl Reader {
                         again = AGAIN;
                         joined.push_back(Joined { end, last, rows, bytes });
                         self.note(own.as_mut().unwrap_or(&mut session), &mut job, &mut joined).await?;
+                        tell(&job, &mut told);
                         if let Some(next) = pace.after(rows, Instant::now()) {
                             tokio::time::sleep_until(next).await;
                         }
@@ -104,6 +109,7 @@ impl Reader {
         while let Some(Joined { end, .. }) = joined.front() {
             self.durable(*end).await?;
             self.note(own.as_mut().unwrap_or(&mut session), &mut job, &mut joined).await?;
+            tell(&job, &mut told);
         }
         own.as_mut().unwrap_or(&mut session).query(&ledger::finish(&job), &mut Vec::new()).await
     }
@@ -204,21 +210,15 @@ impl Reader {
         more: &str,
     ) -> Result<Snapshot> {
         let mut answers = Vec::new();
-        // The lock comes before the snapshot: one that is older than a rewrite of the table sees no rows in it at all.
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {} SELECT pg_current_snapshot(); {}; {more}",
-            select.lock,
-            shape_sql(job.relation),
-        );
-        let begun = session.query(&begin, &mut answers).await;
-        let shape = answers.get(1).map(|shape| texts(shape, &[0]).and_then(|mut texts| texts.pop()));
-        if shape.is_some_and(|shape| shape != select.shape) {
-            return Err(altered(job));
-        }
-        if let Err(error) = begun {
-            let client = setup::session(&self.settings).await?;
-            let altered_since = Select::shape_now(&client, job.relation).await? != select.shape;
-            return Err(if altered_since { altered(job) } else { error });
+        let begin = footing::begin_sql(job.relation, &select.table, &select.lock, &select.shape, more);
+        if let Err(error) = session.query(&begin, &mut answers).await {
+            let reading = self.settings.reading();
+            let client = setup::session(&reading).await?;
+            let altered_since = footing::shape_now(&client, job.relation).await?.as_ref() != Some(&select.shape);
+            return Err(match altered_since {
+                true => altered(job),
+                false => footing::hidden_since(&reading, job.relation, error).await?,
+            });
         }
         answers.first().and_then(Snapshot::read).ok_or_else(|| unreadable("a snapshot"))
     }
@@ -264,6 +264,15 @@ fn fresh_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let _ = NEXT.compare_exchange(0, rand::random::<u64>() >> 1 | 1, Relaxed, Relaxed);
     NEXT.fetch_add(1, Relaxed)
+}
+
+/// Says now and then how the copy gets on.
+fn tell(job: &Job, told: &mut Told) {
+    let Some(Line { percent, left, rate }) = told.line(job.rows, Instant::now()) else { return };
+    let (table, rows, rows_per_second) = (&job.table, job.rows, rate);
+    let left = left.map(|left| format!("about {}", humantime::format_duration(left)));
+    let percent = percent.map(|percent| format!("about {percent} %"));
+    tracing::info!(table, rows, percent, left, rows_per_second, "the copy of a table goes on");
 }
 
 /// Passes: the copy goes on with the table as it is now.

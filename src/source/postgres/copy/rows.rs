@@ -29,7 +29,7 @@ impl Key {
     pub(in super::super) fn of(batch: &Batch, event: &Event) -> Option<Self> {
         let cells = batch.relation(event).columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
         let columns: Option<BTreeMap<_, _>> =
-            cells.map(|(column, value)| Some((column.name.clone(), reread::sql(value)?))).collect();
+            cells.map(|(column, value)| Some((column.name.clone(), reread::sql(column, value)?))).collect();
         columns.filter(|columns| !columns.is_empty()).map(Self)
     }
 

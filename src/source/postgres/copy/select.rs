@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
+use super::super::footing;
+use super::super::operand::{self, Operand};
 use super::super::settings::{Settings, literal, quoted};
 use super::super::tables::{self, Table};
 use super::rows::Key;
@@ -19,16 +21,20 @@ pub(super) struct Select {
     pub(super) reading: Arc<Reading>,
     /// Where the key's columns stand in a row, in the order of the key's index.
     pub(super) key: Vec<usize>,
-    columns: String,
+    /// What is read, and how the query calls it.
+    columns: Vec<(Operand, String)>,
+    /// The table as it is called after FROM, and what stands there.
+    pub(super) table: String,
     from: String,
     /// Keeps the columns as they are until the end of a transaction. Empty if the user may not lock the table.
     pub(super) lock: String,
-    /// Name and columns, as [`shape_sql`] answers them.
-    pub(super) shape: Option<String>,
-    /// Name and type of the key's columns, as SQL.
-    key_sql: Vec<(String, String)>,
+    /// What the table must still be when it is read; empty if it is gone.
+    pub(super) shape: String,
     conditions: Vec<String>,
 }
+
+/// What keys that are asked for are called in a query: no table is.
+const ASKED: &str = "\"pgstream-host asked\"";
 
 /// How to read rows by their keys.
 pub(super) struct RowsSql {
@@ -38,35 +44,32 @@ pub(super) struct RowsSql {
     pub(super) gone: String,
 }
 
-/// One row for each column that is published, with what else matters of the table.
+/// One row for each column, with what else matters of the table.
 const DESCRIBE: &str = "
     WITH published AS (
         SELECT to_jsonb(p) -> 'attnames' AS names, to_jsonb(p) ->> 'rowfilter' AS filter
         FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
         JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename WHERE p.pubname = $2 AND c.oid = $1
     ), identity AS (
-        SELECT i.indkey::int2[] AS key FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+        SELECT (i.indkey::int2[])[:i.indnkeyatts - 1] AS key, (i.indcollation::oid[])[:i.indnkeyatts - 1] AS collations
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
         WHERE i.indrelid = $1 AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
     )
-    SELECT a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod),
-           array_position(identity.key, a.attnum) , c.relkind::text, c.relreplident::text, row_security_active(c.oid),
+    SELECT a.attname::text, a.atttypid, a.atttypmod, place.of_key, c.relkind = 'p', c.relreplident::text, row_security_active(c.oid),
            has_column_privilege(c.oid, a.attnum, 'SELECT'), published.filter, n.nspname::text, c.relname::text,
-           has_table_privilege(c.oid, 'SELECT')
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+           has_table_privilege(c.oid, 'SELECT'), sent.yes, quote_ident(collations.nspname) || '.' || quote_ident(l.collname), $COLUMNS
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     CROSS JOIN published LEFT JOIN identity ON true
-    WHERE c.oid = $1 AND CASE WHEN published.names IS NULL THEN a.attgenerated = '' ELSE published.names ? a.attname::text END
-    ORDER BY a.attnum";
-
-/// Answers name and columns of a table, to be compared with what they were before; NULL if it is gone.
-pub(super) fn shape_sql(relation: u32) -> String {
-    format!(
-        "SELECT string_agg(concat_ws(' ', relnamespace, relname, attnum, attname, atttypid, atttypmod), ',' ORDER BY attnum)
-         FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE attrelid = {relation} AND attnum > 0 AND NOT attisdropped"
-    )
-}
+    CROSS JOIN LATERAL (SELECT array_position(identity.key, a.attnum) AS of_key) AS place
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN published.names IS NULL THEN a.attgenerated = '' ELSE published.names ? a.attname::text END AS yes) AS sent
+    LEFT JOIN pg_collation l ON l.oid = identity.collations[place.of_key] AND l.oid <> a.attcollation
+    LEFT JOIN pg_namespace collations ON collations.oid = l.collnamespace $JOIN
+    WHERE c.oid = $1 ORDER BY a.attnum";
 
 impl Select {
-    /// Asks the server how the table of `job` is to be read.
+    /// Asks the server how a table is to be read.
     pub(super) async fn describe(
         client: &Client,
         settings: &Settings,
@@ -74,36 +77,37 @@ impl Select {
         filter: Option<&str>,
     ) -> Result<Self> {
         // First: what changes after it shows when the first chunk is read.
-        let shape = Self::shape_now(client, table.oid).await?;
-        let rows = client.query(DESCRIBE, &[&table.oid, &settings.publication]).await;
-        let rows = rows.map_err(|error| failed(format!("cannot read the columns of `{table}`"), error))?;
+        let shape = footing::shape_now(client, table.oid).await?.unwrap_or_default();
+        let unreadable = |error| failed(format!("cannot read the columns of `{table}`"), error);
+        let sql = DESCRIBE.replace("$COLUMNS", operand::COLUMNS).replace("$JOIN", operand::JOIN);
+        let rows = client.query(&sql, &[&table.oid, &settings.publication]).await.map_err(unreadable)?;
         let Some(first) = rows.first() else {
             return Err(Error::new(Fault::Environment, format!("table `{table}` is not published any more"))
                 .help("restart the pipeline: it then looks at the tables again"));
         };
+        let found = Found::read(first).map_err(unreadable)?;
         // It may have been renamed since.
-        let table = &Table { schema: first.get(10), name: first.get(11), ..table.clone() };
-        if first.get(7) {
+        let table = &Table { schema: found.schema, name: found.name, ..table.clone() };
+        if found.hidden {
             return Err(tables::hidden(&table.to_string(), &settings.url.user));
         }
-        if let Some(hidden) = rows.iter().find(|row| !row.get::<_, bool>(8)) {
-            let column: &str = hidden.get(0);
+        let columns: Vec<Column> = rows.iter().map(Column::read).collect::<Result<_, _>>().map_err(unreadable)?;
+        let sent: Vec<&Column> = columns.iter().filter(|column| column.sent).collect();
+        if let Some(column) = sent.iter().find(|column| !column.readable) {
             return Err(Error::new(
                 Fault::Environment,
-                format!("user `{}` may not read column `{column}` of `{table}`", settings.url.user),
+                format!("user `{}` may not read column `{}` of `{table}`", settings.url.user, column.read.name),
             )
             .help(format!("GRANT SELECT ON {} TO {};", table.quoted(), quoted(&settings.url.user))));
         }
-        let column = |row: &tokio_postgres::Row| ReadColumn {
-            name: row.get(0),
-            type_oid: row.get(1),
-            type_modifier: row.get(2),
-            key: row.get::<_, Option<i32>>(4).is_some(),
-        };
-        let columns: Vec<ReadColumn> = rows.iter().map(column).collect();
-        // int2vector counts from 0, and array_position goes by the array's own bounds.
+        if let Some(column) = columns.iter().find(|column| column.place.is_some() && !column.sent) {
+            let what = format!("column `{}` of the key of `{table}` is not published", column.read.name);
+            return Err(Error::new(Fault::Environment, what).help(
+                "publish the whole key, or let another unique index identify the rows (REPLICA IDENTITY USING INDEX)",
+            ));
+        }
         let mut key: Vec<(i32, usize)> =
-            rows.iter().enumerate().filter_map(|(index, row)| Some((row.get::<_, Option<i32>>(4)?, index))).collect();
+            sent.iter().enumerate().filter_map(|(index, column)| Some((column.place?, index))).collect();
         key.sort_unstable();
         if key.is_empty() {
             return Err(Error::new(
@@ -113,52 +117,39 @@ impl Select {
             .help(format!("ALTER TABLE {} ADD PRIMARY KEY (id);", table.quoted())));
         }
         let key: Vec<usize> = key.into_iter().map(|(_, index)| index).collect();
-        let key_sql =
-            key.iter().filter_map(|&index| rows.get(index)).map(|row| (quoted(row.get(0)), row.get(3))).collect();
-        let identity = match first.get::<_, &str>(6) {
-            "i" => ReplicaIdentity::Index,
-            "f" => ReplicaIdentity::Full,
-            _ => ReplicaIdentity::Default,
-        };
+        for column in key.iter().filter_map(|&index| sent.get(index)) {
+            if !column.operand.is_comparable() {
+                return Err(footing::incomparable(&table.to_string(), &column.read.name));
+            }
+        }
         let (catalog, _) = tables::catalog(client, &settings.publication, std::slice::from_ref(table)).await?;
-        let reading = Reading::new(table.oid, &table.schema, &table.name, identity, &columns, &catalog);
-        let published: Option<String> = first.get(9);
-        let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
-        let only = if first.get::<_, &str>(5) == "p" { "" } else { "ONLY " };
-        let from = format!("{only}{}", table.quoted());
-        let lock = if first.get(12) { format!("LOCK TABLE {from} IN ACCESS SHARE MODE;") } else { String::new() };
-        Ok(Self {
-            reading: Arc::new(reading),
-            key,
-            columns: names.join(", "),
-            from,
-            lock,
-            shape,
-            key_sql,
-            conditions: [published, filter.map(str::to_owned)].into_iter().flatten().collect(),
-        })
-    }
-
-    /// The table's name and columns as they are now.
-    pub(super) async fn shape_now(client: &Client, relation: u32) -> Result<Option<String>> {
-        let row = client.query_one(&shape_sql(relation), &[]).await;
-        Ok(row.map_err(|error| failed("cannot read the columns of a table", error))?.get(0))
+        let read: Vec<ReadColumn> = sent.iter().map(|column| column.read.clone()).collect();
+        let reading = Reading::new(table.oid, &table.schema, &table.name, found.identity, &read, &catalog);
+        let from = footing::from(found.partitioned, &table.schema, &table.name);
+        let lock = footing::lock(found.lockable, &from);
+        let conditions: Vec<String> = [found.filter, filter.map(str::to_owned)].into_iter().flatten().collect();
+        let source = Source::new(&from, &table.name, &columns, !conditions.is_empty());
+        let columns = columns.iter().zip(&source.columns).filter(|(column, _)| column.sent);
+        let columns = columns.map(|(column, name)| (column.operand.clone(), name.clone())).collect();
+        Ok(Self { reading: Arc::new(reading), key, columns, table: from, from: source.from, lock, shape, conditions })
     }
 
     /// The rows after the one with the key `after`, at most `limit` of them.
     pub(super) fn sql(&self, after: Option<&[String]>, limit: usize) -> String {
-        let names: Vec<&str> = self.key_sql.iter().map(|(name, _)| name.as_str()).collect();
-        let names = names.join(", ");
-        let mut conditions: Vec<String> = self.conditions.iter().map(|condition| format!("({condition}\n)")).collect();
+        let mut conditions = self.filters();
         if let Some(after) = after {
-            let typed = after.iter().zip(&self.key_sql).map(|(text, (_, kind))| format!("{}::{kind}", literal(text)));
-            conditions.push(format!("({names}) > ({})", typed.collect::<Vec<_>>().join(", ")));
+            let keys = self
+                .key()
+                .zip(after)
+                .map(|((operand, column), text)| (operand, column.clone(), operand.value(&literal(text))));
+            conditions.push(operand::after(&keys.collect::<Vec<_>>()));
         }
-        let mut sql = format!("SELECT {} FROM {}", self.columns, self.from);
+        let mut sql = format!("SELECT {} FROM {}", self.listed(), self.from);
         if !conditions.is_empty() {
             let _ = write!(sql, " WHERE {}", conditions.join(" AND "));
         }
-        let _ = write!(sql, " ORDER BY {names} LIMIT {limit}");
+        let order: Vec<String> = self.key().map(|(operand, column)| operand.ordered(column)).collect();
+        let _ = write!(sql, " ORDER BY {} LIMIT {limit}", order.join(", "));
         sql
     }
 
@@ -170,29 +161,124 @@ impl Select {
         let names = names?;
         let typed = |key: &Key| {
             let values = key.values(&names)?;
-            let typed = values.iter().zip(&self.key_sql).map(|(value, (_, kind))| format!("({value})::{kind}"));
+            let typed = values.iter().zip(self.key()).map(|(value, (operand, _))| operand.value(value));
             Some(format!("({})", typed.collect::<Vec<_>>().join(", ")))
         };
         let keys = keys.iter().map(typed).collect::<Option<Vec<_>>>()?.join(", ");
         let aliases: Vec<String> = (0..names.len()).map(|index| format!("k{index}")).collect();
-        let same = self.key_sql.iter().zip(&aliases).map(|((name, _), alias)| format!("t.{name} = asked.{alias}"));
+        let same =
+            self.key().zip(&aliases).map(|((operand, column), alias)| operand.is(column, &format!("{ASKED}.{alias}")));
         let same = same.collect::<Vec<_>>().join(" AND ");
-        let asked = format!("(VALUES {keys}) AS asked ({})", aliases.join(", "));
-        let filter: String = self.conditions.iter().map(|condition| format!(" AND ({condition}\n)")).collect();
+        let asked = format!("(VALUES {keys}) AS {ASKED} ({})", aliases.join(", "));
+        let filter: String = self.filters().iter().map(|condition| format!(" AND {condition}")).collect();
         let from = &self.from;
-        let listed = columns.iter().enumerate().map(|(index, _)| {
+        let gone = (0..columns.len()).map(|index| {
             let part = self.key.iter().position(|&key| key == index);
-            part.map_or("NULL".to_owned(), |part| format!("asked.k{part}"))
+            part.map_or("NULL".to_owned(), |part| format!("{ASKED}.k{part}"))
         });
         Some(RowsSql {
             there: format!(
-                "SELECT {} FROM {from} AS t WHERE EXISTS (SELECT FROM {asked} WHERE {same}){filter}",
-                self.columns
+                "SELECT {} FROM {from} WHERE EXISTS (SELECT FROM {asked} WHERE {same}){filter}",
+                self.listed()
             ),
             gone: format!(
-                "SELECT {} FROM {asked} WHERE NOT EXISTS (SELECT FROM {from} AS t WHERE {same}{filter})",
-                listed.collect::<Vec<_>>().join(", ")
+                "SELECT {} FROM {asked} WHERE NOT EXISTS (SELECT FROM {from} WHERE {same}{filter})",
+                gone.collect::<Vec<_>>().join(", ")
             ),
         })
+    }
+
+    /// The key's columns, and how the query calls them.
+    fn key(&self) -> impl Iterator<Item = &(Operand, String)> {
+        self.key.iter().filter_map(|&index| self.columns.get(index))
+    }
+
+    fn listed(&self) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|(_, column)| column.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// A condition may end with a comment.
+    fn filters(&self) -> Vec<String> {
+        self.conditions.iter().map(|condition| format!("({condition}\n)")).collect()
+    }
+}
+
+/// What stands after FROM, and how the query calls each column then.
+struct Source {
+    from: String,
+    columns: Vec<String>,
+}
+
+impl Source {
+    /// `filtered`: conditions of people follow, in which a column of a user's own type could be cast by a function of that user. So
+    /// they see columns below domains, enums as texts, and others not at all.
+    fn new(from: &str, table: &str, columns: &[Column], filtered: bool) -> Self {
+        let alias = quoted(table);
+        if !filtered {
+            let columns = columns.iter().map(|column| format!("{alias}.{}", column.operand.name)).collect();
+            return Self { from: format!("{from} AS {alias}"), columns };
+        }
+        let own: Vec<String> = (0..columns.len()).map(|index| format!("\"pgstream-host {index}\"")).collect();
+        let readable = || columns.iter().zip(&own).filter(|(column, _)| column.readable);
+        let whole = readable().map(|(column, own)| format!("{} AS {own}", column.operand.name));
+        let seen = readable().filter_map(|(column, _)| {
+            let name = &column.operand.name;
+            Some(format!("{} AS {name}", column.operand.seen(name)?))
+        });
+        let listed: Vec<String> = whole.chain(seen).collect();
+        let columns = own.iter().map(|own| format!("{alias}.{own}")).collect();
+        Self { from: format!("(SELECT {} FROM {from}) AS {alias}", listed.join(", ")), columns }
+    }
+}
+
+/// What [`DESCRIBE`] says of the table.
+struct Found {
+    partitioned: bool,
+    identity: ReplicaIdentity,
+    hidden: bool,
+    filter: Option<String>,
+    schema: String,
+    name: String,
+    lockable: bool,
+}
+
+impl Found {
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let identity = match row.try_get::<_, &str>(5)? {
+            "i" => ReplicaIdentity::Index,
+            "f" => ReplicaIdentity::Full,
+            _ => ReplicaIdentity::Default,
+        };
+        Ok(Self {
+            partitioned: row.try_get(4)?,
+            identity,
+            hidden: row.try_get(6)?,
+            filter: row.try_get(8)?,
+            schema: row.try_get(9)?,
+            name: row.try_get(10)?,
+            lockable: row.try_get(11)?,
+        })
+    }
+}
+
+/// What [`DESCRIBE`] says of a column.
+struct Column {
+    read: ReadColumn,
+    /// Its place in the key.
+    place: Option<i32>,
+    /// The publication sends it.
+    sent: bool,
+    readable: bool,
+    operand: Operand,
+}
+
+impl Column {
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let (name, place): (String, Option<i32>) = (row.try_get(0)?, row.try_get(3)?);
+        let operand = Operand::read(&name, row.try_get(13)?, row, 14)?;
+        let (type_oid, type_modifier, key) = (row.try_get(1)?, row.try_get(2)?, place.is_some());
+        let read = ReadColumn { name, type_oid, type_modifier, key };
+        Ok(Self { read, place, sent: row.try_get(12)?, readable: row.try_get(7)?, operand })
     }
 }
