@@ -187,8 +187,13 @@ impl Check<'_, '_> {
     }
 
     fn postgres_url(&mut self, path: &[&str], url: &str) {
-        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-        if rest.is_none_or(str::is_empty) {
+        // Frameworks write it in several ways; what is told from the source's own reading of it comes later.
+        let begins = url.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`'));
+        let begins = begins.strip_prefix("jdbc:").unwrap_or(begins);
+        let rest = begins
+            .split_once("://")
+            .filter(|(scheme, _)| ["postg", "psql", "pgsql"].iter().any(|ours| scheme.starts_with(ours)));
+        if rest.is_none_or(|(_, rest)| rest.is_empty()) {
             let message = "expected a URL that starts with `postgres://`";
             self.report(path, message, "such as `postgres://user@localhost:5432/database`");
         }

@@ -22,6 +22,18 @@ pub(super) fn resolve(node: &mut Node, lookup: Lookup<'_>, findings: &mut Findin
             if !scalar.text.contains('$') {
                 return;
             }
+            if is_bare(&scalar.text) {
+                // Not repeated: it may be a password after all.
+                let message = "a `$` with a name behind it is text, and no reference to a variable".to_owned();
+                findings.within(
+                    node.id,
+                    &scalar.text,
+                    message,
+                    "write `${NAME}` for the variable, or `$$NAME` for the text",
+                );
+                node.kind = Kind::Hole;
+                return;
+            }
             let mut expansion = Expansion { lookup, findings, id: node.id, referred: false, failed: false };
             let text = expansion.expand(&scalar.text, 0);
             let (referred, failed) = (expansion.referred, expansion.failed);
@@ -33,6 +45,13 @@ pub(super) fn resolve(node: &mut Node, lookup: Lookup<'_>, findings: &mut Findin
             scalar.hidden = referred;
         }
     }
+}
+
+/// Tells text that is nothing but `$NAME`, as a shell would have it.
+fn is_bare(text: &str) -> bool {
+    let name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    text.strip_prefix('$')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()) && rest.chars().all(name))
 }
 
 struct Expansion<'a, 'f, 't> {
@@ -157,6 +176,8 @@ mod tests {
             ("${EMPTY}", ""),
             ("${NONE:-<${EMPTY:-deep}>}", "<deep>"),
             ("$$ $${A} $A cost$", "$ ${A} $A cost$"),
+            ("$$A", "$A"),
+            ("$price", "$price"),
             ("${NONE:-}", ""),
         ] {
             assert_eq!(expand(text).as_deref(), Ok(expected), "{text}");
@@ -167,6 +188,12 @@ mod tests {
     fn what_is_unset_or_malformed_is_a_problem() {
         assert_eq!(expand("${NONE}${OTHER}").unwrap_err().len(), 2);
         assert_eq!(expand("${NONE:?ask Ann}").unwrap_err(), ["environment variable `NONE` is not set: ask Ann"]);
+        for text in ["$OPENAI_API_KEY", "$A"] {
+            assert_eq!(
+                expand(text).unwrap_err(),
+                ["a `$` with a name behind it is text, and no reference to a variable"]
+            );
+        }
         for text in ["${", "${}", "${A", "${A-b}", "${1A}", "${A b}", "${é}"] {
             assert_eq!(expand(text).unwrap_err().len(), 1, "{text}");
         }

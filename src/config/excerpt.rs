@@ -107,7 +107,13 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     for at in 0..chars.len() {
         if chars[at..].starts_with(&[':', '/', '/']) {
-            let Some(end) = chars.iter().rposition(|c| *c == '@').filter(|end| *end > at + 3) else { continue };
+            let Some(end) = chars.iter().rposition(|c| *c == '@').filter(|end| *end > at + 3) else {
+                // A login without its host, or a port: only the port may be shown.
+                if let Some(login) = unended_login(chars, at + 3) {
+                    hide(chars, login, &mut hidden);
+                }
+                continue;
+            };
             let colon = chars[at + 3..end].iter().position(|c| *c == ':').map_or(at + 3, |colon| at + 4 + colon);
             hide(chars, colon..end, &mut hidden);
         } else if matches!(chars[at], ':' | '=') {
@@ -120,6 +126,18 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
         }
     }
     hidden
+}
+
+/// The rest of a URL behind the first colon of its authority, if that is more than a port.
+fn unended_login(chars: &[char], start: usize) -> Option<Range<usize>> {
+    let ends = |c: &char| c.is_whitespace() || matches!(c, '"' | '\'');
+    let end = chars.iter().skip(start).position(ends).map_or(chars.len(), |length| start + length);
+    let colon =
+        if chars.get(start) == Some(&'[') { chars.iter().skip(start).position(|c| *c == ']')? + start } else { start };
+    let colon = colon + chars.get(colon..end)?.iter().position(|c| *c == ':')? + 1;
+    let port = chars.get(colon..end)?.split(|c| matches!(c, '/' | ',' | '}' | ']')).next()?;
+    let is_port = !port.is_empty() && port.iter().all(char::is_ascii_digit) && port.len() <= 5;
+    (!is_port).then_some(colon..end)
 }
 
 /// All that stands behind the first key of a line, or the line, if it begins with none.
@@ -221,11 +239,11 @@ fn is_secret(word: &str) -> bool {
 
 fn value_end(chars: &[char], start: usize) -> usize {
     let flow = chars[..start].contains(&'{');
+    if let Some(quote) = open_quote(&chars[..start]) {
+        return close_quote(chars, start, quote);
+    }
     match chars.get(start) {
-        Some(quote @ ('"' | '\'')) => {
-            let close = chars[start + 1..].iter().position(|c| c == quote);
-            close.map_or(chars.len(), |n| start + n + 2)
-        }
+        Some(quote @ ('"' | '\'')) => (close_quote(chars, start + 1, *quote) + 1).min(chars.len()),
         // Inside `{…}` only a reference may hold a brace.
         _ if flow && !chars[start..].starts_with(&['$', '{']) => {
             chars[start..].iter().position(|c| matches!(c, ',' | '}')).map_or(chars.len(), |n| start + n)
@@ -233,6 +251,39 @@ fn value_end(chars: &[char], start: usize) -> usize {
         _ if flow => chars[start..].iter().position(|c| *c == '}').map_or(chars.len(), |n| start + n + 1),
         _ => chars.len(),
     }
+}
+
+/// The quote in which a line goes on behind `chars`.
+fn open_quote(chars: &[char]) -> Option<char> {
+    let (mut at, mut last) = (0, ' ');
+    while let Some(c) = chars.get(at) {
+        // A quote amid a plain word is one of its letters.
+        if matches!(c, '"' | '\'') && matches!(last, ' ' | '\t' | ':' | ',' | '{' | '[') {
+            let close = close_quote(chars, at + 1, *c);
+            if close >= chars.len() {
+                return Some(*c);
+            }
+            at = close;
+        }
+        last = chars.get(at).copied().unwrap_or(' ');
+        at += 1;
+    }
+    None
+}
+
+/// The end of the text in quotes that goes on at `start`: `''` and `\"` are letters of it.
+fn close_quote(chars: &[char], start: usize, quote: char) -> usize {
+    let mut at = start;
+    while let Some(c) = chars.get(at) {
+        match c {
+            '\\' if quote == '"' => at += 1,
+            '\'' if quote == '\'' && chars.get(at + 1) == Some(&'\'') => at += 1,
+            c if *c == quote => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    chars.len()
 }
 
 #[cfg(test)]
@@ -245,12 +296,23 @@ mod tests {
             ("url: postgres://app:hunter2@db/shop", "url: postgres://app:…@db/shop"),
             ("url: postgres://app:p@ss@db/shop", "url: postgres://app:…@db/shop"),
             ("url: postgres://tok@db", "url: postgres://…@db"),
+            ("url: 'postgres://app:hunter2'", "url: 'postgres://app:…'"),
+            ("url: postgres://app:hunter2/x?y", "url: postgres://app:…"),
+            ("url: http://localhost:6334/a:b", "url: http://localhost:6334/a:b"),
+            ("{ url: http://[::1]:6334, modle: m }", "{ url: http://[::1]:6334, modle: m }"),
+            ("url: http://[::1]/x", "url: http://[::1]/x"),
             ("url: postgres://app:${PW}@db/shop", "url: postgres://app:${PW}@db/shop"),
             ("api_key: sk-1, b}", "api_key: …"),
             ("{ api_key: sk-1, model: m }", "{ api_key: …, model: m }"),
             ("{ \"api_kee\" : \"sk-1\", model: m }", "{ \"api_kee\" : …, model: m }"),
             ("{ api_key: ${KEY}, model: m }", "{ api_key: ${KEY}, model: m }"),
             ("{ api_key: ${KEY:-sk-1}, model: m }", "{ api_key: …, model: m }"),
+            ("{ api_key: 'sk''-1, x', model: m }", "{ api_key: …, model: m }"),
+            ("{ api_key: \"sk\\\"-1, x\", model: m }", "{ api_key: …, model: m }"),
+            (
+                "{ url: 'jdbc:postgresql://db/d?password=a,b}c''d', modle: m }",
+                "{ url: 'jdbc:postgresql://db/d?password=…', modle: m }",
+            ),
             ("pasword: x", "pasword: …"),
             ("url: host=db password=x dbname=y", "url: host=db password=…"),
             ("password_file: /run/secrets/db", "password_file: /run/secrets/db"),

@@ -10,6 +10,7 @@ mod secret;
 mod units;
 
 mod alien;
+mod beneath;
 mod check;
 mod diagnostic;
 mod document;
@@ -29,6 +30,7 @@ mod wiring;
 mod yaml;
 
 pub use alien::{is_alien, is_host_file};
+pub use beneath::{open_beneath, read as read_beneath};
 pub use diagnostic::{Diagnostics, Place, Problem};
 pub use document::{Document, Mistakes, Part, Shape};
 pub use host::{host_schema, load_host, parse_host};

@@ -65,6 +65,9 @@ pub struct PostgresSource {
     /// A file with the password of `read_url`, as `password_file`.
     #[serde(default)]
     pub read_password_file: Option<PathBuf>,
+    /// The folder that the files named here lie in, if a tenant's.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
     /// Tables as `schema.table`; `*` in the table's name stands for any characters. A part with a dot stands in double quotes.
     #[schemars(length(min = 1))]
     pub tables: Vec<String>,
@@ -96,6 +99,10 @@ pub struct PostgresSource {
     /// Name of the publication. Default: as for `slot`.
     #[serde(default)]
     pub publication: Option<String>,
+    /// Bytes of one row. A larger one stops the pipeline before it is read; Postgres' own limit is 1GiB.
+    #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1GiB"))]
+    #[serde(default = "PostgresSource::default_max_row")]
+    pub max_row: Size,
     /// When a batch closes.
     #[serde(default)]
     pub batch: SourceBatch,
@@ -106,6 +113,11 @@ impl PostgresSource {
     pub const SLOT_PREFIX: &str = "pgstream_";
     /// Oftener would be load on the server for nothing: a slot does not fall behind as quickly.
     pub(crate) const SHORTEST_HEARTBEAT: Span = Span(Duration::from_millis(10));
+
+    /// More than the memory that a handler has to read it with, unless it is given more.
+    pub(crate) fn default_max_row() -> Size {
+        Size(256 << 20)
+    }
 
     fn default_heartbeat() -> Span {
         Span(Duration::from_secs(10)) // seldom enough to cost nothing, often enough to see that the way is open

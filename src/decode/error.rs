@@ -70,6 +70,9 @@ pub enum DecodeError {
         /// What the stream calls its columns.
         columns: Vec<String>,
     },
+    /// The session has described more than is remembered of it: a new one begins with nothing.
+    #[error("the server has described more tables and types than are kept in memory")]
+    Crowded,
     /// The type's binary form is not known here: the stream must be asked for in text format.
     #[error("column `{column}` of `{relation}`: `{type_name}` cannot be read in binary format")]
     BinaryOnly {
@@ -85,6 +88,7 @@ pub enum DecodeError {
 impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
         let fault = match error {
+            DecodeError::Crowded => Fault::Transient,
             DecodeError::Value { .. } | DecodeError::BinaryOnly { .. } => Fault::Data,
             _ => Fault::Bug,
         };

@@ -79,11 +79,18 @@ pub(super) fn origin(reader: &mut Reader<'_>) -> Result<(), Flaw> {
     Ok(())
 }
 
+/// Postgres' own limit, `NAMEDATALEN`, is 64 unless it was built with another.
+const LONGEST_NAME: usize = 1024;
+
 /// OID and name of a type; for a domain the name is its base type's.
 pub(super) fn type_name<'a>(reader: &mut Reader<'a>) -> Result<(u32, &'a str), Flaw> {
     let oid = reader.u32()?;
     let _schema = reader.cstr()?;
-    Ok((oid, reader.cstr()?))
+    let name = reader.cstr()?;
+    if name.len() > LONGEST_NAME {
+        return Err(Flaw::Bad("a name that no type can have"));
+    }
+    Ok((oid, name))
 }
 
 pub(super) fn relation(reader: &mut Reader<'_>, catalog: &Catalog) -> Result<Relation, Flaw> {

@@ -49,6 +49,8 @@ pub struct Decoder {
     /// The catalogue can be read again.
     renewable: bool,
     scratch: Scratch,
+    /// Bytes of the messages that described what is remembered.
+    described: usize,
 }
 
 /// What a message was.
@@ -80,6 +82,14 @@ pub enum Decoded {
     Nothing,
 }
 
+/// Of descriptions, per session: a hundred thousand tables have less, and a server may describe them without end.
+const DESCRIBED: usize = 32 << 20;
+
+fn remember(described: &mut usize, bytes: usize) -> Result<(), DecodeError> {
+    *described = described.saturating_add(bytes);
+    if *described > DESCRIBED { Err(DecodeError::Crowded) } else { Ok(()) }
+}
+
 /// What a message about rows was: [`Decoded::Rows`].
 struct Rows {
     events: u32,
@@ -97,7 +107,8 @@ impl Decoder {
     pub fn new(catalog: Catalog) -> Self {
         let (tables, scratch) = (FxHashMap::default(), Scratch::default());
         let (wanted, unwanted) = (None, FxHashSet::default());
-        Self { catalog, tables, wanted, unwanted, transaction: None, resume_after: None, renewable: false, scratch }
+        let (transaction, resume_after, renewable, described) = (None, None, false, 0);
+        Self { catalog, tables, wanted, unwanted, transaction, resume_after, renewable, scratch, described }
     }
 
     /// What the catalogue does not have, because the schema has changed since it was read, is an error. Otherwise names are
@@ -120,6 +131,11 @@ impl Decoder {
         self
     }
 
+    /// The table with this OID, if the server has described it.
+    pub fn relation(&self, oid: u32) -> Option<&Relation> {
+        self.tables.get(&oid).map(|table| &*table.relation)
+    }
+
     /// Decodes one message, the content of an `XLogData`, and appends its events to `out`.
     ///
     /// Cells point into `payload`, which the batch keeps. An UPDATE that changes the key becomes a delete of the
@@ -135,11 +151,14 @@ impl Decoder {
             b'I' | b'U' | b'D' | b'T' => self.rows(tag, payload, out),
             b'B' => self.begin(&payload),
             b'C' => self.commit(&payload, out),
-            b'R' => self.relation(&payload),
+            b'R' => self.described(&payload),
             b'Y' => {
                 let (oid, name) = whole("Type", &payload, message::type_name)?;
-                if self.renewable && !self.catalog.knows(oid) {
-                    return Err(DecodeError::UnknownType { oid, name: name.to_owned() });
+                if !self.catalog.knows(oid) {
+                    if self.renewable {
+                        return Err(DecodeError::UnknownType { oid, name: name.to_owned() });
+                    }
+                    remember(&mut self.described, payload.len())?;
                 }
                 self.catalog.learn(oid, name);
                 Ok(Decoded::Nothing)
@@ -171,11 +190,13 @@ impl Decoder {
         }
     }
 
-    fn relation(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {
+    fn described(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {
         if let Some(wanted) = &self.wanted {
             let oid = Reader::after_tag(payload).u32().map_err(|flaw| malformed("Relation", flaw))?;
             if !wanted.contains(&oid) {
-                self.unwanted.insert(oid);
+                if self.unwanted.insert(oid) {
+                    remember(&mut self.described, payload.len())?;
+                }
                 return Ok(Decoded::Nothing);
             }
         }
@@ -187,7 +208,10 @@ impl Decoder {
         let known = self.tables.get(&relation.id).map(|table| Arc::clone(&table.relation));
         let (now, before) = match known {
             Some(known) if *known == relation => (known, None),
-            known => (Arc::new(relation), known),
+            known => {
+                remember(&mut self.described, payload.len())?;
+                (Arc::new(relation), known)
+            }
         };
         self.tables.insert(now.id, Table::new(Arc::clone(&now), &self.catalog));
         Ok(Decoded::Relation { now, before })

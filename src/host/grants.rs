@@ -4,6 +4,7 @@
 //! system, on the network or in a database, is checked here; `match` and destructuring name them all, so that a new one
 //! does not slip by.
 
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::{Secret, Size, model};
@@ -58,10 +59,12 @@ impl Scope {
                     .help(format!("leave `{key}` out, or begin it with `{own}`")));
             }
         }
+        source.folder = Some(self.folder.clone());
         self.postgres(&source.url, &mut source.password_file)?;
         if let Some(url) = &source.read_url {
             self.postgres(url, &mut source.read_password_file)?;
         }
+        self.lower("max_row", &mut source.max_row, model::PostgresSource::default_max_row(), self.granted.max_row)?;
         self.batch(&mut source.batch.max_bytes, model::SourceBatch::default().max_bytes)
     }
 
@@ -131,6 +134,7 @@ impl Scope {
         match sink {
             model::Sink::Pgvector(sink) => {
                 self.prefix("table", &sink.table)?;
+                sink.folder = Some(self.folder.clone());
                 self.postgres(&sink.url, &mut sink.password_file)?;
             }
             model::Sink::Qdrant(sink) => {
@@ -139,6 +143,7 @@ impl Scope {
             }
             model::Sink::QdrantEdge(sink) => sink.path = self.path("path", &sink.path)?,
             model::Sink::DeadLetters(sink) => {
+                sink.folder = Some(self.folder.clone());
                 if let Some(url) = &sink.url {
                     self.postgres(url, &mut sink.password_file)?;
                 }
@@ -152,26 +157,30 @@ impl Scope {
         }
     }
 
-    /// What is granted bounds what the file says. Where it says what is usual, or nothing, that is lowered.
     fn batch(&self, bytes: &mut Size, usual: Size) -> Result<()> {
-        let most = self.granted.batch;
+        self.lower("batch.max_bytes", bytes, usual, self.granted.batch)
+    }
+
+    /// Bounds what the file says by what is granted. Where it says what is usual, or nothing, that is lowered.
+    fn lower(&self, key: &str, bytes: &mut Size, usual: Size, most: Size) -> Result<()> {
         if *bytes == usual {
             *bytes = usual.min(most);
         }
         if *bytes <= most {
             return Ok(());
         }
+        let grant = key.split('.').next().unwrap_or(key);
         Err(self
-            .beyond(format!("`batch.max_bytes` is more than the {most} that tenant `{}` may have", self.name))
-            .help(format!("lower it, or raise `tenants.{}.batch` in the host file", self.name)))
+            .beyond(format!("`{key}` is more than the {most} that tenant `{}` may have", self.name))
+            .help(format!("lower it, or raise `tenants.{}.{grant}` in the host file", self.name)))
     }
 
     /// The server, the login and the certificates of a database.
     fn postgres(&self, url: &Secret, password_file: &mut Option<PathBuf>) -> Result<()> {
         let parsed = Url::parse(url, password_file.clone())?;
         match &parsed.address {
-            Address::Tcp(host, port) => self.server(host, Some(*port))?,
-            Address::Unix(folder, _) => self.server(&folder.to_string_lossy(), None)?,
+            Address::Tcp(host, port) => self.server(host, *port)?,
+            Address::Unix(folder, _) => self.socket(folder)?,
         }
         if parsed.borrows_password {
             // Else `PGPASSWORD` of the host would go to a server of the tenant's choice.
@@ -198,28 +207,39 @@ impl Scope {
     }
 
     fn http_url(&self, url: &str) -> Result<()> {
+        // Read by what the driver reads it with, and with the ports that it takes.
         let parsed: Option<http::Uri> = url.parse().ok();
-        let Some((host, port)) = parsed.as_ref().and_then(|uri| Some((uri.host()?, uri.port_u16()))) else {
+        let place = parsed.as_ref().and_then(|uri| {
+            let usual = if uri.scheme_str()? == "https" { 443 } else { 80 };
+            Some((uri.host()?, uri.port_u16().unwrap_or(usual)))
+        });
+        let Some((host, port)) = place else {
             return Err(self.beyond("its `url` names no host").help("write `url: http://host:port`"));
         };
         self.server(host, port)
     }
 
-    fn server(&self, host: &str, port: Option<u16>) -> Result<()> {
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let full =
-            port.map(|port| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") });
-        let granted = |server: &String| {
-            let server = server.to_ascii_lowercase();
-            server == host || full.as_ref().is_some_and(|full| *full == server)
-        };
-        if self.granted.servers.iter().any(granted) {
+    fn server(&self, host: &str, port: u16) -> Result<()> {
+        let host = Server::host(host);
+        let granted = self.granted.servers.iter().filter_map(|text| Server::parse(text));
+        if granted.into_iter().any(|server| server.host == host && server.port.is_none_or(|only| only == port)) {
             return Ok(());
         }
-        let shown = full.unwrap_or(host);
-        Err(self
-            .beyond(format!("tenant `{}` may not connect to `{shown}`", self.name))
-            .help(format!("add it to `tenants.{}.servers` in the host file", self.name)))
+        let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        Err(self.unreachable(&shown))
+    }
+
+    /// The folder of a socket, which is named exactly so.
+    fn socket(&self, folder: &Path) -> Result<()> {
+        if self.granted.servers.iter().any(|granted| Path::new(granted) == folder) {
+            return Ok(());
+        }
+        Err(self.unreachable(&folder.display().to_string()))
+    }
+
+    fn unreachable(&self, server: &str) -> Error {
+        self.beyond(format!("tenant `{}` may not connect to `{server}`", self.name))
+            .help(format!("add it to `tenants.{}.servers` in the host file", self.name))
     }
 
     fn prefix(&self, key: &str, name: &str) -> Result<()> {
@@ -249,6 +269,39 @@ impl Scope {
 
     fn beyond(&self, what: impl Into<String>) -> Error {
         Error::new(Fault::Config, what)
+    }
+}
+
+/// A server that was granted, with one port or all.
+struct Server {
+    host: String,
+    port: Option<u16>,
+}
+
+impl Server {
+    fn parse(text: &str) -> Option<Self> {
+        let alone = |host: &str| Some(Self { host: Self::host(host), port: None });
+        if text.starts_with('/') {
+            return None;
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return alone(text);
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => {
+                Some(Self { host: Self::host(host), port: Some(port.parse().ok()?) })
+            }
+            _ => alone(text),
+        }
+    }
+
+    /// The one form of a host in which it is compared: resolvers take no notice of case, nor of a dot at the end.
+    fn host(text: &str) -> String {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        match bare.parse::<IpAddr>() {
+            Ok(address) => address.to_string(),
+            Err(_) => bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase(),
+        }
     }
 }
 

@@ -3,18 +3,20 @@
 use std::fmt::Write as _;
 use std::future::{Ready, ready};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::config::{ChannelBinding as DriverBinding, SslMode as DriverSslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding as Binding, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Client, Config};
 
-use super::error::failed;
+use super::error::{failed, refused};
 use super::url::ChannelBinding;
 use super::{Encryption, Ladder, PIN, SESSION, Socket, Url, in_time, ours};
-use crate::error::{Error, Fault, Result};
+use crate::error::Result;
 
 /// Opens a session and sets it up so that no setting of the role or the database changes its meaning, and that nothing of the
 /// schema `pgstream` is another's. The connection is driven by a task of its own until the client is dropped. `application_name` is what
@@ -88,6 +90,9 @@ pub async fn cancel(url: &Url, token: CancelToken) -> Result<()> {
     in_time(url, asked).await
 }
 
+/// Bytes that one read brings: few, as answers are short.
+const CHUNK: usize = 8 << 10;
+
 /// Hands an open [`Socket`] to the driver as if TLS had just been started on it.
 struct Opened;
 
@@ -97,19 +102,18 @@ impl TlsConnect<Socket> for Opened {
     type Future = Ready<io::Result<Guarded>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        ready(Ok(Guarded { socket, seen: 0 }))
+        ready(Ok(Guarded { socket, ahead: BytesMut::new(), ended: false }))
     }
 }
 
-/// AuthenticationCleartextPassword: the message with which a server asks for the password itself.
-const CLEAR_TEXT: [u8; 9] = *b"R\0\0\0\x08\0\0\0\x03";
-
-/// Refuses to hear a server that asks for the password itself over a connection that others can read: the driver
-/// would send it. The request can only be the server's first message.
+/// A socket whose refusals reach whoever waits for an answer. Of an error while reading the driver tells nobody but the task that
+/// drives the connection, so a refusal is put into the stream as what it passes on: an error of the server.
 struct Guarded {
     socket: Socket,
-    /// How many of the first bytes were those of the request; `usize::MAX` once one was not.
-    seen: usize,
+    /// Bytes that were read and are not handed on yet, such as half the head of a message.
+    ahead: BytesMut,
+    /// Nothing comes behind it.
+    ended: bool,
 }
 
 impl TlsStream for Guarded {
@@ -120,28 +124,28 @@ impl TlsStream for Guarded {
 
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
-        for byte in buf.filled().get(before..).unwrap_or_default() {
-            match CLEAR_TEXT.get(self.seen) {
-                Some(expected) if expected == byte => self.seen += 1,
-                _ => {
-                    self.seen = usize::MAX;
-                    break;
+        loop {
+            let unjudged = if self.ended { 0 } else { self.socket.unjudged() };
+            let whole = self.ahead.len().saturating_sub(unjudged).min(buf.remaining());
+            if whole > 0 {
+                buf.put_slice(&self.ahead.split_to(whole));
+                return Poll::Ready(Ok(()));
+            }
+            if self.ended || buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let mut chunk = [MaybeUninit::uninit(); CHUNK];
+            let mut chunk = ReadBuf::uninit(&mut chunk);
+            match std::task::ready!(Pin::new(&mut self.socket).poll_read(cx, &mut chunk)) {
+                Ok(()) if chunk.filled().is_empty() => return Poll::Ready(Ok(())),
+                Ok(()) => self.ahead.extend_from_slice(chunk.filled()),
+                Err(error) => {
+                    self.ahead = refused(error)?;
+                    self.ended = true;
                 }
             }
-            if self.seen == CLEAR_TEXT.len() && !self.socket.is_private() {
-                return Poll::Ready(Err(io::Error::other(clear_text())));
-            }
         }
-        polled
     }
-}
-
-/// The refusal to send a password that others could read.
-pub(crate) fn clear_text() -> Error {
-    Error::new(Fault::Environment, "the server wants the password in clear text over an unencrypted connection")
-        .help("write `?sslmode=require` in `url`, or let the server use `scram-sha-256` in pg_hba.conf")
 }
 
 impl AsyncWrite for Guarded {

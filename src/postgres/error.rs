@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use bytes::{BufMut, BytesMut};
+
 use crate::error::{Error, Fault};
 
 /// An error that the server reported. Holds neither its detail nor its context, which quote rows.
@@ -28,7 +30,7 @@ impl ServerError {
             _ if code.starts_with("P0") => "a function raised an exception",
             _ => message,
         };
-        Self { code: code.to_owned(), message: message.to_owned(), hint: hint.map(str::to_owned) }
+        Self { code: cut(code, 5), message: cut(message, LONGEST), hint: hint.map(|hint| cut(hint, LONGEST)) }
     }
 
     /// Who must act.
@@ -83,6 +85,18 @@ impl ServerError {
     }
 }
 
+/// Bytes that are shown of a server's text.
+const LONGEST: usize = 2_000;
+
+/// The text, or its beginning.
+fn cut(text: &str, most: usize) -> String {
+    match text.get(..text.floor_char_boundary(most)) {
+        Some(start) if start.len() < text.len() && most == LONGEST => format!("{start}…"),
+        Some(start) => start.to_owned(),
+        None => text.to_owned(),
+    }
+}
+
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (SQLSTATE {})", self.message, self.code)
@@ -106,6 +120,13 @@ impl From<ServerError> for Error {
 /// Gives an error of the driver its meaning; `what` says what was being done: "cannot create table `x`".
 pub fn failed(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
     if let Some(server) = error.as_db_error() {
+        if server.code().code() == REFUSED {
+            let wrapped = Error::new(Fault::Environment, what).because(server.message());
+            return match server.hint() {
+                Some(help) => wrapped.help(help),
+                None => wrapped,
+            };
+        }
         let server = ServerError::new(server.code().code(), server.message(), server.hint());
         let help = server.help();
         let wrapped = Error::new(server.fault(), what).because(server);
@@ -128,6 +149,28 @@ pub fn failed(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
         Some(Err(other)) => Error::new(Fault::Environment, what).because(other),
         None => Error::new(Fault::Environment, what).because("the server's answer was not understood"),
     }
+}
+
+/// Stands where an error of the server has its SQLSTATE, in the place of a message that we did not let in.
+const REFUSED: &str = "PGSTR";
+
+/// An ErrorResponse that says of a message why it was refused; any other error as it is.
+pub(super) fn refused(error: io::Error) -> io::Result<BytesMut> {
+    let error: Error = error.downcast()?;
+    let mut message = BytesMut::from(&b"E\0\0\0\0"[..]);
+    let text = error.to_string();
+    let fields = [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', REFUSED), (b'M', text.as_str())];
+    for (kind, field) in fields.into_iter().chain(error.advice().map(|help| (b'H', help))) {
+        message.put_u8(kind);
+        message.put_slice(field.as_bytes());
+        message.put_u8(0);
+    }
+    message.put_u8(0);
+    let length = (message.len() as u32 - 1).to_be_bytes();
+    if let Some(place) = message.get_mut(1..5) {
+        place.copy_from_slice(&length);
+    }
+    Ok(message)
 }
 
 pub(crate) const NO_PASSWORD: &str =

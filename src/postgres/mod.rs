@@ -1,7 +1,9 @@
 //! Connections to Postgres, for the source and for the pgvector sink: one URL syntax, one TLS, one reading of errors.
 
 mod client;
+mod dialect;
 mod error;
+mod intake;
 mod ours;
 mod own;
 mod rights;
@@ -9,10 +11,10 @@ mod socket;
 mod tls;
 mod url;
 
-pub(crate) use client::clear_text;
 pub use client::{cancel, connect};
 pub(crate) use error::{NO_PASSWORD, lost};
 pub use error::{ServerError, failed, sqlstate};
+pub(crate) use intake::{Room, clear_text};
 pub(crate) use ours::is_trusted;
 pub use own::{ensure_table, has_table};
 pub use rights::excess;

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::{lost, sqlstate};
+use super::intake::{Intake, Refusal, Room};
 use super::tls;
 use super::url::{Address, SslMode, Url};
 use crate::error::{Error, Fault, Result};
@@ -74,10 +75,13 @@ pub(crate) async fn in_time<T>(url: &Url, login: impl Future<Output = Result<T>>
     result.unwrap_or_else(|_| Err(unreachable(url, io::ErrorKind::TimedOut.into())))
 }
 
-/// A byte stream to the server. Over TLS it knows what SCRAM may be bound to.
+/// A byte stream to the server. Over TLS it knows what SCRAM may be bound to. Messages that are longer than they may be end it.
 pub(crate) struct Socket {
     stream: Stream,
     binding: Option<Vec<u8>>,
+    intake: Intake,
+    /// Why nothing more is read, once all that came before has been.
+    refused: Option<Error>,
 }
 
 enum Stream {
@@ -93,14 +97,14 @@ impl Socket {
             Address::Unix(folder, port) => {
                 let path = folder.join(format!(".s.PGSQL.{port}"));
                 let stream = UnixStream::connect(path).await.map_err(|error| unreachable(url, error))?;
-                return Ok(Self { stream: Stream::Unix(stream), binding: None });
+                return Ok(Self::over(Stream::Unix(stream), None));
             }
             Address::Tcp(host, port) => (host.as_str(), *port),
         };
         let mut tcp = TcpStream::connect((host, port)).await.map_err(|error| unreachable(url, error))?;
         keep_alive(&tcp).map_err(|error| unreachable(url, error))?;
         if encryption == Encryption::Plain {
-            return Ok(Self { stream: Stream::Tcp(tcp), binding: None });
+            return Ok(Self::over(Stream::Tcp(tcp), None));
         }
         if !url.ssl.direct && !ask_for_tls(&mut tcp).await.map_err(|error| unreachable(url, error))? {
             if encryption == Encryption::Required {
@@ -110,15 +114,35 @@ impl Socket {
                 )
                 .help("turn on `ssl` on the server, or write `?sslmode=prefer` to go without"));
             }
-            return Ok(Self { stream: Stream::Tcp(tcp), binding: None });
+            return Ok(Self::over(Stream::Tcp(tcp), None));
         }
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| Error::new(Fault::Config, format!("`{host}` is not a host name")).because(error))?;
-        let connector = TlsConnector::from(Arc::new(tls::config(&url.ssl)?));
+        let connector = TlsConnector::from(Arc::new(tls::config(url).await?));
         let tls = connector.connect(name, tcp).await.map_err(|error| untrusted(url, error))?;
         let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let binding = certificate.and_then(tls::end_point);
-        Ok(Self { stream: Stream::Tls(Box::new(tls)), binding })
+        Ok(Self::over(Stream::Tls(Box::new(tls)), binding))
+    }
+
+    fn over(stream: Stream, binding: Option<Vec<u8>>) -> Self {
+        let private = !matches!(stream, Stream::Tcp(_));
+        Self { stream, binding, intake: Intake::new(private), refused: None }
+    }
+
+    /// From now on rows may have so many bytes.
+    pub(crate) fn set_room(&mut self, room: Room) {
+        self.intake.set_room(room);
+    }
+
+    /// The next answer may be a stream.
+    pub(crate) fn let_stream(&mut self) {
+        self.intake.let_stream();
+    }
+
+    /// The number of bytes read last that begin a message that may still be refused.
+    pub(crate) fn unjudged(&self) -> usize {
+        self.intake.unjudged()
     }
 
     /// The server certificate's hash, over TLS.
@@ -181,11 +205,23 @@ fn untrusted(url: &Url, error: io::Error) -> Error {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        if let Some(error) = self.refused.take() {
+            return Poll::Ready(Err(io::Error::other(error)));
+        }
+        let before = buf.filled().len();
+        std::task::ready!(match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        })?;
+        if let Err(Refusal { good, error }) = self.intake.pass(buf.filled().get(before..).unwrap_or_default()) {
+            buf.set_filled(before + good);
+            if good == 0 {
+                return Poll::Ready(Err(io::Error::other(error)));
+            }
+            self.refused = Some(error);
         }
+        Poll::Ready(Ok(()))
     }
 }
 

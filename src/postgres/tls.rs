@@ -15,27 +15,40 @@ use x509_cert::der::asn1::{ContextSpecific, ObjectIdentifier};
 use x509_cert::der::{Decode, Encode, SliceReader, TagNumber};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
-use super::url::{Root, Ssl, SslMode};
+use super::url::{Root, Ssl, SslMode, Url};
+use crate::config::read_beneath;
 use crate::error::{Error, Fault, Result};
+
+/// Bytes of a file with root certificates: those of all public authorities, or of a cloud's, have a quarter of it.
+const ROOTS: u64 = 1 << 20;
+/// Bytes of a file with our certificate, and of one with its key.
+const IDENTITY: u64 = 64 << 10;
 
 /// The client side of TLS for one URL. Reads the files that it names, so that renewed ones are taken up at the
 /// next connection.
-pub(super) fn config(ssl: &Ssl) -> Result<ClientConfig> {
+pub(super) async fn config(url: &Url) -> Result<ClientConfig> {
+    let (ssl, folder) = (url.ssl.clone(), url.folder().map(Path::to_owned));
+    let read = tokio::task::spawn_blocking(move || build(&ssl, folder.as_deref())).await;
+    read.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "TLS cannot be set up").because(panic)))
+}
+
+fn build(ssl: &Ssl, folder: Option<&Path>) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::new(Fault::Bug, "TLS cannot be set up").because(error))?;
-    let verifier = Verifier { chain: chain(ssl, &provider)?, provider };
+    let verifier = Verifier { chain: chain(ssl, folder, &provider)?, provider };
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &ssl.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let certificates = certificates(certificate, "sslcert")?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
-                let error =
-                    Error::new(Fault::Config, format!("`sslkey={}` cannot be used", key.display())).because(error);
-                error.help("give a PEM file with one private key that has no passphrase")
-            })?;
+            let certificates = certificates(certificate, folder, "sslcert", IDENTITY)?;
+            let unusable = || {
+                Error::new(Fault::Config, format!("`sslkey={}` cannot be used", key.display()))
+                    .help("give a PEM file with one private key that has no passphrase")
+            };
+            let key = read_beneath(key, folder, IDENTITY).map_err(|error| unusable().because(error))?;
+            let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| unusable().because(error))?;
             builder.with_client_auth_cert(certificates, key).map_err(|error| {
                 Error::new(Fault::Config, "`sslcert` and `sslkey` cannot be used together")
                     .because(error)
@@ -48,7 +61,11 @@ pub(super) fn config(ssl: &Ssl) -> Result<ClientConfig> {
 }
 
 /// What checks the server's chain, and whether the host name counts too. None: any certificate will do.
-fn chain(ssl: &Ssl, provider: &Arc<CryptoProvider>) -> Result<Option<(Arc<WebPkiServerVerifier>, bool)>> {
+fn chain(
+    ssl: &Ssl,
+    folder: Option<&Path>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<(Arc<WebPkiServerVerifier>, bool)>> {
     // libpq checks the chain in `require`, too, once a root certificate is given.
     if ssl.mode < SslMode::VerifyCa && !(ssl.mode == SslMode::Require && ssl.root.is_some()) {
         return Ok(None);
@@ -56,7 +73,7 @@ fn chain(ssl: &Ssl, provider: &Arc<CryptoProvider>) -> Result<Option<(Arc<WebPki
     let mut roots = RootCertStore::empty();
     let what = match &ssl.root {
         Some(Root::File(path)) => {
-            for certificate in certificates(path, "sslrootcert")? {
+            for certificate in certificates(path, folder, "sslrootcert", ROOTS)? {
                 roots.add(certificate).map_err(|error| unusable(path, "sslrootcert").because(error))?;
             }
             format!("`sslrootcert={}`", path.display())
@@ -75,9 +92,14 @@ fn chain(ssl: &Ssl, provider: &Arc<CryptoProvider>) -> Result<Option<(Arc<WebPki
     Ok(Some((verifier, ssl.mode == SslMode::VerifyFull)))
 }
 
-fn certificates(path: &Path, parameter: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    match read() {
+fn certificates(
+    path: &Path,
+    folder: Option<&Path>,
+    parameter: &str,
+    most: u64,
+) -> Result<Vec<CertificateDer<'static>>> {
+    let text = read_beneath(path, folder, most).map_err(|error| unusable(path, parameter).because(error))?;
+    match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if certificates.is_empty() => Err(unusable(path, parameter)),
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(unusable(path, parameter).because(error)),

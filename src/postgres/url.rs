@@ -1,14 +1,21 @@
 //! `Url`: where a Postgres server is and how to log in, from `postgres://…` with libpq's parameter names.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::Secret;
+use super::dialect::{self, FORM};
+use crate::config::{Secret, read_beneath};
 use crate::error::{Error, Fault, Result};
 
 /// How long reaching the server and logging in may take together, unless `connect_timeout` says otherwise; libpq
 /// would wait for ever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that it may take, whatever the URL says, even if that is zero, libpq's word for ever.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Bytes of a password, at most.
+const PASSWORD_BYTES: u64 = 64 << 10;
 
 /// The parameters that are understood, for the error that names an unknown one.
 const PARAMETERS: &[&str] = &[
@@ -53,6 +60,8 @@ pub struct Url {
     pub trusted_owners: Vec<String>,
     password: Option<Secret>,
     password_file: Option<PathBuf>,
+    /// The folder of the files that a tenant's URL names.
+    folder: Option<PathBuf>,
 }
 
 /// Where a server listens.
@@ -130,9 +139,7 @@ impl Url {
     ///
     /// Errors are `Config`; they never repeat the URL, which may hold a password.
     pub fn parse(url: &Secret, password_file: Option<PathBuf>) -> Result<Self> {
-        let text = url.expose();
-        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
-        let rest = rest.ok_or_else(|| wrong("the database URL does not begin with `postgres://`").help(FORM))?;
+        let rest = dialect::strip(url.expose())?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, place) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -140,9 +147,12 @@ impl Url {
             Some((user, password)) => (user, Some(password)),
             None => (login, None),
         };
-        if authority.matches('@').count() > 1 || path.contains(['@', '/', ':']) {
-            return Err(wrong("the database URL cannot be read beyond its login")
-                .help("write special characters of the password in percent-encoding: `@` as `%40`, `/` as `%2F`, `:` as `%3A`"));
+        // What follows an `@` may be what is left of a password, and would be taken for a host, a database or a parameter.
+        if authority.matches('@').count() > 1 || path.contains(['@', '/', ':']) || query.contains('@') {
+            return Err(wrong("the database URL cannot be read beyond its login").help(
+                "write special characters of the password in percent-encoding: `@` as `%40`, `/` as `%2F`, `:` as `%3A`, \
+                 `?` as `%3F`",
+            ));
         }
         let (host, port) = split_port(place)?;
         let mut parameters = Parameters {
@@ -153,9 +163,9 @@ impl Url {
             database: decode(path)?,
             ..Parameters::default()
         };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        for (index, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parameters.set(&decode(name)?, decode(value)?)?;
+            parameters.set(&decode(name)?, decode(value)?, index + 1)?;
         }
         parameters.finish(password_file)
     }
@@ -166,12 +176,28 @@ impl Url {
         Self { trusted_owners: owners.to_vec(), ..self }
     }
 
+    /// The same URL of a tenant: no file that it names is read outside of this folder.
+    #[must_use]
+    pub fn beneath(self, folder: Option<PathBuf>) -> Self {
+        Self { folder, ..self }
+    }
+
+    /// The folder of the files that it may name, if that is bounded.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// The password, read from its file if it has one.
     pub(crate) async fn password(&self) -> Result<Option<Secret>> {
         let Some(path) = &self.password_file else {
             return Ok(self.password.clone());
         };
-        let text = tokio::fs::read_to_string(path).await.map_err(|error| {
+        let (file, folder) = (path.clone(), self.folder.clone());
+        let read = tokio::task::spawn_blocking(move || read_beneath(&file, folder.as_deref(), PASSWORD_BYTES)).await;
+        let text = read.map_err(io::Error::other).flatten().and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+        });
+        let text = text.map_err(|error| {
             Error::new(Fault::Environment, format!("cannot read the password file `{}`", path.display()))
                 .because(error)
                 .help("correct `password_file`, or let the host's user read the file")
@@ -180,18 +206,11 @@ impl Url {
     }
 }
 
-const FORM: &str = "write `url: postgres://user:password@host:5432/database?sslmode=verify-full`";
-
 fn wrong(what: impl Into<String>) -> Error {
     Error::new(Fault::Config, what)
 }
 
 fn split_port(place: &str) -> Result<(&str, &str)> {
-    if place.contains(',') {
-        return Err(wrong("the database URL names several hosts").help(
-            "name one: the server that can be written to. A replication slot lives on one server, so another one cannot take its place",
-        ));
-    }
     if let Some(rest) = place.strip_prefix('[') {
         let (host, rest) =
             rest.split_once(']').ok_or_else(|| wrong("the database URL lacks a `]` after its IPv6 address"))?;
@@ -220,7 +239,8 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn set(&mut self, name: &str, value: String) -> Result<()> {
+    /// Takes the parameter that stands at this `place` of the query.
+    fn set(&mut self, name: &str, value: String, place: usize) -> Result<()> {
         match name {
             "host" => self.host = value,
             "port" => self.port = value,
@@ -230,10 +250,12 @@ impl Parameters {
             "application_name" => self.application_name = Some(value),
             "options" => self.options = Some(value),
             "connect_timeout" => {
-                let seconds: u64 = value.parse().map_err(|_| unreadable(name, &value, &["a number of seconds"]))?;
-                // libpq: zero waits for ever; a year comes close enough and needs no second code path.
-                self.connect_timeout = Some(Duration::from_secs(if seconds == 0 { 31_536_000 } else { seconds }));
+                let seconds: u64 = value.parse().map_err(|_| unreadable(name, &["a number of seconds"]))?;
+                let asked = Some(Duration::from_secs(seconds)).filter(|asked| !asked.is_zero());
+                self.connect_timeout = Some(asked.unwrap_or(LONGEST_TIMEOUT).min(LONGEST_TIMEOUT));
             }
+            // What node-postgres calls it.
+            "sslmode" if dialect::same_word("no-verify", &value) => self.mode = Some(SslMode::Require),
             "sslmode" => self.mode = Some(choose(name, &value, SSL_MODES)?),
             "sslrootcert" => {
                 self.root = Some(if value == "system" { Root::System } else { Root::File(value.into()) });
@@ -245,7 +267,8 @@ impl Parameters {
             // What only chooses among hosts or forms of encryption that we do not have changes nothing for us.
             "target_session_attrs" => choose(name, &value, &[("any", ()), ("read-write", ()), ("primary", ())])?,
             "gssencmode" => choose(name, &value, &[("disable", ()), ("prefer", ())])?,
-            _ => return Err(unknown(name)),
+            "ApplicationName" => self.application_name = Some(value),
+            _ => dialect::foreign(name, &value, place, PARAMETERS)?,
         }
         Ok(())
     }
@@ -262,6 +285,7 @@ impl Parameters {
         if self.user.is_empty() {
             return Err(wrong("the database URL names no user").help(FORM));
         }
+        check_host(&self.host)?;
         let address = match self.host.as_str() {
             "" => Address::Tcp("localhost".into(), port),
             host if host.starts_with('/') => Address::Unix(host.into(), port),
@@ -305,6 +329,7 @@ impl Parameters {
             trusted_owners: Vec::new(),
             password: password.map(Secret::new),
             password_file,
+            folder: None,
         })
     }
 }
@@ -322,22 +347,33 @@ const BINDINGS: &[(&str, ChannelBinding)] =
     &[("disable", ChannelBinding::Disable), ("prefer", ChannelBinding::Prefer), ("require", ChannelBinding::Require)];
 
 fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> Result<T> {
-    let chosen = choices.iter().find(|(text, _)| *text == value).map(|(_, choice)| *choice);
-    chosen.ok_or_else(|| unreadable(name, value, &choices.iter().map(|(text, _)| *text).collect::<Vec<_>>()))
+    let chosen = choices.iter().find(|(text, _)| dialect::same_word(text, value)).map(|(_, choice)| *choice);
+    chosen.ok_or_else(|| unreadable(name, &choices.iter().map(|(text, _)| *text).collect::<Vec<_>>()))
 }
 
-fn unreadable(name: &str, value: &str, choices: &[&str]) -> Error {
-    wrong(format!("`{name}={value}` in the database URL is not understood"))
+/// The value is not repeated: it may be the rest of a password.
+fn unreadable(name: &str, choices: &[&str]) -> Error {
+    wrong(format!("`{name}` in the database URL has a value that is not understood"))
         .help(format!("write one of: {}", choices.join(", ")))
 }
 
-fn unknown(name: &str) -> Error {
-    let near = PARAMETERS.iter().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
-    let error = wrong(format!("unknown parameter `{name}` in the database URL"));
-    match near {
-        Some(near) => error.help(format!("did you mean `{near}`?")),
-        None => error.help(format!("known are: {}", PARAMETERS.join(", "))),
+/// A host is shown in errors and compared with grants, so it is nothing else: a name, an address, or the folder of a socket.
+fn check_host(host: &str) -> Result<()> {
+    if host.contains(',') {
+        return Err(wrong("the database URL names several hosts").help(
+            "name one: the server that can be written to. A replication slot lives on one server, so another one cannot take its place",
+        ));
     }
+    // A zone of this machine's may follow an address.
+    let address = host.split_once('%').map_or(host, |(address, _)| address).parse::<std::net::Ipv6Addr>().is_ok();
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || address && matches!(c, ':' | '%');
+    if host.starts_with('/') || host.chars().all(plain) {
+        return Ok(());
+    }
+    Err(wrong("what the database URL has in the place of its host is none").help(
+        "write special characters of the password in percent-encoding, and letters of the host beyond ASCII as `xn--…`",
+    ))
 }
 
 fn decode(text: &str) -> Result<String> {
@@ -399,23 +435,24 @@ mod tests {
             ("postgres://u:hunter2@a,b/d", "the database URL names several hosts", "name one"),
             ("postgres://h/d", "the database URL names no user", "write `url: postgres://"),
             ("postgres://u:hun@ter2@h/d", "the database URL cannot be read beyond its login", "`@` as `%40`"),
+            ("postgres://u:hun?ter2@h/d", "the database URL cannot be read beyond its login", "`?` as `%3F`"),
             ("postgres://u:hun/ter2@h/d", "the database URL cannot be read beyond its login", "`/` as `%2F`"),
             ("postgres://u:hunter2%@h/d", "the database URL holds a broken percent-encoding", "`%25`"),
             ("postgres://u:hunter2%00@h/d", "the database URL holds a broken percent-encoding", "`%25`"),
             ("postgres://u:hunter2@h:0/d", "the port in the database URL is not a number from 1 to 65535", "5432"),
             (
                 "postgres://u@h/d?sslmod=require",
-                "unknown parameter `sslmod` in the database URL",
+                "parameter 1 after the `?` of the database URL is unknown",
                 "did you mean `sslmode`?",
             ),
             (
-                "postgres://u@h/d?pgbouncer=true",
-                "unknown parameter `pgbouncer` in the database URL",
+                "postgres://u@h/d?sslmode=require&Winter-2026",
+                "parameter 2 after the `?` of the database URL is unknown",
                 "known are: application_name",
             ),
             (
                 "postgres://u@h/d?sslmode=on",
-                "`sslmode=on` in the database URL is not understood",
+                "`sslmode` in the database URL has a value that is not understood",
                 "disable, allow, prefer",
             ),
             (
@@ -431,7 +468,7 @@ mod tests {
             ),
             (
                 "postgres://u@h/d?connect_timeout=x",
-                "`connect_timeout=x` in the database URL is not understood",
+                "`connect_timeout` in the database URL has a value that is not understood",
                 "seconds",
             ),
         ] {

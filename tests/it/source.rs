@@ -27,6 +27,7 @@ pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
         trusted_owners: Vec::new(),
         read_url: None,
         read_password_file: None,
+        folder: None,
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
         snapshot: model::Snapshot::Never,
         toast: model::Toast::Keep,
@@ -35,6 +36,7 @@ pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
         heartbeat: Span(Duration::ZERO), // nothing but what the test does
         slot: None,
         publication: None,
+        max_row: Size(256 << 20),
         batch: model::SourceBatch::default(),
     }
 }

@@ -20,7 +20,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["error", "lsn", "printable"]),
     ("postgres", &["config", "error", "lsn"]),
     ("decode", &["error", "event", "lsn", "sabotage"]),
-    ("source", &["backoff", "config", "decode", "error", "event", "lsn", "postgres", "sabotage"]),
+    ("source", &["backoff", "config", "decode", "error", "event", "lsn", "postgres", "printable", "sabotage"]),
     ("transform", &["command", "config", "embedder", "error", "event", "lsn", "printable"]),
     ("embedder", &["backoff", "command", "config", "error"]),
     ("sink", &["command", "config", "error", "event", "lsn", "postgres", "printable", "sabotage"]),

@@ -85,6 +85,10 @@ pub struct Tenant {
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     #[serde(default = "Tenant::default_batch")]
     pub batch: Size,
+    /// The most that its sources may write as `max_row`.
+    #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1GiB"))]
+    #[serde(default = "Tenant::default_max_row")]
+    pub max_row: Size,
     /// Types of sinks that it may use.
     #[serde(default)]
     pub sinks: Vec<String>,
@@ -153,6 +157,9 @@ impl Tenant {
     }
     fn default_batch() -> Size {
         Size(8 << 20)
+    }
+    fn default_max_row() -> Size {
+        Size(64 << 20)
     }
 }
 

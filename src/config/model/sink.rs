@@ -93,6 +93,9 @@ pub struct PgvectorSink {
     /// code with the rights of the role in `url`.
     #[serde(default)]
     pub trusted_owners: Vec<String>,
+    /// The folder that the files named here lie in, if a tenant's.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
     /// `schema.table` or `table`.
     #[schemars(length(min = 1))]
     pub table: String,
@@ -172,6 +175,9 @@ pub struct DeadLettersSink {
     /// code with the rights of the role in `url`. Default: the source's, with the source's `url`.
     #[serde(default)]
     pub trusted_owners: Vec<String>,
+    /// The folder that the files named here lie in, if a tenant's.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
     /// Letters of the pipeline that are kept. One more stops it: each stands for a row that the sinks lack.
     #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default = "DeadLettersSink::default_max_letters")]

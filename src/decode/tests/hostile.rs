@@ -108,6 +108,28 @@ fn every_message_is_understood_whole_and_no_part_of_one_is() {
 }
 
 #[test]
+fn descriptions_without_end_are_not_kept() {
+    let name = "n".repeat(1000);
+    let columns: Vec<Column<'_>> = (0..1000).map(|_| (name.as_str(), INT8, false)).collect();
+    let types = |oid: u32| Message::new(b'Y').u32(1_000_000 + oid).cstr("public").cstr(&name);
+    let tables = |oid: u32| relation(oid, b'd', &columns);
+    let ends = |message: &dyn Fn(u32) -> Message, most: u32| {
+        let (mut decoder, mut batch) = (Decoder::new(Catalog::default()), BatchBuilder::default());
+        let refused = (0..=most).find_map(|oid| decoder.decode(message(oid).bytes(), &mut batch).err());
+        assert_eq!(refused, Some(DecodeError::Crowded));
+    };
+    ends(&tables, (DESCRIBED >> 20) as u32 + 1);
+    ends(&types, (DESCRIBED / 1000) as u32);
+    // The same one again is no more than it was.
+    let (mut decoder, mut batch) = (Decoder::new(Catalog::default()), BatchBuilder::default());
+    for _ in 0..50 {
+        decoder.decode(tables(1).bytes(), &mut batch).unwrap();
+    }
+    let long = Message::new(b'Y').u32(1_000_000).cstr("public").cstr(&"n".repeat(2000));
+    assert!(matches!(decoder.decode(long.bytes(), &mut batch), Err(DecodeError::Malformed { .. })));
+}
+
+#[test]
 fn the_fuzzer_begins_with_a_stream_that_rows_join() {
     let seed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/decode/joined");
     let stream = framed(&joined());

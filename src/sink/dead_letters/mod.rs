@@ -68,7 +68,8 @@ fn url(settings: &model::DeadLettersSink) -> Result<Url> {
     let Some(url) = &settings.url else {
         return Err(Error::new(Fault::Config, "a sink of type `dead-letters` has no database").help("set its `url`"));
     };
-    Ok(Url::parse(url, settings.password_file.clone())?.trusting(&settings.trusted_owners))
+    let url = Url::parse(url, settings.password_file.clone())?.beneath(settings.folder.clone());
+    Ok(url.trusting(&settings.trusted_owners))
 }
 
 async fn connect(url: &Url) -> Result<Client> {

@@ -169,7 +169,8 @@ impl Sink for PgvectorSink {
 }
 
 fn target(settings: &model::PgvectorSink) -> Result<Target> {
-    let url = Url::parse(&settings.url, settings.password_file.clone())?.trusting(&settings.trusted_owners);
+    let url = Url::parse(&settings.url, settings.password_file.clone())?.beneath(settings.folder.clone());
+    let url = url.trusting(&settings.trusted_owners);
     let wanted = settings.create.as_ref().map(columns::wanted).transpose()?;
     let unqualified = (!settings.table.contains('.')).then(|| settings.table.clone());
     Ok(Target { url, table: table::parse_name(&settings.table)?, unqualified, wanted })

@@ -17,7 +17,7 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(url: &str, collection: &str) -> Result<Self> {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        let usable = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('@'));
+        let usable = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '?', '#']));
         if !usable {
             // The URL may hold a password, so it is not repeated.
             return Err(Error::new(Fault::Config, "`url` is not the address of a Qdrant server")
@@ -223,7 +223,15 @@ mod tests {
 
     #[test]
     fn an_address_with_a_password_is_refused_and_not_repeated() {
-        for url in ["http://user:swordfish@qdrant:6334", "localhost:6334", "grpc://qdrant", "", "http://"] {
+        for url in [
+            "http://user:swordfish@qdrant:6334",
+            "https://qdrant:6334?api_key=swordfish",
+            "https://qdrant/#swordfish",
+            "localhost:6334",
+            "grpc://qdrant",
+            "",
+            "http://",
+        ] {
             let error = Peer::new(url, "docs").err().unwrap();
             assert_eq!(error.fault(), Fault::Config);
             assert!(!error.report().contains("swordfish"));

@@ -14,9 +14,14 @@ use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use crate::postgres::{Encryption, Ladder, PIN, SEARCH_PATH, SESSION, Socket, in_time, lost};
 
+/// Bytes that are kept of the answer to a command of replication: the longest is a history of timelines.
+const COMMANDS: usize = 4 << 20;
+
 /// A session that has logged in and streams nothing yet.
 pub(super) struct Connection {
     frames: Frames<Socket>,
+    /// Bytes of rows that are kept of one answer.
+    most: usize,
 }
 
 /// What became of the rows that a query answered.
@@ -67,7 +72,10 @@ impl Connection {
         let kind = if purpose.is_some() { "a replication" } else { "an SQL" };
         let headline = format!("cannot open {kind} session at `{}`", url.address);
         let socket = Socket::open(url, encryption).await?;
-        let mut connection = Self { frames: Frames::new(socket) };
+        let mut connection = Self {
+            frames: Frames::new(socket),
+            most: if purpose.is_some() { COMMANDS } else { settings.limits.answer() },
+        };
         let name = url.application_name.as_ref().unwrap_or(&settings.application_name);
         let mut parameters = vec![("user", url.user.as_str()), ("database", &url.database), ("application_name", name)];
         parameters.extend(purpose);
@@ -95,6 +103,7 @@ impl Connection {
                 // The server would refuse to send what is not UTF-8, and with it all that follows.
                 connection.query("SET client_encoding = 'SQL_ASCII'", &mut Vec::new()).await?;
             }
+            connection.frames.input().set_room(settings.limits.room());
             // A parameter of the login is stronger than the role's settings and than `options`; this is stronger than any.
             connection.query(PIN, &mut Vec::new()).await
         };
@@ -122,6 +131,7 @@ impl Connection {
         let mut query = BytesMut::new();
         let result = async {
             frontend::query(&command, &mut query).map_err(|error| lost("query", error))?;
+            self.frames.input().let_stream();
             self.send(&query).await?;
             // CopyBothResponse is unknown to the protocol crate, and its content says nothing.
             match self.receive().await?.tag {
@@ -133,7 +143,7 @@ impl Connection {
             return Err(not_started(settings, error));
         }
         let mut write = None;
-        let frames = self.frames.map(|socket| {
+        let frames = self.frames.within(settings.limits.row).map(|socket| {
             let (read, half) = tokio::io::split(socket);
             write = Some(half);
             read
@@ -142,12 +152,19 @@ impl Connection {
     }
 
     /// Runs SQL without parameters, and puts the bodies of the DataRow messages that it answers into `rows`.
+    ///
+    /// # Errors
+    /// What the server says; `Environment` if the rows have more bytes than can be wanted.
     pub(super) async fn query(&mut self, sql: &str, rows: &mut Vec<Bytes>) -> Result<()> {
-        self.query_within(sql, rows, usize::MAX).await.map(drop)
+        self.ask(sql, rows, self.most, true).await.map(drop)
     }
 
     /// As `query`, but keeps rows only until they have `room` bytes together, the one with which they do included.
     pub(super) async fn query_within(&mut self, sql: &str, rows: &mut Vec<Bytes>, room: usize) -> Result<Answer> {
+        self.ask(sql, rows, room, false).await
+    }
+
+    async fn ask(&mut self, sql: &str, rows: &mut Vec<Bytes>, room: usize, all: bool) -> Result<Answer> {
         let mut query = BytesMut::new();
         frontend::query(sql, &mut query).map_err(|error| lost("query", error))?;
         self.send(&query).await?;
@@ -159,6 +176,11 @@ impl Connection {
                     answer.rows += 1;
                     answer.bytes += body.len();
                     rows.push(body);
+                }
+                b'D' if all => {
+                    let what =
+                        format!("the server's answer to one query is longer than the {room} bytes that it may have");
+                    return Err(Error::new(Fault::Environment, what).help("raise `max_row` of the source"));
                 }
                 b'D' => answer.dropped += 1,
                 b'Z' => return Ok(answer),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{Secret, model, split};
 use crate::error::{Error, Fault, Result};
-use crate::postgres::Url;
+use crate::postgres::{Room, Url};
 use crate::source::Fed;
 
 /// Names, tables, login and limits of one source.
@@ -40,6 +40,8 @@ pub(super) struct Limits {
     pub(super) events: usize,
     pub(super) bytes: usize,
     pub(super) linger: Duration,
+    /// Of one row. A longer one ends the pipeline.
+    pub(super) row: usize,
     /// Events that lack values which are to be read from the table: those are all in memory at once, however large they are.
     pub(super) gaps: usize,
 }
@@ -47,6 +49,16 @@ pub(super) struct Limits {
 impl Limits {
     /// Of events that must be completed, whatever the settings say.
     pub(super) const GAPS: usize = 32;
+
+    /// Bytes of rows that are kept of one answer, where their number is not bounded otherwise.
+    pub(super) fn answer(&self) -> usize {
+        self.row.saturating_mul(4).max(Room::CATALOGUE.answer)
+    }
+
+    /// Bounds what the server may send. How many rows of an answer are kept is for who asks to say.
+    pub(super) fn room(&self) -> Room {
+        Room { row: self.row, answer: usize::MAX, help: "raise `max_row` of the source" }
+    }
 }
 
 /// `schema.table`, where `*` in the table's name stands for any characters.
@@ -71,7 +83,7 @@ impl Settings {
         if config.tables.is_empty() {
             return Err(wrong("the source names no tables").help("write `tables: [public.documents]`"));
         }
-        let url = Url::parse(&config.url, config.password_file.clone())?;
+        let url = Url::parse(&config.url, config.password_file.clone())?.beneath(config.folder.clone());
         let reader = config.read_url.as_ref().map(|read| reader(&url, read, config)).transpose()?;
         let rereads = config.toast == model::Toast::Reread;
         Ok(Self {
@@ -86,6 +98,7 @@ impl Settings {
                 events: config.batch.max_events.max(1),
                 bytes: usize::try_from(config.batch.max_bytes.0).unwrap_or(usize::MAX),
                 linger: config.batch.linger.0,
+                row: usize::try_from(config.max_row.0).unwrap_or(usize::MAX),
                 gaps: if rereads { Limits::GAPS } else { usize::MAX },
             },
             copies_first: config.snapshot == model::Snapshot::Initial,
@@ -114,7 +127,7 @@ impl Settings {
 /// The login that reads. What belongs to the pipeline's own role is nothing foreign to it.
 fn reader(url: &Url, read: &Secret, config: &model::PostgresSource) -> Result<Url> {
     let trusted: Vec<String> = config.trusted_owners.iter().chain([&url.user]).cloned().collect();
-    let reader = Url::parse(read, config.read_password_file.clone())?.trusting(&trusted);
+    let reader = Url::parse(read, config.read_password_file.clone())?.beneath(config.folder.clone()).trusting(&trusted);
     if (&reader.address, &reader.database) != (&url.address, &url.database) {
         return Err(wrong("`read_url` leads to another database than `url`")
             .help("write the same host, port and database in both, with another user"));

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use super::connection::Streaming;
 use super::copy::{Windows, says_set_up};
 use super::feedback::{Feedback, Progress};
-use super::frames::{Frame, Frames};
+use super::frames::{Frame, Frames, TooLong};
 use super::message::Said;
 use super::settings::Limits;
+use crate::config::Size;
 use crate::decode::{DecodeError, Decoded, Decoder};
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, BatchBuilder, Relation, Row, Value};
@@ -24,6 +25,9 @@ use crate::sabotage::Breakage;
 
 /// How long the server may take to end its side; after that the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Remarks of the server that are shown: whoever may write into the log can cause them.
+const REMARKS: u32 = 20;
 
 /// A streaming session. What it has not returned yet is lost with it, and comes again on the next one.
 pub(super) struct Stream {
@@ -51,6 +55,8 @@ pub(super) struct Stream {
     waiting_since: Option<Instant>,
     /// How long the server may be silent although it was asked.
     patience: Duration,
+    /// Remarks of the server that were heard.
+    remarks: u32,
 }
 
 /// Why a session ended.
@@ -98,6 +104,7 @@ impl Stream {
             ended: from,
             waiting_since: None,
             patience,
+            remarks: 0,
         }
     }
 
@@ -150,12 +157,33 @@ impl Stream {
                 self.windows.join(&mut self.decoder, &mut self.batch).map_err(Error::from)?;
                 continue;
             }
-            let Some(frame) = self.frames.take().map_err(|error| lost(BROKE, error))? else {
+            let Some(frame) = self.frames.take().map_err(|error| self.unread(error))? else {
                 return Ok(false);
             };
             self.handle(frame)?;
         }
         Ok(true)
+    }
+
+    /// A message could not be read, or was too long to be.
+    fn unread(&self, error: io::Error) -> Error {
+        let TooLong { length, most, relation } = match error.downcast() {
+            Ok(error) => error,
+            Err(error) => return lost(BROKE, error),
+        };
+        let (most, length) = (Size(most as u64), length.div_ceil(1 << 20));
+        let because = format!("it has {length} MiB, and {most} is the most");
+        let Some(oid) = relation else {
+            let what = "a message of the server's is too long";
+            return Error::new(Fault::Environment, what)
+                .because(because)
+                .help("check that `url` leads to a Postgres server");
+        };
+        let table =
+            self.decoder.relation(oid).map_or_else(|| format!("with the OID {oid}"), |name| format!("`{name}`"));
+        Error::new(Fault::Environment, format!("a row of table {table} is larger than `max_row`"))
+            .because(because)
+            .help("raise `max_row` of the source (Postgres' own limit is 1GiB), or take the table out of its `tables`")
     }
 
     fn is_full(&self) -> bool {
@@ -182,7 +210,10 @@ impl Stream {
             Said::Data { payload } => return self.data(payload),
             Said::Keepalive { end, answer } => self.keepalive(end, answer),
             Said::Error(error) => return Err(ended(error)),
-            Said::Notice(notice) => return heed(notice),
+            Said::Notice(notice) => {
+                self.remarks = self.remarks.saturating_add(1);
+                return heed(notice, self.remarks);
+            }
             Said::End => return Err(Error::new(Fault::Transient, "the server ended the stream").into()),
             Said::Nothing => {}
         }
@@ -297,14 +328,20 @@ impl Stream {
     }
 }
 
-fn heed(notice: ServerError) -> Result<(), Broken> {
+fn heed(notice: ServerError, number: u32) -> Result<(), Broken> {
     // Postgres 18 goes on without the publication, and so without its changes. It may say so in any language.
     if notice.code == "55000" {
         return Err(Broken::Unpublished);
     }
-    // Its words are shown as those of an error are: cut, and without what could drive a terminal.
-    let said = Error::new(Fault::Environment, notice.to_string()).chain();
-    tracing::info!(notice = said, "the server says");
+    match number {
+        ..=REMARKS => {
+            // Its words are shown as those of an error are: cut, and without what could drive a terminal.
+            let said = Error::new(Fault::Environment, notice.to_string()).chain();
+            tracing::info!(notice = said, "the server says");
+        }
+        _ if number == REMARKS + 1 => tracing::info!("the server says more, which is not shown"),
+        _ => {}
+    }
     Ok(())
 }
 
@@ -355,8 +392,8 @@ mod tests {
         let error = |code, message| ServerError::new(code, message, None);
         assert!(matches!(ended(error("42704", "Publikation »p« existiert nicht")), Broken::Unpublished));
         assert!(matches!(ended(error("57P01", "Verbindung wird abgebrochen")), Broken::Failed(_)));
-        let skipped = heed(error("55000", "Laden der Publikation »p« übersprungen"));
+        let skipped = heed(error("55000", "Laden der Publikation »p« übersprungen"), 1);
         assert!(matches!(skipped, Err(Broken::Unpublished)));
-        assert!(heed(error("01000", "eine Warnung")).is_ok());
+        assert!(heed(error("01000", "eine Warnung"), 1).is_ok());
     }
 }

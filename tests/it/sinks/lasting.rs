@@ -21,6 +21,7 @@ fn table(database: &Database) -> model::Sink {
         url: Secret::new(&database.url),
         password_file: None,
         trusted_owners: Vec::new(),
+        folder: None,
         table: "points".into(),
         create: Some(create()),
         batch: SinkBatch::default(),
@@ -79,8 +80,14 @@ async fn a_table_that_is_made_unlogged_while_it_is_written_takes_nothing_more() 
 async fn dead_letters_are_not_kept_where_a_crash_would_remove_them() {
     let database = fresh_database().await;
     let url = Some(Secret::new(&database.url));
-    let letters =
-        DeadLettersSink { inputs: Vec::new(), url, password_file: None, trusted_owners: Vec::new(), max_letters: 10 };
+    let letters = DeadLettersSink {
+        inputs: Vec::new(),
+        url,
+        password_file: None,
+        trusted_owners: Vec::new(),
+        folder: None,
+        max_letters: 10,
+    };
     let letters = model::Sink::DeadLetters(letters);
     sink::open("documents", "letters", &letters).await.unwrap();
     database.client.batch_execute("ALTER TABLE pgstream.dead_letters SET UNLOGGED").await.unwrap();

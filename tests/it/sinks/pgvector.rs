@@ -49,6 +49,7 @@ fn settings(database: &Database, create: Option<Create>) -> model::PgvectorSink 
         url: Secret::new(&database.url),
         password_file: None,
         trusted_owners: Vec::new(),
+        folder: None,
         table: "points".into(),
         create,
         batch: SinkBatch::default(),

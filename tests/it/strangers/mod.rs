@@ -3,7 +3,9 @@
 #[cfg(target_os = "linux")]
 mod compilers;
 mod copies;
+mod files;
 mod sql;
 mod tenants;
 mod terminal;
+mod urls;
 mod wire;

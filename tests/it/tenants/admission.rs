@@ -97,6 +97,8 @@ fn what_is_granted_is_run_under_the_tenants_name() {
     assert_eq!(model::PostgresSource::default_slot(&admitted.name), "pgstream_acme_documents");
     let model::Sink::File(out) = &admitted.sinks["out"] else { panic!() };
     assert_eq!(out.path, place.path("acme/out.jsonl"));
+    let (_, model::Source::Postgres(source)) = &admitted.source;
+    assert_eq!(source.folder, Some(place.path("acme")), "files that its URL names are opened beneath it");
     let model::Transform::Wasm(embed) = &admitted.transforms["embed"];
     assert_eq!(embed.component, place.path("acme/handler.wasm"));
 }
@@ -155,6 +157,7 @@ fn what_is_not_granted_is_refused_with_the_reason() {
             "tables: [public.documents], batch: { max_bytes: 1GiB }",
             "`batch.max_bytes` is more than",
         ),
+        ("tables: [public.documents]", "tables: [public.documents], max_row: 1GiB", "`max_row` is more than the 64MiB"),
         ("url: 'postgres://app:secret@", "url: 'postgres://app:${HOME}@", "environment variable `HOME` is not set"),
         ("embedders: [words]", "embedders: [dear]", "there is no embedder `dear`"),
         (
@@ -223,6 +226,76 @@ fn what_was_granted_on_purpose_is_admitted() {
     ];
     for (from, to) in cases.iter().filter(|(from, _)| PIPELINE.contains(from)) {
         place.admit(from, to).unwrap_or_else(|why| panic!("`{to}`: {why}"));
+    }
+}
+
+#[test]
+fn a_server_is_compared_as_the_driver_resolves_it() {
+    let place = Place::new();
+    let host = |servers: &str| HOST.replace("servers: [db.acme.example, 'vectors.acme.example:6334']", servers);
+    let servers = host(
+        "servers: ['db.acme.example:5432', 'fd00::1', '[fd00::2]:5433', Web.acme.example, 'plain.acme.example:80', /run/Acme]",
+    );
+    let admits = |url: &str, sink: &str| {
+        let text = PIPELINE.replace("postgres://app:secret@db.acme.example/shop", url).replace(
+            "{ type: file, inputs: [embed], path: out.jsonl }",
+            &format!("{{ type: qdrant, inputs: [embed], url: '{sink}', collection: acme_a }}"),
+        );
+        admit(&mut place.tenants_of(&servers), &place.write("acme/pipeline.yaml", &text)).map(drop)
+    };
+    let (source, sink) = ("postgres://app:x@db.acme.example/shop", "http://plain.acme.example");
+    for url in [
+        source,
+        "postgres://app:x@DB.acme.example.:5432/shop",
+        "postgres://app:x@d%62.acme.example/shop",
+        "postgres://app:x@other.example:1/shop?host=db.acme.example&port=5432",
+        "postgres://app:x@[fd00:0::1]:77/shop",
+        "postgres://app:x@[fd00::2]:5433/shop",
+        "postgres://app:x@%2Frun%2FAcme/shop",
+    ] {
+        admits(url, sink).unwrap_or_else(|why| panic!("{url}: {why}"));
+    }
+    for url in [
+        "postgres://app:x@db.acme.example:5433/shop",
+        "postgres://app:x@db.acme.example/shop?port=5433",
+        "postgres://app:x@db.acme.example/shop?host=10.0.0.1",
+        "postgres://app:x@db.acme.example/shop?hostaddr=10.0.0.1",
+        "postgres://app:x@other.example:5432/shop?port=5432&host=other.example",
+        "postgres://app:x@db.acme.example,10.0.0.1/shop",
+        "postgres://app:x@db.acme.example/shop?host=db.acme.example,10.0.0.1",
+        "postgres://app:x@/shop?host=db.acme.example:5432",
+        "postgres://app:x@/shop",
+        "postgres://db.acme.example@10.0.0.1/shop",
+        "postgres://app:db.acme.example@10.0.0.1/shop",
+        "postgres://app:x@[fd00::2]/shop",
+        "postgres://app:x@[::ffff:10.0.0.1]/shop",
+        "postgres://app:x@%2Frun%2Facme/shop",
+        "postgres://app:x@%2Frun%2FAcme%2F..%2Fother/shop",
+        "postgres://app:x@2130706433/shop",
+    ] {
+        let why = admits(url, sink).expect_err(url);
+        assert!(why.contains("may not connect to") || why.contains("database URL"), "{url}: {why}");
+    }
+    for sink in [
+        "http://plain.acme.example:80",
+        "http://web.acme.example:6334",
+        "https://WEB.acme.example",
+        "http://[fd00::1]:6334",
+    ] {
+        admits(source, sink).unwrap_or_else(|why| panic!("{sink}: {why}"));
+    }
+    for sink in [
+        "https://plain.acme.example",
+        "http://plain.acme.example:6334",
+        "http://plain.acme.example@10.0.0.1",
+        "http://plain.acme.example:80@10.0.0.1:80",
+        "http://10.0.0.1/plain.acme.example",
+        "http://10.0.0.1#plain.acme.example",
+        "http://db.acme.example",
+        "http://[fd00::2]:5434",
+    ] {
+        let why = admits(source, sink).expect_err(sink);
+        assert!(why.contains("may not connect to") || why.contains("names no host"), "{sink}: {why}");
     }
 }
 
