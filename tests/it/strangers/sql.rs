@@ -488,6 +488,7 @@ fn letters(url: &str, trusted: &[&str]) -> model::DeadLettersSink {
         url: Some(Secret::new(url)),
         password_file: None,
         trusted_owners: trusted.iter().map(|&role| role.to_owned()).collect(),
+        folder: None,
         max_letters: 10,
     }
 }
@@ -498,6 +499,7 @@ fn vectors(url: &str, table: &str, trusted: &[&str]) -> model::PgvectorSink {
         url: Secret::new(url),
         password_file: None,
         trusted_owners: trusted.iter().map(|&role| role.to_owned()).collect(),
+        folder: None,
         table: table.into(),
         create: None,
         batch: model::SinkBatch::default(),
