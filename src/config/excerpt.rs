@@ -120,6 +120,12 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
             let (word, start) = (word_before(chars, at), value_start(chars, at));
             if is_headers(&word) {
                 hidden.push(start..map_end(chars, start));
+            } else if word.ends_with("url")
+                && chars[start..].contains(&'@')
+                && !chars[start..].windows(3).any(|three| three == [':', '/', '/'])
+            {
+                // Without its scheme, and all the same a login.
+                hide(chars, start..value_end(chars, start), &mut hidden);
             } else if is_secret(&word) {
                 hide(chars, start..value_end(chars, start), &mut hidden);
             }

@@ -1,3 +1,5 @@
+//! Claims, floods and splits, against what is let in.
+
 use super::*;
 
 fn message(tag: u8, length: usize) -> Vec<u8> {

@@ -183,7 +183,6 @@ fn refused(what: &str, server: &Hostile, error: &Error, most: u64) {
     assert_eq!(error.fault(), Fault::Environment, "{what}: {report}");
     assert!(report.contains(&format!("`{}`", server.address)), "{what}: it is said which server: {report}");
     assert!(report.contains("the server"), "{what}: {report}");
-    assert!(report.contains("help: "), "{what}: {report}");
     let sent = server.sent.load(Ordering::Relaxed);
     assert!(sent <= most + ON_THE_WAY, "{what}: {sent} bytes were taken: {report}");
     assert!(server.attacks.load(Ordering::Relaxed) > 0, "{what}: the server was never asked");

@@ -194,7 +194,7 @@ fn what_is_not_granted_is_refused_with_the_reason() {
         (
             file,
             "{ type: qdrant, inputs: [embed], url: 'http://vectors.acme.example:6334@169.254.169.254', collection: acme_a }",
-            "may not connect to `169.254.169.254`",
+            "may not connect to `169.254.169.254:80`",
         ),
         (
             file,
