@@ -4,6 +4,7 @@ mod array;
 mod binary;
 mod builtin;
 mod catalog;
+mod described;
 mod error;
 mod json;
 mod message;
@@ -22,10 +23,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation, ReplicaIdentity};
+use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation};
 use crate::lsn::Position;
 use crate::sabotage::Breakage;
 use array::Scratch;
+use described::remember;
 use table::{Table, malformed};
 use wire::{Flaw, Reader};
 
@@ -82,14 +84,6 @@ pub enum Decoded {
     Nothing,
 }
 
-/// Of descriptions, per session: a hundred thousand tables have less, and a server may describe them without end.
-const DESCRIBED: usize = 32 << 20;
-
-fn remember(described: &mut usize, bytes: usize) -> Result<(), DecodeError> {
-    *described = described.saturating_add(bytes);
-    if *described > DESCRIBED { Err(DecodeError::Crowded) } else { Ok(()) }
-}
-
 /// What a message about rows was: [`Decoded::Rows`].
 struct Rows {
     events: u32,
@@ -129,11 +123,6 @@ impl Decoder {
     pub fn resume_after(mut self, position: Position) -> Self {
         self.resume_after = Some(position);
         self
-    }
-
-    /// The table with this OID, if the server has described it.
-    pub fn relation(&self, oid: u32) -> Option<&Relation> {
-        self.tables.get(&oid).map(|table| &*table.relation)
     }
 
     /// Decodes one message, the content of an `XLogData`, and appends its events to `out`.
@@ -215,16 +204,6 @@ impl Decoder {
         };
         self.tables.insert(now.id, Table::new(Arc::clone(&now), &self.catalog));
         Ok(Decoded::Relation { now, before })
-    }
-
-    /// Whether a table that has a primary key is described without it, and with columns that it does not have now. (If it
-    /// has them all, its key is just not published.)
-    fn lacks_key(&self, relation: &Relation) -> bool {
-        let key = self.catalog.primary_key(relation.id).filter(|_| relation.replica_identity == ReplicaIdentity::Full);
-        key.is_some_and(|key| {
-            relation.columns.iter().filter(|column| column.key).count() != key.names.len()
-                && relation.columns.iter().any(|column| !key.among.contains(&Some(column.name.clone())))
-        })
     }
 
     fn logical_message(&mut self, payload: &Bytes) -> Result<Decoded, DecodeError> {

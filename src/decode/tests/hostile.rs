@@ -118,8 +118,8 @@ fn descriptions_without_end_are_not_kept() {
         let refused = (0..=most).find_map(|oid| decoder.decode(message(oid).bytes(), &mut batch).err());
         assert_eq!(refused, Some(DecodeError::Crowded));
     };
-    ends(&tables, (DESCRIBED >> 20) as u32 + 1);
-    ends(&types, (DESCRIBED / 1000) as u32);
+    ends(&tables, (described::DESCRIBED >> 20) as u32 + 1);
+    ends(&types, (described::DESCRIBED / 1000) as u32);
     // The same one again is no more than it was.
     let (mut decoder, mut batch) = (Decoder::new(Catalog::default()), BatchBuilder::default());
     for _ in 0..50 {
