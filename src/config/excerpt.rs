@@ -120,10 +120,7 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
             let (word, start) = (word_before(chars, at), value_start(chars, at));
             if is_headers(&word) {
                 hidden.push(start..map_end(chars, start));
-            } else if word.ends_with("url")
-                && chars[start..].contains(&'@')
-                && !chars[start..].windows(3).any(|three| three == [':', '/', '/'])
-            {
+            } else if word.ends_with("url") && chars[start..].contains(&'@') && !has_scheme(&chars[start..]) {
                 // Without its scheme, and all the same a login.
                 hide(chars, start..value_end(chars, start), &mut hidden);
             } else if is_secret(&word) {
@@ -132,6 +129,15 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
         }
     }
     hidden
+}
+
+/// Tells if a value begins as a URL does.
+fn has_scheme(value: &[char]) -> bool {
+    let text: String = value.iter().collect();
+    let bare = text.trim_start_matches(['"', '\'', ' ']);
+    let bare = bare.strip_prefix("jdbc:").unwrap_or(bare);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    bare.split_once("://").is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(plain))
 }
 
 /// The rest of a URL behind the first colon of its authority, if that is more than a port.
@@ -302,6 +308,8 @@ mod tests {
             ("url: postgres://app:hunter2@db/shop", "url: postgres://app:…@db/shop"),
             ("url: postgres://app:p@ss@db/shop", "url: postgres://app:…@db/shop"),
             ("url: postgres://tok@db", "url: postgres://…@db"),
+            ("url: 'app:hunter2@db/shop'", "url: …"),
+            ("url: app:hunter2://@db/shop", "url: …"),
             ("url: 'postgres://app:hunter2'", "url: 'postgres://app:…'"),
             ("url: postgres://app:hunter2/x?y", "url: postgres://app:…"),
             ("url: http://localhost:6334/a:b", "url: http://localhost:6334/a:b"),
