@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::config::model;
 use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
-use crate::pipeline::{Outlet, Pipeline, Stage, Tolerance};
+use crate::pipeline::{Meetings, Outlet, Pipeline, Stage, Tolerance, Unembedded};
 use crate::postgres::Url;
 use crate::sink;
 use crate::source::Source;
@@ -197,6 +197,8 @@ fn open_stages(
             embedders: lent,
             keeps_rejected,
             tolerance: Tolerance::new(&wasm.rejections),
+            meetings: Meetings::new(wasm.ids),
+            unembedded: Unembedded::default(),
             admissions: Vec::new(),
         })
     });

@@ -18,7 +18,7 @@ pub use host::{Budget, Compile, HostFile, Tenant};
 pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};
 pub use sink::{
     BlackholeSink, Create, DeadLettersSink, Distance, FileSink, PgvectorSink, QdrantEdgeSink, QdrantSink, Sink,
-    SinkBatch, StdoutSink, VectorSpec,
+    SinkBatch, StdoutSink, VectorSpec, Vectors,
 };
 
 /// A pipeline: one source, its transforms, and the sinks that they feed.
@@ -284,6 +284,9 @@ pub struct WasmTransform {
     /// How many events may end among the rejected before the pipeline stops.
     #[serde(default)]
     pub rejections: Rejections,
+    /// Whether ids tell from which table a row is, where the source has several.
+    #[serde(default)]
+    pub ids: Ids,
     /// What the handler may reach beyond its batch. Nothing, unless it is named here.
     #[serde(default)]
     pub allow: Allow,
@@ -293,6 +296,18 @@ impl WasmTransform {
     fn default_workers() -> usize {
         1 // a second one only pays where the handler, not the database, is what is slow
     }
+}
+
+/// How the SDKs' `id` of an event is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ids {
+    /// Of the row's key, with the table's name before it for tables that joined others: rows with equal keys have points of
+    /// their own.
+    #[default]
+    Auto,
+    /// Of the row's key alone: rows of several tables with equal keys are meant to share a point, or there are none.
+    Key,
 }
 
 /// How many events may end among the rejected, be it that the handler refused them or that they broke it. Beyond it the

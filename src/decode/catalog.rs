@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::builtin;
+use crate::event::Naming;
 
 /// Types and primary keys of a database, as the source read them from its catalogue.
 ///
@@ -12,6 +13,7 @@ use super::builtin;
 pub struct Catalog {
     types: HashMap<u32, Type>,
     primary_keys: HashMap<u32, PrimaryKey>,
+    namings: HashMap<u32, Naming>,
 }
 
 /// Of a table with `REPLICA IDENTITY FULL`, as it is when the catalogue is read: the stream may be older, or newer.
@@ -117,6 +119,15 @@ impl Catalog {
     /// They matter under `REPLICA IDENTITY FULL`, where the stream marks every column as key.
     pub fn set_primary_key(&mut self, relation: u32, names: Vec<String>, among: Vec<Option<String>>) {
         self.primary_keys.insert(relation, PrimaryKey { names, among });
+    }
+
+    /// Sets how ids of the table with this OID are kept apart from those of others.
+    pub fn set_naming(&mut self, relation: u32, naming: Naming) {
+        self.namings.insert(relation, naming);
+    }
+
+    pub(super) fn naming(&self, relation: u32) -> Naming {
+        self.namings.get(&relation).cloned().unwrap_or_default()
     }
 
     /// Whether values of all these types can be read in binary format. The stream should be asked for in text

@@ -117,7 +117,8 @@ pub(super) fn relation(reader: &mut Reader<'_>, catalog: &Catalog) -> Result<Rel
     {
         mark_primary_key(&mut columns, key);
     }
-    Ok(Relation { id, schema: schema.to_owned(), table: table.to_owned(), replica_identity, columns })
+    let (schema, table) = (schema.to_owned(), table.to_owned());
+    Ok(Relation { id, schema, table, replica_identity, columns, naming: catalog.naming(id) })
 }
 
 fn column(reader: &mut Reader<'_>, catalog: &Catalog) -> Result<Column, Flaw> {

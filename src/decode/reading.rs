@@ -57,7 +57,7 @@ impl Reading {
         };
         let columns = columns.iter().map(column).collect();
         let (schema, table) = (schema.to_owned(), table.to_owned());
-        let relation = Relation { id, schema, table, replica_identity, columns };
+        let relation = Relation { id, schema, table, replica_identity, columns, naming: catalog.naming(id) };
         Self { table: Table::new(Arc::new(relation), catalog) }
     }
 

@@ -399,12 +399,18 @@ pub struct EventHead {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Place, ReplicaIdentity};
+    use super::super::{Kind, Naming, Place, ReplicaIdentity};
     use super::*;
 
     fn relation(id: u32) -> Arc<Relation> {
-        let replica_identity = ReplicaIdentity::Default;
-        Arc::new(Relation { id, schema: "public".into(), table: "t".into(), replica_identity, columns: Vec::new() })
+        Arc::new(Relation {
+            id,
+            schema: "public".into(),
+            table: "t".into(),
+            replica_identity: ReplicaIdentity::Default,
+            columns: Vec::new(),
+            naming: Naming::Alone,
+        })
     }
 
     fn head(ordinal: u32) -> EventHead {

@@ -8,6 +8,6 @@ mod utf8;
 mod value;
 
 pub use batch::{Arena, Batch, BatchBuilder, Event, EventHead, Mark, Operation, Row};
-pub use relation::{Column, Relation, ReplicaIdentity};
+pub use relation::{Column, Naming, Relation, ReplicaIdentity};
 pub(crate) use utf8::{is_utf8, utf8};
 pub use value::{Cell, Kind, Place, Value};

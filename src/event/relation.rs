@@ -13,6 +13,20 @@ pub struct Relation {
     pub replica_identity: ReplicaIdentity,
     /// In the order in which values stand in a row.
     pub columns: Vec<Column>,
+    /// What ids of its rows begin with.
+    pub naming: Naming,
+}
+
+/// How the ids of a table's points are kept apart from those of other tables. Once a table has points, it stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Naming {
+    /// The source has no other table: an id is the key.
+    #[default]
+    Alone,
+    /// There are others by now, but its ids have always been the keys, and stay what they are.
+    Key,
+    /// This stands before the key.
+    Named(Box<str>),
 }
 
 /// A column of a [`Relation`].

@@ -100,6 +100,7 @@ impl Stage {
         let handling = status.handling.begin();
         let Sifted { mut commands, mut refused, .. } = bisect.run().await?;
         drop(handling);
+        self.meetings.look(&self.name, batch, &commands);
         let embedding = status.embedding.begin();
         Embed { stage: self, batch, place }.run(&mut commands, &mut refused).await?;
         drop(embedding);
@@ -119,6 +120,9 @@ impl Stage {
                 Action::Replace { points, .. } => points,
                 _ => continue,
             };
+            if points.iter().any(|point| point.embeddings.is_empty()) {
+                self.unembedded.tell(&self.name, !self.admissions.is_empty());
+            }
             let mut asked =
                 points.iter().flat_map(|point| self.admissions.iter().map(move |admission| (point, admission)));
             let Some(error) = asked.find_map(|(point, admission)| admission(point, command.position).err()) else {

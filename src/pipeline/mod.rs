@@ -14,6 +14,8 @@ mod room;
 
 mod tolerance;
 
+mod unembedded;
+
 mod deliver;
 
 mod inbox;
@@ -25,6 +27,8 @@ mod overlap;
 mod narrow;
 
 mod fork;
+
+mod meetings;
 
 mod progress;
 
@@ -50,9 +54,11 @@ use crate::sink::{Admission, Sink};
 use crate::source::Source;
 use crate::transform::Transform;
 
+pub use meetings::Meetings;
 pub use rehearse::rehearse;
 pub use status::{SinkStatus, Status};
 pub use tolerance::Tolerance;
+pub use unembedded::Unembedded;
 
 /// Waits between tries of what failed in passing: a blip goes unnoticed, and recovery from a long outage is prompt.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
@@ -85,6 +91,10 @@ pub struct Stage {
     pub keeps_rejected: bool,
     /// How many of them are too many.
     pub tolerance: Tolerance,
+    /// Where ids of two tables meet.
+    pub meetings: Meetings,
+    /// Whether points came without vectors.
+    pub unembedded: Unembedded,
     /// What the sinks that it feeds have to say of its points; filled by [`Pipeline::new`].
     pub admissions: Vec<Admission>,
 }

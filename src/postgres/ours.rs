@@ -21,7 +21,7 @@ const INSPECT: &str = "
         SELECT c.oid, c.relname, c.relowner, c.relkind, c.relpersistence, c.relrowsecurity, c.reloftype, c.relacl,
                'pgstream.' || c.relname AS name
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'pgstream' AND c.relname IN ('slots', 'copies', 'sinks', 'positions', 'dead_letters')
+        WHERE n.nspname = 'pgstream' AND c.relname IN ('slots', 'copies', 'sinks', 'positions', 'dead_letters', 'ids')
     )
     SELECT 'pgstream', pg_get_userbyid(nspowner)::text,
            pg_has_role(nspowner, session_user, 'MEMBER') OR pg_get_userbyid(nspowner) IN (SELECT name FROM trusted), 'schema', NULL, NULL

@@ -21,7 +21,7 @@ pub async fn open(pipeline: &str, name: &str, config: &model::Sink) -> Result<Bo
         model::Sink::QdrantEdge(config) => Box::new(QdrantEdge::open(config).await?),
         model::Sink::DeadLetters(config) => Box::new(DeadLetters::open(pipeline, config).await?),
         model::Sink::File(config) => Box::new(Lines::file(pipeline, &config.path).await?),
-        model::Sink::Stdout(_) => Box::new(Lines::stdout(pipeline)),
+        model::Sink::Stdout(sink) => Box::new(Lines::stdout(pipeline, sink.vectors)),
         model::Sink::Blackhole(_) => Box::new(Blackhole::default()),
     })
 }

@@ -24,8 +24,10 @@ use super::tenant::Tenant;
 use super::voice::{Level, Voice};
 use super::words::presentable;
 use super::{Output, wasi};
+use crate::config::model::Ids;
 use crate::embedder::Embedder;
 use crate::error::{Error, Fault, Result};
+use crate::event::{Batch, Naming, Relation};
 
 /// Texts in one `embed`: the host holds all their vectors at once.
 const TEXTS: usize = 4096;
@@ -43,6 +45,10 @@ const TEXTS_PER_EVENT: u64 = 512;
 /// limit of the guest's own memory counts; a runtime holds some dozen.
 pub(super) const HANDLES: usize = 4096;
 
+/// What a key of `config` begins with that asks for what ids of a table of the batch begin with: `pgstream:id/public.documents`,
+/// with `~1` for a dot in the schema's name, and `~0` for a tilde.
+const ID_PREFIX: &str = "pgstream:id/";
+
 /// Bytes of a name that a guest made up and that is repeated in an error.
 const NAME_BYTES: usize = 100;
 
@@ -53,6 +59,8 @@ pub(super) struct Shared {
     pub(super) embedders: IndexMap<String, Arc<dyn Embedder>>,
     pub(super) deadline: Duration,
     pub(super) columns: Columns,
+    /// How ids are made.
+    pub(super) ids: Ids,
     pub(super) tenant: Tenant,
     pub(super) grants: Arc<Grants>,
 }
@@ -77,6 +85,8 @@ pub(super) struct State {
     began: Duration,
     /// Events of the call's batch.
     events: usize,
+    /// Tables of the batch whose ids begin with something.
+    named: Vec<Arc<Relation>>,
     /// What the call may still ask of embedders.
     quota: EmbedQuota,
     /// What the guest was told in few words when an `embed` failed; it may well return just that.
@@ -131,6 +141,7 @@ impl State {
             call: None,
             began: thread_time(),
             events: 0,
+            named: Vec::new(),
             quota: EmbedQuota::default(),
             embed_failure: None,
             wasi: wasi::context(&voice),
@@ -139,9 +150,15 @@ impl State {
         }
     }
 
-    /// Starts the clock of a call with a batch of `events`.
-    pub(super) fn begin(&mut self, call: Call, events: usize) {
+    /// Starts the clock of a call with `batch`.
+    pub(super) fn begin(&mut self, call: Call, batch: &Batch) {
+        let events = batch.events().len();
         (self.events, self.quota) = (events, EmbedQuota::of(events));
+        let named = |relation: &&Arc<Relation>| matches!(relation.naming, Naming::Named(_));
+        self.named.clear();
+        if self.shared.ids == Ids::Auto {
+            self.named.extend(batch.relations().iter().filter(named).cloned());
+        }
         self.call = Some(call);
         self.began = thread_time();
         self.embed_failure = None;
@@ -271,6 +288,15 @@ impl log::Host for State {
 
 impl config::Host for State {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        let naming = key.strip_prefix(ID_PREFIX).and_then(|table| {
+            let (schema, table) = table.split_once('.')?;
+            let schema = schema.replace("~1", ".").replace("~0", "~");
+            let named = self.named.iter().find(|relation| relation.schema == schema && relation.table == table)?;
+            Some(&named.naming)
+        });
+        if let Some(Naming::Named(prefix)) = naming {
+            return Ok(Some(prefix.to_string()));
+        }
         Ok(self.shared.config.get(&key).cloned())
     }
 }

@@ -85,7 +85,7 @@ impl Maker {
         let runtime = call.runtime.clone();
         // What a request leaves to do in the background is done by the caller's runtime.
         let entered = runtime.enter();
-        store.data_mut().begin(call, batch.events().len());
+        store.data_mut().begin(call, batch);
         store.set_epoch_deadline(1);
         let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
         let answer = begun.and_then(|()| lowered(batch, &self.shared.columns, |batch| called(store, handle, batch)));

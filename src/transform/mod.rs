@@ -113,6 +113,7 @@ impl Transform {
             config: settings.config.clone(),
             embedders,
             deadline: settings.limits.deadline.0,
+            ids: settings.ids,
             columns: columns::Columns::new(&name, settings.columns.as_deref()),
             tenant: tenant.clone(),
             grants,

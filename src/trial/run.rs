@@ -134,6 +134,7 @@ impl<'s> Handlers<'s> {
                     workers: 1,
                     limits: case.limits.clone(),
                     rejections: Rejections::default(),
+                    ids: Default::default(),
                     allow: Default::default(),
                 };
                 let transform = Transform::load(self.engine, "handler", &settings, self.embedders.clone())?;

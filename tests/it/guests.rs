@@ -10,7 +10,7 @@ use pgstream_host::config::model::{Limits, Rejections, WasmTransform};
 use pgstream_host::embedder::Embedder;
 use pgstream_host::error::Result;
 use pgstream_host::event::{
-    Batch, BatchBuilder, Cell, Column, EventHead, Kind, Operation, Place, Relation, ReplicaIdentity, Value,
+    Batch, BatchBuilder, Cell, Column, EventHead, Kind, Naming, Operation, Place, Relation, ReplicaIdentity, Value,
 };
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::transform::{Engine, Transform};
@@ -65,6 +65,7 @@ pub(crate) fn settings(component: &Path) -> WasmTransform {
         workers: 1,
         limits: Limits::default(),
         rejections: Rejections::default(),
+        ids: Default::default(),
         allow: Default::default(),
     }
 }
@@ -93,6 +94,7 @@ pub(crate) fn relation(table: &str, columns: &[(&str, &str, bool)]) -> Arc<Relat
         table: table.into(),
         replica_identity: ReplicaIdentity::Default,
         columns: columns.iter().map(column).collect(),
+        naming: Naming::Alone,
     })
 }
 

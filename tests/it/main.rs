@@ -39,6 +39,7 @@ mod source_refusals;
 mod stall;
 mod strangers;
 mod support;
+mod table_ids;
 mod table_lists;
 mod takeover;
 mod tap;

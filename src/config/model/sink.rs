@@ -208,6 +208,20 @@ pub struct StdoutSink {
     /// Transforms whose commands it prints, or `<transform>.rejected`.
     #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
+    /// How much of a long vector is printed.
+    #[serde(default)]
+    pub vectors: Vectors,
+}
+
+/// How much of a long vector is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Vectors {
+    /// The first numbers, and how many follow: enough to see that there is one.
+    #[default]
+    Short,
+    /// All numbers.
+    Whole,
 }
 
 /// Takes everything and keeps nothing.

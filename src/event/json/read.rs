@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::tree::Json;
 use super::value;
-use crate::event::{Batch, BatchBuilder, Column, EventHead, Operation, Relation, ReplicaIdentity};
+use crate::event::{Batch, BatchBuilder, Column, EventHead, Naming, Operation, Relation, ReplicaIdentity};
 use crate::lsn::{Lsn, Position};
 
 /// Columns of a table; Postgres has no more.
@@ -269,6 +269,7 @@ impl Reader {
             table: table.to_owned(),
             replica_identity: ReplicaIdentity::Default,
             columns,
+            naming: Naming::Alone,
         });
         self.relations.push(Arc::clone(&relation));
         Ok(relation)

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::{
-    Batch, BatchBuilder, Cell, Column, EventHead, Kind, Operation, Place, Relation, ReplicaIdentity, Value,
+    Batch, BatchBuilder, Cell, Column, EventHead, Kind, Naming, Operation, Place, Relation, ReplicaIdentity, Value,
 };
 use crate::lsn::{Lsn, Position};
 
@@ -108,6 +108,7 @@ fn relation(types: &[&str], keys: usize) -> Arc<Relation> {
         table: "tä".into(),
         replica_identity: ReplicaIdentity::Default,
         columns: types.iter().enumerate().map(column).collect(),
+        naming: Naming::Alone,
     })
 }
 

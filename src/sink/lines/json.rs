@@ -3,10 +3,17 @@
 use serde::Serialize;
 
 use crate::command::{Action, Command, Embedding, Point};
+use crate::config::model::Vectors;
 use crate::sink::DeadLetter;
 
+/// How many numbers of a vector that is cut short are written.
+const SHOWN: usize = 3;
+
+/// Vectors of so few numbers are written whole.
+const SHORT: usize = 8;
+
 /// Appends the line of a command.
-pub(super) fn command(out: &mut Vec<u8>, command: &Command) {
+pub(super) fn command(out: &mut Vec<u8>, command: &Command, vectors: Vectors) {
     let position = command.position.to_string();
     let (action, head) = match &command.action {
         Action::Upsert(_) => ("upsert", None),
@@ -30,13 +37,13 @@ pub(super) fn command(out: &mut Vec<u8>, command: &Command) {
     match &command.action {
         Action::Upsert(written) => {
             out.push(b',');
-            members(out, written);
+            members(out, written, vectors);
         }
         Action::Replace { points, .. } => {
             out.extend(b",\"points\":[");
             for (index, written) in points.iter().enumerate() {
                 out.extend(if index == 0 { &b"{"[..] } else { b",{" });
-                members(out, written);
+                members(out, written, vectors);
                 out.push(b'}');
             }
             out.push(b']');
@@ -74,7 +81,7 @@ pub(super) fn rejected(out: &mut Vec<u8>, pipeline: &str, letter: &DeadLetter) {
     out.extend(b"}\n");
 }
 
-fn members(out: &mut Vec<u8>, point: &Point) {
+fn members(out: &mut Vec<u8>, point: &Point, vectors: Vectors) {
     out.extend(b"\"id\":");
     value(out, &point.id);
     out.extend(b",\"embeddings\":{");
@@ -85,12 +92,12 @@ fn members(out: &mut Vec<u8>, point: &Point) {
         value(out, name);
         out.push(b':');
         match embedding {
-            Embedding::Dense(values) => value(out, values),
+            Embedding::Dense(values) => numbers(out, values, vectors),
             Embedding::Sparse { indices, values } => {
                 out.extend(b"{\"indices\":");
-                value(out, indices);
+                numbers(out, indices, vectors);
                 out.extend(b",\"values\":");
-                value(out, values);
+                numbers(out, values, vectors);
                 out.push(b'}');
             }
             Embedding::Text(text) => value(out, text),
@@ -98,6 +105,22 @@ fn members(out: &mut Vec<u8>, point: &Point) {
     }
     out.extend(b"},\"payload\":");
     raw(out, &point.payload);
+}
+
+/// The numbers of a vector, or the first of them, and in words how many there are beyond.
+fn numbers<T: Serialize>(out: &mut Vec<u8>, values: &[T], vectors: Vectors) {
+    match values.get(..SHOWN) {
+        Some(shown) if vectors == Vectors::Short && values.len() > SHORT => {
+            out.push(b'[');
+            for number in shown {
+                value(out, number);
+                out.push(b',');
+            }
+            value(out, &format!("… {} more", values.len() - SHOWN));
+            out.push(b']');
+        }
+        _ => value(out, values),
+    }
 }
 
 /// JSON that is JSON already. Its line breaks, which can only stand between tokens, must not break the line.
@@ -121,7 +144,7 @@ mod tests {
     fn line(action: Action) -> String {
         let position = Position { lsn: Lsn(0x16B3748), ordinal: 3 };
         let mut out = Vec::new();
-        command(&mut out, &Command { position, action });
+        command(&mut out, &Command { position, action }, Vectors::Whole);
         String::from_utf8(out).unwrap()
     }
 
@@ -165,6 +188,22 @@ mod tests {
             assert_eq!(line, format!("{{\"position\":\"0/16B3748#3\",{rest}}}\n"));
             serde_json::from_str::<serde_json::Value>(&line).unwrap();
         }
+    }
+
+    #[test]
+    fn long_vectors_are_cut_short_where_a_person_reads() {
+        let written = |len: u8, vectors| {
+            let mut point = point("a");
+            point.payload = "{}".into();
+            point.embeddings = vec![(String::new(), Embedding::Dense((0..len).map(f32::from).collect()))];
+            let mut out = Vec::new();
+            let position = Position::default();
+            command(&mut out, &Command { position, action: Action::Upsert(point) }, vectors);
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap()["embeddings"][""].to_string()
+        };
+        assert_eq!(written(9, Vectors::Short), r#"[0.0,1.0,2.0,"… 6 more"]"#);
+        assert_eq!(written(4, Vectors::Short), "[0.0,1.0,2.0,3.0]");
+        assert_eq!(written(9, Vectors::Whole), "[0.0,1.0,2.0,3.0,4.0,5.0,6.0,7.0,8.0]");
     }
 
     #[test]

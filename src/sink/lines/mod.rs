@@ -13,6 +13,7 @@ use async_trait::async_trait;
 
 use self::file::LineFile;
 use super::{Delivery, Held, Hit, Query, Sink, blocking};
+use crate::config::model::Vectors;
 use crate::error::{Error, Fault, Result};
 use crate::printable::printable_json;
 
@@ -21,6 +22,7 @@ use crate::printable::printable_json;
 pub struct Lines {
     pipeline: String,
     to: Target,
+    vectors: Vectors,
 }
 
 #[derive(Debug)]
@@ -34,7 +36,7 @@ impl Lines {
     pub async fn file(pipeline: &str, path: &Path) -> Result<Self> {
         let path = path.to_owned();
         let file = blocking::run(move || LineFile::open(&path)).await?;
-        Ok(Self { pipeline: pipeline.to_owned(), to: Target::File(Arc::new(file)) })
+        Ok(Self { pipeline: pipeline.to_owned(), to: Target::File(Arc::new(file)), vectors: Vectors::Whole })
     }
 
     /// Whether `file` would succeed, also while another process has the file open. Alters nothing.
@@ -44,8 +46,8 @@ impl Lines {
     }
 
     /// Prints to standard output.
-    pub fn stdout(pipeline: &str) -> Self {
-        Self { pipeline: pipeline.to_owned(), to: Target::Stdout }
+    pub fn stdout(pipeline: &str, vectors: Vectors) -> Self {
+        Self { pipeline: pipeline.to_owned(), to: Target::Stdout, vectors }
     }
 
     /// The answer to a search.
@@ -63,7 +65,7 @@ impl Sink for Lines {
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
         let mut text = Vec::new();
-        delivery.commands.iter().for_each(|command| json::command(&mut text, command));
+        delivery.commands.iter().for_each(|command| json::command(&mut text, command, self.vectors));
         delivery.rejected.iter().for_each(|letter| json::rejected(&mut text, &self.pipeline, letter));
         if text.is_empty() {
             return Ok(());
@@ -128,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn a_search_says_which_sinks_can() {
         let query = Query { vector: "", values: &[], limit: 1 };
-        let error = Lines::stdout("test").search(&query).await.unwrap_err();
+        let error = Lines::stdout("test", Vectors::Short).search(&query).await.unwrap_err();
         assert_eq!(
             error.report(),
             "error: a `stdout` sink cannot be searched\n  \

@@ -80,7 +80,7 @@ pub(super) struct Bond {
     timeline: i64,
     database: u32,
     /// The tables that were published for it, by their OIDs.
-    tables: Vec<u32>,
+    pub(super) tables: Vec<u32>,
     /// Their names at that time, in the same order. Unknown where an earlier version noted them.
     names: Option<Vec<String>>,
     /// The slot was made; otherwise it was only about to be.

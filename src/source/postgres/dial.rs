@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::copy::{Handover, Streamed, Windows};
 use super::feedback::Progress;
 use super::loss::Loss;
+use super::naming;
 use super::publication::{self, Published};
 use super::settings::Settings;
 use super::setup::{self, Ready};
@@ -122,6 +123,7 @@ impl Dial {
         let first = self.progress.confirmed() == Lsn::INVALID;
         let from = if first { slot.confirmed } else { self.progress.confirmed() };
         let (mut catalog, types) = tables::catalog(&client, &settings.publication, &self.tables).await?;
+        naming::recall(&client, &settings.slot, &mut catalog).await?;
         for missing in &self.missing {
             // It may have been dropped again: then its name is all that is left of it.
             if let DecodeError::UnknownType { oid, name } = missing {

@@ -22,6 +22,7 @@ mod frames;
 mod fuzzed;
 mod loss;
 mod message;
+mod naming;
 mod operand;
 mod publication;
 mod replay;

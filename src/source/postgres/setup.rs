@@ -12,7 +12,7 @@ use super::settings::{Settings, quoted};
 use super::slot::{self, Slot};
 use super::tables::{self, Table};
 use super::writes::{Judged, Writes};
-use super::{copy, fed, footing, schema, turn};
+use super::{copy, fed, footing, naming, schema, turn};
 use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{connect, failed, sqlstate};
@@ -38,6 +38,8 @@ pub(super) struct Found {
     clear_sinks: bool,
     /// Other tables were published for the slot until now.
     other_tables: bool,
+    /// The tables that were published before, by their OIDs.
+    before: Vec<u32>,
 }
 
 impl Found {
@@ -92,6 +94,7 @@ async fn make(client: &Client, settings: &Settings, anew: bool) -> Result<Ready>
         if found.copies(settings, from_scratch) {
             copy::ensure(client, settings).await?;
         }
+        naming::ensure(client, settings, &found.tables).await?;
         // Boxed, as it is the larger part of all that a start waits for.
         let noting = Box::pin(note(client, settings, anew));
         let Some(noted) = turn::take(client, settings, noting).await? else {
@@ -137,9 +140,10 @@ async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option
     if found.slot.as_ref().is_some_and(Slot::is_in_the_making) {
         return Ok(None);
     }
-    let anew = found.begins_anew(settings, anew)?;
+    let asked = anew;
+    let anew = found.begins_anew(settings, asked)?;
     let copies = found.copies(settings, anew);
-    let Found { tables, slot, place, other_tables, .. } = found;
+    let Found { mut tables, slot, place, other_tables, before, .. } = found;
     let (old_slot, slot) = if anew { (slot, None) } else { (None, slot) };
     let mut done = Vec::new();
     if let Some(old) = old_slot {
@@ -158,6 +162,12 @@ async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option
     if other_tables && !anew {
         copy::say_set_up(client).await?;
     }
+    // Who asks for it has the sinks emptied, so that ids may be others from now on.
+    let kept = if asked { &[][..] } else { &before };
+    if asked {
+        naming::forget(client, &settings.slot).await?;
+    }
+    done.extend(naming::settle(client, &settings.slot, &mut tables, kept).await?);
     if anew {
         bond::cut(client, settings, &place).await?;
     }
@@ -176,6 +186,7 @@ pub(super) async fn teardown(client: &Client, settings: &Settings) -> Result<Vec
     }
     let done = vec![slot::drop(client, &settings.slot).await?, publication::drop(client, settings).await?];
     copy::forget(client, &settings.slot).await?;
+    naming::forget(client, &settings.slot).await?;
     bond::forget(client, &settings.slot).await?;
     fed::forget(client, &settings.slot).await?;
     Ok(done)
@@ -225,8 +236,14 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
         schema::check(client, settings).await?;
     }
     let clear_sinks = bond.as_ref().is_some_and(|bond| bond.clear_sinks);
-    let other_tables = bond.is_some_and(|bond| bond.has_other_tables(&tables));
-    Ok(Found { tables, slot, loss, place, clear_sinks, other_tables })
+    let other_tables = bond.as_ref().is_some_and(|bond| bond.has_other_tables(&tables));
+    let before = match bond {
+        Some(bond) => bond.tables,
+        // A slot of which nothing was noted has points of all tables already.
+        None if slot.is_some() => tables.iter().map(|table| table.oid).collect(),
+        None => Vec::new(),
+    };
+    Ok(Found { tables, slot, loss, place, clear_sinks, other_tables, before })
 }
 
 /// Opens an SQL session for the source.

@@ -6,6 +6,7 @@ use super::footing;
 use super::settings::{Pattern, Settings, quoted};
 use crate::decode::{Catalog, Shape};
 use crate::error::{Error, Fault, Result};
+use crate::event::Naming;
 use crate::postgres::failed;
 
 /// A table to be published.
@@ -16,6 +17,8 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Whether the user may put it into a publication.
     pub(super) owned: bool,
+    /// How its ids are kept apart from those of other tables; set when the pipeline is set up.
+    pub(super) naming: Naming,
 }
 
 impl Table {
@@ -48,7 +51,8 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
         let rows = client.query(FIND, &[&pattern.schema, &pattern.like()]).await;
         let mut found = false;
         for row in rows.map_err(|error| failed("cannot read the catalogue", error))? {
-            let table = Table { oid: row.get(0), schema: row.get(1), name: row.get(2), owned: row.get(5) };
+            let naming = Naming::Alone;
+            let table = Table { oid: row.get(0), schema: row.get(1), name: row.get(2), owned: row.get(5), naming };
             let (kind, persistence): (&str, &str) = (row.get(3), row.get(4));
             if !matches!(kind, "r" | "p") || persistence != "p" {
                 if pattern.is_exact() {
@@ -146,6 +150,9 @@ async fn missing(client: &Client, pattern: &Pattern) -> Error {
 pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]) -> Result<(Catalog, Vec<u32>)> {
     let unreadable = |error| failed("cannot read the catalogue", error);
     let mut catalog = Catalog::default();
+    for table in tables {
+        catalog.set_naming(table.oid, table.naming.clone());
+    }
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     // Without those of tables' rows, of which there are many, unless a column is of such a type.
     let types = client

@@ -13,10 +13,10 @@ use pgstream_host::config::model::{Limits, Rejections, SinkBatch, WasmTransform}
 use pgstream_host::embedder::{Embedder, Vectors};
 use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::event::{
-    Batch, BatchBuilder, Cell, Column, EventHead, Kind, Operation, Place, Relation, ReplicaIdentity,
+    Batch, BatchBuilder, Cell, Column, EventHead, Kind, Naming, Operation, Place, Relation, ReplicaIdentity,
 };
 use pgstream_host::lsn::{Lsn, Position};
-use pgstream_host::pipeline::{Outlet, Pipeline, Stage, Tolerance};
+use pgstream_host::pipeline::{Meetings, Outlet, Pipeline, Stage, Tolerance, Unembedded};
 use pgstream_host::sink::{DeadLetter, Delivery, Held, Hit, Query, Sink};
 use pgstream_host::source::{Lag, Source};
 use pgstream_host::transform::{Engine, Transform};
@@ -52,6 +52,7 @@ impl World {
             workers: 3,
             limits: Limits::default(),
             rejections: Rejections::default(),
+            ids: Default::default(),
             allow: Default::default(),
         };
         let engine = Engine::new(None).unwrap();
@@ -82,7 +83,17 @@ impl World {
         let keeps_rejected = (0..self.sinks.len()).any(|index| wiring(index).1);
         let tolerance = Tolerance::new(&settings.rejections);
         let (name, workers) = ("embed".into(), settings.workers);
-        let stage = Stage { name, transform, workers, embedders, keeps_rejected, tolerance, admissions: vec![] };
+        let stage = Stage {
+            name,
+            transform,
+            workers,
+            embedders,
+            keeps_rejected,
+            tolerance,
+            meetings: Meetings::new(settings.ids),
+            unembedded: Unembedded::default(),
+            admissions: vec![],
+        };
         let outlets = self.sinks.iter().enumerate().map(|(index, shelf)| Outlet {
             name: format!("sink{index}"),
             sink: Box::new(shelf.clone()),
@@ -413,6 +424,7 @@ fn relation() -> Arc<Relation> {
         table: "documents".into(),
         replica_identity: ReplicaIdentity::Default,
         columns: vec![column("id", "int8", 20, true), column("content", "text", 25, false)],
+        naming: Naming::Alone,
     })
 }
 
