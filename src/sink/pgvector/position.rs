@@ -54,7 +54,7 @@ const ADVANCE: &str = "
     WHERE pipeline = $1 AND sink = $2 AND origin = $3 AND relation = $4 AND epoch = $5
           AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $4 AND relpersistence = 'p')";
 
-const LOGGED: &str = "SELECT FROM pg_catalog.pg_class WHERE oid = $1 AND relpersistence = 'p'";
+const LOGGED: &str = "SELECT relpersistence = 'p' FROM pg_catalog.pg_class WHERE oid = $1";
 
 /// The row is there, whoever holds it.
 const STANDS: &str = "
@@ -102,9 +102,13 @@ pub(super) async fn forget(client: &Client, pipeline: &str, sink: &str) -> Resul
 }
 
 async fn word(client: &Client) -> Result<Option<String>> {
-    let sql = format!("SELECT pg_catalog.obj_description('{TABLE}'::pg_catalog.regclass, 'pg_class')");
-    let row = client.query_one(&sql, &[]).await;
-    let comment: Option<String> = row.map_err(|error| failed(format!("cannot look at table `{TABLE}`"), error))?.get(0);
+    // From the catalogue: to name the table takes rights on its schema.
+    let sql = "SELECT pg_catalog.obj_description(c.oid, 'pg_class') FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'pgstream' AND c.relname = 'positions'";
+    let row =
+        client.query_opt(sql, &[]).await.map_err(|error| failed(format!("cannot look at table `{TABLE}`"), error))?;
+    let comment: Option<String> = row.and_then(|row| row.get(0));
     Ok(comment.and_then(|comment| Some(comment.strip_prefix(COMMENT)?.to_owned())))
 }
 
@@ -170,10 +174,24 @@ impl Lease {
             .at("table `pgstream.positions`")
             .help("somebody deleted its row; start the pipeline again: what was not confirmed is written once more"));
         }
-        if transaction.query_opt(LOGGED, &[relation]).await.map_err(failed)?.is_none() {
-            return Err(Error::new(Fault::Environment, "the table is unlogged now: a crash of the server empties it")
+        match transaction.query_opt(LOGGED, &[relation]).await.map_err(failed)?.map(|row| row.get(0)) {
+            Some(true) => {}
+            Some(false) => {
+                return Err(Error::new(
+                    Fault::Environment,
+                    "the table is unlogged now: a crash of the server empties it",
+                )
                 .because("nothing that is written to it is durable")
                 .help("ALTER TABLE … SET LOGGED, then start the pipeline again"));
+            }
+            None => {
+                return Err(Error::new(Fault::Environment, "the table was dropped while the sink was using it")
+                    .because("rows that were written before count as durable, and do not come again")
+                    .help(
+                        "bring them over anew: `pgstream-host backfill <pipeline file> --detach`, or `resnapshot`; \
+                         then start the pipeline",
+                    ));
+            }
         }
         Err(Error::new(
             Fault::Environment,

@@ -316,7 +316,8 @@ async fn a_table_that_was_replaced_under_way_is_not_filled_with_half_the_rows() 
         (
             Fault::Environment,
             "error: table \"points\" was dropped or replaced while the sink was using it\n  \
-             help: start the pipeline again; rows from before need to be brought over anew\n"
+             caused by: rows that were written before count as durable, and do not come again\n  \
+             help: bring them over anew: `pgstream-host resnapshot <pipeline file>`, then start the pipeline\n"
         )
     );
 }
@@ -771,6 +772,7 @@ async fn a_user_without_rights_is_told_which() {
     assert_eq!(error.to_string(), "cannot create table public.points");
     assert_eq!(error.advice(), Some(format!("GRANT CREATE ON SCHEMA public TO \"{name}_app\"").as_str()));
     drop(open(&database, small()).await.unwrap());
+    database.client.batch_execute("DROP SCHEMA pgstream CASCADE").await.unwrap();
     let error = refused(None).await;
     assert_eq!(
         error.report(),
@@ -780,7 +782,7 @@ async fn a_user_without_rights_is_told_which() {
         )
     );
     database.client.batch_execute(error.advice().unwrap()).await.unwrap();
-    let error = open(&app, None).await.unwrap().resume(ORIGIN).await.unwrap_err();
+    let error = refused(None).await;
     assert_eq!(
         error.report(),
         format!(

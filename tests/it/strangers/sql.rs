@@ -396,11 +396,12 @@ fn every_session_is_opened_where_its_path_is_pinned() {
 #[tokio::test(flavor = "multi_thread")]
 async fn validate_warns_of_rights_that_are_not_needed_and_the_smallest_role_has_none() {
     let database = fresh_database().await;
-    database.client.batch_execute("CREATE TABLE documents (id int PRIMARY KEY)").await.unwrap();
+    database.client.batch_execute("CREATE TABLE documents (id int PRIMARY KEY, content text)").await.unwrap();
     let url = database.smallest_role(&["public.documents"]).await;
     let yaml = format!(
         "version: 1\nname: {}\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.documents] }}\n\
-         transforms:\n  embed: {{ type: wasm, inputs: [db], component: {} }}\nsinks:\n  out: {{ type: blackhole, inputs: [embed] }}\n",
+         embedders:\n  words: {{ type: hash, dimension: 8 }}\n\
+         transforms:\n  embed: {{ type: wasm, inputs: [db], component: {}, embedders: [words] }}\nsinks:\n  out: {{ type: blackhole, inputs: [embed] }}\n",
         pipeline(&database),
         root().join("plugins/documents-rust/documents.wasm").display()
     );
