@@ -8,6 +8,7 @@ use super::tables::Table;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::excess;
+use crate::printable::printable;
 use crate::source::Fed;
 
 /// Makes publication and slot, as far as they are missing. Answers what it did, line by line.
@@ -154,7 +155,8 @@ pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
             false => Pattern::parse(name)?.to_string(),
         };
         tables.iter().find(|table| table.to_string() == full).cloned().ok_or_else(|| {
-            let known: Vec<String> = tables.iter().map(|table| format!("`{table}`")).collect();
+            let known: Vec<String> =
+                tables.iter().map(|table| format!("`{}`", printable(&table.to_string()))).collect();
             Error::new(Fault::Config, format!("`{name}` is not a table of the source"))
                 .help(format!("it has {}", known.join(", ")))
         })

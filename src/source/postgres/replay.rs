@@ -9,6 +9,7 @@ use super::setup;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::json::{Json, Reader};
+use crate::printable::printable;
 
 /// A row that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,8 @@ fn key(row: &WantedRow<'_>) -> Option<Key> {
 }
 
 fn unnamed(table: &str) -> Error {
-    Error::new(Fault::Config, "the event names no row: it is a truncate, or its key is not whole")
-        .help(format!("bring all rows of the table over once more: `pgstream-host backfill <file> --table {table}`"))
+    Error::new(Fault::Config, "the event names no row: it is a truncate, or its key is not whole").help(format!(
+        "bring all rows of the table over once more: `pgstream-host backfill <file> --table {}`",
+        printable(table)
+    ))
 }

@@ -8,6 +8,7 @@ use crate::decode::{Catalog, Shape};
 use crate::error::{Error, Fault, Result};
 use crate::event::Naming;
 use crate::postgres::failed;
+use crate::printable::printable;
 
 /// A table to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +141,7 @@ async fn missing(client: &Client, pattern: &Pattern) -> Error {
     match near.filter(|name| {
         strsim::damerau_levenshtein(name, &wanted) <= 3 || name.ends_with(&format!(".{}", pattern.table))
     }) {
-        Some(near) => error.help(format!("did you mean `{near}`?")),
+        Some(near) => error.help(format!("did you mean `{}`?", printable(near))),
         None => error.help("correct `tables` in the source, or create the table first"),
     }
 }
