@@ -134,7 +134,7 @@ fn secrets(chars: &[char]) -> Vec<Range<usize>> {
 /// Tells if a value begins as a URL does.
 fn has_scheme(value: &[char]) -> bool {
     let text: String = value.iter().collect();
-    let bare = text.trim_start_matches(['"', '\'', ' ']);
+    let bare = text.trim_start_matches(['"', '\'', ' ', '[']);
     let bare = bare.strip_prefix("jdbc:").unwrap_or(bare);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     bare.split_once("://").is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(plain))
