@@ -197,7 +197,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Setup(arguments) => slot::setup(arguments).await,
         Command::Teardown(arguments) => slot::teardown(arguments).await,
         Command::Resnapshot(arguments) => slot::resnapshot(arguments).await,
-        Command::Demo(arguments) => crate::demo::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Demo(arguments) => Box::pin(crate::demo::run(arguments)).await.map(|()| ExitCode::SUCCESS),
         Command::Backfill(arguments) => backfill::run(arguments, bars).await,
         Command::Dlq(arguments) => dlq::run(arguments, bars).await,
         Command::Search(arguments) => search::run(arguments).await,

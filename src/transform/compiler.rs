@@ -163,7 +163,7 @@ struct Answer {
 fn converse(child: &mut Child, bytes: &[u8], most: u64, patience: Duration) -> (Answer, bool) {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let id = rustix::process::Pid::from_child(child);
-    let (done, waiting) = mpsc::channel::<()>();
+    let (done, waiting) = mpsc::sync_channel::<()>(1);
     std::thread::scope(|scope| {
         let watch = scope.spawn(move || {
             let late = waiting.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);

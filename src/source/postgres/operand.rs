@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn keys_are_compared_as_rows_where_one_operator_serves() {
         let (a, d) = (operand("a", "bigint", "pg_catalog"), operand("dc", "text", "pg_catalog"));
-        assert_eq!(after_of(&[a.clone()]), "(\"a\") OPERATOR(pg_catalog.>) ((1)::bigint)");
+        assert_eq!(after_of(std::slice::from_ref(&a)), "(\"a\") OPERATOR(pg_catalog.>) ((1)::bigint)");
         assert_eq!(
             after_of(&[a, d]),
             "(\"a\", (\"dc\"::text) COLLATE s.c) OPERATOR(pg_catalog.>) ((1)::bigint, (1)::text)"
