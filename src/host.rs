@@ -140,7 +140,7 @@ impl Host {
                         let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
                         check::fed(&outlet.name, outlet.sink.marks(), feeding)
                     });
-                    Box::new(PostgresSource::connect_for(&settings.name, postgres, fed.collect()).await?)
+                    Box::new(Box::pin(PostgresSource::connect_for(&settings.name, postgres, fed.collect())).await?)
                 }
             };
             Ok(Pipeline::new(&settings.name, source, stages, outlets))

@@ -40,7 +40,7 @@ pub async fn connect(url: &Url, application_name: &str) -> Result<Client> {
         ours::inspect(&client).await?;
         Ok(client)
     };
-    in_time(url, inspected).await
+    in_time(url, Box::pin(inspected)).await
 }
 
 async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Result<Client> {

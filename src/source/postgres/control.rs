@@ -170,7 +170,7 @@ pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
 /// # Errors
 /// As for [`PostgresSource::connect`](super::PostgresSource::connect).
 pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
-    check_for(pipeline, config, Vec::new()).await
+    Box::pin(check_for(pipeline, config, Vec::new())).await
 }
 
 /// As `check`, for these sinks.

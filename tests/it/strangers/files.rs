@@ -50,7 +50,7 @@ fn place() -> Place {
 
 async fn log_in(url: &str, password: Option<&Path>, folder: &Path) -> Error {
     let url = Url::parse(&Secret::new(url), password.map(Path::to_owned)).unwrap().beneath(Some(folder.to_owned()));
-    connect(&url, "test").await.err().expect("the server lets nobody in")
+    connect(&url, "test").await.expect_err("the server lets nobody in")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,12 +98,12 @@ async fn no_statement_finds_functions_operators_types_and_tables_that_others_put
         let host = format!("{name}_pipeline");
         let path = "search_path = public, pg_catalog";
         client
-            .batch_execute(&format!(
+            .batch_execute(
                 "CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text);
                  ALTER TABLE documents ALTER content SET STORAGE EXTERNAL;
                  INSERT INTO documents SELECT i, 'row', repeat('words and more ', 300) FROM generate_series(1, 20) i;
-                 INSERT INTO documents VALUES (99, 'last', 'words');"
-            ))
+                 INSERT INTO documents VALUES (99, 'last', 'words');",
+            )
             .await
             .unwrap();
         let url = database.smallest_role(&["public.documents"]).await;
