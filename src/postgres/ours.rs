@@ -64,13 +64,14 @@ const INSPECT: &str = "
         WHERE d.refobjid >= 16384 AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass,
               'pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_collation'::regclass, 'pg_am'::regclass)
         UNION ALL
-        SELECT format('lets %s `%s`', CASE privilege_type WHEN 'TRIGGER' THEN 'be given triggers by' ELSE 'be written to by' END,
+        SELECT format('lets %s `%s`', CASE privilege_type WHEN 'TRIGGER' THEN 'be given triggers by'
+                      WHEN 'REFERENCES' THEN 'be referred to by' ELSE 'be written to by' END,
                       CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END),
                format('REVOKE %s ON %s FROM %s;', privilege_type, c.name,
                       CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
         FROM (SELECT relacl AS acl FROM pg_class WHERE oid = c.oid
               UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0) granted, aclexplode(granted.acl)
-        WHERE (privilege_type = 'TRIGGER' OR c.relname = 'copies' AND privilege_type IN ('INSERT', 'UPDATE'))
+        WHERE (privilege_type IN ('TRIGGER', 'REFERENCES') OR c.relname = 'copies' AND privilege_type IN ('INSERT', 'UPDATE'))
           AND CASE WHEN grantee = 0 THEN true
                    ELSE NOT (pg_has_role(grantee, session_user, 'MEMBER') OR pg_get_userbyid(grantee) IN (SELECT name FROM trusted)) END
     ) flaw ON true

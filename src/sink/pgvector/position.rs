@@ -74,12 +74,24 @@ pub(super) struct Lease {
 pub(super) async fn ensure(client: &Client, url: &Url) -> Result<()> {
     ensure_table(client, TABLE, CREATE, url).await?;
     if word(client).await?.is_none() {
-        let word: u64 = rand::random();
-        let sql = format!("COMMENT ON TABLE {TABLE} IS '{COMMENT}{word:016x}'");
         // Only its owner may, and does so at its next start.
-        let _ = client.batch_execute(&sql).await;
+        let end = if give_word(client).await.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let _ = client.batch_execute(end).await;
     }
     Ok(())
+}
+
+/// Gives the table its word, unless another host or sink has just done so: one after another, each looks again. In a transaction, which
+/// stays open.
+async fn give_word(client: &Client) -> Result<()> {
+    let run = async |sql: &str| {
+        client.batch_execute(sql).await.map_err(|error| failed(format!("cannot comment on table `{TABLE}`"), error))
+    };
+    run(&format!("BEGIN; LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")).await?;
+    match word(client).await? {
+        Some(_) => Ok(()),
+        None => run(&format!("COMMENT ON TABLE {TABLE} IS '{COMMENT}{:016x}'", rand::random::<u64>())).await,
+    }
 }
 
 /// What the table with this OID is known by. None where no sink has ever been.

@@ -31,7 +31,8 @@ const CREATE: &str = "
 
 /// Makes the table if it is missing and there is something to note.
 pub(super) async fn ensure(client: &Client, settings: &Settings, tables: &[Table]) -> Result<()> {
-    if tables.len() > 1 { schema::ensure(client, settings, TABLE, CREATE).await } else { Ok(()) }
+    let several = tables.len() > 1 || settings.tables.iter().any(|pattern| !pattern.is_exact());
+    if several { schema::ensure(client, settings, TABLE, CREATE).await } else { Ok(()) }
 }
 
 /// Settles what ids of these tables begin with: what was noted; else nothing for tables that were

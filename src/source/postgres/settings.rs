@@ -190,7 +190,7 @@ pub(super) fn quoted(name: &str) -> String {
     }
     let escaped = doubled.chars().map(|c| match c {
         '\\' => "\\\\".to_owned(),
-        c if acts(c) => format!("\\{:04x}", u32::from(c)), // all of them have four digits
+        c if acts(c) => format!("\\+{:06x}", u32::from(c)),
         c => c.to_string(),
     });
     format!("U&\"{}\"", escaped.collect::<String>())
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn an_identifier_shows_no_character_that_acts() {
         assert_eq!(quoted("a\"b\\"), "\"a\"\"b\\\"");
-        assert_eq!(quoted("a\"\\\n\u{1b}[2J\u{202e}"), "U&\"a\"\"\\\\\\000a\\001b[2J\\202e\"");
+        assert_eq!(quoted("a\"\\\n\u{1b}[2J\u{202e}"), "U&\"a\"\"\\\\\\+00000a\\+00001b[2J\\+00202e\"");
     }
 
     #[test]
