@@ -565,7 +565,11 @@ async fn setup_may_be_repeated_and_teardown_leaves_nothing() {
     let steps = steps(config(&database.url, &["t", "u"])).await;
     assert_eq!(
         steps,
-        [format!("gave publication `{slot}` the tables of the source"), format!("slot `{slot}` is there")]
+        [
+            format!("gave publication `{slot}` the tables of the source"),
+            "ids of `public.u` begin with the table's name, as the pipeline has several tables".to_owned(),
+            format!("slot `{slot}` is there"),
+        ]
     );
     postgres::check(&name, &config_t).await.unwrap();
     assert_eq!(

@@ -361,7 +361,7 @@ async fn a_publication_of_a_stranger_is_not_ours_whatever_its_comment_says() {
         .await;
     let source = config(&database.url, &["t"]);
     let error = postgres::setup(&name, &source).await.unwrap_err();
-    let refused = "does not publish just the tables of the source, and was not made by pgstream-host";
+    let refused = "does not publish all that the source needs, and was not made by pgstream-host";
     assert!(error.to_string().ends_with(refused), "{error}");
     let done = postgres::teardown(&name, &source).await.unwrap();
     assert!(done.contains(&format!("left publication `{slot}`, which pgstream-host did not make")), "{done:?}");
