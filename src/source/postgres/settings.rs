@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::config::{Secret, model, split};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{Room, Url};
-use crate::printable::acts;
 use crate::source::Fed;
 
 /// Names, tables, login and limits of one source.
@@ -182,18 +181,9 @@ fn wrong(what: impl Into<String>) -> Error {
     Error::new(Fault::Config, what)
 }
 
-/// `name` as an SQL identifier. It is also printed, so characters that would act on a terminal are written as escapes.
+/// `name` as an SQL identifier.
 pub(super) fn quoted(name: &str) -> String {
-    let doubled = name.replace('"', "\"\"");
-    if !name.contains(acts) {
-        return format!("\"{doubled}\"");
-    }
-    let escaped = doubled.chars().map(|c| match c {
-        '\\' => "\\\\".to_owned(),
-        c if acts(c) => format!("\\+{:06x}", u32::from(c)),
-        c => c.to_string(),
-    });
-    format!("U&\"{}\"", escaped.collect::<String>())
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// `text` as an SQL string, whatever `standard_conforming_strings` says.
@@ -205,12 +195,6 @@ pub(super) fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_identifier_shows_no_character_that_acts() {
-        assert_eq!(quoted("a\"b\\"), "\"a\"\"b\\\"");
-        assert_eq!(quoted("a\"\\\n\u{1b}[2J\u{202e}"), "U&\"a\"\"\\\\\\+00000a\\+00001b[2J\\+00202e\"");
-    }
 
     #[test]
     fn patterns_mean_what_they_say() {

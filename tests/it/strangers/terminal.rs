@@ -93,7 +93,11 @@ async fn no_name_and_no_text_of_a_stranger_acts_on_the_terminal() {
         // What `tap` shows on a terminal is tried where it is made; here it is JSON.
         let mut tap = Running::start_with(&["tap", "--count", "1"], file.as_ref(), &environment);
         tap.said("events are shown").await;
-        database.client.execute(&format!("INSERT INTO {table} VALUES (9, $1)"), &[&HOSTILE]).await.unwrap();
+        database
+            .client
+            .execute(&format!("INSERT INTO {table} VALUES (9, $1)"), &[&format!("say {HOSTILE}")])
+            .await
+            .unwrap();
         tame("tap", &tap.ended().await.1);
         truncated(&database, &table, &mut host).await;
         let (_, log) = host.stop().await;
