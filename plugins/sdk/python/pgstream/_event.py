@@ -270,7 +270,8 @@ class Event:
         """The id of the row's point, or group of points: its :attr:`key`. Where the pipeline has several tables, the
         table's name stands before it, ``public.documents:7``, so that rows of two tables with equal keys have points of
         their own."""
-        return self._relation.prefix() + self.key
+        prefix: str = self._relation.prefix()
+        return prefix + self.key
 
     @property
     def key(self) -> str:
