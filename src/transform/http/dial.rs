@@ -97,6 +97,9 @@ pub(super) fn prohibited(error: &reqwest::Error) -> Option<Prohibited> {
     causes(error).find_map(|cause| cause.downcast_ref().cloned())
 }
 
+/// The words of hyper for a server that hangs up; nothing else of its errors tells it from one that speaks no HTTP.
+const HUNG_UP: &str = "connection closed before message completed";
+
 /// What a guest is told of a request that failed: a word of the standard, nothing of this machine.
 pub(super) fn code(error: &reqwest::Error) -> Code {
     let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
@@ -117,6 +120,7 @@ pub(super) fn code(error: &reqwest::Error) -> Code {
         Some(_) if error.is_connect() => Code::DestinationUnavailable,
         Some(_) => Code::ConnectionTerminated,
         None if error.is_connect() => Code::DestinationUnavailable,
+        None if causes(error).any(|cause| cause.to_string() == HUNG_UP) => Code::ConnectionTerminated,
         None => Code::HttpProtocolError,
     }
 }
