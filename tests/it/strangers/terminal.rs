@@ -115,7 +115,6 @@ async fn no_name_and_no_text_of_a_stranger_acts_on_the_terminal() {
 
         said(&["resnapshot", file]);
         database.client.batch_execute(&format!("DROP TABLE {table}")).await.unwrap();
-        said(&["run", file]);
         said(&["teardown", file]);
     }
 }
