@@ -89,7 +89,6 @@ async fn answers_that_are_too_large_or_too_many_are_refused() {
         ("huge-id", Code::Contract),
         ("huge-list", Code::Output),
         ("many-numbers", Code::Output),
-        ("nested-json", Code::Contract),
         ("allocate 1000000000", Code::Memory),
     ] {
         let error = fail(&evil, word).await;

@@ -235,8 +235,11 @@ async fn expected(client: &Client, table: &str, columns: &[&Column]) -> Rows {
              ELSE (SELECT 'json [' || coalesce(string_agg({element}, ',' ORDER BY o), '') || ']' {unnested}) END"
         );
     }
-    let _ = write!(sql, " FROM {table} ORDER BY id");
+    let _ = write!(sql, " FROM public.{table} ORDER BY id");
+    // As every session of the host: names in values, such as those of regtype, carry their schema.
+    client.batch_execute("SET search_path = pg_catalog, pg_temp").await.unwrap();
     let rows = client.query(&sql, &[]).await.unwrap();
+    client.batch_execute("RESET search_path").await.unwrap();
     rows.iter().map(|row| (row.get(0), (1..row.len()).map(|column| row.get(column)).collect())).collect()
 }
 
@@ -262,7 +265,7 @@ impl Kind {
             Json => text("json"),
             List => format!("'json ' || to_json({e})::text"),
             // Behind dimension and flags stand the numbers.
-            Vector => format!("'vector ' || encode(substring(vector_send({e}::vector) from 5), 'hex')"),
+            Vector => format!("'vector ' || encode(substring(public.vector_send({e}::public.vector) from 5), 'hex')"),
             Other => text("other"),
         }
     }
