@@ -1,6 +1,10 @@
 //! The host: opens the parts that a pipeline file names, and runs pipelines side by side.
 
-mod run;
+mod supervisor;
+
+mod keeper;
+
+mod state;
 
 mod check;
 
@@ -30,7 +34,8 @@ use crate::transform::{Compiler, Engine, Resources, Tenant, Transform};
 
 use self::grants::Scope;
 
-pub use run::{Restart, Wanted, Watch, run};
+pub use state::{LastError, Phase, PipelineState};
+pub use supervisor::{Observer, PipelineHandle, PipelineSpec, Restart, Supervisor};
 pub use tenants::{Admitted, Refusal, Tenants};
 
 /// What pipelines of one process share: the engine that runs the handlers. Cheap to clone.

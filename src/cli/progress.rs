@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::complain_of;
 use crate::error::Error;
-use crate::host::Watch;
+use crate::host::Observer;
 use crate::pipeline::Status;
 use crate::printable::printable;
 use crate::telemetry::Bars;
@@ -48,16 +48,14 @@ impl Drop for Progress {
     }
 }
 
-impl Watch for Progress {
-    type Line = Line;
-
-    fn opened(&self, status: Arc<Status>) -> Line {
+impl Observer for Progress {
+    fn opened(&self, status: Arc<Status>) -> Box<dyn Send> {
         let bar = match &self.bars {
             Bars::Terminal(bars) => Some(bars.add(line())),
             Bars::None => None,
         };
         locked(&self.shown).push(Shown { bar, meter: Meter::new(Arc::clone(&status)) });
-        Line { shown: Arc::clone(&self.shown), status }
+        Box::new(Line { shown: Arc::clone(&self.shown), status })
     }
 
     fn failed(&self, pipeline: Option<&str>, error: &Error) {
@@ -66,7 +64,7 @@ impl Watch for Progress {
 }
 
 /// The line of a pipeline; it goes when this is dropped.
-pub(super) struct Line {
+struct Line {
     shown: Arc<Mutex<Vec<Shown>>>,
     status: Arc<Status>,
 }

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{show, signals, tenants};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::host::{self, Host, Restart, Wanted};
+use crate::host::{Host, PipelineSpec, Restart, Supervisor};
 use crate::source::postgres;
 use crate::telemetry::Bars;
 
@@ -35,7 +35,7 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
         match own(&file)? {
             Ok(settings) => {
                 twins.refuse(&settings)?;
-                pipelines.push(Wanted { settings, owner: None });
+                pipelines.push(PipelineSpec { settings: settings.into(), owner: None });
             }
             Err(diagnostics) => refused = Some(show(&diagnostics)),
         }
@@ -43,11 +43,24 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     if let Some(code) = refused {
         return Ok(code);
     }
-    let stop = signals::stop_on_first_exit_on_second();
-    let restart = if pipelines.len() == 1 { Restart::Never } else { Restart::WhatMayPass };
-    let progress = Progress::show(bars);
-    let down = host::run(&Host::of_this_program()?, pipelines, restart, &stop, &progress).await;
+    let down = supervise(Host::of_this_program()?, Restart::OneOfSeveral, pipelines, bars).await?;
     Ok(ExitCode::from(worst(&down)))
+}
+
+/// Runs pipelines until a signal, or until all have ended. Answers the fault of each that is down at the end.
+pub(super) async fn supervise(
+    host: Host,
+    restart: Restart,
+    pipelines: Vec<PipelineSpec>,
+    bars: Bars,
+) -> Result<Vec<Fault>> {
+    let stop = signals::stop_on_first_exit_on_second();
+    let supervisor = Supervisor::new(host, restart, stop, Progress::show(bars));
+    for pipeline in pipelines {
+        supervisor.start(pipeline)?;
+    }
+    supervisor.ended().await;
+    Ok(supervisor.down())
 }
 
 /// The exit code of a process in which pipelines with these faults are down at the end.

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::files::pipeline_files;
-use super::progress::Progress;
-use super::run::worst;
+use super::run::{supervise, worst};
 use super::validate::{describe, report, wrong};
-use super::{complain, show, signals};
+use super::{complain, show};
 use crate::config::{self, Diagnostics};
 use crate::error::{Error, Fault, Result};
-use crate::host::{self, Admitted, Host, Refusal, Restart, Tenants, Wanted};
+use crate::host::{self, Admitted, Host, PipelineSpec, Refusal, Restart, Tenants};
 use crate::telemetry::{self, Bars};
 use crate::transform::Compiler;
 
@@ -30,7 +29,7 @@ pub(super) async fn run(file: &Path, paths: &[PathBuf], bars: Bars) -> Result<Ex
             Ok(Admitted { settings, owner }) => {
                 let lines = lines.entry(owner.name().to_owned()).or_insert((owner.log_lines(), Vec::new()));
                 lines.1.push(settings.name.clone());
-                admitted.push(Wanted { settings, owner: Some(owner) });
+                admitted.push(PipelineSpec { settings: settings.into(), owner: Some(owner) });
             }
             Err(why) => {
                 // The others go on; the exit code tells at the end.
@@ -45,9 +44,7 @@ pub(super) async fn run(file: &Path, paths: &[PathBuf], bars: Bars) -> Result<Ex
     for (most, pipelines) in lines.into_values() {
         telemetry::limit(pipelines, most);
     }
-    let stop = signals::stop_on_first_exit_on_second();
-    let progress = Progress::show(bars);
-    let down = host::run(&host, admitted, Restart::WhatMayPass, &stop, &progress).await;
+    let down = supervise(host, Restart::Always, admitted, bars).await?;
     Ok(ExitCode::from(worst(&down).max(refused)))
 }
 

@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -51,7 +52,7 @@ use crate::config::model::SinkBatch;
 use crate::embedder::Embedder;
 use crate::error::Result;
 use crate::sink::{Admission, Sink};
-use crate::source::Source;
+use crate::source::{Source, SourceState};
 use crate::transform::Transform;
 
 pub use meetings::Meetings;
@@ -122,8 +123,7 @@ impl Pipeline {
                 stage.into_iter().for_each(|(stage, admission)| stage.admissions.push(admission));
             }
         }
-        let names = (stages.iter().map(|stage| stage.name.as_str()), outlets.iter().map(|outlet| outlet.name.as_str()));
-        let status = Arc::new(Status::new(name, names.0, names.1));
+        let status = Arc::new(counters(name, &stages, &outlets));
         Self { name: name.to_owned(), source, stages, outlets, status, drain_limit: DRAIN_LIMIT }
     }
 
@@ -131,6 +131,17 @@ impl Pipeline {
     pub fn drain_limit(mut self, limit: Duration) -> Self {
         self.drain_limit = limit;
         self
+    }
+
+    /// Counts on from an earlier run of the pipeline.
+    pub fn counting_on(mut self, before: &Status) -> Self {
+        self.status = Arc::new(counters(&self.name, &self.stages, &self.outlets).counting_on(before));
+        self
+    }
+
+    /// The state of the source, as it changes.
+    pub fn source_state(&self) -> watch::Receiver<SourceState> {
+        self.source.state()
     }
 
     /// Counters that go on living while the pipeline runs.
@@ -145,4 +156,9 @@ impl Pipeline {
         let name = self.name.clone();
         run::run(self, stop).await.map_err(|error| error.within(format!("pipeline `{name}` stopped")))
     }
+}
+
+fn counters(name: &str, stages: &[Stage], outlets: &[Outlet]) -> Status {
+    let stages = stages.iter().map(|stage| stage.name.as_str());
+    Status::new(name, stages, outlets.iter().map(|outlet| outlet.name.as_str()))
 }

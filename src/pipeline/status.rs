@@ -66,12 +66,23 @@ impl Status {
         }
     }
 
-    /// Events received since the start.
+    /// The same, with the counters of an earlier run, so that they do not fall when a pipeline is started again.
+    pub(crate) fn counting_on(self, before: &Status) -> Self {
+        self.events.store(before.events(), Ordering::Relaxed);
+        self.rejected.store(before.rejected(), Ordering::Relaxed);
+        for sink in &self.sinks {
+            let earlier = before.sinks.iter().find(|earlier| earlier.name == sink.name);
+            sink.commands.store(earlier.map_or(0, SinkStatus::commands), Ordering::Relaxed);
+        }
+        self
+    }
+
+    /// Events received since the process began to run the pipeline.
     pub fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
     }
 
-    /// Events that a handler refused since the start.
+    /// Events that a handler refused, since the same moment.
     pub fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
@@ -154,7 +165,7 @@ fn seconds(since: Instant) -> u64 {
 }
 
 impl SinkStatus {
-    /// Commands made durable since the start.
+    /// Commands made durable since the process began to run the pipeline with a sink of this name.
     pub fn commands(&self) -> u64 {
         self.commands.load(Ordering::Relaxed)
     }
@@ -177,6 +188,18 @@ impl SinkStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_counts_on_from_the_one_before_but_confirms_anew() {
+        let first = Status::new("docs", ["embed"], ["search", "gone"]);
+        first.received(7, Lag::default());
+        first.refused(2);
+        first.sinks[0].wrote(5);
+        first.confirmed_up_to(Lsn(9), Lag::default());
+        let next = Status::new("docs", ["embed"], ["added", "search"]).counting_on(&first);
+        assert_eq!((next.events(), next.rejected(), next.confirmed()), (7, 2, Lsn::INVALID));
+        assert_eq!([next.sinks[0].commands(), next.sinks[1].commands()], [0, 5]);
+    }
 
     #[test]
     fn the_lag_is_the_age_of_what_is_not_durable_and_grows() {

@@ -3,6 +3,7 @@
 pub mod postgres;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::error::Result;
 use crate::event::Batch;
@@ -34,8 +35,29 @@ pub trait Source: Send {
     /// How far the source has come and how far the server is ahead, for progress lines.
     fn lag(&self) -> Lag;
 
+    /// The state of the source, now and as it changes. A source that does not tell always streams.
+    fn state(&self) -> watch::Receiver<SourceState> {
+        watch::channel(SourceState::Streaming).1
+    }
+
     /// Tells the server what was confirmed last, ends the stream in order and closes the connection. Bounded in time.
     async fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// The state of a source, as far as others can tell it from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SourceState {
+    /// It connects, or sets up what it reads from.
+    #[default]
+    Connecting,
+    /// Another process reads what this one wants to read. It takes over when that process lets go.
+    Waiting,
+    /// Rows that were there before join the stream.
+    Copying,
+    /// It streams, or waits for something to stream.
+    Streaming,
+    /// The stream was cut off, for this reason, and the source tries again.
+    Retrying(String),
 }
 
 /// A sink that a source feeds, as it is known from start to start.

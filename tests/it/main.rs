@@ -38,6 +38,7 @@ mod source_login;
 mod source_refusals;
 mod stall;
 mod strangers;
+mod supervisor;
 mod support;
 mod table_ids;
 mod table_lists;

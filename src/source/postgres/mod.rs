@@ -44,12 +44,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use self::setup::Ready;
-use super::{Fed, Lag, Source};
+use super::{Fed, Lag, Source, SourceState};
 use crate::backoff::{Backoff, seconds};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
@@ -95,6 +96,8 @@ pub struct PostgresSource {
     progress: Arc<Progress>,
     rereading: Rereading,
     state: State,
+    /// The state as others see it.
+    shown: Sender<SourceState>,
     /// The next batch is the first since all was set up again. What is confirmed until then was returned before, and says
     /// nothing of the slot as it is now.
     begins_anew: bool,
@@ -174,6 +177,7 @@ impl PostgresSource {
             progress,
             rereading,
             state: State::Waiting(Instant::now()),
+            shown: Sender::default(),
             begins_anew: false,
             returned: None,
             ended: Lsn::INVALID,
@@ -191,11 +195,24 @@ impl PostgresSource {
                 self.dial.took_up(turn);
                 let (settings, tables) = (&self.settings, &self.tables);
                 let watch = Watch::start(Arc::clone(settings), Arc::clone(tables), Arc::clone(&self.progress));
-                let copies = Copies::start(Arc::clone(settings), Arc::clone(tables), handover);
+                self.show(SourceState::Streaming);
+                let (settings, tables) = (&self.settings, &self.tables);
+                let copies = Copies::start(Arc::clone(settings), Arc::clone(tables), handover, self.shown.clone());
                 State::Live(Box::new(Live { stream: *stream, copies, watch, turn }))
             }
-            Opened::Anew => self.begin_anew(),
+            Opened::Anew => {
+                self.show(SourceState::Connecting);
+                self.begin_anew()
+            }
         };
+    }
+
+    fn show(&self, state: SourceState) {
+        self.shown.send_if_modified(|shown| {
+            let other = *shown != state;
+            *shown = state;
+            other
+        });
     }
 
     fn begin_anew(&self) -> State {
@@ -257,7 +274,8 @@ impl PostgresSource {
                             // Sinks hold what they hold under the name that they were told first.
                             anew.origin = std::mem::take(&mut self.origin);
                         }
-                        *self = Self { begins_anew: true, ..anew };
+                        let shown = self.shown.clone();
+                        *self = Self { begins_anew: true, shown, ..anew };
                     }
                     Err(error) => self.fail(error)?,
                 },
@@ -269,6 +287,7 @@ impl PostgresSource {
     /// other.
     fn fail(&mut self, error: Error) -> Result<()> {
         if Loss::can_begin_anew(&error) && self.settings.on_slot_lost == model::OnSlotLost::Resnapshot {
+            self.show(SourceState::Retrying(error.chain()));
             self.state = self.begin_anew();
             return Ok(());
         }
@@ -285,10 +304,12 @@ impl PostgresSource {
         let cause = error.chain();
         let down_since = *self.down_since.get_or_insert_with(Instant::now);
         if !slot::is_in_use(error) {
+            self.show(SourceState::Retrying(cause.clone()));
             let pause = self.backoff.next_wait();
             tracing::warn!(cause, wait_seconds = seconds(pause), "no stream from Postgres, trying again");
             return pause;
         }
+        self.show(SourceState::Waiting);
         let told = self.reminded.is_some_and(|told| told.elapsed() < REMIND);
         if down_since.elapsed() >= QUIET && !told {
             self.reminded = Some(Instant::now());
@@ -349,6 +370,10 @@ impl Source for PostgresSource {
 
     fn lag(&self) -> Lag {
         self.progress.lag()
+    }
+
+    fn state(&self) -> Receiver<SourceState> {
+        self.shown.subscribe()
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

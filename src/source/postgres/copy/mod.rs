@@ -34,6 +34,7 @@ use super::tables::Table;
 use crate::backoff::{Backoff, seconds};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
+use crate::source::SourceState;
 use ledger::Job;
 use reader::Reader;
 use select::Select;
@@ -59,14 +60,19 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// Starts what the ledger has open, and whatever is asked for from now on. For who has the slot: what the ledger says is
+    /// Starts what the ledger has open, and whatever is asked for from now on; `shown` says for how long there is any. For who has the slot: what the ledger says is
     /// another host's business before that, and outdated after it.
-    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>, handover: Arc<Handover>) -> Self {
+    pub(super) fn start(
+        settings: Arc<Settings>,
+        tables: Arc<[Table]>,
+        handover: Arc<Handover>,
+        shown: watch::Sender<SourceState>,
+    ) -> Self {
         let (durable, durable_now) = watch::channel(Lsn::INVALID);
         let (failure, failures) = mpsc::channel(1);
         let reader = Reader { settings, handover, durable: durable_now };
         let mut tasks = JoinSet::new();
-        tasks.spawn(supervise(Arc::new(reader), tables, failure).in_current_span());
+        tasks.spawn(supervise(Arc::new(reader), tables, failure, shown).in_current_span());
         Self { durable, failures, tasks }
     }
 
@@ -169,7 +175,12 @@ pub(super) async fn progress(client: &tokio_postgres::Client, slot: &str, ids: O
 }
 
 /// Runs the copies that the ledger has open, some at once. Ends only with its stream.
-async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sender<Error>) {
+async fn supervise(
+    reader: Arc<Reader>,
+    tables: Arc<[Table]>,
+    failure: mpsc::Sender<Error>,
+    shown: watch::Sender<SourceState>,
+) {
     let mut running: JoinSet<(i64, Result<()>)> = JoinSet::new();
     let mut numbers: HashSet<i64> = HashSet::new();
     let mut again = AGAIN;
@@ -177,6 +188,7 @@ async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sen
     let mut look: Option<Instant> = None;
     loop {
         let begun = begin(&reader, &tables, &mut running, &mut numbers, &failure).await;
+        show(&shown, !numbers.is_empty());
         look = look.filter(|at| *at > Instant::now());
         if let Err(error) = begun {
             let wait = again.next_wait();
@@ -208,6 +220,21 @@ async fn supervise(reader: Arc<Reader>, tables: Arc<[Table]>, failure: mpsc::Sen
             () = tokio::time::sleep_until(look.unwrap_or_else(Instant::now)), if look.is_some() => {}
         }
     }
+}
+
+/// Says of a stream whether rows are copied into it. One that has been cut off meanwhile has nothing to say.
+fn show(shown: &watch::Sender<SourceState>, copying: bool) {
+    shown.send_if_modified(|shown| match (&*shown, copying) {
+        (SourceState::Streaming, true) => {
+            *shown = SourceState::Copying;
+            true
+        }
+        (SourceState::Copying, false) => {
+            *shown = SourceState::Streaming;
+            true
+        }
+        _ => false,
+    });
 }
 
 /// Begins what the ledger has open, as far as there is room.

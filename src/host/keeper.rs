@@ -1,0 +1,100 @@
+//! `Keeper`: the task of one pipeline. Opens it, runs it, and starts it again if what ended it may pass.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::state::Phase;
+use super::supervisor::{PipelineHandle, PipelineSpec, Supervisor};
+use crate::backoff::{Backoff, seconds};
+use crate::error::{Fault, Result};
+use crate::pipeline::Pipeline;
+
+/// The longest wait before a pipeline is started again. One that ran for longer than this starts over with short waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_WAIT);
+
+/// A pipeline and what it takes to run it.
+pub(super) struct Keeper {
+    pub(super) supervisor: Supervisor,
+    pub(super) handle: PipelineHandle,
+    pub(super) spec: PipelineSpec,
+    pub(super) stop: CancellationToken,
+}
+
+impl Keeper {
+    /// Runs the pipeline, again and again if what ended it may pass. Answers its fault if it is down at the end.
+    pub(super) async fn keep(self) -> Option<Fault> {
+        let mut backoff = BACKOFF;
+        loop {
+            let began = Instant::now();
+            let error = self.once().await.err()?;
+            self.handle.met(&error);
+            self.supervisor.observer().failed(Some(self.handle.name()), &error);
+            let passes = matches!(error.fault(), Fault::Transient | Fault::Environment);
+            if !passes || !self.supervisor.restarts() || self.stop.is_cancelled() {
+                return Some(error.fault());
+            }
+            if began.elapsed() > LONGEST_WAIT {
+                backoff = BACKOFF;
+            }
+            let wait = backoff.next_wait();
+            self.handle.enter(Phase::Retrying);
+            tracing::warn!(wait_seconds = seconds(wait), "the pipeline is started again");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => self.handle.change(|state| {
+                    state.restarts += 1;
+                    true
+                }),
+                () = self.stop.cancelled() => return Some(error.fault()),
+            }
+        }
+    }
+
+    /// Opens the pipeline, with the embedders that it had before, and runs it to its end.
+    async fn once(&self) -> Result<()> {
+        let mut embedders = self.handle.take_embedders();
+        let opened = tokio::select! {
+            opened = self.open(&mut embedders) => Some(opened),
+            () = self.stop.cancelled() => None,
+        };
+        self.handle.keep_embedders(embedders);
+        let Some(opened) = opened else { return Ok(()) };
+        let mut pipeline = opened?;
+        if let Some(before) = self.handle.status() {
+            pipeline = pipeline.counting_on(&before);
+        }
+        self.handle.opened(pipeline.status());
+        let _line = self.supervisor.observer().opened(pipeline.status());
+        self.run(pipeline).await
+    }
+
+    async fn open(&self, embedders: &mut Option<super::Embedders>) -> Result<Pipeline> {
+        let PipelineSpec { settings, owner } = &self.spec;
+        self.supervisor.host().open_with(settings, owner.as_ref(), embedders).await
+    }
+
+    /// Runs the pipeline, and says meanwhile how it gets on.
+    async fn run(&self, pipeline: Pipeline) -> Result<()> {
+        let mut source = pipeline.source_state();
+        self.handle.change(|state| state.follow(&source.borrow_and_update()));
+        let mut running = pin!(pipeline.run(self.stop.clone()));
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut running => return ended,
+                () = self.stop.cancelled(), if !draining => {
+                    draining = true;
+                    self.handle.enter(Phase::Draining);
+                }
+                Ok(()) = source.changed(), if !draining => {
+                    self.handle.change(|state| state.follow(&source.borrow_and_update()));
+                }
+            }
+        }
+    }
+}
