@@ -28,8 +28,7 @@ use crate::error::{Error, Fault, Result};
 use crate::pipeline::{Meetings, Outlet, Pipeline, Stage, Tolerance, Unembedded};
 use crate::postgres::Url;
 use crate::sink;
-use crate::source::Source;
-use crate::source::postgres::{self, PostgresSource};
+use crate::source::kind_of;
 use crate::transform::{Compiler, Engine, Resources, Tenant, Transform};
 
 use self::grants::Scope;
@@ -138,16 +137,11 @@ impl Host {
                 .filter_map(|outlet| settings.sinks.get_key_value(&outlet.name))
                 .map(|(name, _)| name.as_str())
                 .collect();
-            let source: Box<dyn Source> = match &settings.source {
-                (_, model::Source::Postgres(postgres)) => {
-                    begin_anew_for(&settings.name, postgres, &made).await?;
-                    let fed = outlets.iter().filter_map(|outlet| {
-                        let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
-                        check::fed(&outlet.name, outlet.sink.marks(), feeding)
-                    });
-                    Box::new(Box::pin(PostgresSource::connect_for(&settings.name, postgres, fed.collect())).await?)
-                }
-            };
+            let fed = outlets.iter().filter_map(|outlet| {
+                let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
+                check::fed(&outlet.name, outlet.sink.marks(), feeding)
+            });
+            let source = kind_of(&settings.source).open(&settings.name, fed.collect(), &made).await?;
             Ok(Pipeline::new(&settings.name, source, stages, outlets))
         };
         opened.await.map_err(|error| at_start(error).within(format!("pipeline `{}` cannot start", settings.name)))
@@ -216,9 +210,8 @@ pub fn review(settings: &model::Pipeline) -> Vec<Error> {
     errors.extend(feedback::refuse(settings).err());
     errors.extend(fit::refuse(settings).err());
     errors.extend(open_embedders(settings).err());
-    let (name, model::Source::Postgres(source)) = &settings.source;
-    let read = postgres::slot_of(&settings.name, source);
-    errors.extend(read.err().map(|error| error.at(format!("source `{name}`"))));
+    let read = kind_of(&settings.source).claim(&settings.name);
+    errors.extend(read.err().map(|error| error.at(format!("source `{}`", settings.source.0))));
     for (name, sink) in &settings.sinks {
         let read = match sink {
             model::Sink::Pgvector(sink) => Url::parse(&sink.url, sink.password_file.clone()).map(drop),
@@ -295,18 +288,6 @@ async fn open_outlet(settings: &model::Pipeline, name: &str, sink: &model::Sink)
         commands_of: stages(&str::to_owned),
         rejected_of: stages(&rejected_output),
     })
-}
-
-/// Begins anew where sinks were made just now, and hold nothing of what came before, if the settings want that after a loss. Else
-/// the source refuses them.
-async fn begin_anew_for(pipeline: &str, source: &model::PostgresSource, made: &[&str]) -> Result<()> {
-    let wanted = source.on_slot_lost == model::OnSlotLost::Resnapshot;
-    if made.is_empty() || !wanted || !postgres::has_history(pipeline, source).await? {
-        return Ok(());
-    }
-    let sinks = made.join(", ");
-    tracing::warn!(sinks, "sinks were made anew and hold nothing of what came before; all rows are copied again");
-    postgres::resnapshot(pipeline, source).await.map(drop)
 }
 
 /// The name under which a sink takes what a transform rejects.

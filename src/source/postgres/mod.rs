@@ -20,11 +20,13 @@ mod frames;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/checks/replication.rs"]
 mod fuzzed;
+mod kind;
 mod loss;
 mod message;
 mod naming;
 mod operand;
 mod publication;
+mod read_back;
 mod replay;
 mod reread;
 mod sample;
@@ -57,10 +59,8 @@ use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Operation};
 use crate::lsn::{Lsn, Position};
 pub use control::{
-    CopyRequest, Copying, accept_sinks, ask_copy, check, check_for, copied, has_history, resnapshot, setup, slot_of,
-    teardown,
+    Copying, accept_sinks, ask_copy, check, check_for, copied, has_history, resnapshot, setup, slot_of, teardown,
 };
-pub use copy::Copied;
 use copy::Copies;
 use dial::{Dial, Opened};
 use feedback::Progress;
@@ -71,8 +71,9 @@ use stream::{Broken, Stream};
 use tables::Table;
 use watch::Watch;
 
-pub use replay::{AskedRows, WantedRow, ask_rows};
-pub use sample::{Sample, samples};
+pub use super::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
+pub use replay::ask_rows;
+pub use sample::samples;
 pub use tap::Tap;
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
@@ -366,6 +367,10 @@ impl Source for PostgresSource {
         if let State::Live(live) = &self.state {
             live.copies.confirm(lsn);
         }
+    }
+
+    fn is_in_order_of_time(&self) -> bool {
+        true
     }
 
     fn lag(&self) -> Lag {
