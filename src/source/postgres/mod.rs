@@ -56,7 +56,7 @@ use super::{Fed, Lag, Source, SourceState};
 use crate::backoff::{Backoff, seconds};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::event::{Batch, Operation};
+use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
 pub use control::{
     Copying, accept_sinks, ask_copy, check, check_for, copied, has_history, resnapshot, setup, slot_of, teardown,
@@ -325,7 +325,7 @@ impl PostgresSource {
         (self.backoff, self.waiting) = (BACKOFF, WAITING);
         (self.down_since, self.reminded) = (None, None);
         if self.tables.len() > 1 {
-            truncated(&batch);
+            tables::warn_of_truncates(&batch);
         }
         if let Some(event) = batch.events().last() {
             self.returned = Some(event.position);
@@ -334,17 +334,6 @@ impl PostgresSource {
         }
         self.ended = self.ended.max(batch.ends_at().unwrap_or_default());
         Some(batch)
-    }
-}
-
-/// A handler answers with `clear`, which knows no tables.
-fn truncated(batch: &Batch) {
-    for event in batch.events().iter().filter(|event| event.operation == Operation::Truncate && !event.snapshot) {
-        tracing::warn!(
-            table = %batch.relation(event),
-            "a table was truncated: if the handler answers with `clear`, that empties the sink's collection for all tables of \
-             the source; bring the others back with `pgstream-host backfill … --table …`"
-        );
     }
 }
 
