@@ -9,6 +9,7 @@ mod error;
 mod json;
 mod message;
 mod numeric;
+mod ordinal;
 mod reading;
 mod table;
 #[cfg(test)]
@@ -23,11 +24,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::event::{BatchBuilder, Cell, EventHead, Operation, Relation};
+use crate::event::{BatchBuilder, Cell, Operation, Relation};
 use crate::lsn::Position;
 use crate::sabotage::Breakage;
 use array::Scratch;
 use described::remember;
+use ordinal::{Events, OUTSIDE, Rows, Span, Transaction};
 use table::{Table, malformed};
 use wire::{Flaw, Reader};
 
@@ -82,18 +84,6 @@ pub enum Decoded {
     Message(LogicalMessage),
     /// A message that is of no use here.
     Nothing,
-}
-
-/// What a message about rows was: [`Decoded::Rows`].
-struct Rows {
-    events: u32,
-    incomplete: bool,
-}
-
-#[derive(Debug)]
-struct Transaction {
-    begin: Begin,
-    ordinal: u32,
 }
 
 impl Decoder {
@@ -163,7 +153,7 @@ impl Decoder {
         if self.transaction.is_some() {
             return Err(DecodeError::OutOfPlace { message: "Begin", place: "inside a transaction" });
         }
-        self.transaction = Some(Transaction { begin, ordinal: 0 });
+        self.transaction = Some(Transaction::new(begin));
         Ok(Decoded::Begin(begin))
     }
 
@@ -214,11 +204,12 @@ impl Decoder {
         Ok(Decoded::Message(message))
     }
 
-    /// A message about rows.
+    /// A message about rows. It takes as many ordinals as [`Span`] says, whatever becomes of it.
     fn rows(&mut self, tag: u8, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
+        let span = Span::of(tag, &payload, self.transaction.as_ref());
         let is_unwanted = |oid: u32| self.unwanted.contains(&oid);
         if !self.unwanted.is_empty() && tag != b'T' && Reader::after_tag(&payload).u32().is_ok_and(is_unwanted) {
-            return Ok(Decoded::Nothing);
+            return span.pass(self.transaction.as_mut()).map(|()| Decoded::Nothing);
         }
         let mark = out.mark();
         let rows = match tag {
@@ -230,7 +221,9 @@ impl Decoder {
         if !matches!(rows, Ok(Rows { events: 1.., .. })) {
             out.rollback(mark);
         }
-        rows.map(|Rows { events, incomplete }| Decoded::Rows { events, incomplete })
+        let Rows { events, incomplete } = rows?;
+        span.pass(self.transaction.as_mut())?;
+        Ok(Decoded::Rows { events, incomplete })
     }
 
     fn insert(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Rows, DecodeError> {
@@ -290,8 +283,11 @@ impl Decoder {
     fn truncate(&mut self, payload: &Bytes, out: &mut BatchBuilder) -> Result<Rows, DecodeError> {
         let relations = whole("Truncate", payload, message::truncate)?;
         let mut events = Events::of("Truncate", &mut self.transaction, self.resume_after)?;
-        let unwanted = &self.unwanted;
-        for oid in relations.filter(|oid| !unwanted.contains(oid) && !Breakage::TruncateIgnored.is_on()) {
+        for oid in relations {
+            if self.unwanted.contains(&oid) || Breakage::TruncateIgnored.is_on() {
+                events.leave_out()?;
+                continue;
+            }
             let unknown = DecodeError::UnknownRelation { message: "Truncate", oid };
             let table = self.tables.get(&oid).ok_or(unknown)?;
             let nothing = out.row_start();
@@ -311,8 +307,6 @@ impl Decoder {
         Ok(Change { message, reader, table, scratch: &mut self.scratch, events })
     }
 }
-
-const OUTSIDE: &str = "outside of a transaction";
 
 /// Reads all of a message that is not a row.
 fn whole<'a, T>(
@@ -348,53 +342,5 @@ impl Change<'_, '_> {
 
     fn end(&self) -> Result<(), DecodeError> {
         self.reader.end().map_err(|flaw| malformed(self.message, flaw))
-    }
-}
-
-/// Numbers the events of a transaction and adds those that are new.
-struct Events<'a> {
-    message: &'static str,
-    transaction: &'a mut Transaction,
-    resume_after: Option<Position>,
-    snapshot: bool,
-    replayed: bool,
-    added: u32,
-}
-
-impl<'a> Events<'a> {
-    fn of(
-        message: &'static str,
-        transaction: &'a mut Option<Transaction>,
-        resume_after: Option<Position>,
-    ) -> Result<Self, DecodeError> {
-        let Some(transaction) = transaction.as_mut() else {
-            return Err(DecodeError::OutOfPlace { message, place: OUTSIDE });
-        };
-        Ok(Self { message, transaction, resume_after, snapshot: false, replayed: false, added: 0 })
-    }
-
-    fn push(
-        &mut self,
-        operation: Operation,
-        table: &Table,
-        row: Range<u32>,
-        old_row: Option<Range<u32>>,
-        out: &mut BatchBuilder,
-    ) -> Result<(), DecodeError> {
-        let Transaction { begin, ordinal } = self.transaction;
-        let position = Position { lsn: begin.final_lsn, ordinal: *ordinal };
-        let too_many = || malformed(self.message, Flaw::Bad("too many events in a transaction"));
-        *ordinal = ordinal.checked_add(1).ok_or_else(too_many)?;
-        if self.resume_after.is_none_or(|seen| position > seen) {
-            let (commit_time, xid, snapshot) = (begin.commit_time, begin.xid, self.snapshot);
-            let head = EventHead { operation, position, commit_time, xid, snapshot, replayed: self.replayed };
-            out.push_event(&table.relation, head, row, old_row);
-            self.added += 1;
-        }
-        Ok(())
-    }
-
-    fn added(self, incomplete: bool) -> Rows {
-        Rows { events: self.added, incomplete: incomplete && self.added > 0 }
     }
 }
