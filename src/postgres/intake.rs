@@ -1,9 +1,12 @@
 //! `Intake`: how much of what a server says is let in, by what the protocol needs at that point.
 
+mod told_types;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use rustc_hash::FxHashSet;
 
+use self::told_types::ToldTypes;
 use crate::error::{Error, Fault};
 
 /// All messages from the first to the one that ends the login. A real server needs about a kilobyte.
@@ -71,6 +74,7 @@ pub(crate) struct Intake {
     /// Bytes of remarks since the last answer was complete.
     remarks: usize,
     parameters: Parameters,
+    types: ToldTypes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,6 +103,7 @@ impl Intake {
             taken: 0,
             remarks: 0,
             parameters: Parameters::default(),
+            types: ToldTypes::default(),
         }
     }
 
@@ -120,10 +125,13 @@ impl Intake {
     /// Looks at bytes that follow those before.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         let mut rest = bytes;
+        // Where the message under way begins, as far as these bytes have it.
+        let mut begun = 0;
         while !rest.is_empty() {
             if self.left > 0 {
                 let (body, next) = rest.split_at(self.left.min(rest.len()));
                 self.parameters.read(body);
+                self.types.read(body).map_err(|error| Refusal { good: begun, error })?;
                 self.left -= body.len();
                 rest = next;
                 continue;
@@ -140,6 +148,7 @@ impl Intake {
             let judged = self.judge();
             self.had = 0;
             judged.map_err(|error| Refusal { good: begins, error })?;
+            begun = begins;
         }
         Ok(())
     }
@@ -170,6 +179,7 @@ impl Intake {
         self.count(tag, length)?;
         self.left = length + 1 - self.had;
         self.parameters.begin(tag);
+        self.types.begin(tag);
         match tag {
             b'Z' => {
                 self.phase = Phase::Session;

@@ -121,3 +121,38 @@ fn what_came_before_a_refused_message_is_good_wherever_the_reads_are_split() {
         assert_eq!(good, 16usize.saturating_sub(at), "split at {at}");
     }
 }
+
+/// A statement whose parameters and columns are of these types.
+fn described(parameters: &[u32], columns: &[u32]) -> Vec<u8> {
+    let count = |oids: &[u32]| (oids.len() as u16).to_be_bytes();
+    let body = |tag: u8, body: &[u8]| [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat();
+    let mut told = count(parameters).to_vec();
+    told.extend(parameters.iter().flat_map(|oid| oid.to_be_bytes()));
+    let mut answer = count(columns).to_vec();
+    for oid in columns {
+        answer.extend(b"name\0\0\0\0\0\0\0");
+        answer.extend(oid.to_be_bytes());
+        answer.extend([0, 4, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0]);
+    }
+    [body(b't', &told), body(b'T', &answer)].concat()
+}
+
+#[test]
+fn a_type_that_the_driver_would_have_to_ask_for_is_refused_wherever_it_stands() {
+    let (known, asked_for, row_of_a_table) = (1009, 16_385, 83);
+    let good = [described(&[25, known], &[20, known, 25]), described(&[], &[]), message(b'Z', 5)].concat();
+    for told in [described(&[25, asked_for], &[25]), described(&[25], &[25, row_of_a_table])] {
+        let all = [&good[..], &told].concat();
+        assert!(refusal(&mut logged_in(), &all).contains("a type of its own"));
+        // However it comes in pieces.
+        let mut intake = logged_in();
+        let refused = all.chunks(1).filter_map(|byte| intake.pass(byte).err()).next();
+        assert!(refused.is_some_and(|refused| refused.error.to_string().contains("a type of its own")));
+        let Err(Refusal { good: let_in, .. }) = logged_in().pass(&all) else { panic!("it was let in") };
+        assert!(let_in >= good.len() && let_in < all.len());
+    }
+    // What is asked without being prepared is read as text: no type of it is ever looked up.
+    let answer = described(&[], &[asked_for]);
+    let answer = &answer[7..];
+    assert!(logged_in().pass(&[&good[..], answer].concat()).is_ok());
+}

@@ -371,3 +371,77 @@ async fn remarks_without_end_fill_neither_memory_nor_log() {
     assert!(grown < 32 << 20, "{grown} bytes more");
     assert!(host.running.log().len() < 100_000, "the log has {} bytes", host.running.log().len());
 }
+
+/// How deep a server nests the types that it is asked for, before it has enough.
+const NESTED: u32 = 200;
+/// Its first type.
+const OWN: u32 = 100_000;
+
+/// A server that answers the first statement with a type of its own, which is one over another one, and so on.
+async fn nest(listener: TcpListener, asked: Arc<AtomicU64>) {
+    while let Ok((near, _)) = listener.accept().await {
+        let asked = Arc::clone(&asked);
+        tokio::spawn(async move { answer_with_types(near, &asked).await });
+    }
+}
+
+async fn answer_with_types(mut near: TcpStream, asked: &AtomicU64) -> std::io::Result<()> {
+    let length = near.read_u32().await?;
+    near.read_exact(&mut vec![0; length as usize - 4]).await?;
+    near.write_all(&[message(b'R', &[0; 4]), message(b'Z', b"I")].concat()).await?;
+    let mut type_of = OWN;
+    loop {
+        let tag = near.read_u8().await?;
+        let mut body = vec![0; near.read_u32().await? as usize - 4];
+        near.read_exact(&mut body).await?;
+        let answer = match tag {
+            b'Q' => [message(b'C', b"SET\0"), message(b'Z', b"I")].concat(),
+            b'P' => {
+                let about_types = body.windows(7).any(|bytes| bytes == b"typname");
+                let (parameters, columns): (&[u32], &[u32]) =
+                    if about_types { (&[26], &[19, 18, 26, 26, 26, 19, 26]) } else { (&[], &[OWN]) };
+                [message(b'1', b""), described(parameters, columns)].concat()
+            }
+            b'B' => {
+                asked.fetch_add(1, Ordering::Relaxed);
+                type_of += 1;
+                let kind: &[u8] = if type_of < OWN + NESTED { b"d" } else { b"b" };
+                let (none, next) = (0u32.to_be_bytes(), type_of.to_be_bytes());
+                let fields: [&[u8]; 7] = [b"own", kind, &none, &none, &next, b"public", &none];
+                let fields = fields.iter().flat_map(|field| [&(field.len() as u32).to_be_bytes()[..], field].concat());
+                let row: Vec<u8> = [0, 7].into_iter().chain(fields).collect();
+                [message(b'2', b""), message(b'D', &row), message(b'C', b"SELECT 1\0")].concat()
+            }
+            b'S' => message(b'Z', b"I"),
+            b'X' => return Ok(()),
+            _ => continue,
+        };
+        near.write_all(&answer).await?;
+    }
+}
+
+/// What a statement takes and answers.
+fn described(parameters: &[u32], columns: &[u32]) -> Vec<u8> {
+    let count = |oids: &[u32]| (oids.len() as u16).to_be_bytes().to_vec();
+    let takes = parameters.iter().fold(count(parameters), |told, oid| [told, oid.to_be_bytes().to_vec()].concat());
+    let answers = columns.iter().fold(count(columns), |told, oid| {
+        [&told[..], b"name\0\0\0\0\0\0\0", &oid.to_be_bytes(), &[0, 8, 0xFF, 0xFF, 0xFF, 0xFF, 0, 1]].concat()
+    });
+    [message(b't', &takes), message(b'T', &answers)].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_types_have_no_end_is_not_asked_for_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(AtomicU64::new(0));
+    let serving = tokio::spawn(nest(listener, Arc::clone(&asked)));
+    let url = Secret::new(format!("postgres://somebody:secret@{address}/shop?sslmode=disable&connect_timeout=60"));
+    let url = Url::parse(&url, None).unwrap();
+    let Err(error) = in_time("types", connect(&url, "test")).await else { panic!("logged in") };
+    let report = error.report();
+    assert!(report.contains("the server describes a statement with a type of its own (OID 100000)"), "{report}");
+    assert_eq!(error.fault(), Fault::Environment, "{report}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "it was asked what its types are");
+    serving.abort();
+}
