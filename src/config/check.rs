@@ -64,12 +64,7 @@ impl Check<'_, '_> {
     }
 
     pub(super) fn source(&mut self, name: &str, source: &Source) {
-        match source {
-            Source::Postgres(source) => self.postgres_source(name, source),
-        }
-    }
-
-    fn postgres_source(&mut self, name: &str, source: &PostgresSource) {
+        let Source::Postgres(source) = source;
         self.postgres_url(&["sources", name, "url"], source.url.expose());
         if let Some(url) = &source.read_url {
             self.postgres_url(&["sources", name, "read_url"], url.expose());

@@ -61,11 +61,6 @@ pub trait Sink: Send {
         None
     }
 
-    /// Whether the store was made when the sink was opened, and so holds nothing of what was written before.
-    fn made_anew(&self) -> bool {
-        false
-    }
-
     /// What this store is known by, so that one that was made anew in its place is noticed; several where several processes gave
     /// it a mark at once. Empty for one that is not there yet. None for sinks in which nothing is ever looked up.
     fn marks(&self) -> Option<Vec<String>> {

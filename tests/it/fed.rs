@@ -123,6 +123,64 @@ async fn a_new_beginning_and_a_word_that_all_is_well_are_ways_on_too() {
     host.stop().await;
 }
 
+/// By what is stored, not by what the process knows that made it: it may have died since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_made_anew_is_filled_by_itself_where_that_is_wanted_whoever_made_it() {
+    let filled = Filled::new(WORDS, &[VECTORS]).await;
+    let anew = "ALTER TABLE vectors RENAME TO old; CREATE TABLE vectors (LIKE old INCLUDING ALL)";
+    filled.database.client.batch_execute(anew).await.unwrap();
+    pipeline(&filled.folder, &filled.name, "initial, on_slot_lost: resnapshot", WORDS, &[VECTORS]);
+    let mut validate = pgstream(["validate", "--connect"]);
+    let checked = validate.arg(&filled.file).env("DATABASE_URL", &filled.database.url).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let mut host = filled.start();
+    host.said("the sinks are cleared and all rows copied again").await;
+    eventually("the row is brought again", async || filled.vectors().await == 1).await;
+    host.stop().await;
+    let (status, log) = {
+        let mut host = filled.start();
+        host.said("streaming").await;
+        host.stop().await
+    };
+    assert!(status.success() && !log.contains("copied again"), "{log}");
+}
+
+/// Ids that users look up change when somebody types `resnapshot`, and never by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_filled_again_by_itself_gets_the_ids_that_it_had() {
+    let filled = Filled::new(WORDS, &[VECTORS]).await;
+    let more = "CREATE TABLE notes (LIKE documents INCLUDING ALL); INSERT INTO notes VALUES (1, 'c', 'd')";
+    filled.database.client.batch_execute(more).await.unwrap();
+    let grown = std::fs::read_to_string(&filled.file).unwrap();
+    let grown = grown
+        .replace("tables: [public.documents]", "tables: [public.documents, public.notes], on_slot_lost: resnapshot");
+    std::fs::write(&filled.file, grown).unwrap();
+    let groups = "SELECT string_agg(group_id, ' ' ORDER BY group_id COLLATE \"C\") FROM vectors";
+    let both = async || {
+        let found = filled.database.client.query_one(groups, &[]).await;
+        found.is_ok_and(|row| row.get::<_, Option<&str>>(0) == Some("1 public.notes:1"))
+    };
+    let host = filled.start();
+    eventually("both rows are there", both).await;
+    host.stop().await;
+    filled.database.client.batch_execute("DROP TABLE vectors").await.unwrap();
+    let mut host = filled.start();
+    host.said("the sinks are cleared and all rows copied again").await;
+    eventually("both rows are there again, as they were", both).await;
+    host.stop().await;
+}
+
+/// Whoever cannot give our table its word knows his sink by less; he is not refused once its owner has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_known_by_its_number_is_the_same_once_it_is_known_better() {
+    let filled = Filled::new(WORDS, &[VECTORS]).await;
+    let earlier = "UPDATE pgstream.sinks SET mark = '/' || split_part(mark, '/', 2)";
+    filled.database.client.batch_execute(earlier).await.unwrap();
+    let mut host = filled.start();
+    host.said("streaming").await;
+    host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_is_new_to_a_pipeline_is_refused_where_it_would_lack_rows() {
     let filled = Filled::new(WORDS, &[VECTORS]).await;

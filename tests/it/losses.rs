@@ -453,3 +453,49 @@ async fn what_another_host_of_the_pipeline_has_read_is_not_lost() {
     read(&mut first, 3).await;
     Box::new(first).close().await.unwrap();
 }
+
+/// Who sets a running pipeline up tells its stream, which looks what is published now, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_up_beside_a_running_pipeline_is_followed_also_where_a_table_was_dropped_or_came_back() {
+    let database = fresh_database().await;
+    run(
+        &database,
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE TABLE v (id int PRIMARY KEY)",
+    )
+    .await;
+    let (pipeline, all) = (pipeline(&database), config(&database.url, &["public.*"]));
+    let mut source = PostgresSource::connect(&pipeline, &all).await.unwrap();
+    run(&database, "INSERT INTO t VALUES (1)").await;
+    assert_eq!(read(&mut source, 1).await, ["+public.t id*=1"]);
+    run(&database, "DROP TABLE v").await;
+    postgres::setup(&pipeline, &all).await.unwrap();
+    run(&database, "INSERT INTO t VALUES (2)").await;
+    assert_eq!(read(&mut source, 1).await, ["+public.t id*=2"]);
+    // Published otherwise, and then as before: there is nothing to look for, and two words of it are in the log.
+    postgres::setup(&pipeline, &config(&database.url, &["t"])).await.unwrap();
+    postgres::setup(&pipeline, &all).await.unwrap();
+    run(&database, "INSERT INTO u VALUES (3)").await;
+    assert_eq!(read(&mut source, 1).await, ["+public.u id*=3"]);
+}
+
+/// What makes a new beginning fail leaves the old slot, and with it what was not read yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_beginning_that_cannot_be_made_leaves_the_slot_as_it_is() {
+    let database = fresh_database().await;
+    run(&database, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)").await;
+    let ours = config(&database.url, &["t"]);
+    let source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+    Box::new(source).close().await.unwrap();
+    // Somebody forbids it.
+    run(
+        &database,
+        "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+         CREATE EVENT TRIGGER no ON ddl_command_start WHEN TAG IN ('ALTER PUBLICATION') EXECUTE FUNCTION no()",
+    )
+    .await;
+    let error = postgres::resnapshot(&pipeline(&database), &config(&database.url, &["t", "u"])).await.unwrap_err();
+    assert!(error.report().contains("cannot alter publication"), "{}", error.report());
+    run(&database, "DROP EVENT TRIGGER no; INSERT INTO t VALUES (1)").await;
+    let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
+    assert_eq!(read(&mut source, 1).await, ["+public.t id*=1"]);
+}

@@ -51,7 +51,7 @@ pub struct PgvectorSink {
     /// The table that the sink was opened on; a reconnect must find the same one.
     oid: u32,
     /// What it is known by, as far as anything tells.
-    mark: Option<String>,
+    marks: Vec<String>,
     session: Option<Session>,
     lease: Option<Lease>,
 }
@@ -68,13 +68,13 @@ impl PgvectorSink {
         let session = Session::open(&target).await?;
         let oid = session.table.oid;
         position::ensure(&session.client, &target.url).await?;
-        let mark = position::mark(&session.client, oid).await?;
+        let marks = position::marks(&session.client, oid).await?;
         Ok(Self {
             pipeline: pipeline.to_owned(),
             name: name.to_owned(),
             target,
             oid,
-            mark,
+            marks,
             session: Some(session),
             lease: None,
         })
@@ -86,14 +86,14 @@ impl PgvectorSink {
     /// As [`open`](Self::open).
     pub async fn look(settings: &model::PgvectorSink) -> Result<Look> {
         let target = target(settings)?;
-        let (columns, name, mark) = match Session::look(&target).await? {
+        let (columns, name, marks) = match Session::look(&target).await? {
             Some(session) => {
-                let mark = position::mark(&session.client, session.table.oid).await?;
-                (session.table.columns, session.table.name, mark)
+                let marks = position::marks(&session.client, session.table.oid).await?;
+                (session.table.columns, session.table.name, marks)
             }
-            None => (target.wanted.unwrap_or_default(), settings.table.clone(), None),
+            None => (target.wanted.unwrap_or_default(), settings.table.clone(), Vec::new()),
         };
-        Ok(Look { marks: Some(mark.into_iter().collect()), admission: Some(admission(columns, name)) })
+        Ok(Look { marks: Some(marks), admission: Some(admission(columns, name)) })
     }
 
     /// Forgets how far the sink holds any stream. Its rows stay.
@@ -124,17 +124,13 @@ impl Sink for PgvectorSink {
         Ok(held)
     }
 
-    fn made_anew(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.made_anew)
-    }
-
     fn admission(&self) -> Option<Admission> {
         let table = &self.session.as_ref()?.table;
         Some(admission(table.columns.clone(), table.name.clone()))
     }
 
     fn marks(&self) -> Option<Vec<String>> {
-        Some(self.mark.clone().into_iter().collect())
+        Some(self.marks.clone())
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {

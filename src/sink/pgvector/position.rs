@@ -94,12 +94,14 @@ async fn give_word(client: &Client) -> Result<()> {
     }
 }
 
-/// What the table with this OID is known by. None where no sink has ever been.
-pub(super) async fn mark(client: &Client, relation: u32) -> Result<Option<String>> {
+/// What the table with this OID is known by, the most telling first. Nothing where no sink has ever been. Before the owner of our
+/// table came and gave it its word, the sinks of others were known by the OID alone.
+pub(super) async fn marks(client: &Client, relation: u32) -> Result<Vec<String>> {
     if !has_table(client, TABLE).await? {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    Ok(Some(format!("{}/{relation}", word(client).await?.unwrap_or_default())))
+    let with_word = word(client).await?.map(|word| format!("{word}/{relation}"));
+    Ok(with_word.into_iter().chain([format!("/{relation}")]).collect())
 }
 
 /// Removes the positions of a sink under all origins.

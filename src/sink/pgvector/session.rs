@@ -32,8 +32,6 @@ pub(super) struct Session {
     pub(super) statements: Statements,
     /// Prepared with the first write.
     pub(super) advance: Option<Statement>,
-    /// The table was made with the session.
-    pub(super) made_anew: bool,
 }
 
 /// Which table to open, and what to make of it if it is missing.
@@ -54,14 +52,12 @@ impl Session {
         let mut client = connect(&target.url).await?;
         let extension = create::extension(&client, target.wanted.is_some()).await?;
         let name = place(&client, target).await?;
-        let (oid, made_anew) = match (table::find(&client, &name).await?, &target.wanted) {
-            (Some(oid), _) => (oid, false),
-            (None, Some(wanted)) => {
-                (create::table(&mut client, &name, wanted, &extension, &target.url.user).await?, true)
-            }
+        let oid = match (table::find(&client, &name).await?, &target.wanted) {
+            (Some(oid), _) => oid,
+            (None, Some(wanted)) => create::table(&mut client, &name, wanted, &extension, &target.url.user).await?,
             (None, None) => return Err(missing(target)),
         };
-        Ok(Self { made_anew, ..Self::on(client, target, oid, &extension).await? })
+        Self::on(client, target, oid, &extension).await
     }
 
     /// As `open`, but makes nothing. None if the table is missing and could be made.
@@ -101,7 +97,7 @@ impl Session {
             table::check(&mut table, wanted)?;
         }
         let statements = Statements::prepare(&client, &table).await?;
-        Ok(Self { client, table, statements, advance: None, made_anew: false })
+        Ok(Self { client, table, statements, advance: None })
     }
 }
 

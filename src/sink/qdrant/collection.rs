@@ -23,23 +23,17 @@ const MARK: &str = "pgstream_mark_";
 pub(super) struct Collection {
     pub(super) spaces: Spaces,
     pub(super) marks: Vec<String>,
-    /// It was made just now.
-    pub(super) made_anew: bool,
 }
 
 /// The collection, which exists from now on.
 pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<Collection> {
-    let mut made_anew = false;
     let info = match (find(client, peer).await?, &wanted) {
         (Some(info), _) => info,
         (None, None) => return Err(peer.no_collection()),
         (None, Some(wanted)) => {
             let made = client.create_collection(request(peer.collection(), wanted)).await;
             match (find(client, peer).await?, made) {
-                (Some(info), made) => {
-                    made_anew = made.is_ok();
-                    info // whoever made it
-                }
+                (Some(info), _) => info, // whoever made it
                 (None, Err(error)) => return Err(peer.error(error)),
                 (None, Ok(_)) => return Err(peer.no_collection()),
             }
@@ -61,16 +55,14 @@ pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>)
         index(client, peer, &mark).await?;
         marks.push(mark);
     }
-    Ok(Collection { spaces, marks, made_anew })
+    Ok(Collection { spaces, marks })
 }
 
 /// The collection as it is, or as it would be made. Makes nothing.
 pub(super) async fn look(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<Collection> {
     match (find(client, peer).await?, wanted) {
-        (Some(info), wanted) => {
-            Ok(Collection { spaces: fitting(&info, peer, wanted.as_ref())?, marks: marks(&info), made_anew: false })
-        }
-        (None, Some(spaces)) => Ok(Collection { spaces, marks: Vec::new(), made_anew: true }),
+        (Some(info), wanted) => Ok(Collection { spaces: fitting(&info, peer, wanted.as_ref())?, marks: marks(&info) }),
+        (None, Some(spaces)) => Ok(Collection { spaces, marks: Vec::new() }),
         (None, None) => Err(peer.no_collection()),
     }
 }

@@ -161,10 +161,6 @@ impl Sink for QdrantSink {
         Some(Box::new(self.clone()))
     }
 
-    fn made_anew(&self) -> bool {
-        self.collection.made_anew
-    }
-
     fn admission(&self) -> Option<Admission> {
         Some(admission(self.collection.spaces.clone()))
     }

@@ -38,12 +38,18 @@ impl Mark {
             }
             Ok((file, word.trim().to_owned()))
         };
-        let (file, word) = take().map_err(|error| {
-            Error::new(Fault::Environment, format!("file `{}` cannot be read or written", path.display()))
-                .because(error)
-                .help("the folder must be writable for the host")
-        })?;
+        let (file, word) = take().map_err(|error| unwritable(&path, error))?;
         Ok(Self { path, file, word })
+    }
+
+    /// Removes the mark of a folder whose points are gone: what is made in it from now on is another store. To be called before
+    /// that.
+    pub(super) fn remove(folder: &Path) -> Result<()> {
+        let path = folder.join(FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&path, error)),
+            _ => Ok(()),
+        }
     }
 
     /// The mark of a folder that somebody may hold. None if it has none.
@@ -69,4 +75,10 @@ impl Mark {
             .because("points that were written before count as durable, and do not come again")
             .help("bring them over anew: `pgstream-host resnapshot <pipeline file>`, then start the pipeline"))
     }
+}
+
+fn unwritable(path: &Path, error: io::Error) -> Error {
+    Error::new(Fault::Environment, format!("file `{}` cannot be read or written", path.display()))
+        .because(error)
+        .help("the folder must be writable for the host")
 }

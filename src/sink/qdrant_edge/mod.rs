@@ -43,7 +43,6 @@ pub struct QdrantEdge {
     engine: Arc<Engine>,
     server: Server,
     optimizer: Optimizer,
-    made_anew: bool,
     mark: Arc<Mark>,
 }
 
@@ -59,14 +58,16 @@ impl QdrantEdge {
                     .help("its parent must be writable for the host; or change the sink's `path`")
             })?;
             let lock = Lock::take(&path)?;
-            let made_anew = !Engine::exists(&path);
+            if !Engine::exists(&path) {
+                Mark::remove(&path)?;
+            }
             let engine = Engine::start(&path, lock, Some(&wanted))?;
-            Ok((Arc::new(engine), Arc::new(Mark::take(&path)?), made_anew))
+            Ok((Arc::new(engine), Arc::new(Mark::take(&path)?)))
         };
-        let (engine, mark, made_anew) = blocking::run(open).await?;
+        let (engine, mark) = blocking::run(open).await?;
         let server = Server::start(&config.path, Arc::clone(&engine))?;
         let optimizer = Optimizer::start(Arc::clone(&engine))?;
-        Ok(Self { engine, server, optimizer, made_anew, mark })
+        Ok(Self { engine, server, optimizer, mark })
     }
 
     /// As `open`, but makes nothing: answers what is there, or would be. A folder that is open already is not opened: whoever has
@@ -99,10 +100,6 @@ impl QdrantEdge {
 impl Sink for QdrantEdge {
     async fn resume(&mut self, _origin: &str) -> Result<Option<Held>> {
         Ok(None)
-    }
-
-    fn made_anew(&self) -> bool {
-        self.made_anew
     }
 
     fn admission(&self) -> Option<Admission> {

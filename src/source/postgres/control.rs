@@ -2,14 +2,15 @@
 
 use super::bond::Bond;
 use super::connection::Connection;
-use super::copy;
+use super::copy::{self, Copied};
 use super::settings::{Pattern, Settings};
+use super::setup::Occasion;
 use super::tables::Table;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::excess;
 use crate::printable::printable;
-use crate::source::{Copied, CopyRequest, Fed};
+use crate::source::Fed;
 
 /// Makes publication and slot, as far as they are missing. Answers what it did, line by line.
 ///
@@ -18,7 +19,7 @@ use crate::source::{Copied, CopyRequest, Fed};
 pub async fn setup(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
-    Ok(super::setup::setup(&client, &settings).await?.done)
+    Ok(super::setup::setup(&client, &settings, Occasion::Start).await?.done)
 }
 
 /// Takes the sinks as they are at the next start, also those that were made anew or hold the vectors of another model.
@@ -48,18 +49,7 @@ pub fn slot_of(pipeline: &str, config: &model::PostgresSource) -> Result<String>
 pub async fn resnapshot(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
-    Ok(super::setup::resnapshot(&client, &settings).await?.done)
-}
-
-/// Whether somebody has read the pipeline's slot before: what came then is in its sinks, and does not come again.
-///
-/// # Errors
-/// As for [`setup`].
-pub async fn has_history(pipeline: &str, config: &model::PostgresSource) -> Result<bool> {
-    let settings = Settings::new(pipeline, config)?;
-    let client = super::setup::session(&settings).await?;
-    let bond = Bond::find(&client, &settings.slot).await?;
-    Ok(bond.is_some_and(|bond| bond.published().is_some() && bond.turn > 0 && !bond.clear_sinks))
+    Ok(super::setup::setup(&client, &settings, Occasion::Asked).await?.done)
 }
 
 /// Drops slot and publication, as far as they are ours: changes from now on are lost to the pipeline. Answers what it
@@ -71,6 +61,17 @@ pub async fn teardown(pipeline: &str, config: &model::PostgresSource) -> Result<
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     super::setup::teardown(&client, &settings).await
+}
+
+/// Which copies to ask for.
+#[derive(Clone, Debug, Default)]
+pub struct CopyRequest {
+    /// Tables as `schema.table`; all of the source if there are none.
+    pub tables: Vec<String>,
+    /// An SQL condition on the rows.
+    pub filter: Option<String>,
+    /// At most so many rows a second.
+    pub rows_per_second: Option<u32>,
 }
 
 /// Asks whoever runs the pipeline, now or later, to copy rows of tables once more. Answers the numbers of the copies, and

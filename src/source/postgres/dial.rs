@@ -104,6 +104,7 @@ impl Dial {
     pub(super) async fn open(self, returned: Option<Position>) -> Result<Opened> {
         let settings = &*self.settings;
         let client = setup::session(settings).await?;
+        // Before what is published is looked at: who sets up from here on tells the stream to look again.
         let place = Place::ask(&client).await?;
         // Before the bond: who takes the slot up says so there first, and moves it then.
         let slot = Slot::find(&client, &settings.slot).await?;
@@ -172,7 +173,7 @@ impl Dial {
         let handover = Arc::new(Handover::new(self.streamed));
         let windows = Windows::new(Arc::clone(&handover));
         let stream =
-            Stream::new(streaming, decoder, windows, self.progress, settings.limits, (self.place.end, from), patience);
+            Stream::new(streaming, decoder, windows, self.progress, settings.limits, (place.end, from), patience);
         Ok(Opened::Stream { stream: Box::new(stream), handover, turn })
     }
 

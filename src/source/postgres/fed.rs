@@ -9,7 +9,9 @@ use tokio_postgres::Client;
 use super::bond::Bond;
 use super::schema;
 use super::settings::Settings;
+use super::setup::{self, Occasion, Ready};
 use super::tables::Table;
+use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::failed;
 use crate::source::Fed;
@@ -41,16 +43,52 @@ struct Noted {
     models: Vec<String>,
 }
 
+/// What came of comparing sinks with what is noted of them.
+enum Settled {
+    /// They are noted as they are now.
+    AsTheyAre,
+    /// One lacks what the slot has confirmed, for this reason. It is noted as it was, so that the next start finds the same.
+    Lacking(Error),
+}
+
+/// Sets the server up for the sinks as they are now. Those that lack rows are filled anew, if the settings want that.
+///
+/// # Errors
+/// As for [`setup::setup`] and [`settle`]; `Environment` for sinks that lack rows.
+pub(super) async fn set_up(client: &Client, settings: &Settings) -> Result<Ready> {
+    let ready = make(client, settings, Occasion::Start).await?;
+    let Settled::Lacking(error) = settle(client, settings, &ready.bond, &ready.tables).await? else { return Ok(ready) };
+    if settings.on_slot_lost == OnSlotLost::Stop {
+        return Err(error);
+    }
+    tracing::warn!(cause = error.chain(), "the sinks are cleared and all rows copied again");
+    let ready = make(client, settings, Occasion::SinksLack).await?;
+    // Of a slot that is new nothing is noted that they could lack.
+    settle(client, settings, &ready.bond, &ready.tables).await?;
+    Ok(ready)
+}
+
+async fn make(client: &Client, settings: &Settings, occasion: Occasion) -> Result<Ready> {
+    let ready = setup::setup(client, settings, occasion).await?;
+    for step in &ready.done {
+        tracing::info!("{step}");
+    }
+    Ok(ready)
+}
+
 /// Compares the sinks with those that the slot has fed, and writes down what they are now. To be called before the slot moves.
-pub(super) async fn settle(client: &Client, settings: &Settings, bond: &Bond, tables: &[Table]) -> Result<()> {
+///
+/// # Errors
+/// `Config` if the vectors in one were made by another model; what the server says.
+async fn settle(client: &Client, settings: &Settings, bond: &Bond, tables: &[Table]) -> Result<Settled> {
     if settings.fed.is_empty() && !schema::is_there(client, TABLE).await? {
-        return Ok(());
+        return Ok(Settled::AsTheyAre);
     }
     schema::ensure(client, settings, TABLE, CREATE).await?;
     let noted = read(client, settings, bond).await?;
-    if let Err(error) = judge(settings, bond, &noted) {
+    if let Err(Verdict { lacks, error }) = judge(settings, bond, &noted) {
         if !all_rows_come(client, settings, tables).await? {
-            return Err(error);
+            return if lacks { Ok(Settled::Lacking(error)) } else { Err(error) };
         }
         tracing::info!(cause = error.chain(), "all rows are copied once more, so the sinks are taken as they are");
     }
@@ -74,7 +112,7 @@ pub(super) async fn settle(client: &Client, settings: &Settings, bond: &Bond, ta
             &[&settings.slot, &bond.incarnation, &sinks, &marks, &models],
         )
         .await
-        .map(drop)
+        .map(|_| Settled::AsTheyAre)
         .map_err(unwritable)
 }
 
@@ -86,7 +124,11 @@ pub(super) async fn check(client: &Client, settings: &Settings, bond: &Bond, tab
     let noted = read(client, settings, bond).await?;
     match judge(settings, bond, &noted) {
         Err(_) if all_rows_come(client, settings, tables).await? => Ok(()),
-        judged => judged,
+        Err(Verdict { lacks: true, error }) if settings.on_slot_lost == OnSlotLost::Resnapshot => {
+            tracing::warn!(cause = error.chain(), "the next start clears the sinks and copies all rows again");
+            Ok(())
+        }
+        judged => judged.map_err(|verdict| verdict.error),
     }
 }
 
@@ -106,19 +148,29 @@ async fn read(client: &Client, settings: &Settings, bond: &Bond) -> Result<Vec<N
     Ok(rows.iter().map(|row| Noted { sink: row.get(0), mark: row.get(1), models: row.get(2) }).collect())
 }
 
-fn judge(settings: &Settings, bond: &Bond, noted: &[Noted]) -> Result<()> {
+/// Why a sink cannot be taken as it is.
+struct Verdict {
+    /// It lacks rows; otherwise what it holds is wrong.
+    lacks: bool,
+    error: Error,
+}
+
+fn judge(settings: &Settings, bond: &Bond, noted: &[Noted]) -> Result<(), Verdict> {
+    let lacks = |error| Verdict { lacks: true, error };
     // The slot is new, or of a version that wrote nothing down; or all rows come after the sinks are cleared.
     if noted.is_empty() || bond.clear_sinks {
         return Ok(());
     }
     for fed in &settings.fed {
         match noted.iter().find(|noted| noted.sink == fed.sink) {
-            None if settings.copies_first => return Err(newcomer(fed)),
+            None if settings.copies_first => return Err(lacks(newcomer(fed))),
             None => {
                 tracing::info!(sink = fed.sink, "the sink is new to the pipeline: it gets what changes from now on")
             }
-            Some(noted) if !fed.marks.contains(&noted.mark) => return Err(made_anew(fed)),
-            Some(noted) if !go_together(&noted.models, &fed.models) => return Err(other_model(fed, noted)),
+            Some(noted) if !fed.marks.contains(&noted.mark) => return Err(lacks(made_anew(fed))),
+            Some(noted) if !go_together(&noted.models, &fed.models) => {
+                return Err(Verdict { lacks: false, error: other_model(fed, noted) });
+            }
             Some(_) => {}
         }
     }

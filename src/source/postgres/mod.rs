@@ -20,13 +20,11 @@ mod frames;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/checks/replication.rs"]
 mod fuzzed;
-mod kind;
 mod loss;
 mod message;
 mod naming;
 mod operand;
 mod publication;
-mod read_back;
 mod replay;
 mod reread;
 mod sample;
@@ -38,6 +36,7 @@ mod snapshot;
 mod stream;
 mod tables;
 mod tap;
+mod truncated;
 mod turn;
 mod watch;
 mod writes;
@@ -59,8 +58,9 @@ use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
 pub use control::{
-    Copying, accept_sinks, ask_copy, check, check_for, copied, has_history, resnapshot, setup, slot_of, teardown,
+    CopyRequest, Copying, accept_sinks, ask_copy, check, check_for, copied, resnapshot, setup, slot_of, teardown,
 };
+pub use copy::Copied;
 use copy::Copies;
 use dial::{Dial, Opened};
 use feedback::Progress;
@@ -71,9 +71,8 @@ use stream::{Broken, Stream};
 use tables::Table;
 use watch::Watch;
 
-pub use super::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
-pub use replay::ask_rows;
-pub use sample::samples;
+pub use replay::{AskedRows, WantedRow, ask_rows};
+pub use sample::{Sample, samples};
 pub use tap::Tap;
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
@@ -160,11 +159,7 @@ impl PostgresSource {
 
     async fn set_up(settings: Arc<Settings>) -> Result<Self> {
         let client = setup::session(&settings).await?;
-        let ready = setup::setup(&client, &settings).await?;
-        for step in &ready.done {
-            tracing::info!("{step}");
-        }
-        fed::settle(&client, &settings, &ready.bond, &ready.tables).await?;
+        let ready = fed::set_up(&client, &settings).await?;
         let Ready { place, bond, .. } = &ready;
         let origin = format!("{}/{}/{}/{}", place.system, bond.incarnation, settings.url.database, settings.slot);
         let (progress, tables): (_, Arc<[Table]>) = (Arc::new(Progress::default()), ready.tables.as_slice().into());
@@ -325,7 +320,7 @@ impl PostgresSource {
         (self.backoff, self.waiting) = (BACKOFF, WAITING);
         (self.down_since, self.reminded) = (None, None);
         if self.tables.len() > 1 {
-            tables::warn_of_truncates(&batch);
+            truncated::tell(&batch);
         }
         if let Some(event) = batch.events().last() {
             self.returned = Some(event.position);
@@ -356,10 +351,6 @@ impl Source for PostgresSource {
         if let State::Live(live) = &self.state {
             live.copies.confirm(lsn);
         }
-    }
-
-    fn is_in_order_of_time(&self) -> bool {
-        true
     }
 
     fn lag(&self) -> Lag {

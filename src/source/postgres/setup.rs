@@ -44,10 +44,11 @@ pub(super) struct Found {
 
 impl Found {
     /// Whether a new slot is to be made, whatever there is: because it was asked for, or because changes were lost.
-    fn begins_anew(&self, settings: &Settings, asked: bool) -> Result<bool> {
+    fn begins_anew(&self, settings: &Settings, occasion: Occasion) -> Result<bool> {
+        let wanted = occasion != Occasion::Start;
         match &self.loss {
-            Some(loss) if !asked && settings.on_slot_lost == OnSlotLost::Stop => Err(loss.clone().error()),
-            loss => Ok(asked || loss.is_some()),
+            Some(loss) if !wanted && settings.on_slot_lost == OnSlotLost::Stop => Err(loss.clone().error()),
+            loss => Ok(wanted || loss.is_some()),
         }
     }
 
@@ -66,23 +67,25 @@ pub(super) struct Ready {
     pub(super) done: Vec<String>,
 }
 
-/// Makes publication and slot as far as they are missing. After a loss, what the settings say.
-pub(super) async fn setup(client: &Client, settings: &Settings) -> Result<Ready> {
-    make(client, settings, false).await
+/// Why a pipeline is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// It starts: what is missing is made, and after a loss what the settings say.
+    Start,
+    /// Its sinks lack what the slot has confirmed, and the settings want them filled again.
+    SinksLack,
+    /// Somebody has typed `resnapshot`.
+    Asked,
 }
 
-/// Makes a new slot in place of the one that is there, and notes that the sinks are to be cleared and all rows copied.
-pub(super) async fn resnapshot(client: &Client, settings: &Settings) -> Result<Ready> {
-    make(client, settings, true).await
-}
-
-/// Makes what is missing; with `anew`, and after a loss if the settings say so, a new slot, whose sinks are cleared first.
-async fn make(client: &Client, settings: &Settings, anew: bool) -> Result<Ready> {
+/// Makes publication and slot as far as they are missing. Unless it is a mere start, and after a loss if the settings say so, makes
+/// a new slot in place of the one that is there, and notes that the sinks are to be cleared and all rows copied.
+pub(super) async fn setup(client: &Client, settings: &Settings, occasion: Occasion) -> Result<Ready> {
     let mut told: Option<Instant> = None;
     loop {
         let found = preflight(client, settings).await?;
-        let from_scratch = found.begins_anew(settings, anew)?;
-        if let Some(loss) = found.loss.as_ref().filter(|_| !anew) {
+        let from_scratch = found.begins_anew(settings, occasion)?;
+        if let Some(loss) = found.loss.as_ref().filter(|_| occasion == Occasion::Start) {
             let (slot, cause) = (&settings.slot, loss.clone().error().chain());
             tracing::warn!(slot, cause, "changes were lost; the sinks are cleared and all rows copied again");
         }
@@ -96,7 +99,7 @@ async fn make(client: &Client, settings: &Settings, anew: bool) -> Result<Ready>
         }
         naming::ensure(client, settings, &found.tables).await?;
         // Boxed, as it is the larger part of all that a start waits for.
-        let noting = Box::pin(note(client, settings, anew));
+        let noting = Box::pin(note(client, settings, occasion));
         let Some(noted) = turn::take(client, settings, noting).await? else {
             if told.is_none_or(|at| at.elapsed() >= AGAIN) {
                 let by = slot::in_use(client, &settings.slot).await.chain();
@@ -135,23 +138,18 @@ struct Noted {
 /// What is published and what is noted of it, in one transaction: it changes for everybody at once. All of it comes before the slot:
 /// that decodes with the publications of its time, and a crash in between must not leave one, and nobody who knows of the rows before
 /// it. None if another process is just making the slot.
-async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option<Noted>> {
+async fn note(client: &Client, settings: &Settings, occasion: Occasion) -> Result<Option<Noted>> {
     let found = preflight(client, settings).await?;
     if found.slot.as_ref().is_some_and(Slot::is_in_the_making) {
         return Ok(None);
     }
-    let asked = anew;
-    let anew = found.begins_anew(settings, asked)?;
+    let anew = found.begins_anew(settings, occasion)?;
     let copies = found.copies(settings, anew);
     let Found { mut tables, slot, place, other_tables, before, .. } = found;
     let (old_slot, slot) = if anew { (slot, None) } else { (None, slot) };
     let mut done = Vec::new();
-    if let Some(old) = old_slot {
-        if old.is_active() {
-            return Err(slot::in_use(client, &settings.slot).await.help("stop the pipeline that uses it first"));
-        }
-        // A crash from here on leaves a slot that is gone, which is a loss again.
-        done.push(slot::drop(client, &settings.slot).await?);
+    if old_slot.as_ref().is_some_and(Slot::is_active) {
+        return Err(slot::in_use(client, &settings.slot).await.help("stop the pipeline that uses it first"));
     }
     // What is altered meanwhile is seen by the second look, or waits for the lock that publishing takes.
     let writes = Writes::look(client, &tables).await?;
@@ -162,7 +160,8 @@ async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option
     if other_tables && !anew {
         copy::say_set_up(client).await?;
     }
-    // Who asks for it has the sinks emptied, so that ids may be others from now on.
+    // Who types it knows that ids may be others from now on. What happens by itself must not change what users look up.
+    let asked = occasion == Occasion::Asked;
     let kept = if asked { &[][..] } else { &before };
     if asked {
         naming::forget(client, &settings.slot).await?;
@@ -175,6 +174,11 @@ async fn note(client: &Client, settings: &Settings, anew: bool) -> Result<Option
     copy::withdraw(client, settings, &tables).await?;
     if copies {
         done.extend(copy::plan(client, settings, &tables, slot.is_none()).await?);
+    }
+    if old_slot.is_some() {
+        // No transaction brings it back, so all that may fail comes before. A crash from here on leaves a slot that is gone, which
+        // is a loss again.
+        done.push(slot::drop(client, &settings.slot).await?);
     }
     Ok(Some(Noted { tables, bond, done, slot_is_there: slot.is_some() }))
 }
