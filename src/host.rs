@@ -28,8 +28,7 @@ use crate::error::{Error, Fault, Result};
 use crate::pipeline::{Meetings, Outlet, Pipeline, Stage, Tolerance, Unembedded};
 use crate::postgres::Url;
 use crate::sink;
-use crate::source::Source;
-use crate::source::postgres::{self, PostgresSource};
+use crate::source::kind_of;
 use crate::transform::{Compiler, Engine, Resources, Tenant, Transform};
 
 use self::grants::Scope;
@@ -133,15 +132,11 @@ impl Host {
             for (name, sink) in &settings.sinks {
                 outlets.push(open_outlet(settings, name, sink).await?);
             }
-            let source: Box<dyn Source> = match &settings.source {
-                (_, model::Source::Postgres(postgres)) => {
-                    let fed = outlets.iter().filter_map(|outlet| {
-                        let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
-                        check::fed(&outlet.name, outlet.sink.marks(), feeding)
-                    });
-                    Box::new(Box::pin(PostgresSource::connect_for(&settings.name, postgres, fed.collect())).await?)
-                }
-            };
+            let fed = outlets.iter().filter_map(|outlet| {
+                let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
+                check::fed(&outlet.name, outlet.sink.marks(), feeding)
+            });
+            let source = kind_of(&settings.source).open(&settings.name, fed.collect()).await?;
             Ok(Pipeline::new(&settings.name, source, stages, outlets))
         };
         opened.await.map_err(|error| at_start(error).within(format!("pipeline `{}` cannot start", settings.name)))
@@ -210,9 +205,8 @@ pub fn review(settings: &model::Pipeline) -> Vec<Error> {
     errors.extend(feedback::refuse(settings).err());
     errors.extend(fit::refuse(settings).err());
     errors.extend(open_embedders(settings).err());
-    let (name, model::Source::Postgres(source)) = &settings.source;
-    let read = postgres::slot_of(&settings.name, source);
-    errors.extend(read.err().map(|error| error.at(format!("source `{name}`"))));
+    let read = kind_of(&settings.source).claim(&settings.name);
+    errors.extend(read.err().map(|error| error.at(format!("source `{}`", settings.source.0))));
     for (name, sink) in &settings.sinks {
         let read = match sink {
             model::Sink::Pgvector(sink) => Url::parse(&sink.url, sink.password_file.clone()).map(drop),

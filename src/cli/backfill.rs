@@ -7,10 +7,9 @@ use indicatif::{HumanBytes, HumanCount};
 use super::copies::{all_known, follow};
 use super::pipeline::PipelineFile;
 use super::print;
-use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::screen::Screen;
-use crate::source::postgres::{self, Copied, CopyRequest, Copying};
+use crate::source::{Copied, CopyRequest, able, kind_of};
 use crate::telemetry::Bars;
 
 #[derive(Debug, clap::Args)]
@@ -42,21 +41,21 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let (_, model::Source::Postgres(source)) = &settings.source;
-    let name = &settings.name;
+    let (name, kind) = (&settings.name, kind_of(&settings.source));
+    let source = able(&settings.source.0, kind, kind.rows())?;
     if arguments.status {
-        return print(lines(&postgres::copied(name, source, None).await?, arguments.json));
+        return print(lines(&source.follow(name).await?.look(None).await?, arguments.json));
     }
     let Arguments { tables, filter, rate, detach, json, .. } = arguments;
     let request = CopyRequest { tables, filter, rows_per_second: rate };
-    let (numbers, served) = postgres::ask_copy(name, source, &request).await?;
+    let (numbers, served) = source.ask_copy(name, &request).await?;
     if detach {
-        return print(lines(&postgres::copied(name, source, Some(&numbers)).await?, json));
+        return print(lines(&source.follow(name).await?.look(Some(&numbers)).await?, json));
     }
     if !served {
         tracing::warn!("nobody runs pipeline `{name}` now; the rows are copied as soon as somebody does");
     }
-    let done = follow(&mut Copying::open(name, source).await?, &numbers, bars).await?;
+    let done = follow(source.follow(name).await?.as_mut(), &numbers, bars).await?;
     print(lines(&done, json))?;
     all_known(&numbers, &done)?;
     match done.iter().find_map(|copy| copy.error.as_ref()) {

@@ -6,14 +6,14 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Fault, Result};
 use crate::printable::printable;
-use crate::source::postgres::{Copied, Copying};
+use crate::source::{Copied, FollowCopies};
 use crate::telemetry::Bars;
 
 /// How often the ledger is asked how far the copies have come.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Shows progress until the copies with these numbers have ended. Answers how, as far as they are known still.
-pub(super) async fn follow(copying: &mut Copying, numbers: &[i64], bars: Bars) -> Result<Vec<Copied>> {
+pub(super) async fn follow(copying: &mut dyn FollowCopies, numbers: &[i64], bars: Bars) -> Result<Vec<Copied>> {
     let drawn = match bars {
         Bars::Terminal(bars) => bars,
         Bars::None => MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),

@@ -11,7 +11,7 @@ use super::{show, signals, tenants};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::host::{Host, PipelineSpec, Restart, Supervisor};
-use crate::source::postgres;
+use crate::source::{Claim, kind_of};
 use crate::telemetry::Bars;
 
 #[derive(Debug, clap::Args)]
@@ -72,26 +72,25 @@ pub(super) fn worst(down: &[Fault]) -> u8 {
 #[derive(Default)]
 pub(super) struct Twins {
     names: HashSet<String>,
-    slots: HashMap<String, String>,
+    claims: HashMap<String, String>,
 }
 
 impl Twins {
     /// Refuses `pipeline` if it is the twin of one that was asked about before.
     pub(super) fn refuse(&mut self, pipeline: &model::Pipeline) -> Result<()> {
-        let (name, model::Source::Postgres(source)) = (&pipeline.name, &pipeline.source.1);
+        let name = &pipeline.name;
         if !self.names.insert(name.clone()) {
             let what = format!("two of the files name their pipeline `{name}`");
             return Err(Error::new(Fault::Config, what)
                 .help("slot and publication are named after the pipeline: give each file a `name` of its own"));
         }
         // A source that cannot be read is told of by who opens it.
-        let Ok(slot) = postgres::slot_of(name, source) else { return Ok(()) };
-        if let Some(other) = self.slots.get(&slot) {
-            let what = format!("the pipelines `{other}` and `{name}` would both read {slot}");
-            return Err(Error::new(Fault::Config, what)
-                .help("give one of them another `name`, or a `slot` and a `publication` of its own"));
+        let Ok(Some(Claim { what, help })) = kind_of(&pipeline.source).claim(name) else { return Ok(()) };
+        if let Some(other) = self.claims.get(&what) {
+            let what = format!("the pipelines `{other}` and `{name}` would both read {what}");
+            return Err(Error::new(Fault::Config, what).help(format!("give one of them {help}")));
         }
-        self.slots.insert(slot, name.clone());
+        self.claims.insert(what, name.clone());
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use super::print_lines;
 use crate::config::model;
 use crate::error::Result;
 use crate::sink;
-use crate::source::postgres;
+use crate::source::{able, kind_of};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -38,10 +38,11 @@ pub(super) async fn setup(arguments: SetupArguments) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let (_, model::Source::Postgres(source)) = &settings.source;
-    let mut made = postgres::setup(&settings.name, source).await?;
+    let kind = kind_of(&settings.source);
+    let slot = able(&settings.source.0, kind, kind.slot())?;
+    let mut made = slot.set_up(&settings.name).await?;
     if arguments.accept_sinks {
-        postgres::accept_sinks(&settings.name, source).await?;
+        slot.accept_sinks(&settings.name).await?;
         made.push("the sinks are taken as they are at the next start".to_owned());
     }
     print_lines(made)
@@ -52,8 +53,8 @@ pub(super) async fn teardown(arguments: TeardownArguments) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let (_, model::Source::Postgres(source)) = &settings.source;
-    let mut done = postgres::teardown(&settings.name, source).await?;
+    let kind = kind_of(&settings.source);
+    let mut done = able(&settings.source.0, kind, kind.slot())?.tear_down(&settings.name).await?;
     for (name, sink) in &settings.sinks {
         if arguments.purge {
             let purged = sink::purge(&settings.name, name, sink).await;
@@ -94,8 +95,6 @@ pub(super) async fn resnapshot(arguments: Arguments) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let (_, model::Source::Postgres(source)) = &settings.source;
-    let made = postgres::resnapshot(&settings.name, source).await?;
-    let next = "the next `pgstream-host run` clears the sinks and copies all rows".to_owned();
-    print_lines(made.into_iter().chain([next]))
+    let kind = kind_of(&settings.source);
+    print_lines(able(&settings.source.0, kind, kind.slot())?.begin_anew(&settings.name).await?)
 }

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use super::pipeline::PipelineFile;
 use super::signals;
-use crate::config::{model, qualified};
+use crate::config::qualified;
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event, Operation, Row, Value, json};
 use crate::printable::shown;
 use crate::screen::{self, Look, Screen};
-use crate::source::postgres::Tap;
+use crate::source::{able, kind_of};
 
 /// Characters of a value in the readable form.
 const WIDTH: usize = 48;
@@ -39,10 +39,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let (_, model::Source::Postgres(source)) = &settings.source;
+    let kind = kind_of(&settings.source);
+    let source = able(&settings.source.0, kind, kind.tap())?;
     let stop = signals::stop_on_first_exit_on_second();
     let mut tap = tokio::select! {
-        opened = Tap::open(&settings.name, source) => opened?,
+        opened = source.open_tap(&settings.name) => opened?,
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     let wanted = wanted(&arguments.table, tap.tables())?;

@@ -64,7 +64,12 @@ impl Check<'_, '_> {
     }
 
     pub(super) fn source(&mut self, name: &str, source: &Source) {
-        let Source::Postgres(source) = source;
+        match source {
+            Source::Postgres(source) => self.postgres_source(name, source),
+        }
+    }
+
+    fn postgres_source(&mut self, name: &str, source: &PostgresSource) {
         self.postgres_url(&["sources", name, "url"], source.url.expose());
         if let Some(url) = &source.read_url {
             self.postgres_url(&["sources", name, "read_url"], url.expose());

@@ -45,6 +45,15 @@ pub enum Source {
     Postgres(PostgresSource),
 }
 
+impl Source {
+    /// The database that the source reads; None if it is none.
+    pub(super) fn database(&self) -> Option<&PostgresSource> {
+        match self {
+            Source::Postgres(source) => Some(source),
+        }
+    }
+}
+
 /// Streams the committed changes of tables from Postgres' write-ahead log.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

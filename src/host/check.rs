@@ -9,8 +9,7 @@ use crate::config::model;
 use crate::error::{Code, Error, Fault};
 use crate::pipeline::{Stage, Tolerance, rehearse};
 use crate::sink::{self, Admission, DeadLetter, Look};
-use crate::source::Fed;
-use crate::source::postgres::{self, Sample};
+use crate::source::{Fed, SampleRow, kind_of};
 
 /// How long one word may take to be embedded, and a row to go through all handlers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,19 +44,19 @@ impl Host {
             let feeding = stages.iter().filter(|stage| sink.inputs().contains(&stage.name));
             fed(name, look.marks.clone(), feeding)
         });
-        let (name, model::Source::Postgres(source)) = &settings.source;
+        let (name, source) = (&settings.source.0, kind_of(&settings.source));
         let at_source = |error: Error| at_start(error).at(format!("source `{name}`"));
-        if let Err(error) = postgres::check_for(&settings.name, source, fed.collect::<Vec<Fed>>()).await {
+        if let Err(error) = source.check(&settings.name, fed.collect::<Vec<Fed>>()).await {
             errors.push(at_source(error));
         }
-        match postgres::samples(&settings.name, source).await {
+        match source.samples(&settings.name).await {
             Ok(samples) => {
                 errors.extend(misnamed(settings, &samples));
                 if embeds && errors.is_empty() {
                     errors.extend(try_out(settings, stages, &looks, samples).await);
                 }
             }
-            // `check_for` has most likely said the same.
+            // `check` has most likely said the same.
             Err(error) if errors.is_empty() => errors.push(at_source(error)),
             Err(_) => {}
         }
@@ -84,7 +83,7 @@ async fn probe(own: &Embedders, stages: &[Stage], errors: &mut Vec<Error>) -> bo
 }
 
 /// Names in `columns` that no table has.
-fn misnamed(settings: &model::Pipeline, samples: &[Sample]) -> Vec<Error> {
+fn misnamed(settings: &model::Pipeline, samples: &[SampleRow]) -> Vec<Error> {
     let relations = || samples.iter().flat_map(|sample| sample.batch.relations());
     let known: BTreeSet<&str> =
         relations().flat_map(|relation| relation.columns.iter().map(|column| column.name.as_str())).collect();
@@ -105,7 +104,7 @@ async fn try_out(
     settings: &model::Pipeline,
     mut stages: Vec<Stage>,
     looks: &[(&str, &model::Sink, Look)],
-    samples: Vec<Sample>,
+    samples: Vec<SampleRow>,
 ) -> Vec<Error> {
     for stage in &mut stages {
         stage.keeps_rejected = true;
@@ -116,7 +115,7 @@ async fn try_out(
     }
     let stages: Arc<[Stage]> = stages.into();
     let mut errors = Vec::new();
-    for Sample { table, batch, made_up } in samples {
+    for SampleRow { table, batch, made_up } in samples {
         let tried = tokio::time::timeout(PATIENCE, rehearse(Arc::clone(&stages), batch)).await;
         let tried = tried.unwrap_or_else(|_| {
             let what = format!("a row of `{table}` did not come through the handlers within {} s", PATIENCE.as_secs());

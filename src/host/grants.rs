@@ -39,7 +39,7 @@ impl Scope {
                 .beyond(format!("its slot would be named `{slot}`, which is longer than Postgres allows"))
                 .help("choose a shorter `name`"));
         }
-        let (name, model::Source::Postgres(source)) = &mut settings.source;
+        let (name, source) = &mut settings.source;
         self.source(source).map_err(|error| error.at(format!("source `{name}`")))?;
         for (name, model::Transform::Wasm(transform)) in &mut settings.transforms {
             self.transform(transform).map_err(|error| error.at(format!("transform `{name}`")))?;
@@ -50,7 +50,13 @@ impl Scope {
         Ok(())
     }
 
-    fn source(&self, source: &mut model::PostgresSource) -> Result<()> {
+    fn source(&self, source: &mut model::Source) -> Result<()> {
+        match source {
+            model::Source::Postgres(source) => self.postgres_source(source),
+        }
+    }
+
+    fn postgres_source(&self, source: &mut model::PostgresSource) -> Result<()> {
         let own = format!("{}{}_", model::PostgresSource::SLOT_PREFIX, self.name.replace('-', "_"));
         for (key, name) in [("slot", &source.slot), ("publication", &source.publication)] {
             if let Some(name) = name.as_ref().filter(|name| !name.starts_with(&own)) {

@@ -11,7 +11,7 @@ use super::{Embedders, Host, Owner};
 use crate::config::{self, Diagnostics, Grants, model};
 use crate::embedder;
 use crate::error::{Error, Fault, Result};
-use crate::source::postgres;
+use crate::source::{Claim, kind_of};
 use crate::transform::{Allowance, Compiler, Resources, Tenant};
 
 /// The tenants of a host file, and what each has used up of its grants.
@@ -22,7 +22,7 @@ pub struct Tenants {
 struct Member {
     owner: Owner,
     names: HashSet<String>,
-    slots: HashSet<String>,
+    claims: HashSet<String>,
     workers: usize,
     outlets: usize,
 }
@@ -78,8 +78,8 @@ impl Tenants {
             }
             let scope = Scope { name: name.clone(), granted: tenant.clone(), folder };
             let owner = owner(&host, settings, scope)?;
-            let (names, slots) = (HashSet::new(), HashSet::new());
-            members.insert(name.clone(), Member { owner, names, slots, workers: 0, outlets: 0 });
+            let (names, claims) = (HashSet::new(), HashSet::new());
+            members.insert(name.clone(), Member { owner, names, claims, workers: 0, outlets: 0 });
         }
         Ok((host, Self { members }))
     }
@@ -160,16 +160,14 @@ impl Member {
                 Error::new(Fault::Config, what).help("slot and publication are named after it: choose another `name`")
             );
         }
-        let model::Source::Postgres(source) = &settings.source.1;
-        let slot = postgres::slot_of(&settings.name, source)?;
-        if self.slots.contains(&slot) {
-            let what = format!("another pipeline of tenant `{tenant}` reads {slot} already");
-            return Err(
-                Error::new(Fault::Config, what).help("choose another `name`, or another `slot` and `publication`")
-            );
+        if let Some(Claim { what, help }) = kind_of(&settings.source).claim(&settings.name)? {
+            if self.claims.contains(&what) {
+                let what = format!("another pipeline of tenant `{tenant}` reads {what} already");
+                return Err(Error::new(Fault::Config, what).help(format!("choose {help}")));
+            }
+            self.claims.insert(what);
         }
         self.names.insert(settings.name.clone());
-        self.slots.insert(slot);
         self.workers += workers;
         self.outlets += outlets;
         Ok(())

@@ -188,7 +188,10 @@ impl Flow {
         self.handling.push_back(AbortOnDropHandle::new(handling));
     }
 
-    fn hand_out(&mut self, handled: Handled) -> Result<()> {
+    fn hand_out(&mut self, mut handled: Handled) -> Result<()> {
+        if !self.source.is_in_order_of_time() {
+            handled.commits.clear(); // their times tell nothing of the history
+        }
         handled.tolerated(&self.stages)?;
         self.status.refused(handled.rejected());
         self.progress.grow(handled.ticket, handled.bytes);

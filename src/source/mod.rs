@@ -1,5 +1,11 @@
 //! The contract of a `Source`: where batches of events come from, and where confirmations go.
 
+mod kind;
+
+mod kinds;
+
+mod rows;
+
 pub mod postgres;
 
 use async_trait::async_trait;
@@ -8,6 +14,12 @@ use tokio::sync::watch;
 use crate::error::Result;
 use crate::event::Batch;
 use crate::lsn::Lsn;
+
+pub use kind::{
+    AdministerSlot, Capability, Claim, CopyRows, FollowCopies, OpenTap, ReadBack, SourceKind, TapStream, Written, able,
+};
+pub use kinds::kind_of;
+pub use rows::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
 
 /// A stream of committed changes that can be confirmed, and that resends what was not.
 ///
@@ -31,6 +43,10 @@ pub trait Source: Send {
     /// Everything up to `lsn` is durable in every sink. Only rises, until a batch begins the stream anew: from then on
     /// it is the end of that batch or of a later one. Returns at once; the server hears of it with the next status update.
     fn confirm(&self, lsn: Lsn);
+
+    /// Whether transactions stand in about the order of their times, so that one that stands before another and is much younger
+    /// tells of another history. Of a file that somebody put together nothing of the kind is known.
+    fn is_in_order_of_time(&self) -> bool;
 
     /// How far the source has come and how far the server is ahead, for progress lines.
     fn lag(&self) -> Lag;

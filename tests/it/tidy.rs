@@ -71,6 +71,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Modules whose parts `pipeline` may name only through the contract: no driver, no kind.
 const CONTRACTS: &[&str] = &["source", "transform", "embedder", "sink"];
 
+/// Modules of a kind of source, which only the list of kinds may name, so that nobody takes a kind for the only one.
+const KINDS_OF_SOURCE: &[&str] = &["postgres", "jsonl"];
+
+/// Where the kinds of source are listed.
+const LIST_OF_SOURCES: &str = "src/source/kinds.rs";
+
 /// Third-party crates that only some places may name, so that one of them can be replaced.
 const FENCES: &[(&str, &[&str])] = &[
     ("wasmtime", &["src/transform/"]),
@@ -114,7 +120,7 @@ fn every_file_keeps_the_house_rules() {
     let files = rust_files();
     assert!(files.len() > 20, "the walk finds the sources");
     let check = |rule: fn(&File) -> Vec<String>| files.iter().flat_map(rule).collect::<Vec<_>>();
-    let rules = [purpose, length, name, imports, fences, doors, assumptions];
+    let rules = [purpose, length, name, imports, kinds_of_source, fences, doors, assumptions];
     let broken: Vec<_> = rules.into_iter().flat_map(check).collect();
     assert!(broken.is_empty(), "{} house rules are broken:\n{}", broken.len(), broken.join("\n"));
 }
@@ -263,6 +269,24 @@ fn imports(file: &File) -> Vec<String> {
             );
         }
     }
+    broken.dedup();
+    broken
+}
+
+/// Nobody but the list of kinds knows which sources there are.
+fn kinds_of_source(file: &File) -> Vec<String> {
+    let module = file.module();
+    if !file.is_production() || file.path == LIST_OF_SOURCES {
+        return vec![];
+    }
+    let own = if module.first() == Some(&"source") { module.get(1) } else { None };
+    let named = paths(file, module.len()).into_iter().filter(|(_, path)| {
+        let kind = path.get(1).filter(|kind| KINDS_OF_SOURCE.contains(&kind.as_str()));
+        path.first().is_some_and(|first| first == "source") && kind.is_some_and(|kind| own != Some(&kind.as_str()))
+    });
+    let mut broken: Vec<String> = named
+        .map(|(line, path)| file.broken(line, format!("`{}` is for `kind_of` to know", path[..2].join("::"))))
+        .collect();
     broken.dedup();
     broken
 }
@@ -497,6 +521,18 @@ mod proofs {
         assert_eq!(broken("use crate::sink::qdrant::Client;").len(), 1);
         assert_eq!(broken("use crate::sink::{\n    Sink,\n    qdrant::{Client, Other as _},\n};").len(), 1);
         assert_eq!(broken("use crate::postgres::Url;").len(), 1);
+    }
+
+    #[test]
+    fn only_the_list_of_kinds_knows_which_sources_there_are() {
+        let broken = |path: &str, text: &str| kinds_of_source(&file(path, text));
+        let named = "use crate::source::postgres::{self, Tap};\nuse crate::source::Source;";
+        assert_eq!(broken("src/cli/tap.rs", named), ["src/cli/tap.rs:1: `source::postgres` is for `kind_of` to know"]);
+        assert_eq!(broken("src/source/jsonl/mod.rs", "use crate::source::postgres::Tap;").len(), 1);
+        assert!(broken("src/source/postgres/tap.rs", named).is_empty() && broken(LIST_OF_SOURCES, named).is_empty());
+        assert!(
+            broken("src/cli/tap.rs", "use crate::source::{Source, kind_of};\nuse crate::postgres::Url;").is_empty()
+        );
     }
 
     #[test]

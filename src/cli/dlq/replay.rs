@@ -11,7 +11,7 @@ use crate::config::model;
 use crate::error::{Error, Result};
 use crate::screen::Screen;
 use crate::sink::dead_letters::{Filter, Letters, Settled};
-use crate::source::postgres::{self, Copied, Copying, WantedRow};
+use crate::source::{Copied, CopyRows, WantedRow, able, kind_of};
 use crate::telemetry::Bars;
 
 /// A replay that somebody asks for.
@@ -26,15 +26,15 @@ type NotAsked = Vec<(i64, Error)>;
 
 impl Order<'_> {
     pub(super) async fn run(&self, letters: &mut Letters, filter: &Filter, bars: Bars) -> Result<ExitCode> {
-        let (name, model::Source::Postgres(source)) = (&self.settings.name, &self.settings.source.1);
+        let (name, kind) = (&self.settings.name, kind_of(&self.settings.source));
+        let source = able(&self.settings.source.0, kind, kind.rows())?;
         let (copies, not_asked, served) = self.ask(letters, filter, source).await?;
         if !served && !copies.is_empty() {
             tracing::warn!("nobody runs pipeline `{name}` now; the rows come as soon as somebody does");
         }
         let (mut settled, mut known) = (Settled::default(), Ok(()));
         if !self.detach && !copies.is_empty() {
-            let mut copying = Copying::open(name, source).await?;
-            let ended = follow(&mut copying, &copies, bars).await?;
+            let ended = follow(source.follow(name).await?.as_mut(), &copies, bars).await?;
             settled = take_stock(letters, &copies, &ended).await?;
             known = all_known(&copies, &ended);
         }
@@ -49,7 +49,7 @@ impl Order<'_> {
         &self,
         letters: &Letters,
         filter: &Filter,
-        source: &model::PostgresSource,
+        source: &dyn CopyRows,
     ) -> Result<(Vec<i64>, NotAsked, bool)> {
         let wanted = letters.wanted(filter).await?;
         let rows: Vec<WantedRow<'_>> =
@@ -58,7 +58,7 @@ impl Order<'_> {
             return Ok((Vec::new(), Vec::new(), true));
         }
         let newest = letters.newest().await?;
-        let asked = postgres::ask_rows(&self.settings.name, source, &rows).await?;
+        let asked = source.ask_rows(&self.settings.name, &rows).await?;
         let id = |index: &usize| wanted.get(*index).map(|letter| letter.id);
         let mut copies = Vec::new();
         for (copy, indices) in asked.copies {
@@ -110,8 +110,12 @@ pub(super) async fn settle(settings: &model::Pipeline, letters: &mut Letters) ->
     if unsettled.is_empty() {
         return Ok(());
     }
-    let (name, model::Source::Postgres(source)) = (&settings.name, &settings.source.1);
-    let copies = match postgres::copied(name, source, Some(&unsettled)).await {
+    let looked = async {
+        let kind = kind_of(&settings.source);
+        let rows = able(&settings.source.0, kind, kind.rows())?;
+        rows.follow(&settings.name).await?.look(Some(&unsettled)).await
+    };
+    let copies = match looked.await {
         Ok(copies) => copies,
         Err(error) => {
             let cause = error.chain();

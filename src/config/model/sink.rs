@@ -44,9 +44,10 @@ impl Sink {
     }
 
     /// Fills in what a sink takes from the source unless it says otherwise.
-    pub(in crate::config) fn complete(&mut self, Source::Postgres(source): &Source) {
+    pub(in crate::config) fn complete(&mut self, source: &Source) {
         if let Sink::DeadLetters(sink) = self
             && sink.url.is_none()
+            && let Some(source) = source.database()
         {
             sink.url = Some(source.url.clone());
             if sink.trusted_owners.is_empty() {

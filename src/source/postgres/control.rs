@@ -2,7 +2,7 @@
 
 use super::bond::Bond;
 use super::connection::Connection;
-use super::copy::{self, Copied};
+use super::copy;
 use super::settings::{Pattern, Settings};
 use super::setup::Occasion;
 use super::tables::Table;
@@ -10,7 +10,7 @@ use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::excess;
 use crate::printable::printable;
-use crate::source::Fed;
+use crate::source::{Copied, CopyRequest, Fed};
 
 /// Makes publication and slot, as far as they are missing. Answers what it did, line by line.
 ///
@@ -61,17 +61,6 @@ pub async fn teardown(pipeline: &str, config: &model::PostgresSource) -> Result<
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     super::setup::teardown(&client, &settings).await
-}
-
-/// Which copies to ask for.
-#[derive(Clone, Debug, Default)]
-pub struct CopyRequest {
-    /// Tables as `schema.table`; all of the source if there are none.
-    pub tables: Vec<String>,
-    /// An SQL condition on the rows.
-    pub filter: Option<String>,
-    /// At most so many rows a second.
-    pub rows_per_second: Option<u32>,
 }
 
 /// Asks whoever runs the pipeline, now or later, to copy rows of tables once more. Answers the numbers of the copies, and

@@ -20,11 +20,13 @@ mod frames;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/checks/replication.rs"]
 mod fuzzed;
+mod kind;
 mod loss;
 mod message;
 mod naming;
 mod operand;
 mod publication;
+mod read_back;
 mod replay;
 mod reread;
 mod sample;
@@ -36,7 +38,6 @@ mod snapshot;
 mod stream;
 mod tables;
 mod tap;
-mod truncated;
 mod turn;
 mod watch;
 mod writes;
@@ -57,10 +58,7 @@ use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
-pub use control::{
-    CopyRequest, Copying, accept_sinks, ask_copy, check, check_for, copied, resnapshot, setup, slot_of, teardown,
-};
-pub use copy::Copied;
+pub use control::{Copying, accept_sinks, ask_copy, check, check_for, copied, resnapshot, setup, slot_of, teardown};
 use copy::Copies;
 use dial::{Dial, Opened};
 use feedback::Progress;
@@ -71,8 +69,9 @@ use stream::{Broken, Stream};
 use tables::Table;
 use watch::Watch;
 
-pub use replay::{AskedRows, WantedRow, ask_rows};
-pub use sample::{Sample, samples};
+pub use super::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
+pub use replay::ask_rows;
+pub use sample::samples;
 pub use tap::Tap;
 
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
@@ -320,7 +319,7 @@ impl PostgresSource {
         (self.backoff, self.waiting) = (BACKOFF, WAITING);
         (self.down_since, self.reminded) = (None, None);
         if self.tables.len() > 1 {
-            truncated::tell(&batch);
+            tables::warn_of_truncates(&batch);
         }
         if let Some(event) = batch.events().last() {
             self.returned = Some(event.position);
@@ -351,6 +350,10 @@ impl Source for PostgresSource {
         if let State::Live(live) = &self.state {
             live.copies.confirm(lsn);
         }
+    }
+
+    fn is_in_order_of_time(&self) -> bool {
+        true
     }
 
     fn lag(&self) -> Lag {

@@ -10,26 +10,7 @@ use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::json::{Json, Reader};
 use crate::printable::printable;
-
-/// A row that is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WantedRow<'a> {
-    /// `schema.table`.
-    pub table: &'a str,
-    /// Its key's columns with their values, as [`crate::event::json::key`] writes them.
-    pub key: &'a str,
-}
-
-/// What became of the wish for rows. Rows are named by their index in what was asked for.
-#[derive(Debug, Default)]
-pub struct AskedRows {
-    /// Numbers of copies, for [`super::Copying`], and the rows that each brings.
-    pub copies: Vec<(i64, Vec<usize>)>,
-    /// Rows that cannot be asked for, and why.
-    pub refused: Vec<(usize, Error)>,
-    /// Whether somebody reads the slot.
-    pub served: bool,
-}
+use crate::source::{AskedRows, WantedRow};
 
 /// Asks whoever runs the pipeline, now or later, to bring rows over once more: each as it is then, or a delete if it is gone.
 /// What changes meanwhile wins over it.

@@ -10,25 +10,15 @@ use super::tables::{self, Table};
 use crate::config::model;
 use crate::decode::{Decoder, Joins, ReadColumn, Reading};
 use crate::error::{Error, Fault, Result};
-use crate::event::{Batch, BatchBuilder, Operation, ReplicaIdentity};
+use crate::event::{BatchBuilder, Operation, ReplicaIdentity};
 use crate::postgres::failed;
+use crate::source::SampleRow;
 
 /// A row beyond this is not tried: one is made up instead.
 const MAX_BYTES: usize = 4 << 20;
 
 /// A transaction of the year 2000.
 const BEGIN: [u8; 21] = *b"B\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01";
-
-/// A row to try handlers with.
-#[derive(Debug)]
-pub struct Sample {
-    /// The table, as `schema.table`.
-    pub table: String,
-    /// The row, as the only event.
-    pub batch: Batch,
-    /// The table has no row that could be read, so the values are made up.
-    pub made_up: bool,
-}
 
 /// Columns as they are published, but for lists of columns; with what they hold if there is nothing to read.
 const COLUMNS: &str = "
@@ -45,7 +35,7 @@ const COLUMNS: &str = "
 ///
 /// # Errors
 /// As for [`check`](super::check).
-pub async fn samples(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<Sample>> {
+pub async fn samples(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<SampleRow>> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     let mut samples = Vec::new();
@@ -55,7 +45,7 @@ pub async fn samples(pipeline: &str, config: &model::PostgresSource) -> Result<V
     Ok(samples)
 }
 
-async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<Sample> {
+async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<SampleRow> {
     let rows = client.query(COLUMNS, &[&table.oid]).await;
     let rows = rows.map_err(|error| failed(format!("cannot read the columns of `{table}`"), error))?;
     let column = |row: &tokio_postgres::Row| ReadColumn {
@@ -80,7 +70,7 @@ async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<S
     decoder.decode(Bytes::from_static(&BEGIN), &mut out).map_err(Error::from)?;
     let joins = Joins { operation: Operation::Insert, replayed: false };
     decoder.read(&reading, row, joins, &mut out, |_| true).map_err(Error::from)?;
-    Ok(Sample { table: table.to_string(), batch: out.take(), made_up })
+    Ok(SampleRow { table: table.to_string(), batch: out.take(), made_up })
 }
 
 /// Any row of the table, read as copies read it: nothing of its owner's runs.

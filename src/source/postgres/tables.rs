@@ -6,7 +6,7 @@ use super::footing;
 use super::settings::{Pattern, Settings, quoted};
 use crate::decode::{Catalog, Shape};
 use crate::error::{Error, Fault, Result};
-use crate::event::Naming;
+use crate::event::{Batch, Naming, Operation};
 use crate::postgres::failed;
 use crate::printable::printable;
 
@@ -215,4 +215,15 @@ pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]
         .await
         .map_err(unreadable)?;
     Ok((catalog, columns.iter().map(|row| row.get(0)).collect()))
+}
+
+/// Warns of tables that were truncated: a handler answers with `clear`, which knows no tables.
+pub(super) fn warn_of_truncates(batch: &Batch) {
+    for event in batch.events().iter().filter(|event| event.operation == Operation::Truncate && !event.snapshot) {
+        tracing::warn!(
+            table = %batch.relation(event),
+            "a table was truncated: if the handler answers with `clear`, that empties the sink's collection for all tables of \
+             the source; bring the others back with `pgstream-host backfill … --table …`"
+        );
+    }
 }

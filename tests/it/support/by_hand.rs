@@ -185,6 +185,10 @@ impl Source for Hand {
         self.0.confirmations.lock().unwrap().push(lsn);
     }
 
+    fn is_in_order_of_time(&self) -> bool {
+        true
+    }
+
     fn lag(&self) -> Lag {
         Lag::default()
     }

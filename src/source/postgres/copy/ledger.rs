@@ -9,6 +9,7 @@ use super::super::tables::Table;
 use super::mark::{Mark, PREFIX};
 use crate::error::Result;
 use crate::postgres::failed;
+use crate::source::Copied;
 
 /// Where copies are written down.
 const TABLE: &str = "pgstream.copies";
@@ -152,25 +153,6 @@ pub(super) async fn open(client: &Client, slot: &str) -> Result<Vec<Job>> {
         keys: row.get(9),
     };
     Ok(rows.iter().map(job).collect())
-}
-
-/// How far a copy has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copied {
-    /// Number of the copy in the ledger.
-    pub id: i64,
-    /// `schema.table`.
-    pub table: String,
-    /// Rows that are durable in all sinks.
-    pub rows: u64,
-    /// Their bytes, as Postgres writes their values.
-    pub bytes: u64,
-    /// About how many rows there are to copy, by the table's statistics or its size. Unknown if a condition chooses among them.
-    pub expected: Option<u64>,
-    /// It is complete.
-    pub done: bool,
-    /// Why it cannot be made.
-    pub error: Option<String>,
 }
 
 /// The copies with these ids, or all that a slot has.

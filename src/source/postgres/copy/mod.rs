@@ -34,12 +34,11 @@ use super::tables::Table;
 use crate::backoff::{Backoff, seconds};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
-use crate::source::SourceState;
+use crate::source::{Copied, SourceState};
 use ledger::Job;
 use reader::Reader;
 use select::Select;
 
-pub use ledger::Copied;
 pub(super) use ledger::forget;
 pub(super) use mark::{PREFIX, say_set_up, says_set_up};
 pub(super) use rows::Key;
