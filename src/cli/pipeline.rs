@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{show, tenants};
-use crate::config::{self, Diagnostics, model};
+use crate::config::{Diagnostics, Grants, HandedFile, model};
 use crate::error::{Error, Fault, Result};
 use crate::host::{Embedders, Refusal};
 
@@ -62,12 +62,12 @@ pub(super) fn own(file: &Path) -> Result<std::result::Result<model::Pipeline, Di
             .help("name the host file that it runs with: `--host host.yaml`"))
     };
     // Before the rest: what the host lends to tenants would seem to be missing.
-    if let Ok(Some(tenant)) = config::tenant_of(file) {
-        return refuse(&tenant);
-    }
-    match config::load(file) {
-        // The file changed while it was read.
-        Ok(model::Pipeline { tenant: Some(tenant), .. }) => refuse(&tenant),
-        read => Ok(read),
+    let handed = match HandedFile::read(file, None) {
+        Ok(handed) => handed,
+        Err(diagnostics) => return Ok(Err(diagnostics)),
+    };
+    match handed.tenant() {
+        Ok(Some(tenant)) => refuse(&tenant),
+        _ => Ok(handed.parse(&Grants::default())),
     }
 }

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::ROOM;
+use super::handed::text_found_at;
 use super::yaml::{self, Node};
-use super::{ROOM, text_of};
 
 /// Keys that a pipeline has and hardly any other file.
 const SECTIONS: [&str; 3] = ["sources", "transforms", "sinks"];
@@ -13,7 +14,7 @@ const MEANT: [&str; 3] = ["source", "transform", "sink"];
 
 /// Whether the file at `path` is YAML of another kind than a pipeline.
 pub fn is_alien(path: &Path) -> bool {
-    let Ok(text) = text_of(path) else { return false };
+    let Ok(text) = text_found_at(path) else { return false };
     match yaml::parse(&text, ROOM) {
         Ok(Some(root)) => !is_pipeline(&root),
         Ok(None) => false,
@@ -24,7 +25,7 @@ pub fn is_alien(path: &Path) -> bool {
 
 /// Whether the file at `path` is a host file, which often lies beside pipelines.
 pub fn is_host_file(path: &Path) -> bool {
-    let root = text_of(path).ok().and_then(|text| yaml::parse(&text, ROOM).ok().flatten());
+    let root = text_found_at(path).ok().and_then(|text| yaml::parse(&text, ROOM).ok().flatten());
     root.is_some_and(|root| root.get("tenants").is_some())
 }
 

@@ -28,10 +28,27 @@ pub fn read(path: &Path, folder: Option<&Path>, most: u64) -> io::Result<Vec<u8>
 /// # Errors
 /// As of [`read`].
 pub fn open_beneath(path: &Path, folder: Option<&Path>, flags: OFlags) -> io::Result<File> {
+    let file = opened(path, folder, flags)?;
+    if !file.metadata()?.is_file() {
+        return Err(refusal("it is not a plain file"));
+    }
+    Ok(file)
+}
+
+/// Opens a folder, as [`open_beneath`] does a file. What is done with it later is done with this one, whatever lies at the path by
+/// then.
+///
+/// # Errors
+/// As of [`read`]; `NotADirectory` for anything but a folder.
+pub fn folder_beneath(path: &Path, folder: Option<&Path>) -> io::Result<File> {
+    opened(path, folder, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+fn opened(path: &Path, folder: Option<&Path>, flags: OFlags) -> io::Result<File> {
     // A pipe without a writer would block its reader.
     let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let mode = Mode::from_raw_mode(0o666);
-    let file = File::from(match folder {
+    Ok(File::from(match folder {
         None => open(path, flags, mode)?,
         Some(folder) => {
             // Another name of the folder, perhaps. It need not be so any more when it is opened.
@@ -39,13 +56,11 @@ pub fn open_beneath(path: &Path, folder: Option<&Path>, flags: OFlags) -> io::Re
             let inner = real.strip_prefix(folder).map_err(|_| refusal(ELSEWHERE))?;
             let root = open(folder, FOLDER | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
+            // The folder itself has no name beneath itself.
+            let inner = if inner.as_os_str().is_empty() { Path::new(".") } else { inner };
             beneath(&root, inner, flags, mode)?
         }
-    });
-    if !file.metadata()?.is_file() {
-        return Err(refusal("it is not a plain file"));
-    }
-    Ok(file)
+    }))
 }
 
 /// Opens a folder only to look beneath it.

@@ -9,12 +9,13 @@ use serde_json::Value;
 use super::check::{Check, bounds};
 use super::diagnostic::{Diagnostics, Findings};
 use super::file::{Component, Section, VERSION, components};
+use super::handed::text_of;
 use super::mistake::{nearest, one_of};
 use super::model::{Compile, Embedder, HostFile, Sink, Tenant};
 use super::read::read;
 use super::room::Room;
 use super::yaml::{Kind, Node};
-use super::{Size, env, nodes, schema, text_of};
+use super::{Size, env, nodes, schema};
 
 /// Longest name of a tenant: it stands before a pipeline's in the name of a slot.
 const MAX_NAME: usize = 30;

@@ -17,6 +17,7 @@ mod document;
 mod env;
 mod excerpt;
 mod file;
+mod handed;
 mod host;
 mod merge;
 mod mistake;
@@ -30,9 +31,10 @@ mod wiring;
 mod yaml;
 
 pub use alien::{is_alien, is_host_file};
-pub use beneath::{open_beneath, read as read_beneath};
+pub use beneath::{folder_beneath, open_beneath, read as read_beneath};
 pub use diagnostic::{Diagnostics, Place, Problem};
 pub use document::{Document, Mistakes, Part, Shape};
+pub use handed::HandedFile;
 pub use host::{host_schema, load_host, parse_host};
 pub use reference::{host_reference, reference};
 pub use schema::schema;
@@ -40,9 +42,9 @@ pub use secret::Secret;
 pub use table::{qualified, split};
 pub use units::{Size, Span, UnitError};
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
-use std::io::Read;
 use std::path::Path;
 
 use check::Check;
@@ -51,9 +53,6 @@ use file::{File, components};
 use model::Pipeline;
 use room::Room;
 use yaml::{Id, Kind, Node, SyntaxError};
-
-/// A larger file is no pipeline but something else by mistake.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The longest list of tables that anybody has, several times over. Bounds what a stranger's file costs.
 const ROOM: Room = Room { nodes: 100_000, text: 4 << 20, brackets: 1000 };
@@ -86,8 +85,7 @@ impl Default for Grants<'_> {
 /// # Errors
 /// All the problems that were found, never only the first.
 pub fn load_granted(path: &Path, grants: &Grants<'_>) -> Result<Pipeline, Diagnostics> {
-    let text = text_of(path)?;
-    parse_granted(&path.to_string_lossy(), &text, path.parent().unwrap_or(Path::new("")), grants)
+    HandedFile::read(path, None)?.parse(grants)
 }
 
 /// The tenant that the pipeline file at `path` names, before anything in it is resolved.
@@ -95,29 +93,7 @@ pub fn load_granted(path: &Path, grants: &Grants<'_>) -> Result<Pipeline, Diagno
 /// # Errors
 /// If the file cannot be read, or is not a map.
 pub fn tenant_of(path: &Path) -> Result<Option<String>, Diagnostics> {
-    let text = text_of(path)?;
-    let name = path.to_string_lossy();
-    let mut findings = Findings::new(&name, &text);
-    match nodes(&text, ROOM, &mut findings) {
-        Some(root) => Ok(root.get("tenant").and_then(Node::text).map(str::to_owned)),
-        None => Err(findings.finish()),
-    }
-}
-
-fn text_of(path: &Path) -> Result<String, Diagnostics> {
-    let name = path.to_string_lossy();
-    let unreadable = |message: String| {
-        let mut findings = Findings::new(&name, "");
-        findings.at_spot(None, message, "");
-        findings.finish()
-    };
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| unreadable(format!("cannot read the pipeline file: {}", reason(&error))))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(unreadable("the pipeline file is larger than 1 MiB".to_owned()));
-    }
-    String::from_utf8(bytes).map_err(|_| unreadable("the pipeline file is not UTF-8 text".to_owned()))
+    HandedFile::read(path, None)?.tenant()
 }
 
 /// Checks `text` as the pipeline file `name`, whose relative paths start at `folder`, with the environment
@@ -245,11 +221,13 @@ fn syntax_help(line: &str, error: &SyntaxError) -> String {
     help.to_owned()
 }
 
-fn reason(error: &std::io::Error) -> &'static str {
-    match error.kind() {
+fn reason(error: &std::io::Error) -> Cow<'static, str> {
+    Cow::Borrowed(match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file",
         std::io::ErrorKind::PermissionDenied => "permission denied",
         std::io::ErrorKind::IsADirectory => "it is a folder",
+        // Ours, of what may not be opened.
+        std::io::ErrorKind::InvalidInput => return Cow::Owned(error.to_string()),
         _ => "the operating system refused",
-    }
+    })
 }

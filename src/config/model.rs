@@ -272,6 +272,9 @@ pub struct WasmTransform {
     pub inputs: Vec<String>,
     /// The component's file, relative to the pipeline file.
     pub component: PathBuf,
+    /// The folder that the component lies in, if a tenant's.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
     /// Columns that the handler gets, beside those of the key, of whichever table has them. Default: all. What it does not
     /// read costs nothing when it is left out.
     #[serde(default)]

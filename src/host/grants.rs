@@ -96,6 +96,7 @@ impl Scope {
         for wanted in http {
             self.http_host(wanted)?;
         }
+        transform.folder = Some(self.folder.clone());
         transform.component = self.path("component", &transform.component)?;
         Ok(())
     }
@@ -147,14 +148,20 @@ impl Scope {
                 self.prefix("collection", &sink.collection)?;
                 self.http_url(&sink.url)?;
             }
-            model::Sink::QdrantEdge(sink) => sink.path = self.path("path", &sink.path)?,
+            model::Sink::QdrantEdge(sink) => {
+                sink.folder = Some(self.folder.clone());
+                sink.path = self.path("path", &sink.path)?;
+            }
             model::Sink::DeadLetters(sink) => {
                 sink.folder = Some(self.folder.clone());
                 if let Some(url) = &sink.url {
                     self.postgres(url, &mut sink.password_file)?;
                 }
             }
-            model::Sink::File(sink) => sink.path = self.path("path", &sink.path)?,
+            model::Sink::File(sink) => {
+                sink.folder = Some(self.folder.clone());
+                sink.path = self.path("path", &sink.path)?;
+            }
             model::Sink::Stdout(_) | model::Sink::Blackhole(_) => {}
         }
         match sink.batch_mut() {

@@ -1,14 +1,14 @@
 //! Which pipelines a host with tenants runs: those that keep within what the host file grants their tenant.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use super::grants::{self, Scope};
 use super::{Embedders, Host, Owner};
-use crate::config::{self, Diagnostics, Grants, model};
+use crate::config::{Diagnostics, Grants, HandedFile, model};
 use crate::embedder;
 use crate::error::{Error, Fault, Result};
 use crate::source::{Claim, kind_of};
@@ -86,9 +86,15 @@ impl Tenants {
 
     /// Reads a pipeline file with nothing but what its tenant is granted, and counts it among the tenant's pipelines.
     pub fn admit(&mut self, file: &Path) -> Result<Admitted, Refusal> {
-        let named = config::tenant_of(file).map_err(Refusal::File)?;
         let refused = |error: Error| Refusal::Grant(error.at(format!("`{}`", file.display())));
-        let Some(name) = named else {
+        let home = self.home_of(file);
+        let read = match &home {
+            Some((_, place, folder)) => HandedFile::read(place, Some(folder)),
+            // It is nobody's, and read only to say why it is not run.
+            None => HandedFile::read(file, None),
+        };
+        let handed = read.map_err(Refusal::File)?;
+        let Some(name) = handed.tenant().map_err(Refusal::File)? else {
             let error =
                 Error::new(Fault::Config, "the pipeline names no tenant, and this host runs pipelines of tenants only");
             return Err(refused(error.help("write `tenant: …` with the name that the host file has for you")));
@@ -97,25 +103,32 @@ impl Tenants {
             let error = Error::new(Fault::Config, "the pipeline names a tenant that the host file does not know");
             return Err(refused(error.help("correct `tenant`, or add the tenant to the host file")));
         };
-        let place = grants::inside(member.folder(), file).map_err(|error| {
+        if home.is_none_or(|(owner, ..)| owner != name) {
             let what = format!("the file says that it is of tenant `{name}`, and does not lie in that tenant's folder");
-            refused(
-                error.within(what).help("whoever can write into a tenant's folder speaks for it: move the file there"),
-            )
-        })?;
+            let help = "whoever can write into a tenant's folder speaks for it: move the file there";
+            return Err(refused(Error::new(Fault::Config, what).help(help)));
+        }
         let embedders: Vec<String> = member.granted().embedders.keys().cloned().collect();
         let env = &member.granted().env;
         let lookup = |variable: &str| {
             env.iter().any(|granted| grants::covers(granted, variable)).then(|| std::env::var(variable).ok())?
         };
         let grants = Grants { lookup: &lookup, embedders: &embedders };
-        let mut settings = config::load_granted(&place, &grants).map_err(Refusal::File)?;
-        if settings.tenant.as_deref() != Some(&name) {
-            return Err(refused(Error::new(Fault::Config, "the file changed while it was read").help("start again")));
-        }
+        let mut settings = handed.parse(&grants).map_err(Refusal::File)?;
         member.owner.scope.confine(&mut settings).map_err(refused)?;
         member.count(&name, &settings).map_err(refused)?;
         Ok(Admitted { settings, owner: member.owner.clone() })
+    }
+
+    /// The tenant in whose folder a file lies, or is named as if it did; where that is, and the folder.
+    fn home_of(&self, file: &Path) -> Option<(String, PathBuf, PathBuf)> {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let named = || Some(folder.canonicalize().ok()?.join(file.file_name()?));
+        [file.canonicalize().ok(), named()].into_iter().flatten().find_map(|place| {
+            let (name, member) = self.members.iter().find(|(_, member)| place.starts_with(member.folder()))?;
+            let folder = member.folder().to_owned();
+            Some((name.clone(), place, folder))
+        })
     }
 }
 

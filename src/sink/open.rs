@@ -20,7 +20,7 @@ pub async fn open(pipeline: &str, name: &str, config: &model::Sink) -> Result<Bo
         model::Sink::Qdrant(config) => Box::new(QdrantSink::open(config).await?),
         model::Sink::QdrantEdge(config) => Box::new(QdrantEdge::open(config).await?),
         model::Sink::DeadLetters(config) => Box::new(DeadLetters::open(pipeline, config).await?),
-        model::Sink::File(config) => Box::new(Lines::file(pipeline, &config.path).await?),
+        model::Sink::File(config) => Box::new(Lines::file(pipeline, config).await?),
         model::Sink::Stdout(sink) => Box::new(Lines::stdout(pipeline, sink.vectors)),
         model::Sink::Blackhole(_) => Box::new(Blackhole::default()),
     })
@@ -37,7 +37,7 @@ pub async fn look(config: &model::Sink) -> Result<Look> {
         model::Sink::Qdrant(config) => QdrantSink::look(config).await,
         model::Sink::QdrantEdge(config) => QdrantEdge::look(config).await,
         model::Sink::DeadLetters(config) => DeadLetters::look(config).await.map(|()| Look::default()),
-        model::Sink::File(config) => Lines::check(&config.path).await.map(|()| Look::default()),
+        model::Sink::File(config) => Lines::check(config).await.map(|()| Look::default()),
         model::Sink::Stdout(_) | model::Sink::Blackhole(_) => Ok(Look::default()),
     }
 }
@@ -67,7 +67,7 @@ pub async fn purge(pipeline: &str, name: &str, config: &model::Sink) -> Result<V
 /// As [`open`]; and `Config` if this kind of sink cannot be searched, or not by this vector.
 pub async fn search(pipeline: &str, name: &str, config: &model::Sink, query: &Query<'_>) -> Result<Vec<Hit>> {
     let mut sink: Box<dyn Sink> = match config {
-        model::Sink::QdrantEdge(config) => return search_folder(&config.path, query).await,
+        model::Sink::QdrantEdge(config) => return search_folder(config, query).await,
         model::Sink::Pgvector(config) => {
             let config = model::PgvectorSink { create: None, ..config.clone() };
             Box::new(PgvectorSink::open(pipeline, name, &config).await?)

@@ -82,7 +82,7 @@ pub struct Ability {
 /// Fails with `Config`, as loading it does, if it is not a component that compiles, or one that would keep the compiler busy. One that this host would refuse for
 /// what it imports or lacks is described nevertheless.
 pub fn inspect(engine: &Engine, file: &Path) -> Result<Inspection> {
-    let bytes = read(file).map_err(|refusal| refusal.alone(file))?;
+    let bytes = read(file, None).map_err(|refusal| refusal.alone(file))?;
     recognize(&bytes).map_err(|refusal| refusal.alone(file))?;
     let component = compile(engine, &bytes).map_err(|refusal| refusal.alone(file))?;
     let kind = component.component_type();

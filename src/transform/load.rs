@@ -1,7 +1,9 @@
 //! From a file to a handler that can be instantiated: what is not a handler, or wants what it was not granted, is refused.
 
+use std::io::Read;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
 
@@ -14,6 +16,8 @@ use super::imports::State;
 use super::instance::size;
 use super::wasi;
 use super::words::presentable;
+use crate::config::model::WasmTransform;
+use crate::config::open_beneath;
 use crate::error::{Error, Fault, Result};
 
 /// Bytes of a component: three times the largest that any toolchain makes of a small handler. Bounds what compiling takes.
@@ -32,12 +36,13 @@ pub(super) const WORDS: usize = 300;
 pub(super) fn load(
     engine: &Engine,
     name: &str,
-    file: &Path,
+    settings: &WasmTransform,
     memory: usize,
     grants: &Grants,
 ) -> Result<(bindings::HandlerPre<State>, String)> {
+    let file = &settings.component;
     let refused = |refusal: Refusal| refusal.of(name, file);
-    let bytes = read(file).map_err(refused)?;
+    let bytes = read(file, settings.folder.as_deref()).map_err(refused)?;
     recognize(&bytes).map_err(refused)?;
     let component = compile(engine, &bytes).map_err(refused)?;
     check_imports(&component, name, grants).map_err(refused)?;
@@ -72,21 +77,26 @@ pub(super) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(super) fn read(file: &Path) -> Result<Vec<u8>, Refusal> {
+/// Reads a component, beneath `folder` if it has an owner who is not trusted. Nothing but a plain file is waited for.
+pub(super) fn read(file: &Path, folder: Option<&Path>) -> Result<Vec<u8>, Refusal> {
     let unreadable = |error: std::io::Error| {
         let help = "build the handler first, or correct the path; it is relative to the pipeline file";
         Refusal::new(error.to_string(), help)
     };
-    let found = std::fs::metadata(file).map_err(unreadable)?;
-    if !found.is_file() {
-        return Err(Refusal::new("it is not a file", "name the `.wasm` file itself"));
-    }
-    if found.len() > COMPONENT_BYTES {
-        let what =
-            format!("it has {}, at most {} are loaded", size(found.len() as usize), size(COMPONENT_BYTES as usize));
+    let mut bytes = Vec::new();
+    let opened = match open_beneath(file, folder, OFlags::RDONLY) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            return Err(Refusal::new(error.to_string(), "name the `.wasm` file itself"));
+        }
+        opened => opened.map_err(unreadable)?,
+    };
+    let length = opened.metadata().map_err(unreadable)?.len();
+    opened.take(COMPONENT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > COMPONENT_BYTES {
+        let what = format!("it has {}, at most {} are loaded", size(length as usize), size(COMPONENT_BYTES as usize));
         return Err(Refusal::new(what, "strip it: `wasm-tools strip handler.wasm -o smaller.wasm`"));
     }
-    std::fs::read(file).map_err(unreadable)
+    Ok(bytes)
 }
 
 /// Tells a component by its first bytes from what people mistake for one.

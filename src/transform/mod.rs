@@ -24,7 +24,6 @@ mod wasi;
 mod words;
 mod worker;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -43,12 +42,13 @@ pub use engine::{Engine, Resources};
 pub use http::is_of_the_connection;
 pub use tenant::{Allowance, Tenant};
 
-/// SHA-256 of the component in `file`, in hexadecimal, as [`Transform::hash`] answers it.
+/// SHA-256 of the component that `settings` name, in hexadecimal, as [`Transform::hash`] answers it.
 ///
 /// # Errors
 /// `Config` if it cannot be read.
-pub fn hash_of(file: &Path) -> Result<String> {
-    let bytes = load::read(file).map_err(|refusal| refusal.of("handler", file))?;
+pub fn hash_of(settings: &WasmTransform) -> Result<String> {
+    let file = &settings.component;
+    let bytes = load::read(file, settings.folder.as_deref()).map_err(|refusal| refusal.of("handler", file))?;
     Ok(load::hash(&bytes))
 }
 
@@ -107,7 +107,7 @@ impl Transform {
         let limits = instance::Bounds { memory: bytes(settings.limits.memory), output: bytes(settings.limits.output) };
         let name: Arc<str> = name.into();
         let grants = Arc::new(http::Grants::open(&name, settings, &tenant.requests)?);
-        let (component, hash) = load::load(engine, &name, &settings.component, limits.memory, &grants)?;
+        let (component, hash) = load::load(engine, &name, settings, limits.memory, &grants)?;
         let shared = Arc::new(imports::Shared {
             name: Arc::clone(&name),
             config: settings.config.clone(),

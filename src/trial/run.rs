@@ -128,6 +128,7 @@ impl<'s> Handlers<'s> {
                 let settings = WasmTransform {
                     inputs: Vec::new(),
                     component: self.component.clone(),
+                    folder: None,
                     config: case.config.clone(),
                     columns: None,
                     embedders: self.embedders.keys().cloned().collect(),

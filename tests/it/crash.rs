@@ -87,7 +87,8 @@ async fn agree(database: &Database) -> BTreeMap<String, Vec<Row>> {
 /// What the embedded sink holds, by way of a search that finds everything.
 async fn embedded(store: &Path) -> BTreeMap<String, Vec<Row>> {
     let create = Create { dimension: Some(16), distance: Distance::Cosine, vectors: BTreeMap::new(), sparse: vec![] };
-    let settings = QdrantEdgeSink { inputs: vec![], path: store.into(), create, batch: SinkBatch::default() };
+    let settings =
+        QdrantEdgeSink { inputs: vec![], path: store.into(), folder: None, create, batch: SinkBatch::default() };
     let query = Query { vector: "", values: &[0.25; 16], limit: 100_000 };
     let hits = sink::search("crash", "embedded", &Sink::QdrantEdge(settings), &query).await.unwrap();
     let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();

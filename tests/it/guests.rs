@@ -59,6 +59,7 @@ pub(crate) fn settings(component: &Path) -> WasmTransform {
     WasmTransform {
         inputs: vec!["shop".into()],
         component: component.to_owned(),
+        folder: None,
         config: Default::default(),
         embedders: vec![],
         columns: None,

@@ -89,7 +89,7 @@ fn changed(settings: &model::Pipeline, letter: &Letter) -> &'static str {
     let Some(model::Transform::Wasm(wasm)) = settings.transforms.get(&letter.transform) else {
         return " (the file has no such transform any more)";
     };
-    match transform::hash_of(&wasm.component) {
+    match transform::hash_of(wasm) {
         Ok(now) if now == letter.handler => " (still the same)",
         Ok(_) => " (another one by now)",
         Err(_) => "",

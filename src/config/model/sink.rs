@@ -150,6 +150,9 @@ pub struct QdrantEdgeSink {
     pub inputs: Vec<String>,
     /// The folder, relative to the working directory; made if missing.
     pub path: PathBuf,
+    /// The folder that it lies in, if a tenant's.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
     /// The vectors of the collection.
     pub create: Create,
     /// When a write begins.
@@ -200,6 +203,9 @@ pub struct FileSink {
     pub inputs: Vec<String>,
     /// The file, relative to the working directory; made if missing.
     pub path: PathBuf,
+    /// The folder that it lies in, if a tenant's.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
 }
 
 /// Prints commands, or rejected events, as JSON lines.

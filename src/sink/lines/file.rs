@@ -7,6 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::OFlags;
+
+use crate::config::model::FileSink;
+use crate::config::{folder_beneath, open_beneath};
 use crate::error::{Error, Fault, Result};
 
 /// How much of the file's end is read at once in search of its last line break.
@@ -22,13 +26,20 @@ const ATTEMPTS: usize = 3;
 /// and confirmed, into nothing.
 #[derive(Debug)]
 pub(super) struct LineFile {
-    path: PathBuf,
+    at: Whereabouts,
     open: Mutex<Open>,
+}
+
+/// Where a file is, and the folder that the path may not lead out of, if it has an owner who is not trusted.
+#[derive(Clone, Debug)]
+pub(super) struct Whereabouts {
+    path: PathBuf,
+    folder: Option<PathBuf>,
 }
 
 #[derive(Debug)]
 struct Open {
-    path: PathBuf,
+    at: Whereabouts,
     file: File,
     /// Pipes and devices can neither be cut nor synced.
     regular: bool,
@@ -36,23 +47,56 @@ struct Open {
     length: u64,
 }
 
-impl LineFile {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), open: Mutex::new(Open::new(path)?) })
+impl Whereabouts {
+    pub(super) fn of(settings: &FileSink) -> Self {
+        Self { path: settings.path.clone(), folder: settings.folder.clone() }
     }
 
-    /// Whether `open` would succeed once no other sink has the file open. Neither makes nor alters anything.
-    pub(super) fn check(path: &Path) -> Result<()> {
-        let file = match OpenOptions::new().read(true).append(true).open(path) {
+    /// Opens the file to append to it. That of a stranger is a plain one with no other name, or it could be anybody's.
+    fn open(&self, make: bool) -> io::Result<File> {
+        let Some(folder) = &self.folder else {
+            return OpenOptions::new().read(true).append(true).create(make).open(&self.path);
+        };
+        let make = if make { OFlags::CREATE } else { OFlags::empty() };
+        let file = open_beneath(&self.path, Some(folder), OFlags::RDWR | OFlags::APPEND | make)?;
+        if file.metadata()?.nlink() > 1 {
+            return Err(io::Error::other("it has another name besides, which may lie elsewhere"));
+        }
+        Ok(file)
+    }
+
+    /// A new file survives a crash of the machine only if its folder was synced.
+    fn sync_folder(&self) -> io::Result<()> {
+        let around = match &self.folder {
+            None => File::open(self.around())?,
+            folder => folder_beneath(self.around(), folder.as_deref())?,
+        };
+        around.sync_all()
+    }
+
+    /// The folder that the file lies in.
+    fn around(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+}
+
+impl LineFile {
+    pub(super) fn open(at: Whereabouts) -> Result<Self> {
+        Ok(Self { open: Mutex::new(Open::new(&at)?), at })
+    }
+
+    /// Tells if `open` would succeed once no other sink has the file open. Neither makes nor alters anything.
+    pub(super) fn check(at: &Whereabouts) -> Result<()> {
+        let file = match at.open(false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-                return rustix::fs::access(folder(path), access).map_err(|error| cannot_open(path, error.into()));
+                return rustix::fs::access(at.around(), access).map_err(|error| cannot_open(at, error.into()));
             }
-            Err(error) => return Err(cannot_open(path, error)),
+            Err(error) => return Err(cannot_open(at, error)),
         };
-        let about = file.metadata().map_err(|error| cannot_open(path, error))?;
-        let open = Open { path: path.to_owned(), file, regular: about.is_file(), length: about.len() };
+        let about = file.metadata().map_err(|error| cannot_open(at, error))?;
+        let open = Open { at: at.clone(), file, regular: about.is_file(), length: about.len() };
         if open.regular && open.claim()? {
             open.torn_line()?;
         }
@@ -66,15 +110,15 @@ impl LineFile {
             match open.fate().map_err(|error| open.failed(error))? {
                 Fate::Stands => {}
                 fate => {
-                    tell(&self.path, fate);
-                    *open = Open::new(&self.path)?;
+                    tell(&self.at.path, fate);
+                    *open = Open::new(&self.at)?;
                 }
             }
             if open.append(lines).map_err(|error| open.failed(error))? {
                 return Ok(());
             }
         }
-        let what = format!("file `{}` is removed or emptied whenever it is written", self.path.display());
+        let what = format!("file `{}` is removed or emptied whenever it is written", self.at.path.display());
         Err(Error::new(Fault::Environment, what)
             .help("let nothing remove or empty the file while lines are written; rotate it by renaming it"))
     }
@@ -103,19 +147,19 @@ fn tell(path: &Path, fate: Fate) {
 }
 
 impl Open {
-    fn new(path: &Path) -> Result<Self> {
-        let fail = |error| cannot_open(path, error);
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fail)?;
+    fn new(at: &Whereabouts) -> Result<Self> {
+        let fail = |error| cannot_open(at, error);
+        let file = at.open(true).map_err(fail)?;
         let regular = file.metadata().map_err(fail)?.is_file();
-        let mut open = Self { path: path.to_owned(), file, regular, length: 0 };
+        let mut open = Self { at: at.clone(), file, regular, length: 0 };
         if regular {
             if !open.claim()? {
-                let what = format!("file `{}` is being written by another sink", open.path.display());
+                let what = format!("file `{}` is being written by another sink", at.path.display());
                 return Err(Error::new(Fault::Environment, what)
                     .help("give each sink a file of its own, and stop the other pipeline if it should not run"));
             }
             open.cut_torn_line()?;
-            open.sync_folder().map_err(|error| open.failed(error))?;
+            at.sync_folder().map_err(|error| open.failed(error))?;
             open.length = open.file.metadata().map_err(fail)?.len();
         }
         Ok(open)
@@ -126,7 +170,7 @@ impl Open {
             return Ok(Fate::Stands);
         }
         let ours = self.file.metadata()?;
-        let named = match std::fs::metadata(&self.path) {
+        let named = match std::fs::metadata(&self.at.path) {
             Ok(named) => Some(named),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
@@ -146,7 +190,7 @@ impl Open {
         let before = self.file.metadata()?.len();
         if before < self.length {
             tracing::warn!(
-                file = %self.path.display(),
+                file = %self.at.path.display(),
                 bytes = self.length - before,
                 "the file was cut short by somebody else: lines that were written meanwhile may be lost; rotate it by renaming it"
             );
@@ -174,7 +218,7 @@ impl Open {
     fn cut_torn_line(&self) -> Result<()> {
         let Some(torn) = self.torn_line()? else { return Ok(()) };
         tracing::warn!(
-            file = %self.path.display(),
+            file = %self.at.path.display(),
             bytes = torn.end - torn.start,
             "cut off an unfinished last line that a crash left behind; its event is delivered again"
         );
@@ -188,7 +232,8 @@ impl Open {
             return Ok(None);
         }
         if !head.starts_with(BEGINNING) && !BEGINNING.starts_with(&head) {
-            let what = format!("file `{}` ends in a line that no sink of this program has begun", self.path.display());
+            let what =
+                format!("file `{}` ends in a line that no sink of this program has begun", self.at.path.display());
             return Err(Error::new(Fault::Config, what)
                 .because("the line has no end, and only what a crash left of a line of ours may be cut off")
                 .help("correct `path`; or, if lines of ours are to follow, end the file with a line break"));
@@ -218,32 +263,26 @@ impl Open {
         Ok((whole..length, head))
     }
 
-    /// A new file survives a crash of the machine only if its folder was synced.
-    fn sync_folder(&self) -> io::Result<()> {
-        File::open(folder(&self.path))?.sync_all()
-    }
-
     fn failed(&self, error: io::Error) -> Error {
-        Error::new(Fault::Environment, format!("file `{}` cannot be written", self.path.display()))
+        Error::new(Fault::Environment, format!("file `{}` cannot be written", self.at.path.display()))
             .because(error)
             .help("make room on its disk and let the host write it; nothing of the last delivery was confirmed")
     }
 }
 
-fn cannot_open(path: &Path, error: io::Error) -> Error {
-    Error::new(Fault::Environment, format!("file `{}` cannot be opened", path.display()))
+fn cannot_open(at: &Whereabouts, error: io::Error) -> Error {
+    Error::new(Fault::Environment, format!("file `{}` cannot be opened", at.path.display()))
         .because(error)
         .help("its folder must exist and be writable for the host")
-}
-
-/// The folder that the file lies in.
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(path: &Path) -> Whereabouts {
+        Whereabouts { path: path.to_owned(), folder: None }
+    }
 
     #[test]
     fn a_torn_last_line_is_cut_off_wherever_it_starts() {
@@ -259,7 +298,7 @@ mod tests {
             (long, String::new()),
         ] {
             std::fs::write(&path, before).unwrap();
-            let lines = LineFile::open(&path).unwrap();
+            let lines = LineFile::open(at(&path)).unwrap();
             lines.append(b"{\"next\":1}\n").unwrap();
             assert!(std::fs::read_to_string(&path).unwrap() == after + "{\"next\":1}\n");
         }
@@ -271,7 +310,7 @@ mod tests {
         let path = folder.path().join("notes.txt");
         for before in ["somebody's text", "{}\n{\"half", "one\ntwo"] {
             std::fs::write(&path, before).unwrap();
-            for error in [LineFile::check(&path).unwrap_err(), LineFile::open(&path).unwrap_err()] {
+            for error in [LineFile::check(&at(&path)).unwrap_err(), LineFile::open(at(&path)).unwrap_err()] {
                 assert_eq!(error.fault(), Fault::Config);
             }
             assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
@@ -282,32 +321,32 @@ mod tests {
     fn a_check_alters_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        LineFile::check(&path).unwrap();
+        LineFile::check(&at(&path)).unwrap();
         assert!(!path.exists());
         std::fs::write(&path, "{}\n{\"position\":").unwrap();
-        LineFile::check(&path).unwrap();
+        LineFile::check(&at(&path)).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n{\"position\":");
-        let _held = LineFile::open(&path).unwrap();
-        LineFile::check(&path).unwrap();
-        assert_eq!(LineFile::check(Path::new("/no/such/out.jsonl")).unwrap_err().fault(), Fault::Environment);
+        let _held = LineFile::open(at(&path)).unwrap();
+        LineFile::check(&at(&path)).unwrap();
+        assert_eq!(LineFile::check(&at(Path::new("/no/such/out.jsonl"))).unwrap_err().fault(), Fault::Environment);
     }
 
     #[test]
     fn two_sinks_cannot_share_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let first = LineFile::open(&path).unwrap();
-        let error = LineFile::open(&path).unwrap_err();
+        let first = LineFile::open(at(&path)).unwrap();
+        let error = LineFile::open(at(&path)).unwrap_err();
         assert_eq!(error.to_string(), format!("file `{}` is being written by another sink", path.display()));
         drop(first);
-        LineFile::open(&path).unwrap();
+        LineFile::open(at(&path)).unwrap();
     }
 
     #[test]
     fn a_file_that_was_moved_away_or_removed_is_succeeded_by_a_new_one() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("out.jsonl"), folder.path().join("out.jsonl.1"));
-        let lines = LineFile::open(&path).unwrap();
+        let lines = LineFile::open(at(&path)).unwrap();
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
         lines.append(b"1\n").unwrap();
         std::fs::rename(&path, &moved).unwrap();
@@ -331,12 +370,12 @@ mod tests {
     fn a_file_without_a_name_takes_no_lines_for_good() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let mut open = Open::new(&path).unwrap();
+        let mut open = Open::new(&at(&path)).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(!open.append(b"{}\n").unwrap(), "it was removed while it was written");
         let gone = folder.path().join("gone");
         std::fs::create_dir(&gone).unwrap();
-        let lines = LineFile::open(&gone.join("out.jsonl")).unwrap();
+        let lines = LineFile::open(at(&gone.join("out.jsonl"))).unwrap();
         std::fs::remove_dir_all(&gone).unwrap();
         assert_eq!(lines.append(b"{}\n").unwrap_err().fault(), Fault::Environment);
     }
@@ -347,8 +386,8 @@ mod tests {
         let path = folder.path().join("out.jsonl");
         std::fs::write(&path, "{}\n").unwrap();
         let file = File::open(&path).unwrap(); // opened for reading only, so that writing fails
-        let open = Mutex::new(Open { path: path.clone(), file, regular: true, length: 3 });
-        let lines = LineFile { path: path.clone(), open };
+        let open = Mutex::new(Open { at: at(&path), file, regular: true, length: 3 });
+        let lines = LineFile { at: at(&path), open };
         let error = lines.append(b"{}\n").unwrap_err();
         assert_eq!(error.fault(), Fault::Environment);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
@@ -356,9 +395,9 @@ mod tests {
 
     #[test]
     fn a_missing_folder_and_a_device() {
-        let error = LineFile::open(Path::new("/no/such/folder/out.jsonl")).unwrap_err();
+        let error = LineFile::open(at(Path::new("/no/such/folder/out.jsonl"))).unwrap_err();
         assert_eq!(error.fault(), Fault::Environment);
         assert_eq!(error.to_string(), "file `/no/such/folder/out.jsonl` cannot be opened");
-        LineFile::open(Path::new("/dev/null")).unwrap().append(b"{}\n").unwrap();
+        LineFile::open(at(Path::new("/dev/null"))).unwrap().append(b"{}\n").unwrap();
     }
 }

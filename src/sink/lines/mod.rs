@@ -6,14 +6,13 @@ mod file;
 mod json;
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use self::file::LineFile;
+use self::file::{LineFile, Whereabouts};
 use super::{Delivery, Held, Hit, Query, Sink, blocking};
-use crate::config::model::Vectors;
+use crate::config::model::{FileSink, Vectors};
 use crate::error::{Error, Fault, Result};
 use crate::printable::printable_json;
 
@@ -32,17 +31,17 @@ enum Target {
 }
 
 impl Lines {
-    /// Appends to the file at `path`, which is made if missing. What a crash left of a last line of ours is cut off.
-    pub async fn file(pipeline: &str, path: &Path) -> Result<Self> {
-        let path = path.to_owned();
-        let file = blocking::run(move || LineFile::open(&path)).await?;
+    /// Appends to the file that `settings` name, which is made if missing. What a crash left of a last line of ours is cut off.
+    pub async fn file(pipeline: &str, settings: &FileSink) -> Result<Self> {
+        let at = Whereabouts::of(settings);
+        let file = blocking::run(move || LineFile::open(at)).await?;
         Ok(Self { pipeline: pipeline.to_owned(), to: Target::File(Arc::new(file)), vectors: Vectors::Whole })
     }
 
     /// Whether `file` would succeed, also while another process has the file open. Alters nothing.
-    pub async fn check(path: &Path) -> Result<()> {
-        let path = path.to_owned();
-        blocking::run(move || LineFile::check(&path)).await
+    pub async fn check(settings: &FileSink) -> Result<()> {
+        let at = Whereabouts::of(settings);
+        blocking::run(move || LineFile::check(&at)).await
     }
 
     /// Prints to standard output.

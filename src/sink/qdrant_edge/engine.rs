@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use qdrant_edge::{
@@ -18,6 +18,7 @@ use qdrant_edge::{
 };
 use serde_json::{Map, Value};
 
+use super::ground::Ground;
 use super::lock::Lock;
 use super::operation::{self, Step};
 use crate::config::model::Distance;
@@ -42,7 +43,7 @@ const CONFIG_FILE: &str = "edge_config.json";
 /// An open folder.
 #[derive(Debug)]
 pub(super) struct Engine {
-    path: PathBuf,
+    path: Ground,
     spaces: Spaces,
     /// Who holds it may change the shard.
     turn: Mutex<()>,
@@ -56,17 +57,17 @@ type Open = (EdgeShard, Lock);
 
 impl Engine {
     /// Whether there is a shard in the folder.
-    pub(super) fn exists(path: &Path) -> bool {
+    pub(super) fn exists(path: &Ground) -> bool {
         path.join(CONFIG_FILE).exists()
     }
 
     /// Opens what is in the folder, which `wanted` is compared with, or makes it.
-    pub(super) fn start(path: &Path, lock: Lock, wanted: Option<&Spaces>) -> Result<Self> {
+    pub(super) fn start(path: &Ground, lock: Lock, wanted: Option<&Spaces>) -> Result<Self> {
         Self::start_with(path, lock, wanted, LOG_FILE_BYTES, MAX_LOG_FILES)
     }
 
     fn start_with(
-        path: &Path,
+        path: &Ground,
         lock: Lock,
         wanted: Option<&Spaces>,
         log_file_bytes: usize,
@@ -75,13 +76,13 @@ impl Engine {
         let shard = match wanted {
             Some(wanted) if !Self::exists(path) => {
                 let options = WalOptions { segment_capacity: log_file_bytes, ..WalOptions::default() };
-                EdgeShard::new(path, config(wanted, options)).map_err(|error| failed(path, error))?
+                EdgeShard::new(path.path(), config(wanted, options)).map_err(|error| failed(path, error))?
             }
             _ => load(path)?,
         };
         let spaces = spaces(&shard.config());
         let engine = Self {
-            path: path.to_owned(),
+            path: path.clone(),
             spaces,
             turn: Mutex::default(),
             shard: RwLock::new(Some((shard, lock))),
@@ -226,7 +227,7 @@ fn merge(shard: &EdgeShard, filter: &Filter, patch: &Map<String, Value>) -> Oper
     }
 }
 
-fn load(path: &Path) -> Result<EdgeShard> {
+fn load(path: &Ground) -> Result<EdgeShard> {
     // What a killed optimizer left half built.
     match fs::remove_dir_all(path.join("temp_segments")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unreadable(path, error)),
@@ -237,11 +238,11 @@ fn load(path: &Path) -> Result<EdgeShard> {
     for (_, file) in files {
         fs::remove_file(file).map_err(|error| unreadable(path, error))?;
     }
-    EdgeShard::load(path, None).map_err(|error| failed(path, error))
+    EdgeShard::load(path.path(), None).map_err(|error| failed(path, error))
 }
 
 /// The files of the log that are no longer appended to, by the number of their first operation.
-fn closed_log_files(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+fn closed_log_files(path: &Ground) -> io::Result<Vec<(u64, PathBuf)>> {
     let folder = match fs::read_dir(path.join("wal")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         folder => folder?,
@@ -292,14 +293,14 @@ fn spaces(config: &EdgeConfig) -> Spaces {
     Spaces(dense.chain(config.sparse_vectors.keys().map(|name| (name.clone(), Space::Sparse))).collect())
 }
 
-fn failed(path: &Path, error: OperationError) -> Error {
+fn failed(path: &Ground, error: OperationError) -> Error {
     Error::new(Fault::Environment, format!("the engine in folder `{}` failed", path.display()))
         .because(error)
         .help("look for a full disk or damaged files; nothing of the last delivery was confirmed")
 }
 
 /// As [`failed`], for a write. What the engine says of a point carries [`Code::Sink`], because it may concern a single command.
-fn refused(path: &Path, error: OperationError) -> Error {
+fn refused(path: &Ground, error: OperationError) -> Error {
     match error {
         OperationError::WrongVectorDimension { .. }
         | OperationError::VectorNameNotExists { .. }
@@ -315,7 +316,7 @@ fn refused(path: &Path, error: OperationError) -> Error {
     }
 }
 
-fn unreadable(path: &Path, error: io::Error) -> Error {
+fn unreadable(path: &Ground, error: io::Error) -> Error {
     Error::new(Fault::Environment, format!("folder `{}` cannot be used", path.display()))
         .because(error)
         .help("the folder must be readable and writable for the host")
@@ -334,7 +335,7 @@ mod tests {
         Spaces([(String::new(), Space::Dense { dimension, distance: Distance::Dot })].into())
     }
 
-    fn lock(path: &Path) -> Lock {
+    fn lock(path: &Ground) -> Lock {
         Lock::try_take(path, Role::Run).unwrap().unwrap()
     }
 
@@ -369,7 +370,7 @@ mod tests {
     #[test]
     fn the_log_stays_short_and_the_numbering_of_operations_goes_on() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
+        let path = &Ground::from(folder.path());
         let start = || Engine::start_with(path, lock(path), Some(&spaces(4)), 16 << 10, 4).unwrap();
         let engine = start();
         for round in 0..20 {
@@ -388,7 +389,7 @@ mod tests {
     #[test]
     fn the_optimizer_builds_a_graph_and_searches_still_find_the_nearest() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
+        let path = &Ground::from(folder.path());
         let engine = Engine::start(path, lock(path), Some(&spaces(384))).unwrap();
         write(&engine, 384, 0, 100);
         assert!(!engine.optimize().unwrap(), "a small segment is not worth it");

@@ -2,9 +2,9 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::ground::Ground;
 use crate::error::{Error, Fault, Result};
 
 /// Name of the lock file in the folder. It holds who has the lock: `run 4711` or `search 4711`.
@@ -34,7 +34,7 @@ pub(super) struct Lock(File);
 
 impl Lock {
     /// Takes the lock for a pipeline; blocks while a search has it.
-    pub(super) fn take(folder: &Path) -> Result<Self> {
+    pub(super) fn take(folder: &Ground) -> Result<Self> {
         let start = Instant::now();
         loop {
             if let Some(lock) = Self::try_take(folder, Role::Run)? {
@@ -66,7 +66,7 @@ impl Lock {
     }
 
     /// Takes the lock if nobody has it.
-    pub(super) fn try_take(folder: &Path, role: Role) -> Result<Option<Self>> {
+    pub(super) fn try_take(folder: &Ground, role: Role) -> Result<Option<Self>> {
         let fail = |error: io::Error| {
             Error::new(Fault::Environment, format!("folder `{}` cannot be locked", folder.display()))
                 .because(error)
@@ -100,7 +100,7 @@ impl Drop for Lock {
     }
 }
 
-fn holder(folder: &Path) -> String {
+fn holder(folder: &Ground) -> String {
     let mut text = String::new();
     // Unreadable means unknown, which the caller treats as somebody who will soon be gone.
     let _ = File::open(folder.join(FILE)).and_then(|file| file.take(64).read_to_string(&mut text));
@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn a_second_pipeline_is_refused_and_told_whom_to_stop() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = Lock::try_take(folder.path(), Role::Run).unwrap().unwrap();
-        assert!(Lock::try_take(folder.path(), Role::Search).unwrap().is_none());
+        let lock = Lock::try_take(&folder.path().into(), Role::Run).unwrap().unwrap();
+        assert!(Lock::try_take(&folder.path().into(), Role::Search).unwrap().is_none());
         std::fs::write(folder.path().join(FILE), "run 4711").unwrap();
-        let error = Lock::take(folder.path()).unwrap_err();
+        let error = Lock::take(&folder.path().into()).unwrap_err();
         assert_eq!(
             error.report(),
             format!(
@@ -128,15 +128,15 @@ mod tests {
             )
         );
         drop(lock);
-        Lock::take(folder.path()).unwrap();
+        Lock::take(&folder.path().into()).unwrap();
     }
 
     #[test]
     fn a_pipeline_waits_for_a_search() {
         let folder = tempfile::tempdir().unwrap();
-        let search = Lock::try_take(folder.path(), Role::Search).unwrap().unwrap();
+        let search = Lock::try_take(&folder.path().into(), Role::Search).unwrap().unwrap();
         std::thread::scope(|scope| {
-            let pipeline = scope.spawn(|| Lock::take(folder.path()));
+            let pipeline = scope.spawn(|| Lock::take(&folder.path().into()));
             drop(search);
             pipeline.join().unwrap().unwrap();
         });

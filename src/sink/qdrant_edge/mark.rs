@@ -3,8 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::ground::Ground;
 use crate::error::{Error, Fault, Result};
 
 /// Name of the file in the folder that holds a random word.
@@ -23,7 +24,7 @@ pub(super) struct Mark {
 
 impl Mark {
     /// Reads the folder's mark, or gives it one. To be called by whoever holds the folder.
-    pub(super) fn take(folder: &Path) -> Result<Self> {
+    pub(super) fn take(folder: &Ground) -> Result<Self> {
         let path = folder.join(FILE);
         let take = || -> io::Result<(File, String)> {
             let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
@@ -34,17 +35,17 @@ impl Mark {
                 word = format!("{:016x}", rand::random::<u64>());
                 file.write_all(word.as_bytes())?;
                 file.sync_all()?;
-                File::open(folder)?.sync_all()?;
+                File::open(folder.path())?.sync_all()?;
             }
             Ok((file, word.trim().to_owned()))
         };
         let (file, word) = take().map_err(|error| unwritable(&path, error))?;
-        Ok(Self { path, file, word })
+        Ok(Self { path: folder.named(FILE), file, word })
     }
 
     /// Removes the mark of a folder whose points are gone: what is made in it from now on is another store. To be called before
     /// that.
-    pub(super) fn remove(folder: &Path) -> Result<()> {
+    pub(super) fn remove(folder: &Ground) -> Result<()> {
         let path = folder.join(FILE);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&path, error)),
@@ -53,7 +54,7 @@ impl Mark {
     }
 
     /// The mark of a folder that somebody may hold. None if it has none.
-    pub(super) fn read(folder: &Path) -> Option<String> {
+    pub(super) fn read(folder: &Ground) -> Option<String> {
         let word = fs::read_to_string(folder.join(FILE)).ok()?;
         Some(word.trim().to_owned()).filter(|word| !word.is_empty())
     }

@@ -1,12 +1,12 @@
 //! `QdrantEdge`: points in a folder, with Qdrant's engine inside the host.
 
 mod engine;
+mod ground;
 mod lock;
 mod mark;
 mod operation;
 mod serve;
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use self::engine::Engine;
+use self::ground::Ground;
 use self::lock::{Lock, Role};
 use self::mark::Mark;
 use self::serve::Server;
@@ -50,22 +51,18 @@ impl QdrantEdge {
     /// Opens the folder, or makes it. Refused while another pipeline has it open.
     pub async fn open(config: &model::QdrantEdgeSink) -> Result<Self> {
         let wanted = Spaces::wanted(&config.create)?;
-        let path = config.path.clone();
+        let config = config.clone();
         let open = move || {
-            fs::create_dir_all(&path).map_err(|error| {
-                Error::new(Fault::Environment, format!("folder `{}` cannot be made", path.display()))
-                    .because(error)
-                    .help("its parent must be writable for the host; or change the sink's `path`")
-            })?;
-            let lock = Lock::take(&path)?;
-            if !Engine::exists(&path) {
-                Mark::remove(&path)?;
+            let ground = Ground::make(&config)?;
+            let lock = Lock::take(&ground)?;
+            if !Engine::exists(&ground) {
+                Mark::remove(&ground)?;
             }
-            let engine = Engine::start(&path, lock, Some(&wanted))?;
-            Ok((Arc::new(engine), Arc::new(Mark::take(&path)?)))
+            let engine = Engine::start(&ground, lock, Some(&wanted))?;
+            Ok((Arc::new(engine), Arc::new(Mark::take(&ground)?), ground))
         };
-        let (engine, mark) = blocking::run(open).await?;
-        let server = Server::start(&config.path, Arc::clone(&engine))?;
+        let (engine, mark, ground) = blocking::run(open).await?;
+        let server = Server::start(ground, Arc::clone(&engine))?;
         let optimizer = Optimizer::start(Arc::clone(&engine))?;
         Ok(Self { engine, server, optimizer, mark })
     }
@@ -77,20 +74,21 @@ impl QdrantEdge {
     /// As [`open`](Self::open).
     pub async fn look(config: &model::QdrantEdgeSink) -> Result<Look> {
         let wanted = Spaces::wanted(&config.create)?;
-        let path = config.path.clone();
+        let config = config.clone();
         let look = move || {
+            let ground = Ground::find(&config)?;
             let mut spaces = wanted;
-            if Engine::exists(&path) {
-                if let Some(lock) = Lock::try_take(&path, Role::Search)? {
-                    let engine = Engine::start(&path, lock, None)?;
+            if Engine::exists(&ground) {
+                if let Some(lock) = Lock::try_take(&ground, Role::Search)? {
+                    let engine = Engine::start(&ground, lock, None)?;
                     engine.compare(&spaces)?;
                     spaces = engine.spaces().clone();
                     engine.close();
                 }
             } else {
-                could_be_made(&path)?;
+                could_be_made(&config.path)?;
             }
-            Ok(Look { marks: Some(Mark::read(&path).into_iter().collect()), admission: Some(admission(spaces)) })
+            Ok(Look { marks: Some(Mark::read(&ground).into_iter().collect()), admission: Some(admission(spaces)) })
         };
         blocking::run(look).await
     }
@@ -174,17 +172,19 @@ fn could_be_made(path: &Path) -> Result<()> {
 }
 
 /// The nearest points in a folder: from the pipeline that holds it, or from its files if none does.
-pub async fn search(path: &Path, query: &Query<'_>) -> Result<Vec<Hit>> {
-    if !Engine::exists(path) {
-        return Err(Error::new(Fault::Environment, format!("there are no points in folder `{}`", path.display()))
+pub async fn search(config: &model::QdrantEdgeSink, query: &Query<'_>) -> Result<Vec<Hit>> {
+    let config = config.clone();
+    let ground = blocking::run(move || Ground::find(&config)).await?;
+    if !Engine::exists(&ground) {
+        return Err(Error::new(Fault::Environment, format!("there are no points in folder `{}`", ground.display()))
             .help("start the pipeline first, and search from the same working directory: `pgstream-host run <file>`"));
     }
     let start = Instant::now();
     while start.elapsed() < SEARCH_PATIENCE {
-        if let Some(hits) = serve::ask(path, query).await? {
+        if let Some(hits) = serve::ask(&ground, query).await? {
             return Ok(hits);
         }
-        let folder = path.to_owned();
+        let folder = ground.clone();
         let open = move || {
             let lock = Lock::try_take(&folder, Role::Search)?;
             lock.map(|lock| Engine::start(&folder, lock, None)).transpose()
@@ -194,7 +194,7 @@ pub async fn search(path: &Path, query: &Query<'_>) -> Result<Vec<Hit>> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(Error::new(Fault::Environment, format!("folder `{}` is in use, and nobody there answers", path.display()))
+    Err(Error::new(Fault::Environment, format!("folder `{}` is in use, and nobody there answers", ground.display()))
         .help("try again; if it stays so, restart the pipeline that writes the folder"))
 }
 

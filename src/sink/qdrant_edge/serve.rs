@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::engine::Engine;
+use super::ground::Ground;
 use crate::error::{Error, Fault, Result};
 use crate::sink::{Hit, Query, blocking};
 
@@ -57,22 +58,22 @@ enum Answer {
 pub(super) struct Server {
     task: JoinHandle<()>,
     socket: PathBuf,
-    folder: PathBuf,
+    ground: Ground,
 }
 
 impl Server {
     /// Listens in the engine's folder. A socket that a crash left behind is replaced.
-    pub(super) fn start(folder: &Path, engine: Arc<Engine>) -> Result<Self> {
-        let (listener, socket) = listen(folder).map_err(|error| {
+    pub(super) fn start(ground: Ground, engine: Arc<Engine>) -> Result<Self> {
+        let (listener, socket) = listen(&ground).map_err(|error| {
             Error::new(
                 Fault::Environment,
-                format!("no socket for searches can be made in folder `{}`", folder.display()),
+                format!("no socket for searches can be made in folder `{}`", ground.display()),
             )
             .because(error)
             .help("the folder must be on a local file system and writable for the host")
         })?;
         let task = tokio::spawn(serve(listener, engine));
-        Ok(Self { task, socket, folder: folder.to_owned() })
+        Ok(Self { task, socket, ground })
     }
 }
 
@@ -81,7 +82,7 @@ impl Drop for Server {
         self.task.abort();
         // What stays is replaced by the next pipeline, and refuses connections until then.
         let _ = fs::remove_file(&self.socket);
-        if fs::remove_file(self.folder.join(ELSEWHERE)).is_ok()
+        if fs::remove_file(self.ground.join(ELSEWHERE)).is_ok()
             && let Some(private) = self.socket.parent()
         {
             let _ = fs::remove_dir(private);
@@ -90,7 +91,7 @@ impl Drop for Server {
 }
 
 /// Asks the pipeline that holds the folder. None if there is no such pipeline.
-pub(super) async fn ask(folder: &Path, query: &Query<'_>) -> Result<Option<Vec<Hit>>> {
+pub(super) async fn ask(folder: &Ground, query: &Query<'_>) -> Result<Option<Vec<Hit>>> {
     let socket = match fs::read_to_string(folder.join(ELSEWHERE)) {
         Ok(elsewhere) => PathBuf::from(elsewhere),
         Err(_) => folder.join(SOCKET),
@@ -116,12 +117,13 @@ pub(super) async fn ask(folder: &Path, query: &Query<'_>) -> Result<Option<Vec<H
     }
 }
 
-fn listen(folder: &Path) -> io::Result<(UnixListener, PathBuf)> {
+fn listen(folder: &Ground) -> io::Result<(UnixListener, PathBuf)> {
     let inside = folder.join(SOCKET);
     let elsewhere = folder.join(ELSEWHERE);
     // Bound where only we can look until its permissions are right, then moved over what is there.
-    let private = folder.join(format!("sock-{}", std::process::id()));
-    let longest = private.join("s").as_os_str().len().max(inside.as_os_str().len());
+    let own = format!("sock-{}", std::process::id());
+    let private = folder.join(&own);
+    let longest = folder.named(&own).join("s").as_os_str().len().max(folder.named(SOCKET).as_os_str().len());
     if longest > MAX_SOCKET_PATH {
         let private = std::env::temp_dir().join(format!("pgstream-{:016x}", rand::random::<u64>()));
         let socket = private.join("s");

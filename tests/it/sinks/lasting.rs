@@ -99,8 +99,13 @@ async fn dead_letters_are_not_kept_where_a_crash_would_remove_them() {
 async fn a_folder_that_is_removed_or_replaced_takes_nothing_more() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("edge");
-    let settings =
-        model::QdrantEdgeSink { inputs: Vec::new(), path: path.clone(), create: create(), batch: SinkBatch::default() };
+    let settings = model::QdrantEdgeSink {
+        inputs: Vec::new(),
+        path: path.clone(),
+        folder: None,
+        create: create(),
+        batch: SinkBatch::default(),
+    };
     let settings = model::Sink::QdrantEdge(settings);
     for replace in [false, true] {
         let mut sink = sink::open("documents", "edge", &settings).await.unwrap();

@@ -12,7 +12,7 @@ use super::contract::held;
 async fn commands_and_rejected_events_are_appended_across_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
-    let config = model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone() });
+    let config = model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone(), folder: None });
     let position = Position { lsn: Lsn(0x16B3748), ordinal: 3 };
     let command = Command { position, action: Action::Delete { id: "a".into() } };
     let letter = DeadLetter {
@@ -58,7 +58,7 @@ async fn what_keeps_no_vectors_cannot_be_searched() {
     let path = folder.path().join("out.jsonl");
     let query = Query { vector: "", values: &[1.0], limit: 1 };
     for (config, kind) in [
-        (model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone() }), "file"),
+        (model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone(), folder: None }), "file"),
         (model::Sink::Blackhole(BlackholeSink { inputs: Vec::new() }), "blackhole"),
     ] {
         let error = sink::search("documents", "out", &config, &query).await.unwrap_err();

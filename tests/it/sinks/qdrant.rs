@@ -329,6 +329,7 @@ async fn ten_thousand_points_of_384_numbers() {
     let settings = model::QdrantEdgeSink {
         inputs: Vec::new(),
         path: folder.path().to_owned(),
+        folder: None,
         create: create(384, Distance::Cosine).unwrap(),
         batch: SinkBatch::default(),
     };

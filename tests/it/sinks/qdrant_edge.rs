@@ -45,7 +45,13 @@ impl Store for Folder {
 }
 
 fn settings(path: &Path, create: Create) -> model::QdrantEdgeSink {
-    model::QdrantEdgeSink { inputs: Vec::new(), path: path.to_owned(), create, batch: SinkBatch::default() }
+    model::QdrantEdgeSink {
+        inputs: Vec::new(),
+        path: path.to_owned(),
+        folder: None,
+        create,
+        batch: SinkBatch::default(),
+    }
 }
 
 fn create(dimension: usize) -> Create {
@@ -155,13 +161,25 @@ async fn a_second_pipeline_is_refused_while_searches_are_answered() {
     let error = QdrantEdge::open(&settings(folder.path(), create(4))).await.err().unwrap();
     assert_eq!(error.fault(), Fault::Environment);
     assert!(error.report().contains(&format!("kill {}", child.process.id())), "{error:?}");
-    assert_eq!(qdrant_edge::search(folder.path(), &query).await.unwrap().len(), 1, "from the running pipeline");
+    assert_eq!(
+        qdrant_edge::search(&settings(folder.path(), create(4)), &query).await.unwrap().len(),
+        1,
+        "from the running pipeline"
+    );
 
     child.kill();
     assert!(folder.path().join("search.sock").exists(), "the killed pipeline left its socket");
-    assert_eq!(qdrant_edge::search(folder.path(), &query).await.unwrap().len(), 1, "from the files");
+    assert_eq!(
+        qdrant_edge::search(&settings(folder.path(), create(4)), &query).await.unwrap().len(),
+        1,
+        "from the files"
+    );
     let sink = QdrantEdge::open(&settings(folder.path(), create(4))).await.unwrap();
-    assert_eq!(qdrant_edge::search(folder.path(), &query).await.unwrap().len(), 1, "from the next pipeline");
+    assert_eq!(
+        qdrant_edge::search(&settings(folder.path(), create(4)), &query).await.unwrap().len(),
+        1,
+        "from the next pipeline"
+    );
     Box::new(sink).close().await.unwrap();
     assert!(!folder.path().join("search.sock").exists());
 }
@@ -172,7 +190,7 @@ async fn a_search_needs_a_folder_with_points_and_a_fitting_vector() {
     let path = folder.path().join("points");
     let search = async |values: &[f32]| {
         let query = Query { vector: "", values, limit: 1 };
-        qdrant_edge::search(&path, &query).await
+        qdrant_edge::search(&settings(&path, create(4)), &query).await
     };
     let error = search(&[1.0; 4]).await.unwrap_err();
     assert_eq!(error.to_string(), format!("there are no points in folder `{}`", path.display()));
@@ -204,7 +222,7 @@ async fn the_socket_is_private_and_works_in_a_folder_with_a_long_name() {
         };
         assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
         let query = Query { vector: "", values: &[1.0, 0.0, 0.0, 0.0], limit: 5 };
-        let hits = qdrant_edge::search(&path, &query).await.unwrap();
+        let hits = qdrant_edge::search(&settings(&path, create(4)), &query).await.unwrap();
         assert_eq!(hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>(), ["a"]);
         Box::new(sink).close().await.unwrap();
         assert!(!socket.exists());

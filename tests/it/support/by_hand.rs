@@ -46,6 +46,7 @@ impl World {
         let settings = WasmTransform {
             inputs: vec!["db".into()],
             component: root().join("plugins/documents-rust/documents.wasm"),
+            folder: None,
             config: Default::default(),
             embedders: vec!["slow".into()],
             columns: None,

@@ -230,7 +230,7 @@ fn a_component_is_told_by_what_it_was_made_of() {
     let again = tempfile::tempdir().unwrap();
     let out = again.path().join("again.wasm");
     succeed(host(["build"]).arg(edges.parent().unwrap()).arg("--out").arg(&out));
-    let hash = |path: &Path| pgstream_host::transform::hash_of(path).unwrap();
+    let hash = |path: &Path| pgstream_host::transform::hash_of(&crate::guests::settings(path)).unwrap();
     assert_eq!(hash(edges), hash(&out));
     let mut other = std::fs::read(&out).unwrap();
     other.push(0);

@@ -78,7 +78,7 @@ fn a_file_that_is_not_there_is_named() {
         report.ends_with("help: build the handler first, or correct the path; it is relative to the pipeline file\n")
     );
     let error = load(&settings(root()), Embedders::new()).err().unwrap();
-    assert!(error.report().contains("caused by: it is not a file\n"), "{}", error.report());
+    assert!(error.report().contains("caused by: it is not a plain file\n"), "{}", error.report());
 }
 
 #[test]
