@@ -23,7 +23,8 @@ impl Authentic {
         // engine that is trusted. Those of the cache carry an authentication code that only this user's hosts can make, and
         // they make it over nothing but what `serialize` returned (`Cache::keep`). Those of the compiler come through a pipe
         // whose other end nobody has but a process of this program, which writes what `precompile_component` returned: it is
-        // as much to be trusted as if the compiler ran here. Version and settings of the engine are part of what is
+        // as much to be trusted as if the compiler ran here, and no more: a component that takes the compiler over, by a
+        // mistake in it, writes this code. Version and settings of the engine are part of what is
         // authenticated, and wasmtime checks them again. The bytes are ours in memory: nobody changes them now.
         #[allow(unsafe_code)]
         unsafe {

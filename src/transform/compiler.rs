@@ -2,14 +2,20 @@
 //!
 //! A component that is small and valid can still keep the compiler busy for minutes and take gigabytes: no count made beforehand
 //! tells all of them. So the compiler runs beside the host, as the same program with another task. It gets the component through a
-//! pipe and gives machine code back through another; it has no secrets, an empty environment, and ends with the host.
+//! pipe and gives machine code back through another; it has no secrets, an empty environment and no rights, and ends with the host.
+//!
+//! What it answers is executed by the host. wasmtime compares its version and its settings with the engine's, and that is all that
+//! can be checked: whether machine code keeps within its memory cannot be told from it. So the answer is worth as much as the
+//! compiler, like one that ran here.
 
+mod cell;
 mod child;
 
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -36,6 +42,9 @@ const THREADS: usize = 8;
 
 /// Bytes of what a compiler that fails complains about.
 const COMPLAINT: u64 = 2048;
+
+/// Said once: it is the same for all.
+static UNCONFINED: Once = Once::new();
 
 /// Where and with how much components are compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +142,12 @@ impl Compiler {
         if status.success() && !said.is_empty() {
             let kind = said.remove(0);
             let words = |said: &[u8]| String::from_utf8_lossy(said).into_owned();
+            if complaint.starts_with(child::LACKING) {
+                let lacking = presentable(complaint.trim(), COMPLAINT as usize);
+                UNCONFINED.call_once(|| {
+                    tracing::warn!(lacking, "components are compiled in a process with more rights than it needs");
+                });
+            }
             return match kind {
                 child::ARTIFACT => Ok(said),
                 child::EXCESS => Err(Failure::Excess(words(&said))),

@@ -161,6 +161,8 @@ fn compilers(process: u32) -> Vec<u32> {
 #[tokio::test]
 async fn the_compiler_has_nothing_of_the_hosts_and_ends_with_it() {
     let (component, cache) = (file(&sly()), tempfile::tempdir().unwrap());
+    let left_open = std::fs::File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
     let mut host = Command::new(PROGRAM)
         .args(["inspect".as_ref(), component.path()] as [&Path; 2])
         .env("XDG_CACHE_HOME", cache.path())
@@ -172,22 +174,32 @@ async fn the_compiler_has_nothing_of_the_hosts_and_ends_with_it() {
     let mut compiler = None;
     eventually("the compiler has begun", async || {
         compiler = compilers(host.id()).first().copied();
-        // Its limits are the last thing that it sets before it reads.
-        compiler.is_some_and(|id| of(id, "limits").contains("Max cpu time              120 "))
+        // The last thing that it does before it reads.
+        compiler.is_some_and(|id| of(id, "status").contains("Seccomp:\t2"))
     })
     .await;
     let compiler = compiler.unwrap();
-    let environment = of(compiler, "environ");
-    assert!(environment.starts_with("RAYON_NUM_THREADS=") && environment.matches('\0').count() == 1, "{environment:?}");
-    assert!(!of(compiler, "cmdline").contains(&*component.path().to_string_lossy()));
-    // Three pipes, and at most what whoever runs the tests has left open for every child.
-    for open in std::fs::read_dir(format!("/proc/{compiler}/fd")).unwrap().flatten() {
-        let (leads_to, own) = (std::fs::read_link(open.path()), Path::new("/proc/self/fd").join(open.file_name()));
-        let pipe = leads_to.as_ref().is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"));
-        let standard = ["0", "1", "2"].iter().any(|number| open.file_name() == *number);
-        let inherited = !standard && std::fs::read_link(own).ok() == leads_to.as_ref().ok().cloned();
-        assert!(standard && pipe || inherited, "{:?} leads to {leads_to:?}", open.path());
+    // In force before it reads a byte of the component.
+    let status = of(compiler, "status");
+    assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
+    if !rustix::process::geteuid().is_root() {
+        assert!(
+            std::fs::read(format!("/proc/{compiler}/environ")).is_err(),
+            "nobody looks into it, whoever its user is"
+        );
+    } else {
+        let environment = of(compiler, "environ");
+        let only = environment.starts_with("RAYON_NUM_THREADS=") && environment.matches('\0').count() == 1;
+        assert!(only, "{environment:?}");
+        // Three pipes, and nothing of what whoever runs the tests has left open for every child.
+        let open: Vec<_> = std::fs::read_dir(format!("/proc/{compiler}/fd")).unwrap().flatten().collect();
+        assert_eq!(open.len(), 3);
+        for open in open {
+            let leads_to = std::fs::read_link(open.path()).unwrap();
+            assert!(leads_to.to_string_lossy().starts_with("pipe:"), "{open:?} leads to {leads_to:?}");
+        }
     }
+    assert!(!of(compiler, "cmdline").contains(&*component.path().to_string_lossy()));
 
     host.kill().unwrap();
     host.wait().unwrap();
