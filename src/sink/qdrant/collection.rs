@@ -5,9 +5,9 @@ use qdrant_client::qdrant::{
     CollectionInfo, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder, Distance as Metric, FieldType,
     SparseVectorParams, SparseVectorsConfigBuilder, VectorParams, VectorParamsBuilder, VectorParamsMap, VectorsConfig,
 };
-use qdrant_client::{Qdrant, QdrantError};
 use tonic::Code;
 
+use super::client::Client;
 use super::fault::Peer;
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
@@ -26,7 +26,7 @@ pub(super) struct Collection {
 }
 
 /// The collection, which exists from now on.
-pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<Collection> {
+pub(super) async fn ensure(client: &Client, peer: &Peer, wanted: Option<Spaces>) -> Result<Collection> {
     let info = match (find(client, peer).await?, &wanted) {
         (Some(info), _) => info,
         (None, None) => return Err(peer.no_collection()),
@@ -59,7 +59,7 @@ pub(super) async fn ensure(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>)
 }
 
 /// The collection as it is, or as it would be made. Makes nothing.
-pub(super) async fn look(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -> Result<Collection> {
+pub(super) async fn look(client: &Client, peer: &Peer, wanted: Option<Spaces>) -> Result<Collection> {
     match (find(client, peer).await?, wanted) {
         (Some(info), wanted) => Ok(Collection { spaces: fitting(&info, peer, wanted.as_ref())?, marks: marks(&info) }),
         (None, Some(spaces)) => Ok(Collection { spaces, marks: Vec::new() }),
@@ -68,7 +68,7 @@ pub(super) async fn look(client: &Qdrant, peer: &Peer, wanted: Option<Spaces>) -
 }
 
 /// Refuses a collection that was made anew since it was opened.
-pub(super) async fn stands(client: &Qdrant, peer: &Peer, known: &[String]) -> Result<()> {
+pub(super) async fn stands(client: &Client, peer: &Peer, known: &[String]) -> Result<()> {
     let info = find(client, peer).await?.ok_or_else(|| peer.no_collection())?;
     if marks(&info).iter().any(|mark| known.contains(mark)) {
         return Ok(());
@@ -94,16 +94,16 @@ fn marks(info: &CollectionInfo) -> Vec<String> {
     info.payload_schema.keys().filter(|key| key.starts_with(MARK)).cloned().collect()
 }
 
-async fn index(client: &Qdrant, peer: &Peer, key: &str) -> Result<()> {
+async fn index(client: &Client, peer: &Peer, key: &str) -> Result<()> {
     let index = CreateFieldIndexCollectionBuilder::new(peer.collection(), key, FieldType::Keyword);
     client.create_field_index(index.wait(true)).await.map(drop).map_err(|error| peer.error(error))
 }
 
-async fn find(client: &Qdrant, peer: &Peer) -> Result<Option<CollectionInfo>> {
+async fn find(client: &Client, peer: &Peer) -> Result<Option<CollectionInfo>> {
     match client.collection_info(peer.collection()).await {
         Ok(response) => Ok(response.result),
-        Err(QdrantError::ResponseError { status }) if status.code() == Code::NotFound => Ok(None),
-        Err(error) => Err(peer.error(error)),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(peer.error(status)),
     }
 }
 

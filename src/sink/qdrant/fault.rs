@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use qdrant_client::QdrantError;
 use tonic::{Code, Status};
 
 use crate::error::{Code as Misdeed, Error, Fault, Result};
+
+/// How the text of a status begins that says that no connection came about.
+pub(super) const NO_CONNECTION: &str = "Failed to connect to ";
 
 /// The server and collection that a sink talks to, as errors name them.
 #[derive(Clone)]
@@ -39,45 +41,39 @@ impl Peer {
         )
     }
 
-    pub(super) fn error(&self, error: QdrantError) -> Error {
-        match error {
-            QdrantError::ResponseError { status } => self.status(&status),
-            QdrantError::ResourceExhaustedError { status, .. } => self.status(&status),
-            QdrantError::InvalidUri(cause) => {
-                Error::new(Fault::Config, "`url` is not the address of a Qdrant server").because(cause)
-            }
-            other => Error::new(Fault::Bug, format!("a request to {self} could not be made")).because(other),
-        }
-    }
-
     /// As `error`, for a write. What the server says of its content may concern a single command.
-    pub(super) fn refusal(&self, error: QdrantError) -> Error {
-        let is_about_content = match &error {
-            QdrantError::ResponseError { status } => status.code() == Code::InvalidArgument || is_too_large(status),
-            _ => false,
-        };
-        let error = self.error(error);
-        if is_about_content { error.blame(Fault::Data).code(Misdeed::Sink) } else { error }
+    pub(super) fn refusal(&self, status: Status) -> Error {
+        let about_content = |error: Error| error.blame(Fault::Data).code(Misdeed::Sink);
+        if is_too_large(&status) {
+            return about_content(
+                Error::new(Fault::Data, format!("a point is larger than {self} accepts in a request"))
+                    .because(Words(words(&status)))
+                    .help("let the handler write shorter payloads, or raise the server's limit"),
+            );
+        }
+        let invalid = status.code() == Code::InvalidArgument;
+        let error = self.error(status);
+        if invalid { about_content(error) } else { error }
     }
 
-    fn status(&self, status: &Status) -> Error {
+    pub(super) fn error(&self, status: Status) -> Error {
         let message = status.message();
-        if let Some(tail) = message.strip_prefix("Failed to connect to ") {
+        if let Some(tail) = message.strip_prefix(NO_CONNECTION) {
             return self.unreachable(tail);
         }
-        if is_too_large(status) {
-            return Error::new(Fault::Data, format!("a point is larger than {self} accepts in a request"))
-                .because(Words(message.to_owned()))
-                .help("let the handler write shorter payloads, or raise the server's limit");
+        if is_too_large(&status) {
+            return Error::new(Fault::Environment, format!("the answer of {self} is too large to be read"))
+                .because(Words(words(&status)))
+                .help("ask for fewer points; or let the handler write shorter payloads");
         }
-        let because = |fault, what: String| Error::new(fault, what).because(Words(words(status)));
+        let because = |fault, what: String| Error::new(fault, what).because(Words(words(&status)));
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => {
                 because(Fault::Config, format!("{self} refuses the API key")).help(
                     "set the sink's `api_key` to a key that may write the collection: `api_key: ${QDRANT_API_KEY}`",
                 )
             }
-            Code::NotFound => self.no_collection().because(Words(words(status))),
+            Code::NotFound => self.no_collection().because(Words(words(&status))),
             Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::OutOfRange
@@ -136,7 +132,7 @@ impl fmt::Display for Words {
 
 impl std::error::Error for Words {}
 
-fn is_too_large(status: &Status) -> bool {
+pub(super) fn is_too_large(status: &Status) -> bool {
     status.message().contains("message length too large")
 }
 
@@ -157,7 +153,7 @@ mod tests {
     use super::*;
 
     fn error(status: Status) -> Error {
-        Peer::new("http://qdrant:6334", "docs").unwrap().error(status.into())
+        Peer::new("http://qdrant:6334", "docs").unwrap().error(status)
     }
 
     #[test]
@@ -187,12 +183,12 @@ mod tests {
             assert!(error.report().contains("caused by: details"), "{}", error.report());
         }
         let large = error(Status::out_of_range("Error, decoded message length too large: found 9 bytes"));
-        assert_eq!(large.fault(), Fault::Data);
+        assert_eq!(large.to_string(), "the answer of Qdrant at `http://qdrant:6334` is too large to be read");
     }
 
     #[test]
     fn only_what_is_said_of_a_write_s_content_may_concern_one_command() {
-        let refusal = |status: Status| Peer::new("http://qdrant:6334", "docs").unwrap().refusal(status.into());
+        let refusal = |status: Status| Peer::new("http://qdrant:6334", "docs").unwrap().refusal(status);
         for status in [Status::invalid_argument("Wrong input: …"), Status::out_of_range("message length too large")] {
             let error = refusal(status);
             assert_eq!((error.fault(), error.misdeed()), (Fault::Data, Some(Misdeed::Sink)), "{error:?}");
@@ -211,7 +207,7 @@ mod tests {
                      ConnectError(\"tcp connect error\", 127.0.0.1:6333, Os { code: 111, kind: ConnectionRefused, \
                      message: \"Connection refused\" })))";
         let peer = Peer::new("http://qdrant:6333", "docs").unwrap();
-        let error = peer.error(Status::internal(debug).into());
+        let error = peer.error(Status::internal(debug));
         assert_eq!(
             error.report(),
             "error: no connection to Qdrant at `http://qdrant:6333`\n  \

@@ -3,6 +3,7 @@
 //! Qdrant has no transactions, so delivery is at least once; all writes are repeatable and wait until the server has
 //! applied them.
 
+mod client;
 mod collection;
 mod fault;
 mod request;
@@ -12,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use qdrant_client::Payload;
 use qdrant_client::qdrant::{PointId, QueryPointsBuilder, ScrollPointsBuilder, UpdateBatchPointsBuilder, UpdateStatus};
-use qdrant_client::{Payload, Qdrant};
 use tokio::sync::Semaphore;
 
+use self::client::Client;
 use self::collection::Collection;
-use self::fault::Peer;
+use self::fault::{Peer, is_too_large};
 use self::request::{Merge, Operations, Phase, Request};
 use super::spaces::Spaces;
 use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet, stored};
@@ -34,13 +36,10 @@ const PAGE: u32 = 32;
 /// How often a sink that writes looks at whether its collection is still the one that it opened.
 const SEE: Duration = Duration::from_secs(1);
 
-/// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A sink on one collection.
 #[derive(Clone)]
 pub struct QdrantSink {
-    client: Qdrant,
+    client: Client,
     peer: Peer,
     collection: Collection,
     /// When it was last seen that the collection is still the one that was opened.
@@ -68,16 +67,12 @@ impl QdrantSink {
         Ok(Look { marks: Some(marks), admission: Some(admission(spaces)) })
     }
 
-    fn dial(config: &model::QdrantSink) -> Result<(Qdrant, Peer, Option<Spaces>)> {
+    fn dial(config: &model::QdrantSink) -> Result<(Client, Peer, Option<Spaces>)> {
         let wanted = config.create.as_ref().map(Spaces::wanted).transpose()?;
         let peer = Peer::new(&config.url, &config.collection)?;
-        let client = Qdrant::from_url(&config.url)
-            .timeout(config.timeout.0)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .api_key(config.api_key.as_ref().map(|key| key.expose().to_owned()))
-            .skip_compatibility_check() // it prints to standard output, which may be a sink
-            .build()
-            .map_err(|error| peer.error(error))?;
+        let client = Client::new(&config.url, config.api_key.as_ref(), config.timeout.0).map_err(|what| {
+            Error::new(Fault::Config, what).help("write `url: http://localhost:6334`, and `api_key: ${QDRANT_API_KEY}`")
+        })?;
         Ok((client, peer, wanted))
     }
 
@@ -113,17 +108,23 @@ impl QdrantSink {
     }
 
     async fn merge(&self, merge: Merge) -> Result<()> {
-        let mut offset = None;
+        let (mut offset, mut size) = (None::<PointId>, PAGE);
         loop {
             let mut request = ScrollPointsBuilder::new(self.peer.collection())
                 .filter(merge.filter.clone())
-                .limit(PAGE)
+                .limit(size)
                 .with_payload(true)
                 .with_vectors(false);
-            if let Some(offset) = offset {
-                request = request.offset::<PointId>(offset);
+            if let Some(offset) = &offset {
+                request = request.offset::<PointId>(offset.clone());
             }
-            let page = self.client.scroll(request).await.map_err(|error| self.peer.error(error))?;
+            let page = match self.client.scroll(request).await {
+                Err(status) if size > 1 && is_too_large(&status) => {
+                    size /= 2;
+                    continue;
+                }
+                page => page.map_err(|error| self.peer.error(error))?,
+            };
             for operations in merge.requests(page.result) {
                 self.update(operations).await?;
             }

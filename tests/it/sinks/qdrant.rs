@@ -262,6 +262,26 @@ async fn a_delivery_larger_than_a_message_is_split() {
 }
 
 #[tokio::test]
+async fn what_is_read_to_be_merged_may_be_larger_than_one_answer() {
+    let server = QdrantServer::start(None);
+    let mut sink = QdrantSink::open(&settings(&server.url(), create(2, Distance::Dot))).await.unwrap();
+    let payload = json!({ "text": "x".repeat(2 << 20), "old": 1 }).to_string();
+    let point = |n: u32| {
+        let embeddings = vec![(String::new(), Embedding::Dense(vec![1.0, 2.0]))];
+        Point { id: n.to_string(), embeddings, payload: payload.clone() }
+    };
+    let points = (0..20).map(point).collect();
+    let group = || "g".to_owned();
+    let replace = Action::Replace { group: group(), points };
+    write(&mut sink, 1, [replace, Action::PatchGroup { group: group(), payload: r#"{"old":null}"#.to_owned() }])
+        .await
+        .unwrap();
+    let points = dump(&client(&server.url(), None), "docs").await;
+    assert_eq!(points.len(), 20);
+    assert!(points.values().all(|stored| stored.payload["old"].is_null() && stored.payload.contains_key("text")));
+}
+
+#[tokio::test]
 async fn several_requests_are_in_flight_but_never_many() {
     let server = QdrantServer::start(None);
     let mut sink = QdrantSink::open(&settings(&server.url(), create(2, Distance::Dot))).await.unwrap();

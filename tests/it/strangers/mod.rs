@@ -4,6 +4,7 @@
 mod compilers;
 mod copies;
 mod files;
+mod qdrant;
 mod sql;
 mod tenants;
 mod terminal;

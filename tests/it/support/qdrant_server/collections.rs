@@ -22,6 +22,8 @@ type Answer<T> = Result<T, Status>;
 #[derive(Default)]
 pub(super) struct Store {
     collections: RwLock<HashMap<String, Arc<Collection>>>,
+    /// Points that every answer to a query has besides, and bytes of the payload of the first.
+    pub(super) flood: RwLock<(usize, usize)>,
 }
 
 struct Collection {
@@ -155,7 +157,16 @@ impl Store {
             score_threshold: None,
         };
         let found = self.find(&request.collection_name)?.shard.search(search).map_err(status)?;
-        Ok(wire::QueryResponse { result: found.into_iter().map(convert::scored).collect(), ..Default::default() })
+        let mut result: Vec<_> = found.into_iter().map(convert::scored).collect();
+        let (points, bytes) = *self.flood.read().unwrap();
+        if points > 0 {
+            result.push(wire::ScoredPoint {
+                payload: HashMap::from([("x".repeat(bytes), wire::Value::from(1))]),
+                ..Default::default()
+            });
+            result.resize(result.len() + points - 1, wire::ScoredPoint::default());
+        }
+        Ok(wire::QueryResponse { result, ..Default::default() })
     }
 
     fn find(&self, name: &str) -> Answer<Arc<Collection>> {

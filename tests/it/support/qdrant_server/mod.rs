@@ -72,6 +72,11 @@ impl QdrantServer {
         self.state.delay_ms.store(by.as_millis() as u64, Ordering::SeqCst);
     }
 
+    /// Lets every answer to a query have so many points besides, and the first of them a payload of so many bytes.
+    pub(crate) fn flood(&self, points: usize, bytes: usize) {
+        *self.state.store.flood.write().unwrap() = (points, bytes);
+    }
+
     /// How many calls were under way at the same time, at most.
     pub(crate) fn most_at_once(&self) -> usize {
         self.state.most.load(Ordering::SeqCst)
