@@ -1,6 +1,6 @@
 //! `Scratch`, a folder that goes when it is dropped, and `cache`, one that stays for the next build.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::unwritable;
@@ -41,12 +41,55 @@ pub(super) fn cache(name: &str) -> Result<PathBuf> {
         Error::new(Fault::Environment, "there is no folder to keep the tools of a build in")
             .help("set HOME or XDG_CACHE_HOME")
     })?;
-    let path = base.join("pgstream-host").join("tools").join(name);
+    kept(&base, name)
+}
+
+/// The folder of a tool below `base`. What lies in it is run, so nobody else may have made it, or may write in it.
+fn kept(base: &Path, name: &str) -> Result<PathBuf> {
+    let ours = base.join("pgstream-host");
+    let path = ours.join("tools").join(name);
     private(&path)
         .map_err(|error| unwritable(&path, error).help("set XDG_CACHE_HOME to a folder that may be written"))?;
+    for folder in [ours.as_path(), &ours.join("tools"), &path] {
+        let about = folder.symlink_metadata().map_err(|error| unwritable(folder, error))?;
+        if !about.is_dir() || about.uid() != rustix::process::geteuid().as_raw() || about.mode() & 0o022 != 0 {
+            let what = format!("the folder `{}`, whose tools are run, is open to other users", folder.display());
+            return Err(Error::new(Fault::Environment, what)
+                .because("it is a link, belongs to another user, or others may write in it")
+                .help("remove it, so that it is made anew; or set XDG_CACHE_HOME to a folder of your own"));
+        }
+    }
     Ok(path)
 }
 
 fn private(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn tools_of_others_are_not_run() {
+        let base = tempfile::tempdir().unwrap();
+        let tools = kept(base.path(), "a-tool").unwrap();
+        assert_eq!(kept(base.path(), "a-tool").unwrap(), tools);
+        let refused = |why: &str| {
+            let error = kept(base.path(), "a-tool").expect_err(why);
+            assert_eq!(error.fault(), Fault::Environment);
+        };
+        std::fs::set_permissions(&tools, std::fs::Permissions::from_mode(0o777)).unwrap();
+        refused("others may write in it");
+        let elsewhere = base.path().join("elsewhere");
+        std::fs::rename(&tools, &elsewhere).unwrap();
+        symlink(&elsewhere, &tools).unwrap();
+        refused("it is a link");
+        std::fs::remove_file(&tools).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(tools.parent().unwrap(), Some(65534), None).unwrap();
+            refused("it belongs to another user");
+        }
+    }
 }

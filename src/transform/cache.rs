@@ -9,7 +9,6 @@
 
 mod folder;
 
-use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -60,13 +59,13 @@ impl Cache {
         compile: impl FnOnce() -> wasmtime::Result<Component>,
     ) -> wasmtime::Result<Component> {
         let identity = Identity::new(engine, bytes);
-        let entry = self.folder.entry(&identity.name());
+        let entry = Folder::entry(&identity.name());
         if let Some(artifact) = self.read(&entry, &identity) {
             match artifact.component(engine) {
                 Ok(component) => return Ok(component),
                 Err(error) => tracing::warn!(%error, "a compiled handler was not taken; it is compiled again"),
             }
-            let _ = std::fs::remove_file(&entry);
+            let _ = self.folder.remove(&entry);
         }
         let component = compile()?;
         let kept = component.serialize().map_err(std::io::Error::other);
@@ -77,8 +76,8 @@ impl Cache {
     }
 
     /// The entry's code, if it is what it claims to be. Else it is removed.
-    fn read(&self, path: &Path, identity: &Identity) -> Option<Authentic> {
-        let mut file = File::open(path).ok()?;
+    fn read(&self, name: &str, identity: &Identity) -> Option<Authentic> {
+        let mut file = self.folder.read(name).ok()?;
         let mut bytes = Vec::new();
         let limit = self.max_bytes.saturating_add((MAGIC.len() + HASH) as u64);
         let whole = (&mut file).take(limit).read_to_end(&mut bytes).is_ok();
@@ -89,7 +88,7 @@ impl Cache {
         });
         let Some(length) = found else {
             tracing::warn!("a compiled handler in the cache is damaged or not ours; it is removed and compiled again");
-            let _ = std::fs::remove_file(path);
+            let _ = self.folder.remove(name);
             return None;
         };
         let _ = file.set_modified(SystemTime::now()); // used: the last to be evicted
@@ -98,18 +97,18 @@ impl Cache {
         Some(Authentic::checked(bytes))
     }
 
-    fn keep(&self, path: &Path, identity: &Identity, artifact: &[u8]) -> std::io::Result<()> {
+    fn keep(&self, name: &str, identity: &Identity, artifact: &[u8]) -> std::io::Result<()> {
         let size = (MAGIC.len() + HASH + artifact.len()) as u64;
         if size > self.max_bytes {
             return Ok(());
         }
         let tag = self.tag(identity, artifact).finalize().into_bytes();
-        self.folder.write(path, |file| {
+        self.folder.write(name, |file| {
             file.write_all(MAGIC)?;
             file.write_all(&tag)?;
             file.write_all(artifact)
         })?;
-        self.folder.evict(self.max_bytes, path)
+        self.folder.evict(self.max_bytes, name)
     }
 
     fn tag(&self, identity: &Identity, artifact: &[u8]) -> Hmac<Sha256> {

@@ -1,5 +1,6 @@
 //! Writes what handlers answered into their test files, as what is expected from now on.
 
+use std::io::Write;
 use std::path::Path;
 
 use super::CaseReport;
@@ -24,7 +25,10 @@ pub(super) fn write(path: &Path, document: &Document, suite: &Suite<'_>, reports
     let failed =
         |error| Error::new(Fault::Environment, format!("`{}` cannot be written", path.display())).because(error);
     let beside = path.with_extension("yaml.new");
-    std::fs::write(&beside, text.join("\n") + "\n").map_err(failed)?;
+    // A link that lies there ready would have something else written over.
+    let _ = std::fs::remove_file(&beside);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&beside).map_err(failed)?;
+    file.write_all((text.join("\n") + "\n").as_bytes()).map_err(failed)?;
     std::fs::rename(&beside, path).map_err(failed)
 }
 

@@ -25,23 +25,25 @@ impl Cache {
         self.compiled_by(engine, bytes, || Component::from_binary(engine, bytes))
     }
 
-    fn entries(&self) -> Vec<PathBuf> {
-        let mut entries: Vec<_> = self.folder.entries().unwrap().into_iter().map(|entry| entry.path).collect();
+    fn entries(&self) -> Vec<String> {
+        let mut entries: Vec<_> = self.folder.entries().unwrap().into_iter().map(|entry| entry.name).collect();
         entries.sort();
         entries
     }
 }
 
 /// The only entry and what it holds.
-fn entry(cache: &Cache) -> (PathBuf, Vec<u8>) {
-    let [path] = &cache.entries()[..] else { panic!("not one entry") };
-    (path.clone(), std::fs::read(path).unwrap())
+fn entry(folder: &Path, cache: &Cache) -> (PathBuf, Vec<u8>) {
+    let [name] = &cache.entries()[..] else { panic!("not one entry") };
+    let path = folder.join(name);
+    let bytes = std::fs::read(&path).unwrap();
+    (path, bytes)
 }
 
 /// Whether the component is found in the cache, and nothing is compiled.
 fn is_kept(cache: &Cache, engine: &Engine, bytes: &[u8]) -> bool {
     let identity = Identity::new(engine, bytes);
-    cache.read(&cache.folder.entry(&identity.name()), &identity).is_some()
+    cache.read(&Folder::entry(&identity.name()), &identity).is_some()
 }
 
 #[test]
@@ -60,7 +62,7 @@ fn an_entry_with_any_bit_changed_is_removed_and_made_again() {
     let (scratch, engine) = (tempfile::tempdir().unwrap(), engine());
     let cache = open(scratch.path());
     cache.compiled(&engine, &component(1)).unwrap();
-    let (path, good) = entry(&cache);
+    let (path, good) = entry(scratch.path(), &cache);
     let places = [0, MAGIC.len(), MAGIC.len() + HASH, good.len() / 2, good.len() - 1];
     for place in places {
         let mut bad = good.clone();
@@ -78,7 +80,7 @@ fn an_entry_that_is_cut_off_or_longer_is_not_taken() {
     let (scratch, engine) = (tempfile::tempdir().unwrap(), engine());
     let cache = open(scratch.path());
     cache.compiled(&engine, &component(1)).unwrap();
-    let (path, good) = entry(&cache);
+    let (path, good) = entry(scratch.path(), &cache);
     for length in [0, 7, MAGIC.len() + HASH - 1, MAGIC.len() + HASH, good.len() - 1] {
         std::fs::write(&path, &good[..length]).unwrap();
         assert!(!is_kept(&cache, &engine, &component(1)), "{length} bytes");
@@ -92,9 +94,9 @@ fn an_entry_does_not_stand_for_another_component() {
     let (scratch, engine) = (tempfile::tempdir().unwrap(), engine());
     let cache = open(scratch.path());
     cache.compiled(&engine, &component(1)).unwrap();
-    let (path, _) = entry(&cache);
+    let (path, _) = entry(scratch.path(), &cache);
     let other = Identity::new(&engine, &component(2));
-    std::fs::rename(path, cache.folder.entry(&other.name())).unwrap();
+    std::fs::rename(path, scratch.path().join(Folder::entry(&other.name()))).unwrap();
     assert!(!is_kept(&cache, &engine, &component(2)));
 }
 
@@ -103,11 +105,11 @@ fn an_entry_of_an_engine_with_other_settings_is_not_taken() {
     let scratch = tempfile::tempdir().unwrap();
     let cache = open(scratch.path());
     cache.compiled(&engine(), &component(1)).unwrap();
-    let (path, _) = entry(&cache);
+    let (path, _) = entry(scratch.path(), &cache);
     let other = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
     let identity = Identity::new(&other, &component(1));
     assert!(!is_kept(&cache, &other, &component(1)));
-    std::fs::rename(path, cache.folder.entry(&identity.name())).unwrap();
+    std::fs::rename(path, scratch.path().join(Folder::entry(&identity.name()))).unwrap();
     assert!(!is_kept(&cache, &other, &component(1)), "not under the other's name either");
 }
 
@@ -116,7 +118,7 @@ fn an_entry_from_another_folder_is_not_taken() {
     let (here, there, engine) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), engine());
     let (ours, theirs) = (open(here.path()), open(there.path()));
     theirs.compiled(&engine, &component(1)).unwrap();
-    let (path, _) = entry(&theirs);
+    let (path, _) = entry(there.path(), &theirs);
     std::fs::copy(&path, here.path().join(path.file_name().unwrap())).unwrap();
     assert!(!is_kept(&ours, &engine, &component(1)));
 }
@@ -134,6 +136,43 @@ fn a_key_that_others_can_read_or_that_is_a_link_is_replaced() {
     std::fs::rename(&key, scratch.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("elsewhere", &key).unwrap();
     assert!(!is_kept(&open(scratch.path()), &engine, &component(1)));
+}
+
+#[test]
+fn another_folder_in_its_place_is_not_touched() {
+    let (scratch, engine) = (tempfile::tempdir().unwrap(), engine());
+    let place = |name: &str| scratch.path().join(name);
+    let cache = open(&place("cache"));
+    // Whoever owns the folder above may do this at any time, with a key that he knows.
+    let theirs = open(&place("theirs"));
+    theirs.compiled(&engine, &component(1)).unwrap();
+    let planted = entry(&place("theirs"), &theirs);
+    std::fs::rename(place("cache"), place("moved")).unwrap();
+    std::fs::rename(place("theirs"), place("cache")).unwrap();
+    assert!(!is_kept(&cache, &engine, &component(1)));
+    assert_eq!(cache.folder.key().unwrap(), cache.key);
+    cache.compiled(&engine, &component(2)).unwrap();
+    assert_eq!(std::fs::read_dir(place("cache")).unwrap().count(), 2, "their key and their entry");
+    assert_eq!(entry(&place("cache"), &theirs).1, planted.1);
+    assert_eq!(entry(&place("moved"), &cache).0.parent().unwrap(), place("moved"));
+}
+
+#[test]
+fn links_and_pipes_in_it_are_neither_followed_nor_waited_for() {
+    let (scratch, engine) = (tempfile::tempdir().unwrap(), engine());
+    let cache = open(scratch.path());
+    cache.compiled(&engine, &component(1)).unwrap();
+    let (path, good) = entry(scratch.path(), &cache);
+    let elsewhere = scratch.path().join("elsewhere");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    assert!(!is_kept(&cache, &engine, &component(1)));
+    std::fs::remove_file(&path).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    assert!(!is_kept(&cache, &engine, &component(1)));
+    cache.compiled(&engine, &component(1)).unwrap();
+    assert!(is_kept(&cache, &engine, &component(1)));
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), good);
 }
 
 #[test]
@@ -171,9 +210,9 @@ fn what_was_not_used_for_longest_goes_first() {
     let (scratch, engine) = (tempfile::tempdir().unwrap(), engine());
     let cache = open(scratch.path());
     let age = |number: u32, seconds: u64| {
-        let path = cache.folder.entry(&Identity::new(&engine, &component(number)).name());
+        let path = scratch.path().join(Folder::entry(&Identity::new(&engine, &component(number)).name()));
         let then = SystemTime::now() - Duration::from_secs(seconds);
-        File::open(&path).unwrap().set_modified(then).unwrap();
+        std::fs::File::open(&path).unwrap().set_modified(then).unwrap();
         path.metadata().unwrap().len()
     };
     (0..3).for_each(|number| _ = cache.compiled(&engine, &component(number)).unwrap());
