@@ -16,6 +16,8 @@ use crate::guests::{Embedders, engine, root, settings, words};
 /// A handler whose parts are WebAssembly text. As it stands it answers nothing.
 #[derive(Clone)]
 pub(super) struct Hand {
+    /// Imports of the module.
+    pub(super) imports: &'static str,
     /// Body of `cabi_realloc(old, old_size, align, size)`.
     pub(super) realloc: &'static str,
     /// Body of `handle`, which answers where its result lies.
@@ -35,6 +37,7 @@ pub(super) struct Hand {
 impl Default for Hand {
     fn default() -> Self {
         Self {
+            imports: "",
             realloc: "(local $at i32)
                 (local.set $at (i32.and
                     (i32.add (global.get $next) (i32.sub (local.get 2) (i32.const 1)))
@@ -54,9 +57,10 @@ impl Default for Hand {
 impl Hand {
     /// The component.
     pub(super) fn component(&self) -> Vec<u8> {
-        let Self { realloc, handle, post_return, start, result, more, encoding } = self;
+        let Self { imports, realloc, handle, post_return, start, result, more, encoding } = self;
         let module = format!(
             "(module
+                {imports}
                 (memory (export \"memory\") 4)
                 (global $next (mut i32) (i32.const 65536))
                 (data (i32.const 1024) \"{result}\")
@@ -225,6 +229,33 @@ async fn traps_in_odd_places_are_traps() {
     }
     let error = Hand { start: "(unreachable)", ..Hand::default() }.load().err().unwrap();
     assert!(error.report().starts_with("error: handler `embed` did not start\n"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_guest_that_calls_back_while_it_is_written_into_is_stopped() {
+    const LOG: &str = r#"(import "pgstream:host/log@0.1.0" "log" (func $log (param i32 i32 i32)))"#;
+    let call = "(call $log (i32.const 0) (i32.const 1024) (i32.const 0))";
+    let hand = Hand { imports: LOG, ..Hand::default() };
+    for hand in [
+        Hand { realloc: "(call $log (i32.const 0) (i32.const 1024) (i32.const 0)) (i32.const 65536)", ..hand.clone() },
+        Hand { post_return: call, ..hand.clone() },
+    ] {
+        let error = hand.fail().await;
+        assert_eq!(error.misdeed(), Some(Code::Trap), "{error:?}");
+        assert!(error.report().contains("cannot leave component instance"), "{error:?}");
+    }
+    // Where it may, it does.
+    let hand = Hand { handle: "(call $log (i32.const 0) (i32.const 1024) (i32.const 0)) (i32.const 1024)", ..hand };
+    assert_eq!(hand.call().await.unwrap(), Output::default());
+}
+
+#[tokio::test]
+async fn memory_that_grows_or_is_written_while_the_batch_is_handed_over_is_the_guests_own_loss() {
+    // Each list lies where memory ended a moment ago, and what was written before is overwritten at once.
+    let realloc = "(memory.fill (i32.const 65536) (i32.const 255) (i32.const 4096))
+        (if (i32.lt_u (memory.size) (i32.const 60)) (then (drop (memory.grow (i32.const 1)))))
+        (i32.mul (i32.sub (memory.size) (i32.const 1)) (i32.const 65536))";
+    assert_eq!(Hand { realloc, ..Hand::default() }.call().await.unwrap(), Output::default());
 }
 
 #[tokio::test]
