@@ -14,6 +14,8 @@ mod fit;
 
 mod grants;
 
+mod objections;
+
 mod tenants;
 
 use std::path::PathBuf;
@@ -172,7 +174,7 @@ fn open_stages(
 ) -> Result<Vec<Stage>> {
     // Again at each start: the tenant may have moved what the paths lead to.
     if let Some(owner) = owner {
-        owner.scope.look_over(&mut settings.clone())?;
+        owner.scope.look_over(&mut settings.clone()).into_result()?;
         embedders.extend(owner.embedders.clone());
     }
     let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {

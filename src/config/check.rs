@@ -213,7 +213,7 @@ impl Check<'_, '_> {
     }
 
     /// A problem with what stands at `path`, or as far along it as the file goes.
-    fn report(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn report(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
         if self.findings.is_full() {
             return;
         }

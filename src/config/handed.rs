@@ -3,10 +3,12 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::check::Check;
 use super::diagnostic::{Diagnostics, Findings};
 use super::model::Pipeline;
 use super::yaml::Node;
 use super::{Grants, ROOM, nodes, parse_granted, read_beneath, reason};
+use crate::error::Error;
 
 /// A larger file is no pipeline but something else by mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -51,6 +53,27 @@ impl HandedFile {
     pub fn parse(&self, grants: &Grants<'_>) -> Result<Pipeline, Diagnostics> {
         parse_granted(&self.name, &self.text, &self.base, grants)
     }
+
+    /// The problems that somebody has with a file that was parsed, each with its line.
+    pub fn refuse(&self, objections: &[Objection]) -> Diagnostics {
+        let mut findings = Findings::new(&self.name, &self.text);
+        if let Some(root) = nodes(&self.text, ROOM, &mut findings) {
+            let mut check = Check { root: &root, findings: &mut findings };
+            for Objection { at, error } in objections {
+                let at: Vec<&str> = at.iter().map(String::as_str).collect();
+                check.report(&at, error.chain(), error.advice().unwrap_or_default());
+            }
+        }
+        findings.finish()
+    }
+}
+
+/// Something in a file that is right in itself, and that whoever runs it does not allow.
+pub struct Objection {
+    /// The keys from the top of the file to what is meant.
+    pub at: Vec<String>,
+    /// Why not.
+    pub error: Error,
 }
 
 /// The text of a file that a command line names, or that lies in a folder of the host's own. It may be a pipe.

@@ -34,7 +34,7 @@ pub use alien::{is_alien, is_host_file};
 pub use beneath::{folder_beneath, open_beneath, read as read_beneath};
 pub use diagnostic::{Diagnostics, Place, Problem};
 pub use document::{Document, Mistakes, Part, Shape};
-pub use handed::HandedFile;
+pub use handed::{HandedFile, Objection};
 pub use host::{host_schema, load_host, parse_host};
 pub use reference::{host_reference, reference};
 pub use schema::schema;

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
+use super::objections::Objections;
 use crate::config::{Secret, Size, model};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{Address, Root, Url};
@@ -20,61 +21,62 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// Refuses what goes beyond a grant. The name becomes the tenant's own, and paths absolute.
-    pub(super) fn confine(&self, settings: &mut model::Pipeline) -> Result<()> {
+    /// Finds what goes beyond a grant. The name becomes the tenant's own, and paths absolute.
+    pub(super) fn confine(&self, settings: &mut model::Pipeline) -> Objections {
         settings.name = format!("{}-{}", self.name, settings.name);
         self.look_over(settings)
     }
 
     /// As [`confine`](Self::confine), for settings that have their name already.
-    pub(super) fn look_over(&self, settings: &mut model::Pipeline) -> Result<()> {
-        if let Some(name) = settings.embedders.keys().next() {
-            return Err(self
-                .beyond(format!("it defines an embedder `{name}`, and embedders are the host's here"))
-                .help(format!("remove `embedders.{name}`, and name one that tenant `{}` is granted", self.name)));
+    pub(super) fn look_over(&self, settings: &mut model::Pipeline) -> Objections {
+        let mut found = Objections::default();
+        for name in settings.embedders.keys() {
+            let error = self.beyond(format!("it defines an embedder `{name}`, and embedders are the host's here"));
+            let help = format!("remove `embedders.{name}`, and name one that tenant `{}` is granted", self.name);
+            found.refuse(&["embedders", name], error.help(help));
         }
         let slot = model::PostgresSource::default_slot(&settings.name);
         if slot.len() > 63 {
-            return Err(self
-                .beyond(format!("its slot would be named `{slot}`, which is longer than Postgres allows"))
-                .help("choose a shorter `name`"));
+            let error = self.beyond(format!("its slot would be named `{slot}`, which is longer than Postgres allows"));
+            found.refuse(&["name"], error.help("choose a shorter `name`"));
         }
         let (name, source) = &mut settings.source;
-        self.source(source).map_err(|error| error.at(format!("source `{name}`")))?;
+        found.within(&["sources", name], |found| self.source(source, found));
         for (name, model::Transform::Wasm(transform)) in &mut settings.transforms {
-            self.transform(transform).map_err(|error| error.at(format!("transform `{name}`")))?;
+            found.within(&["transforms", name], |found| self.transform(transform, found));
         }
         for (name, sink) in &mut settings.sinks {
-            self.sink(sink).map_err(|error| error.at(format!("sink `{name}`")))?;
+            found.within(&["sinks", name], |found| self.sink(sink, found));
         }
-        Ok(())
+        found
     }
 
-    fn source(&self, source: &mut model::Source) -> Result<()> {
+    fn source(&self, source: &mut model::Source, found: &mut Objections) {
         match source {
-            model::Source::Postgres(source) => self.postgres_source(source),
+            model::Source::Postgres(source) => self.postgres_source(source, found),
         }
     }
 
-    fn postgres_source(&self, source: &mut model::PostgresSource) -> Result<()> {
+    fn postgres_source(&self, source: &mut model::PostgresSource, found: &mut Objections) {
         let own = format!("{}{}_", model::PostgresSource::SLOT_PREFIX, self.name.replace('-', "_"));
         for (key, name) in [("slot", &source.slot), ("publication", &source.publication)] {
             if let Some(name) = name.as_ref().filter(|name| !name.starts_with(&own)) {
-                return Err(self
-                    .beyond(format!("`{key}: {name}` could be another tenant's"))
-                    .help(format!("leave `{key}` out, or begin it with `{own}`")));
+                let error = self.beyond(format!("`{key}: {name}` could be another tenant's"));
+                found.refuse(&[key], error.help(format!("leave `{key}` out, or begin it with `{own}`")));
             }
         }
         source.folder = Some(self.folder.clone());
-        self.postgres(&source.url, &mut source.password_file)?;
+        self.postgres(["url", "password_file"], &source.url, &mut source.password_file, found);
         if let Some(url) = &source.read_url {
-            self.postgres(url, &mut source.read_password_file)?;
+            self.postgres(["read_url", "read_password_file"], url, &mut source.read_password_file, found);
         }
-        self.lower("max_row", &mut source.max_row, model::PostgresSource::default_max_row(), self.granted.max_row)?;
-        self.batch(&mut source.batch.max_bytes, model::SourceBatch::default().max_bytes)
+        let usual = model::PostgresSource::default_max_row();
+        found.note(&["max_row"], self.lower("max_row", &mut source.max_row, usual, self.granted.max_row));
+        let usual = model::SourceBatch::default().max_bytes;
+        found.note(&["batch", "max_bytes"], self.batch(&mut source.batch.max_bytes, usual));
     }
 
-    fn transform(&self, transform: &mut model::WasmTransform) -> Result<()> {
+    fn transform(&self, transform: &mut model::WasmTransform, found: &mut Objections) {
         let model::Limits { memory, deadline, output, http } = &transform.limits;
         let most = &self.granted.limits;
         let over = [
@@ -87,18 +89,19 @@ impl Scope {
             ("http.sent", http.sent > most.http.sent, most.http.sent.to_string()),
             ("http.received", http.received > most.http.received, most.http.received.to_string()),
         ];
-        if let Some((key, _, most)) = over.iter().find(|(_, over, _)| *over) {
-            return Err(self
-                .beyond(format!("`limits.{key}` is more than the {most} that tenant `{}` may have", self.name))
-                .help(format!("lower it, or raise `tenants.{}.limits.{key}` in the host file", self.name)));
+        for (key, _, most) in over.iter().filter(|(_, over, _)| *over) {
+            let error =
+                self.beyond(format!("`limits.{key}` is more than the {most} that tenant `{}` may have", self.name));
+            let help = format!("lower it, or raise `tenants.{}.limits.{key}` in the host file", self.name);
+            let keys: Vec<&str> = ["limits"].into_iter().chain(key.split('.')).collect();
+            found.refuse(&keys, error.help(help));
         }
         let model::Allow { http } = &mut transform.allow;
-        for wanted in http {
-            self.http_host(wanted)?;
+        for (index, wanted) in http.iter_mut().enumerate() {
+            found.note(&["allow", "http", &index.to_string()], self.http_host(wanted));
         }
         transform.folder = Some(self.folder.clone());
-        transform.component = self.path("component", &transform.component)?;
-        Ok(())
+        self.place(&["component"], &mut transform.component, found);
     }
 
     /// Adds what the host file adds to the requests of this host.
@@ -123,7 +126,7 @@ impl Scope {
         Ok(())
     }
 
-    fn sink(&self, sink: &mut model::Sink) -> Result<()> {
+    fn sink(&self, sink: &mut model::Sink, found: &mut Objections) {
         let kind = match sink {
             model::Sink::Pgvector(_) => "pgvector",
             model::Sink::Qdrant(_) => "qdrant",
@@ -134,39 +137,39 @@ impl Scope {
             model::Sink::Blackhole(_) => "blackhole",
         };
         if !self.granted.sinks.iter().any(|granted| granted == kind) {
-            return Err(self
-                .beyond(format!("tenant `{}` may not use sinks of type `{kind}`", self.name))
-                .help(format!("add `{kind}` to `tenants.{}.sinks` in the host file", self.name)));
+            let error = self.beyond(format!("tenant `{}` may not use sinks of type `{kind}`", self.name));
+            let help = format!("add `{kind}` to `tenants.{}.sinks` in the host file", self.name);
+            found.refuse(&["type"], error.help(help));
         }
         match sink {
             model::Sink::Pgvector(sink) => {
-                self.prefix("table", &sink.table)?;
+                found.note(&["table"], self.prefix("table", &sink.table));
                 sink.folder = Some(self.folder.clone());
-                self.postgres(&sink.url, &mut sink.password_file)?;
+                self.postgres(["url", "password_file"], &sink.url, &mut sink.password_file, found);
             }
             model::Sink::Qdrant(sink) => {
-                self.prefix("collection", &sink.collection)?;
-                self.http_url(&sink.url)?;
+                found.note(&["collection"], self.prefix("collection", &sink.collection));
+                found.note(&["url"], self.http_url(&sink.url));
             }
             model::Sink::QdrantEdge(sink) => {
                 sink.folder = Some(self.folder.clone());
-                sink.path = self.path("path", &sink.path)?;
+                self.place(&["path"], &mut sink.path, found);
             }
             model::Sink::DeadLetters(sink) => {
                 sink.folder = Some(self.folder.clone());
                 if let Some(url) = &sink.url {
-                    self.postgres(url, &mut sink.password_file)?;
+                    self.postgres(["url", "password_file"], url, &mut sink.password_file, found);
                 }
             }
             model::Sink::File(sink) => {
                 sink.folder = Some(self.folder.clone());
-                sink.path = self.path("path", &sink.path)?;
+                self.place(&["path"], &mut sink.path, found);
             }
             model::Sink::Stdout(_) | model::Sink::Blackhole(_) => {}
         }
-        match sink.batch_mut() {
-            Some(batch) => self.batch(&mut batch.max_bytes, model::SinkBatch::default().max_bytes),
-            None => Ok(()),
+        if let Some(batch) = sink.batch_mut() {
+            let usual = model::SinkBatch::default().max_bytes;
+            found.note(&["batch", "max_bytes"], self.batch(&mut batch.max_bytes, usual));
         }
     }
 
@@ -188,35 +191,45 @@ impl Scope {
             .help(format!("lower it, or raise `tenants.{}.{grant}` in the host file", self.name)))
     }
 
-    /// The server, the login and the certificates of a database.
-    fn postgres(&self, url: &Secret, password_file: &mut Option<PathBuf>) -> Result<()> {
-        let parsed = Url::parse(url, password_file.clone())?;
-        match &parsed.address {
-            Address::Tcp(host, port) => self.server(host, *port)?,
-            Address::Unix(folder, _) => self.socket(folder)?,
+    /// The server, the login and the certificates of a database. `keys` are those of the URL and of the password's file.
+    fn postgres(&self, keys: [&str; 2], url: &Secret, password_file: &mut Option<PathBuf>, found: &mut Objections) {
+        let [key, of_file] = keys;
+        let login = password_file.clone();
+        if let Some(file) = password_file {
+            self.place(&[of_file], file, found);
         }
+        let Some(parsed) = found.note(&[key], Url::parse(url, login)) else { return };
+        found.note(
+            &[key],
+            match &parsed.address {
+                Address::Tcp(host, port) => self.server(host, *port),
+                Address::Unix(folder, _) => self.socket(folder),
+            },
+        );
         if parsed.borrows_password {
             // Else `PGPASSWORD` of the host would go to a server of the tenant's choice.
-            return Err(self
-                .beyond("its database URL has no password, and may not use the host's")
-                .help("write it into the URL, or name a `password_file`"));
+            let error = self.beyond("its database URL has no password, and may not use the host's");
+            found.refuse(&[key], error.help("write it into the URL, or name a `password_file`"));
         }
         let root = match &parsed.ssl.root {
             Some(Root::File(file)) => Some(file),
             Some(Root::System) | None => None,
         };
         for file in root.into_iter().chain(parsed.ssl.identity.iter().flat_map(|(one, other)| [one, other])) {
-            if !file.is_absolute() {
-                return Err(self
-                    .beyond("a certificate in its database URL is named by a relative path")
-                    .help("write the whole path"));
+            if file.is_absolute() {
+                found.note(&[key], self.path(key, file));
+            } else {
+                let error = self.beyond("a certificate in its database URL is named by a relative path");
+                found.refuse(&[key], error.help("write the whole path"));
             }
-            self.path("url", file)?;
         }
-        if let Some(file) = password_file {
-            *file = self.path("password_file", file)?;
+    }
+
+    /// Makes a path of the file absolute.
+    fn place(&self, keys: &[&str], path: &mut PathBuf, found: &mut Objections) {
+        if let Some(inside) = found.note(keys, self.path(keys.last().unwrap_or(&""), path)) {
+            *path = inside;
         }
-        Ok(())
     }
 
     fn http_url(&self, url: &str) -> Result<()> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::grants::{self, Scope};
+use super::objections::Objections;
 use super::{Embedders, Host, Owner};
 use crate::config::{Diagnostics, Grants, HandedFile, model};
 use crate::embedder;
@@ -115,8 +116,13 @@ impl Tenants {
         };
         let grants = Grants { lookup: &lookup, embedders: &embedders };
         let mut settings = handed.parse(&grants).map_err(Refusal::File)?;
-        member.owner.scope.confine(&mut settings).map_err(refused)?;
-        member.count(&name, &settings).map_err(refused)?;
+        let mut found = member.owner.scope.confine(&mut settings);
+        let claim = member.count(&name, &settings, &mut found);
+        let found = found.into_list();
+        if !found.is_empty() {
+            return Err(Refusal::File(handed.refuse(&found)));
+        }
+        member.take(&settings, claim);
         Ok(Admitted { settings, owner: member.owner.clone() })
     }
 
@@ -141,50 +147,57 @@ impl Member {
         &self.owner.scope.folder
     }
 
-    /// What all pipelines of the tenant have together.
-    fn count(&mut self, tenant: &str, settings: &model::Pipeline) -> Result<()> {
-        let beyond = |what: String, key: &str| {
-            Err(Error::new(Fault::Config, what)
-                .help(format!("raise `tenants.{tenant}.{key}` in the host file, or run fewer")))
+    /// Looks at what all pipelines of the tenant would have together. Answers what of the source the pipeline
+    /// claims for itself.
+    fn count(&self, tenant: &str, settings: &model::Pipeline, found: &mut Objections) -> Option<String> {
+        let mut beyond = |what: String, at: &str, key: &str| {
+            let help = format!("raise `tenants.{tenant}.{key}` in the host file, or run fewer");
+            found.refuse(&[at], Error::new(Fault::Config, what).help(help));
         };
-        let workers: usize = settings.transforms.values().map(|model::Transform::Wasm(wasm)| wasm.workers).sum();
         let (pipelines, limit) = (self.names.len() + 1, self.granted().pipelines);
         if pipelines > limit {
-            return beyond(
-                format!("tenant `{tenant}` already has the {limit} pipelines that it may have"),
-                "pipelines",
-            );
+            let what = format!("tenant `{tenant}` already has the {limit} pipelines that it may have");
+            beyond(what, "tenant", "pipelines");
         }
-        let limit = self.granted().workers;
+        let (workers, limit) = (workers(settings), self.granted().workers);
         if self.workers + workers > limit {
             let left = limit - self.workers;
             let what = format!("it wants {workers} workers, tenant `{tenant}` has {left} left of {limit}");
-            return beyond(what, "workers");
+            beyond(what, "transforms", "workers");
         }
         let (outlets, limit) = (settings.sinks.len(), self.granted().outlets);
         if self.outlets + outlets > limit {
             let left = limit - self.outlets;
             let what = format!("it wants {outlets} sinks, tenant `{tenant}` has {left} left of {limit}");
-            return beyond(what, "outlets");
+            beyond(what, "sinks", "outlets");
         }
         if self.names.contains(&settings.name) {
             let what = format!("another pipeline of tenant `{tenant}` has the name `{}` already", settings.name);
-            return Err(
-                Error::new(Fault::Config, what).help("slot and publication are named after it: choose another `name`")
-            );
+            let error = Error::new(Fault::Config, what);
+            let help = "slot and publication are named after it: choose another `name`";
+            found.refuse(&["name"], error.help(help));
         }
-        if let Some(Claim { what, help }) = kind_of(&settings.source).claim(&settings.name)? {
-            if self.claims.contains(&what) {
-                let what = format!("another pipeline of tenant `{tenant}` reads {what} already");
-                return Err(Error::new(Fault::Config, what).help(format!("choose {help}")));
-            }
-            self.claims.insert(what);
+        let source = &settings.source.0;
+        let claim = kind_of(&settings.source).claim(&settings.name);
+        let Claim { what, help } = found.note(&["sources", source], claim)??;
+        if self.claims.contains(&what) && !self.names.contains(&settings.name) {
+            let told = format!("another pipeline of tenant `{tenant}` reads {what} already");
+            found.refuse(&["sources", source], Error::new(Fault::Config, told).help(format!("choose {help}")));
         }
-        self.names.insert(settings.name.clone());
-        self.workers += workers;
-        self.outlets += outlets;
-        Ok(())
+        Some(what)
     }
+
+    /// Counts a pipeline among the tenant's.
+    fn take(&mut self, settings: &model::Pipeline, claim: Option<String>) {
+        self.names.insert(settings.name.clone());
+        self.claims.extend(claim);
+        self.workers += workers(settings);
+        self.outlets += settings.sinks.len();
+    }
+}
+
+fn workers(settings: &model::Pipeline) -> usize {
+    settings.transforms.values().map(|model::Transform::Wasm(wasm)| wasm.workers).sum()
 }
 
 fn owner(host: &Host, settings: &model::HostFile, scope: Scope) -> Result<Owner> {

@@ -214,6 +214,32 @@ fn what_is_not_granted_is_refused_with_the_reason() {
 }
 
 #[test]
+fn all_that_is_not_granted_is_said_at_once_each_with_its_line() {
+    let place = Place::new();
+    let text = PIPELINE
+        .replace("@db.acme.example/shop'", "@10.0.0.1/shop', slot: theirs, max_row: 1GiB")
+        .replace("embedders: [words]", "limits: { memory: 1GiB, http: { requests: 9999 } }, workers: 4")
+        .replace("path: out.jsonl }", "path: ../secret.txt }\n  more: { type: blackhole, inputs: [embed] }");
+    let why = admit(&mut place.tenants(), &place.write("acme/pipeline.yaml", &text)).err().unwrap();
+    for (line, what) in [
+        (6, "may not connect to `10.0.0.1:5432`"),
+        (6, "`slot: theirs` could be another tenant's"),
+        (6, "`max_row` is more than the 64MiB"),
+        (7, "it wants 4 workers, tenant `acme` has 3 left of 3"),
+        (8, "`limits.memory` is more than the 64MiB"),
+        (8, "`limits.http.requests` is more than the 1000"),
+        (10, "`path` leads out of the folder of tenant `acme`: a path with `..` is not followed"),
+        (11, "may not use sinks of type `blackhole`"),
+    ] {
+        let problem = why.split("error: ").find(|problem| problem.contains(what));
+        let problem = problem.unwrap_or_else(|| panic!("{what} is missing:\n{why}"));
+        assert!(problem.contains(&format!("acme/pipeline.yaml:{line}:")) && problem.contains("help: "), "{problem}");
+    }
+    assert_eq!(why.matches("error: ").count(), 8, "{why}");
+    assert!(!why.contains("secret@"), "{why}");
+}
+
+#[test]
 fn what_was_granted_on_purpose_is_admitted() {
     let place = Place::new();
     let file = "{ type: file, inputs: [embed], path: out.jsonl }";
