@@ -170,7 +170,7 @@ impl Client {
             grpc.unary(request, PathAndQuery::from_static(path), codec).await.map(Response::into_inner)
         };
         let late = || Status::deadline_exceeded(format!("no whole answer came within {:?}", self.0.timeout));
-        tokio::time::timeout(self.0.timeout, call).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(self.0.timeout, Box::pin(call)).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
