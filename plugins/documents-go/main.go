@@ -10,7 +10,7 @@
 // after the row's key; where the pipeline has several tables, after table and key, so that rows with equal keys do not meet.
 //
 // An UPDATE that leaves a large text alone only patches the payloads, and so pays for no embedding. If it changes the
-// title, the vectors follow with the text's next change; with `REPLICA IDENTITY FULL` they follow at once.
+// title, the vectors follow with the text's next change; with `toast: reread` in the source they follow at once.
 package main
 
 import (
@@ -136,6 +136,8 @@ func (s settings) noTextColumn(event *pgstream.Event) error {
 }
 
 func notSent(event *pgstream.Event, column string) error {
-	return fmt.Errorf("Postgres did not send `%s`, which is too large to be logged with each change: "+
-		"`ALTER TABLE %s.%s REPLICA IDENTITY FULL`, then update the row again", column, event.Schema, event.Table)
+	return fmt.Errorf("Postgres did not send `%s`, which is too large to be logged with each change: set "+
+		"`toast: reread` in the pipeline's source, then update the row again. `ALTER TABLE %s.%s REPLICA IDENTITY FULL` "+
+		"does as well, but logs each old row whole, and Postgres refuses writes where a partition lacks it or a "+
+		"generated column is not published", column, event.Schema, event.Table)
 }

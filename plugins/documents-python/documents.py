@@ -9,7 +9,7 @@
 The payload of a point is the row, with the chunk in place of the text, and the chunk's number as ``chunk``.
 
 An UPDATE that leaves a large text alone only patches the payloads, and so pays for no embedding. If it changes the title,
-the vectors follow with the text's next change; with ``REPLICA IDENTITY FULL`` they follow at once.
+the vectors follow with the text's next change; with ``toast: reread`` in the source they follow at once.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class Settings:
 
 def not_sent(event: Event, column: str) -> Reject:
     return Reject(
-        f"Postgres did not send `{column}`, which is too large to be logged with each change: "
-        f"`ALTER TABLE {event.schema}.{event.table} REPLICA IDENTITY FULL`, then update the row again"
+        f"Postgres did not send `{column}`, which is too large to be logged with each change: set `toast: reread` in the "
+        f"pipeline's source, then update the row again. `ALTER TABLE {event.schema}.{event.table} REPLICA IDENTITY FULL` "
+        "does as well, but logs each old row whole, and Postgres refuses writes where a partition lacks it or a generated "
+        "column is not published"
     )

@@ -1,4 +1,5 @@
 //! A guest's answer, checked. Whatever a sink or an embedder could stumble over is refused here, by name.
+//! The SDKs refuse the same, event by event and in the same words: `plugins/sdk/breaches.json`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,6 +23,9 @@ const VECTOR_NAME_BYTES: usize = 63;
 /// Bytes of a rejection's reason: a few sentences.
 const REASON_BYTES: usize = 1024;
 
+/// Reason of a rejection without one.
+const NO_REASON: &str = "the handler gave no reason";
+
 /// Takes the answer over if it keeps the contract. Nothing is copied; the first breach is the error.
 pub(super) fn lifted(answer: wit::Output, batch: &Batch, handler: &str) -> Result<Output> {
     let events = batch.events().len();
@@ -35,7 +39,8 @@ pub(super) fn lifted(answer: wit::Output, batch: &Batch, handler: &str) -> Resul
             Some(true) => return Err(breach(Breach::new("the event is rejected twice", "reject an event once"))),
             Some(seen) => *seen = true,
         }
-        rejections.push(Rejection { event, reason: presentable(&rejection.reason, REASON_BYTES) });
+        let reason = if rejection.reason.is_empty() { NO_REASON } else { &rejection.reason };
+        rejections.push(Rejection { event, reason: presentable(reason, REASON_BYTES) });
     }
 
     rejections.sort_by_key(|rejection| rejection.event);
@@ -73,9 +78,8 @@ fn action(action: wit::Action) -> Result<Action, Breach> {
             let group = name("group", group)?;
             let points: Vec<Point> = points.into_iter().map(point).collect::<Result<_, _>>()?;
             if let Some(id) = repeated(points.iter().map(|point| point.id.as_str())) {
-                let breach =
-                    Breach::new(format!("point {id} has the id of an earlier one"), "give each point its own id");
-                return Err(breach);
+                let what = format!("point {id} has the id of an earlier one");
+                return Err(Breach::new(what, "give each point of the group its own id"));
             }
             Action::Replace { group, points }
         }
@@ -150,33 +154,43 @@ fn finite(values: &[f32]) -> Result<(), Breach> {
         None => Ok(()),
         Some(at) => {
             let what = format!("has a number at place {at} that is not finite");
-            Err(Breach::new(what, "look for a division by zero; a vector is made of finite numbers"))
+            Err(Breach::new(what, "look for a division by zero"))
         }
     }
 }
 
 fn name(kind: &str, name: String) -> Result<String, Breach> {
-    let what = match name.len() {
-        0 => format!("the {kind} is empty"),
-        len if len > ID_BYTES => format!("the {kind} has {len} bytes, at most {ID_BYTES} are allowed"),
-        _ if name.contains('\0') => format!("the {kind} holds a NUL character"),
+    let (what, help) = match name.len() {
+        0 => (format!("the {kind} is empty"), "use the row's key"),
+        len if len > ID_BYTES => {
+            (format!("the {kind} has {len} bytes, at most {ID_BYTES} are allowed"), "use a hash of it")
+        }
+        _ if name.contains('\0') => {
+            (format!("the {kind} holds a NUL character"), "put another character between its parts")
+        }
         _ => return Ok(name),
     };
-    Err(Breach::new(what, "use the row's key; hash one that is too long"))
+    Err(Breach::new(what, help))
 }
 
 /// The text if it is a JSON object. Nothing is built of it, and nothing of it is repeated in the error: payloads hold rows.
 fn object(text: String) -> Result<String, Breach> {
     let mut json = serde_json::Deserializer::from_str(&text);
-    let what = match json.deserialize_map(Object).and_then(|()| json.end()) {
+    let library = "write it with a JSON library";
+    let (what, help) = match json.deserialize_map(Object).and_then(|()| json.end()) {
         Ok(()) => return Ok(text),
         Err(error) => match error.classify() {
-            serde_json::error::Category::Data => "the payload is JSON, but not an object".to_owned(),
-            serde_json::error::Category::Eof => "the payload is JSON that breaks off".to_owned(),
-            _ => format!("the payload is not JSON from line {} column {} on", error.line(), error.column()),
+            serde_json::error::Category::Data => {
+                ("the payload is not a JSON object".to_owned(), "give an object, such as `{\"title\": \"…\"}`")
+            }
+            serde_json::error::Category::Eof => ("the payload is JSON that breaks off".to_owned(), library),
+            _ => {
+                let place = format!("line {} column {}", error.line(), error.column());
+                (format!("the payload is not JSON from {place} on"), library)
+            }
         },
     };
-    Err(Breach::new(what, "serialize an object, such as `{\"title\": \"…\"}`, with a JSON library"))
+    Err(Breach::new(what, help))
 }
 
 /// Walks JSON and keeps nothing. Whatever Postgres takes for JSON passes, however deep it is and whatever numbers it holds, since

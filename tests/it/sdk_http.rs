@@ -1,6 +1,9 @@
-//! HTTP through the SDKs for Rust and Go: real components, a real server.
+//! HTTP through the SDKs for Rust, Go and Python: real components, a real server.
+
+use std::time::Duration;
 
 use pgstream_host::command::Action;
+use pgstream_host::config::Span;
 use pgstream_host::config::model::WasmTransform;
 use pgstream_host::error::{Error, Fault, Result};
 use pgstream_host::transform::{Output, Transform};
@@ -8,20 +11,22 @@ use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 
 use crate::guests::{Embedders, guest, load, settings, words};
-use crate::toolchain::go;
+use crate::toolchain::{go, python};
 use crate::transform::http::{Server, granted};
 
 /// What a handler is told to ask, in its own words.
 type Order = fn(method: &str, url: &str) -> String;
 
 const RUST: Order = |method, url| json!({ "do": "sdk", "method": method, "url": url }).to_string();
-const GO: Order = |method, url| format!("{method} {url}");
+const PLAIN: Order = |method, url| format!("{method} {url}");
 
 /// Each SDK's component that asks, with grants.
 fn askers(change: impl Fn(&mut WasmTransform)) -> Vec<(Transform, Order)> {
-    let files = [(guest("fetch"), RUST), (go::asker().map(Into::into), GO)];
+    let (go, python) = (go::asker().map(Into::into), python::asker().map(Into::into));
+    let files = [(guest("fetch"), RUST), (go, PLAIN), (python, PLAIN)];
     let found = files.into_iter().filter_map(|(file, order)| {
         let mut settings = settings(&file?);
+        settings.limits.deadline = Span(Duration::from_secs(10)); // an interpreter is slow in a debug build
         change(&mut settings);
         Some((load(&settings, Embedders::new()).unwrap(), order))
     });
@@ -89,7 +94,11 @@ async fn what_fails_is_tried_again_set_aside_or_a_stop_with_the_key_to_add() {
         assert!(report.contains("`https://api.example.com`: http request denied"), "{report}");
         assert!(!report.contains("secret"), "{report}");
         let report = fail(&asker, &order("GET", "nonsense")).await.report();
-        assert!(report.contains("`nonsense` is not a URL: write `https://host/path`"), "{report}");
+        assert!(report.contains("is not a URL: write `https://host/path`, without a login"), "{report}");
+        for url in ["https://me:hunter2@api.example.com/", "https://me:hunt/er2@api.example.com/"] {
+            let report = fail(&asker, &order("GET", url)).await.report();
+            assert!(!report.contains("hunt") && !report.contains("er2"), "{report}");
+        }
     }
 }
 

@@ -41,7 +41,9 @@ class Handler(unittest.TestCase):
         self.assertEqual(
             answer.rejected[0],
             "Postgres did not send `content`, which is too large to be logged with each change: "
-            "`ALTER TABLE public.documents REPLICA IDENTITY FULL`, then update the row again",
+            "set `toast: reread` in the pipeline's source, then update the row again. "
+            "`ALTER TABLE public.documents REPLICA IDENTITY FULL` does as well, but logs each old row whole, and Postgres "
+            "refuses writes where a partition lacks it or a generated column is not published",
         )
 
     def test_a_table_without_the_text_column_stops_the_pipeline(self) -> None:

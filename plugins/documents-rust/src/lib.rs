@@ -6,11 +6,12 @@
 //! | `title_column` | `title` | put before each chunk when it is embedded, if the table has it; empty for none |
 //! | `chunk_chars` | `1000` | characters of a chunk, at least 50 |
 //!
-//! The payload of a point is the row, with the chunk in place of the text, and the chunk's number as `chunk`. The group is named
-//! after the row's key; where the pipeline has several tables, after table and key, so that rows with equal keys do not meet.
+//! The payload of a point is the row, with the chunk in place of the text, and the chunk's number as `chunk`. The
+//! group is named after the row's key; where the pipeline has several tables, after table and key, so that rows with
+//! equal keys do not meet.
 //!
 //! An UPDATE that leaves a large text alone only patches the payloads, and so pays for no embedding. If it changes the
-//! title, the vectors follow with the text's next change; with `REPLICA IDENTITY FULL` they follow at once.
+//! title, the vectors follow with the text's next change; with `toast: reread` in the source they follow at once.
 
 use std::rc::Rc;
 
@@ -100,8 +101,10 @@ impl Settings {
 fn not_sent(event: &Event, column: &str) -> Error {
     let (schema, table) = (event.schema(), event.table());
     Error::reject(format!(
-        "Postgres did not send `{column}`, which is too large to be logged with each change: \
-         `ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL`, then update the row again"
+        "Postgres did not send `{column}`, which is too large to be logged with each change: set `toast: reread` in \
+         the pipeline's source, then update the row again. `ALTER TABLE {schema}.{table} REPLICA IDENTITY FULL` does as \
+         well, but logs each old row whole, and Postgres refuses writes where a partition lacks it or a generated \
+         column is not published"
     ))
 }
 

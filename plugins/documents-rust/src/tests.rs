@@ -68,7 +68,9 @@ fn a_changed_key_whose_text_was_not_sent_is_rejected_with_the_fix() {
     assert_eq!(
         output.rejections[0].reason,
         "Postgres did not send `content`, which is too large to be logged with each change: \
-         `ALTER TABLE public.documents REPLICA IDENTITY FULL`, then update the row again"
+         set `toast: reread` in the pipeline's source, then update the row again. \
+         `ALTER TABLE public.documents REPLICA IDENTITY FULL` does as well, but logs each old row whole, and Postgres \
+         refuses writes where a partition lacks it or a generated column is not published"
     );
 }
 

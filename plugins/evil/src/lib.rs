@@ -12,6 +12,8 @@ use pgstream_handler::bindings::pgstream::host::types::{
 };
 use pgstream_handler::bindings::{Guest, pgstream::host};
 
+mod answer;
+
 struct Evil;
 
 pgstream_handler::bindings::export!(Evil with_types_in pgstream_handler::bindings);
@@ -172,11 +174,8 @@ impl Event {
             }),
             "bad-rejection" => Ok(reject(&[self.count + 8], "no")),
             "reject" => Ok(reject(&[self.index], with)),
-            "reject-twice" => Ok(reject(&[self.index, self.index], "no")),
-            "answer-and-reject" => {
-                Ok(Output { rejections: reject(&[self.index], "no").rejections, ..self.commands(vec![Action::Clear]) })
-            }
-            "empty-id" => Ok(self.commands(vec![Action::Delete(String::new())])),
+            // As a case of `plugins/sdk/breaches.json` has it.
+            "answer" => Ok(answer::from(with, self.index)),
             "huge-id" => Ok(self.commands(vec![Action::Delete("x".repeat(10 << 20))])),
             "many-points" => {
                 let points =
@@ -193,23 +192,9 @@ impl Event {
                 let payload = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
                 Ok(self.commands(vec![Action::Patch(("p".into(), payload))]))
             }
-            "long-id" => Ok(self.commands(vec![Action::Delete("x".repeat(1025))])),
-            "nul-id" => Ok(self.commands(vec![Action::Patch(("a\0".into(), "{}".into()))])),
-            "empty-group" => Ok(self.commands(vec![Action::Replace((String::new(), vec![]))])),
-            "same-ids" => Ok(self.commands(vec![Action::Replace(("g".into(), vec![point(vec![]), point(vec![])]))])),
             "payload" => Ok(self.commands(vec![Action::Upsert(Point { payload: with.into(), ..point(vec![]) })])),
-            "patch-payload" => Ok(self.commands(vec![Action::PatchGroup(("g".into(), with.into()))])),
             "nan" => Ok(self.upsert(vec![("", Embedding::Dense(vec![1.0, f32::NAN]))])),
-            "no-numbers" => Ok(self.upsert(vec![("", Embedding::Dense(vec![]))])),
-            "no-text" => Ok(self.upsert(vec![("title", Embedding::Text(String::new()))])),
-            "same-vector" => {
-                Ok(self.upsert(vec![("a", Embedding::Dense(vec![1.0])), ("a", Embedding::Dense(vec![1.0]))]))
-            }
-            "bad-vector-name" => Ok(self.upsert(vec![("a\n", Embedding::Dense(vec![1.0]))])),
             "sparse" => Ok(self.upsert(vec![("s", sparse(&[1, 5], &[0.5, 0.25]))])),
-            "sparse-infinite" => Ok(self.upsert(vec![("s", sparse(&[1], &[f32::INFINITY]))])),
-            "sparse-unsorted" => Ok(self.upsert(vec![("s", sparse(&[5, 5], &[0.5, 0.25]))])),
-            "sparse-uneven" => Ok(self.upsert(vec![("s", sparse(&[5], &[0.5, 0.25]))])),
             "backwards" => {
                 let events = (0..self.count).rev().flat_map(|event| [("a", event), ("b", event)]);
                 let command = |(name, event)| Command { event, action: Action::Delete(format!("{event}{name}")) };

@@ -94,7 +94,7 @@ async fn an_error_and_a_panic_reject_the_one_event() {
     assert!(reason.contains("index out of range [0] with length 0 (main.go:"), "{reason}");
     assert!(rejected(&probe, "nil").await.contains("assignment to entry in nil map"));
     assert_eq!(rejected(&probe, "missing").await, "`public.things` has no column `nothing`, it has `id`, `what`");
-    assert_eq!(rejected(&probe, "empty-id").await, "the id is empty");
+    assert_eq!(rejected(&probe, "empty-id").await, "the id is empty: use the row's key");
 }
 
 #[tokio::test]

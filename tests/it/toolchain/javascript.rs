@@ -229,6 +229,17 @@ fn the_same_source_makes_the_same_component() {
 }
 
 #[test]
+fn the_sdk_and_the_example_pass_their_own_tests() {
+    if !has_tools(&["node"]) {
+        return;
+    }
+    for folder in ["plugins/sdk/js", "plugins/documents-js"] {
+        let said = succeed(std::process::Command::new("node").arg("--test").current_dir(root().join(folder)));
+        assert!(said.contains("pass") && !said.contains("# tests 0"), "{folder}: {said}");
+    }
+}
+
+#[test]
 fn the_tutorial_holds() {
     if has_tools(&["node", "npm"]) {
         tutorial("docs/handlers/javascript.md", &[]);

@@ -2,10 +2,11 @@
 //!
 //! Each language has a file of its own here, which begins with `if !has_tools(&["go"]) { return; }`.
 
+mod fresh;
 pub(crate) mod go;
 mod inspect;
 mod javascript;
-mod python;
+pub(crate) mod python;
 mod rust;
 mod tutorial;
 

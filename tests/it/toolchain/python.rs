@@ -20,14 +20,21 @@ use crate::transform::Log;
 /// The component of `edges.py`. None where Python is missing.
 fn edges() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let project = has_tools(&["python3"]).then(|| kept("edges-python"))?;
-        std::fs::write(project.join("pyproject.toml"), "[project]\nname = \"edges\"\n").unwrap();
-        std::fs::write(project.join("handler.py"), include_str!("edges.py")).unwrap();
-        succeed(host(["build"]).arg(&project));
-        Some(project.join("edges.wasm"))
-    });
-    built.as_deref()
+    BUILT.get_or_init(|| build("edges", include_str!("edges.py"))).as_deref()
+}
+
+/// The component of `asker.py`. None where Python is missing.
+pub(crate) fn asker() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(|| build("asker", include_str!("asker.py"))).as_deref()
+}
+
+fn build(name: &str, source: &str) -> Option<PathBuf> {
+    let project = has_tools(&["python3"]).then(|| kept(&format!("{name}-python")))?;
+    std::fs::write(project.join("pyproject.toml"), format!("[project]\nname = \"{name}\"\n")).unwrap();
+    std::fs::write(project.join("handler.py"), source).unwrap();
+    succeed(host(["build"]).arg(&project));
+    Some(project.join(format!("{name}.wasm")))
 }
 
 /// The component of `plugins/documents-python`. None where Python is missing.

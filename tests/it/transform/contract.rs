@@ -3,54 +3,62 @@
 use pgstream_host::command::{Action, Embedding};
 use pgstream_host::error::Fault;
 use pgstream_host::transform::Rejection;
+use serde_json::Value as Json;
 
 use super::{evil, fail, tell};
-use crate::guests::words;
+use crate::guests::{root, words};
+
+/// The breaches that every SDK refuses, too.
+fn table() -> Json {
+    serde_json::from_str(&std::fs::read_to_string(root().join("plugins/sdk/breaches.json")).unwrap()).unwrap()
+}
 
 #[tokio::test]
 async fn every_breach_of_the_contract_is_named() {
     let Some(evil) = evil(|_| ()) else { return };
-    for (word, cause) in [
-        ("bad-index", "command 0 (`clear`): it answers event 7, the batch has 1"),
-        ("bad-rejection", "rejection 0: it answers event 9, the batch has 1"),
-        ("reject-twice", "rejection 1: the event is rejected twice"),
-        ("answer-and-reject", "command 0 (`clear`): the same event is rejected"),
-        ("empty-id", "command 0 (`delete`): the id is empty"),
-        ("long-id", "command 0 (`delete`): the id has 1025 bytes, at most 1024 are allowed"),
-        ("nul-id", "command 0 (`patch`): the id holds a NUL character"),
-        ("empty-group", "command 0 (`replace`): the group is empty"),
-        ("same-ids", "command 0 (`replace`): point 1 has the id of an earlier one"),
-        ("payload [1]", "command 0 (`upsert`): the payload is JSON, but not an object"),
-        ("payload \"secret\"", "command 0 (`upsert`): the payload is JSON, but not an object"),
-        ("payload {\"a\":", "command 0 (`upsert`): the payload is JSON that breaks off"),
-        ("payload ", "command 0 (`upsert`): the payload is JSON that breaks off"),
-        ("payload {a}", "command 0 (`upsert`): the payload is not JSON from line 1 column 2 on"),
-        ("payload {} {}", "command 0 (`upsert`): the payload is not JSON from line 1 column 4 on"),
-        ("patch-payload null", "command 0 (`patch-group`): the payload is JSON, but not an object"),
-        ("nan", "command 0 (`upsert`): the default vector has a number at place 1 that is not finite"),
-        ("no-numbers", "command 0 (`upsert`): the default vector has no numbers"),
-        ("no-text", "command 0 (`upsert`): vector `title` is to be made from empty text"),
-        ("same-vector", "command 0 (`upsert`): vector `a` is given twice"),
-        (
-            "bad-vector-name",
-            "command 0 (`upsert`): the name of a vector is longer than 63 bytes or has control characters",
-        ),
-        ("sparse-infinite", "command 0 (`upsert`): vector `s` has a number at place 0 that is not finite"),
-        ("sparse-unsorted", "command 0 (`upsert`): vector `s` has indices that do not rise at place 1"),
-        ("sparse-uneven", "command 0 (`upsert`): vector `s` has 1 indices and 2 values"),
-    ] {
-        let error = fail(&evil, word).await;
-        assert_eq!(error.fault(), Fault::Handler, "{word}");
+    let table = table();
+    let cases = table["breaches"].as_array().unwrap();
+    assert!(cases.len() > 35, "{} cases", cases.len());
+    for case in cases {
+        let name = &case["name"];
+        let error = fail(&evil, &format!("answer {}", case["answer"])).await;
+        assert_eq!(error.fault(), Fault::Handler, "{name}");
         let report = error.report();
-        let start = "error: handler `embed` gave an answer that breaks the contract\n  caused by: ";
-        let place = match word {
-            "bad-index" | "bad-rejection" => "batch of 1 event at 0/16B3748#0, table `public.things`",
-            _ => "event 0 of 1 at 0/16B3748#0, table `public.things`",
+        assert!(report.starts_with("error: handler `embed` gave an answer that breaks the contract\n"), "{report}");
+        let (what, help) = (case["what"].as_str().unwrap(), case["do"].as_str().unwrap());
+        let place = match what.starts_with("it answers event") {
+            true => "batch of 1 event at 0/16B3748#0, table `public.things`",
+            false => "event 0 of 1 at 0/16B3748#0, table `public.things`",
         };
-        let help = "nothing was confirmed; the batch is replayed after a fix of the handler: ";
-        let expected = format!("{start}{cause}\n  where: {place}\n  help: {help}");
-        assert!(report.starts_with(&expected), "{word}:\n{report}\n{expected}");
+        let replayed = "nothing was confirmed; the batch is replayed after a fix of the handler";
+        let expected = format!(": {what}\n  where: {place}\n  help: {replayed}: {help}");
+        assert!(report.contains(&expected), "{name}:\n{report}\n{expected}");
         assert!(!report.contains("secret"), "a row's value stands in {report}");
+    }
+}
+
+#[tokio::test]
+async fn a_breach_is_told_with_the_command_that_it_is_in() {
+    let Some(evil) = evil(|_| ()) else { return };
+    for (answer, cause) in [
+        (r#"[{"delete": "a"}, {"delete": ""}]"#, "command 1 (`delete`): the id is empty"),
+        (r#"[{"delete": "a"}, {"event": 9, "reject": "no"}]"#, "rejection 0: it answers event 9, the batch has 1"),
+        (r#"[{"patch_group": {"group": "", "payload": {}}}]"#, "command 0 (`patch-group`): the group is empty"),
+    ] {
+        let report = fail(&evil, &format!("answer {answer}")).await.report();
+        assert!(report.contains(&format!("caused by: {cause}\n")), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn what_every_sdk_allows_passes() {
+    let Some(evil) = evil(|_| ()) else { return };
+    for case in table()["allowed"].as_array().unwrap() {
+        let output = tell(&evil, &format!("answer {}", case["answer"])).await;
+        let output = output.unwrap_or_else(|error| panic!("{}: {}", case["name"], error.report()));
+        let counts = (output.commands.len() as u64, output.rejections.len() as u64);
+        let expected = (case["commands"].as_u64().unwrap(), case["rejections"].as_u64().unwrap_or(0));
+        assert_eq!(counts, expected, "{}", case["name"]);
     }
 }
 
@@ -80,6 +88,8 @@ async fn a_rejection_carries_its_reason_on_one_line() {
     let Some(evil) = evil(|_| ()) else { return };
     let output = tell(&evil, "reject two\nlines\u{1b}").await.unwrap();
     assert_eq!(output.rejections, [Rejection { event: 0, reason: "two\\nlines\\u{1b}".into() }]);
+    let output = tell(&evil, "reject").await.unwrap();
+    assert_eq!(output.rejections[0].reason, "the handler gave no reason");
     let output = tell(&evil, &format!("reject {}", "long ".repeat(1000))).await.unwrap();
     assert!(output.rejections[0].reason.len() < 1100);
 }

@@ -5,6 +5,7 @@ package pgstream
 import (
 	"errors"
 	"runtime/debug"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -46,9 +47,9 @@ func handle(given wit.Batch) witTypes.Result[wit.Output, wit.Failure] {
 
 func failed(failure *host.Failure) witTypes.Result[wit.Output, wit.Failure] {
 	if failure.Retry {
-		return witTypes.Err[wit.Output](wit.MakeFailureRetry(failure.Message))
+		return witTypes.Err[wit.Output](wit.MakeFailureRetry(valid(failure.Message)))
 	}
-	return witTypes.Err[wit.Output](wit.MakeFailureStop(failure.Message))
+	return witTypes.Err[wit.Output](wit.MakeFailureStop(valid(failure.Message)))
 }
 
 func lift(given wit.Batch) *Batch {
@@ -193,7 +194,7 @@ var settings = map[string]setting{}
 func (component) Config(key string) (string, bool) {
 	known, ok := settings[key]
 	if !ok {
-		if value := pgstream_host_config.Get(key); value.IsSome() {
+		if value := pgstream_host_config.Get(valid(key)); value.IsSome() {
 			known = setting{value: value.Some(), there: true}
 		}
 		settings[key] = known
@@ -202,7 +203,7 @@ func (component) Config(key string) (string, bool) {
 }
 
 func (component) Asked(key string) (string, bool) {
-	value := pgstream_host_config.Get(key)
+	value := pgstream_host_config.Get(valid(key))
 	if value.IsSome() {
 		return value.Some(), true
 	}
@@ -210,7 +211,11 @@ func (component) Asked(key string) (string, bool) {
 }
 
 func (component) Embed(embedder string, texts []string) (int, []float32, *host.Failure) {
-	answer := pgstream_host_embeddings.Embed(embedder, texts)
+	sent := make([]string, len(texts))
+	for index, text := range texts {
+		sent[index] = valid(text)
+	}
+	answer := pgstream_host_embeddings.Embed(valid(embedder), sent)
 	component{}.SafePoint()
 	if answer.IsOk() {
 		vectors := answer.Ok()
@@ -223,7 +228,11 @@ func (component) Embed(embedder string, texts []string) (int, []float32, *host.F
 	return 0, nil, &host.Failure{Message: failure.Stop()}
 }
 
-func (component) Log(level uint8, message string) { pgstream_host_log.Log(level, message) }
+func (component) Log(level uint8, message string) { pgstream_host_log.Log(level, valid(message)) }
+
+// valid is the text with U+FFFD in place of what is not UTF-8: a Go string may hold any bytes, and the host ends a
+// call that hands it such a string.
+func valid(text string) string { return strings.ToValidUTF8(text, "\ufffd") }
 
 // SafePoint has the adapter read the real clock. It must never do so by itself, because it cannot know whether the host is
 // passing an argument at the time, when calls out of a component are forbidden.

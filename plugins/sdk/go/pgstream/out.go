@@ -5,13 +5,19 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // idBytes are the bytes of an id or a group that the host takes.
 const idBytes = 1024
 
-// Out takes a handler's answers to one event, in the order in which they are to be applied. What the host would stop the
-// pipeline for, such as an empty id, rejects the event instead, whatever the handler returns.
+// vectorNameBytes are the bytes of a vector's name that the host takes.
+const vectorNameBytes = 63
+
+// Out takes a handler's answers to one event, in the order in which they are to be applied. What the host
+// would stop the pipeline for, such as an empty id, rejects the event instead, whatever the handler returns;
+// `plugins/sdk/breaches.json` lists all of it.
 type Out struct {
 	event    int
 	commands []Command
@@ -37,12 +43,17 @@ func (o *Out) Patch(id string, payload any) { o.patch(ActionPatch, "id", id, pay
 // among them go.
 func (o *Out) Replace(group string, points []Point) {
 	stored := make([]Stored, 0, len(points))
-	for _, point := range points {
+	seen := make(map[string]struct{}, len(points))
+	for at, point := range points {
 		point, ok := o.point(point)
 		if !ok {
 			return
 		}
 		stored = append(stored, point)
+		if seen[point.ID] = struct{}{}; len(seen) <= at {
+			o.fail(reject("point %d has the id of an earlier one: give each point of the group its own id", at))
+			return
+		}
 	}
 	if o.name("group", group) {
 		o.push(Command{Action: ActionReplace, ID: group, Points: stored})
@@ -130,7 +141,11 @@ const (
 
 // Text is text that the host turns into a vector: with the embedder that is named as the vector is, or else with the
 // transform's first. The vector never comes here.
-func Text(content string) Embedding { return Embedding{kind: text, text: content} }
+//
+// What is not UTF-8, such as half a character at the end of a text that was cut between two bytes, becomes U+FFFD.
+func Text(content string) Embedding {
+	return Embedding{kind: text, text: strings.ToValidUTF8(content, "\ufffd")}
+}
 
 // Dense is a vector.
 func Dense(numbers []float32) Embedding { return Embedding{kind: dense, numbers: numbers} }
@@ -232,12 +247,8 @@ func (o *Out) point(point Point) (Stored, bool) {
 		vectors = point.Embeddings.vectors()
 	}
 	for _, vector := range vectors {
-		if wrong := vector.check(); wrong != "" {
-			name := "the vector"
-			if vector.Name != "" {
-				name = "vector `" + vector.Name + "`"
-			}
-			o.fail(reject("%s %s", name, wrong))
+		if wrong := vector.wrong(); wrong != "" {
+			o.fail(reject("%s", wrong))
 			return Stored{}, false
 		}
 	}
@@ -245,23 +256,44 @@ func (o *Out) point(point Point) (Stored, bool) {
 	return Stored{ID: point.ID, Vectors: vectors, Payload: payload}, ok && o.name("id", point.ID)
 }
 
-func (e Embedding) check() string {
-	for _, number := range e.numbers {
-		if math.IsNaN(float64(number)) || math.IsInf(float64(number), 0) {
-			return "has a number that is not finite"
-		}
+// wrong is what the host would not take of a vector; empty if it takes it.
+func (v Vectored) wrong() string {
+	if len(v.Name) > vectorNameBytes || strings.ContainsFunc(v.Name, unicode.IsControl) {
+		return fmt.Sprintf("the name of a vector is longer than %d bytes or has control characters: "+
+			"name vectors as the sink's `create.vectors` does", vectorNameBytes)
 	}
+	if !utf8.ValidString(v.Name) {
+		return "the name of a vector is not UTF-8: " + cut
+	}
+	if wrong := v.Embedding.wrong(); wrong == "" {
+		return ""
+	} else if v.Name == "" {
+		return "the default vector " + wrong
+	} else {
+		return "vector `" + v.Name + "` " + wrong
+	}
+}
+
+// cut is what to do about text that is not UTF-8, which no column holds.
+const cut = "cut texts between characters, not between bytes"
+
+func (e Embedding) wrong() string {
 	switch {
 	case e.kind == dense && len(e.numbers) == 0:
-		return "has no numbers"
+		return "has no numbers: leave the vector out, or give all its numbers"
 	case e.kind == sparse && len(e.indices) != len(e.numbers):
-		return "has another number of indices than values"
+		return fmt.Sprintf("has %d indices and %d values: give one index for each value", len(e.indices), len(e.numbers))
 	case e.kind == text && e.text == "":
-		return "is to be made from empty text"
+		return "is to be made from empty text: leave the vector out where there is no text"
 	}
 	for at := 1; at < len(e.indices); at++ {
 		if e.indices[at-1] >= e.indices[at] {
-			return "has indices that do not rise"
+			return fmt.Sprintf("has indices that do not rise at place %d: sort the indices and name each once", at)
+		}
+	}
+	for at, number := range e.numbers {
+		if math.IsNaN(float64(number)) || math.IsInf(float64(number), 0) {
+			return fmt.Sprintf("has a number at place %d that is not finite: look for a division by zero", at)
 		}
 	}
 	return ""
@@ -270,11 +302,13 @@ func (e Embedding) check() string {
 func (o *Out) name(kind, name string) bool {
 	switch {
 	case name == "":
-		o.fail(reject("the %s is empty", kind))
+		o.fail(reject("the %s is empty: use the row's key", kind))
 	case len(name) > idBytes:
-		o.fail(reject("the %s has %d bytes, at most %d are allowed: hash it", kind, len(name), idBytes))
+		o.fail(reject("the %s has %d bytes, at most %d are allowed: use a hash of it", kind, len(name), idBytes))
 	case strings.ContainsRune(name, 0):
-		o.fail(reject("the %s holds a NUL character", kind))
+		o.fail(reject("the %s holds a NUL character: put another character between its parts", kind))
+	case !utf8.ValidString(name):
+		o.fail(reject("the %s is not UTF-8: %s", kind, cut))
 	default:
 		return true
 	}
@@ -288,7 +322,7 @@ func (o *Out) object(payload any) (string, bool) {
 		return "", false
 	}
 	if len(text) == 0 || text[0] != '{' {
-		o.fail(reject("the payload is not an object"))
+		o.fail(reject("the payload is not a JSON object: give an object, such as `{\"title\": \"…\"}`"))
 		return "", false
 	}
 	return string(text), true

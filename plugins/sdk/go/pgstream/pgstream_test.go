@@ -149,7 +149,7 @@ func TestAnErrorOrAPanicRejectsTheOneEvent(t *testing.T) {
 		"reject 1 refused  ",
 		"reject 2 panic: boom (pgstream_test.go:",
 		"reject 3 `public.things` has no column `no`, it has `id`, `what`",
-		"reject 4 the payload is not an object",
+		"reject 4 the payload is not a JSON object",
 	}
 	if len(got) != len(want) {
 		t.Fatal(got)
@@ -186,20 +186,19 @@ func TestPayloadsKeepTheirOrderAndArePlain(t *testing.T) {
 		`replace g g#0 {"title":"&"}`)
 }
 
-func TestVectorsAreChecked(t *testing.T) {
-	nan := float32(math.NaN())
-	for want, wrong := range map[string]pgstream.Embeddings{
-		"the vector has no numbers":                            pgstream.Dense(nil),
-		"the vector has a number that is not finite":           pgstream.Dense([]float32{nan}),
-		"the vector is to be made from empty text":             pgstream.Text(""),
-		"vector `v` has another number of indices than values": pgstream.Named{"v": pgstream.Sparse([]uint32{1}, nil)},
-		"vector `v` has indices that do not rise":              pgstream.Named{"v": pgstream.Sparse([]uint32{2, 2}, []float32{1, 1})},
-	} {
+func TestTextThatIsNotUTF8NeverReachesTheHost(t *testing.T) {
+	half := "é"[:1]
+	got := answerTo(t, nil, func(_ *pgstream.Event, out *pgstream.Out) error {
+		out.Upsert("a", pgstream.Text("x"+half), map[string]any{})
+		return nil
+	})
+	expect(t, got, "upsert a \"\"=\"x\ufffd\" {}")
+	for want, id := range map[string]string{"the id is not UTF-8": half, "the name of a vector is not UTF-8": "a"} {
 		got := answerTo(t, nil, func(_ *pgstream.Event, out *pgstream.Out) error {
-			out.Upsert("a", wrong, map[string]any{})
+			out.Upsert(id, pgstream.Named{strings.TrimSuffix("v"+half, id): pgstream.Text("x")}, map[string]any{})
 			return nil
 		})
-		expect(t, got, "reject 0 "+want)
+		expect(t, got, "reject 0 "+want+": cut texts between characters, not between bytes")
 	}
 }
 

@@ -1,10 +1,14 @@
-// `Out`: what a handler answers. Mistakes that the host would stop the pipeline for reject the one event here.
+// `Out`: the answers of a handler. Mistakes that the host would stop the pipeline for reject the one event here, in the
+// host's words: `plugins/sdk/breaches.json` has them all.
 
 import { Failure } from "./error.js";
 import { write } from "./json.js";
 
 /** Bytes of an id or a group that the host takes. */
 const ID_BYTES = 1024;
+
+/** Bytes of a vector's name that the host takes. */
+const VECTOR_NAME_BYTES = 63;
 
 let late = false;
 
@@ -40,11 +44,8 @@ export class Out {
   replace(group, points) {
     if (!Array.isArray(points)) throw new TypeError("replace() takes an array of points: { id, embedding, payload }");
     const wired = points.map(point);
-    const ids = new Set();
-    for (const { id } of wired) {
-      if (ids.has(id)) throw new Error(`two points of a group have the id \`${shown(id)}\``);
-      ids.add(id);
-    }
+    const at = repeated(wired.map(({ id }) => id));
+    if (at !== undefined) throw new Error(`point ${at} has the id of an earlier one: give each point of the group its own id`);
     this.#push("replace", [name("group", group), wired]);
   }
 
@@ -106,7 +107,28 @@ function point({ id, embedding, payload }) {
 function embeddings(given) {
   if (given === undefined || given === null) return [];
   if (!isNamed(given)) return [["", one("", given)]];
-  return Object.entries(given).map(([vector, embedding]) => [vector.toWellFormed(), one(vector, embedding)]);
+  const all = Object.entries(given).map(([vector, embedding]) => [vectorName(vector), one(vector, embedding)]);
+  const at = repeated(all.map(([vector]) => vector)); // halves of characters may have become one
+  if (at !== undefined) throw new Error(`vector \`${all[at][0]}\` is given twice: give each vector of a point once`);
+  return all;
+}
+
+/** Index of the first name that an earlier one equals. */
+function repeated(names) {
+  const seen = new Set(names);
+  if (seen.size === names.length) return undefined;
+  return names.findIndex((name) => !seen.delete(name));
+}
+
+function vectorName(given) {
+  const vector = given.toWellFormed();
+  if (vector !== "" && (utf8Length(vector) > VECTOR_NAME_BYTES || /[\u0000-\u001f\u007f-\u009f]/.test(vector))) {
+    throw new Error(
+      `the name of a vector is longer than ${VECTOR_NAME_BYTES} bytes or has control characters: ` +
+        "name vectors as the sink's `create.vectors` does",
+    );
+  }
+  return vector;
 }
 
 /** Whether these are embeddings by name: a plain object. */
@@ -117,26 +139,35 @@ function isNamed(given) {
 }
 
 function one(vector, given) {
-  const wrong = (what) => new Error(`${vector === "" ? "the vector" : `vector \`${shown(vector)}\``} ${what}`);
+  const wrong = (what) => new Error(`${vector === "" ? "the default vector" : `vector \`${shown(vector)}\``} ${what}`);
   if (typeof given === "string") {
-    if (given === "") throw wrong("is to be made from empty text");
+    if (given === "") throw wrong("is to be made from empty text: leave the vector out where there is no text");
     return { tag: "text", val: given.toWellFormed() };
   }
   if (given instanceof Sparse) {
     const { indices, values } = given;
-    if (indices.length !== values.length) throw wrong("has another number of indices than values");
+    if (indices.length !== values.length) {
+      throw wrong(`has ${indices.length} indices and ${values.length} values: give one index for each value`);
+    }
     if (!indices.every(isU32)) throw wrong("has an index that is not a number from 0 to 4294967295");
-    if (indices.some((index, at) => at > 0 && indices[at - 1] >= index)) throw wrong("has indices that do not rise");
-    if (!values.every(isF32)) throw wrong("has a number that is not finite");
+    const at = indices.findIndex((index, at) => at > 0 && indices[at - 1] >= index);
+    if (at >= 0) throw wrong(`has indices that do not rise at place ${at}: sort the indices and name each once`);
+    finite(values, wrong);
     // The runtime takes u32 as if it had a sign.
     return { tag: "sparse", val: { indices: indices.map((index) => index | 0), values } };
   }
   if (Array.isArray(given) || (ArrayBuffer.isView(given) && typeof given.every === "function")) {
-    if (given.length === 0) throw wrong("has no numbers");
-    if (!given.every(isF32)) throw wrong("has a number that is not finite");
+    if (given.length === 0) throw wrong("has no numbers: leave the vector out, or give all its numbers");
+    finite(given, wrong);
     return { tag: "dense", val: Array.isArray(given) ? given : Array.from(given) };
   }
   throw wrong(`is ${typeof given === "symbol" ? String(given) : typeof given}, not text, an array of numbers or sparse()`);
+}
+
+function finite(values, wrong) {
+  if (values.every(isF32)) return;
+  const at = values.findIndex((value) => !isF32(value));
+  throw wrong(`has a number at place ${at} that is not finite: look for a division by zero`);
 }
 
 /** The largest finite 32-bit float, and half of what would follow: beyond that it rounds to infinity. */
@@ -156,13 +187,13 @@ function name(what, given) {
     throw new TypeError(`the ${what} is ${found}, not text or a number`);
   }
   const text = String(given).toWellFormed();
-  if (text === "") throw new Error(`the ${what} is empty`);
+  if (text === "") throw new Error(`the ${what} is empty: use the row's key`);
   // A UTF-16 unit takes three bytes at most.
   if (text.length * 3 > ID_BYTES) {
     const bytes = utf8Length(text);
-    if (bytes > ID_BYTES) throw new Error(`the ${what} has ${bytes} bytes, at most ${ID_BYTES} are allowed: hash it`);
+    if (bytes > ID_BYTES) throw new Error(`the ${what} has ${bytes} bytes, at most ${ID_BYTES} are allowed: use a hash of it`);
   }
-  if (text.includes("\0")) throw new Error(`the ${what} holds a NUL character`);
+  if (text.includes("\0")) throw new Error(`the ${what} holds a NUL character: put another character between its parts`);
   return text;
 }
 
@@ -177,7 +208,9 @@ function utf8Length(text) {
 
 function object(payload) {
   const text = write(payload);
-  if (!text?.startsWith("{")) throw new Error("the payload is not an object");
+  if (!text?.startsWith("{")) {
+    throw new Error('the payload is not a JSON object: give an object, such as `{"title": "…"}`');
+  };
   return text;
 }
 

@@ -46,7 +46,7 @@ def write(payload: Mapping[str, Any] | None) -> str:
     if payload is None:
         return "{}"
     if not isinstance(payload, Mapping):
-        raise Reject(f"the payload is a {type(payload).__name__}, not a dict")
+        raise Reject("the payload is not a JSON object: give an object, such as `{\"title\": \"…\"}`")
     exact = False
     for item in payload.values():
         if isinstance(item, (dict, list, tuple)):

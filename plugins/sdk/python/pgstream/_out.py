@@ -1,4 +1,5 @@
-"""``Out``: what a handler answers. Mistakes that the host would stop the pipeline for refuse the one event here."""
+"""``Out``: the answers of a handler. Mistakes that the host would stop the pipeline for refuse the one event here, in the
+host's words: ``plugins/sdk/breaches.json`` has them all."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from ._values import UNCHANGED
 _ID_BYTES = 1024
 _VECTOR_NAME_BYTES = 63
 _U32 = 2**32
-_F32_MAX = 3.4028234663852886e38
+_F32_MAX = 3.4028235677973366e38
+"""Half of what follows the largest finite number of 32 bits: from here on it is rounded to infinity."""
 
 
 class Text:
@@ -81,8 +83,6 @@ def text(value: str) -> Text:
         if value is UNCHANGED:
             raise Reject("UNCHANGED cannot be embedded: answer with `out.patch`, so that the vector stays")
         raise Reject(f"what is to be embedded is {_kind(value)}, not text")
-    if not value:
-        raise Reject("the text to be embedded is empty")
     return Text(utf8(value, "the text to be embedded"))
 
 
@@ -94,7 +94,8 @@ class Point:
     def __init__(self, id: object, embedding: Embeddings = None, payload: Mapping[str, Any] | None = None) -> None:
         self.id: str = name(id, "id")
         # One vector, made from text, is what almost every point has.
-        self.embeddings = [("", embedding)] if type(embedding) is Text else _embeddings(embedding)
+        plain = type(embedding) is Text and embedding.value
+        self.embeddings = [("", embedding)] if plain else _embeddings(embedding)
         self.payload: str = write(payload)
 
     def __repr__(self) -> str:
@@ -208,11 +209,11 @@ class Out:
         points = list(points)
         group = name(group, "group")
         seen = set()
-        for point in points:
+        for at, point in enumerate(points):
             if not isinstance(point, Point):
-                raise Reject(f"group `{group}` is given {_kind(point)}, not a Point")
+                raise Reject(f"point {at} of a group is {_kind(point)}, not a Point")
             if point.id in seen:
-                raise Reject(f"point `{point.id}` is given twice in group `{group}`")
+                raise Reject(f"point {at} has the id of an earlier one: give each point of the group its own id")
             seen.add(point.id)
         self._commands.append(Command(self._event, Replace((group, points))))
 
@@ -249,12 +250,12 @@ def name(value: object, kind: str) -> str:
             raise Reject(f"the {kind} is {_kind(value)}: give text or a number")
         value = str(value)
     if not value:
-        raise Reject(f"the {kind} is empty")
+        raise Reject(f"the {kind} is empty: use the row's key")
     size = len(value) if value.isascii() else len(utf8(value, f"the {kind}").encode())
     if size > _ID_BYTES:
-        raise Reject(f"the {kind} has {size} bytes, at most {_ID_BYTES} are allowed: hash it")
+        raise Reject(f"the {kind} has {size} bytes, at most {_ID_BYTES} are allowed: use a hash of it")
     if "\0" in value:
-        raise Reject(f"the {kind} holds a NUL character")
+        raise Reject(f"the {kind} holds a NUL character: put another character between its parts")
     return str(value)
 
 
@@ -279,15 +280,19 @@ def _embeddings(given: Embeddings) -> list[tuple[str, Text | Dense | Sparse]]:
 def _vector_name(vector: object) -> str:
     if not isinstance(vector, str):
         raise Reject(f"the name of a vector is {_kind(vector)}, not text")
-    if len(utf8(vector, "the name of a vector").encode()) > _VECTOR_NAME_BYTES:
-        raise Reject(f"the name of a vector is longer than {_VECTOR_NAME_BYTES} bytes")
-    if not vector.isprintable():
-        raise Reject("the name of a vector has control characters")
+    size = len(utf8(vector, "the name of a vector").encode())
+    if size > _VECTOR_NAME_BYTES or any(char < " " or "\x7f" <= char <= "\x9f" for char in vector):
+        raise Reject(
+            f"the name of a vector is longer than {_VECTOR_NAME_BYTES} bytes or has control characters: "
+            "name vectors as the sink's `create.vectors` does"
+        )
     return str(vector)
 
 
 def _embedding(vector: str, given: Any) -> Text | Dense | Sparse:
     if isinstance(given, Text):
+        if not given.value:
+            raise _wrong(vector, "is to be made from empty text: leave the vector out where there is no text")
         return given
     if isinstance(given, Sparse):
         _check_sparse(vector, given)
@@ -300,33 +305,36 @@ def _embedding(vector: str, given: Any) -> Text | Dense | Sparse:
     except (TypeError, ValueError):
         raise _wrong(vector, "has something in it that is no number") from None
     if not values:
-        raise _wrong(vector, "has no numbers")
-    if not _fit(values):
-        raise _wrong(vector, "has a number that is not finite")
+        raise _wrong(vector, "has no numbers: leave the vector out, or give all its numbers")
+    _check_finite(vector, values)
     return Dense(values)
 
 
 def _check_sparse(vector: str, sparse: Sparse) -> None:
-    if len(sparse.indices) != len(sparse.values):
-        raise _wrong(vector, "has another number of indices than values")
+    sizes = (len(sparse.indices), len(sparse.values))
+    if sizes[0] != sizes[1]:
+        raise _wrong(vector, f"has {sizes[0]} indices and {sizes[1]} values: give one index for each value")
     before = -1
-    for index in sparse.indices:
+    for at, index in enumerate(sparse.indices):
         if type(index) is not int or not 0 <= index < _U32:
             raise _wrong(vector, "has an index that is not a whole number of 32 bits")
         if index <= before:
-            raise _wrong(vector, "has indices that do not rise")
+            raise _wrong(vector, f"has indices that do not rise at place {at}: sort the indices and name each once")
         before = index
-    if sparse.values and not _fit(sparse.values):
-        raise _wrong(vector, "has a number that is not finite")
+    _check_finite(vector, sparse.values)
 
 
-def _fit(values: list[float]) -> bool:
-    """Whether the numbers are finite, also once they are 32 bits wide."""
-    return all(map(isfinite, values)) and -_F32_MAX <= min(values) and max(values) <= _F32_MAX
+def _check_finite(vector: str, values: list[float]) -> None:
+    """Refuses what is not finite once it is 32 bits wide."""
+    if values and all(map(isfinite, values)) and -_F32_MAX < min(values) and max(values) < _F32_MAX:
+        return
+    for at, value in enumerate(values):
+        if not -_F32_MAX < value < _F32_MAX:
+            raise _wrong(vector, f"has a number at place {at} that is not finite: look for a division by zero")
 
 
 def _wrong(vector: str, what: str) -> Reject:
-    return Reject(f"vector `{vector}` {what}" if vector else f"the vector {what}")
+    return Reject(f"vector `{vector}` {what}" if vector else f"the default vector {what}")
 
 
 def _kind(value: object) -> str:

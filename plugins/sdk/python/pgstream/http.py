@@ -49,9 +49,10 @@ class Request:
         return found[1], found[2], path if path.startswith("/") else f"/{path}"
 
     def origin(self) -> str:
-        """What may be said of the URL: the rest may hold a row's values."""
+        """The part of the URL that may be shown: scheme, host and port. The rest may hold a row's values, and where there is
+        an ``@``, what stands before it may be a login."""
         scheme, authority, _ = self.parts()
-        return f"{scheme}://{authority}"
+        return f"{scheme}://{'…' if '@' in self.url else authority}"
 
 
 @dataclass

@@ -100,7 +100,7 @@ impl Request {
     /// The parts of the URL: whether it is https, host and port, path and query.
     #[cfg_attr(not(target_family = "wasm"), allow(dead_code))]
     fn parts(&self) -> Result<(bool, &str, &str)> {
-        let wrong = || Error::stop(format!("`{}` is not a URL: write `https://host/path`", self.origin()));
+        let wrong = || Error::stop("what was asked for is not a URL: write `https://host/path`, without a login");
         let (https, rest) = match (self.url.strip_prefix("https://"), self.url.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
@@ -109,14 +109,21 @@ impl Request {
         let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        if authority.is_empty() { Err(wrong()) } else { Ok((https, authority, path)) }
+        let odd = |char: char| char == '@' || char.is_whitespace();
+        if authority.is_empty() || authority.contains(odd) { Err(wrong()) } else { Ok((https, authority, path)) }
     }
 
-    /// What may be said of the URL: the rest may hold a row's values.
-    fn origin(&self) -> &str {
-        let start = self.url.find("://").map_or(0, |at| at + 3);
-        let end = self.url[start..].find(['/', '?', '#', '@']).map_or(self.url.len(), |at| start + at);
-        &self.url[..end]
+    /// The part of the URL that may be shown: scheme, host and port. The rest may hold a row's values, and
+    /// where there is an `@`, what stands before it may be a login.
+    #[cfg_attr(not(target_family = "wasm"), allow(dead_code))]
+    fn origin(&self) -> String {
+        match self.parts() {
+            Ok((https, authority, _)) => {
+                let shown = if self.url.contains('@') { "…" } else { authority };
+                format!("{}://{shown}", if https { "https" } else { "http" })
+            }
+            Err(_) => "…".to_owned(),
+        }
     }
 }
 
@@ -292,9 +299,24 @@ mod tests {
         let parts = |url: &str| get(url).parts().map(|(https, host, path)| format!("{https} {host} {path}"));
         assert_eq!(parts("https://a.example:8443/b?c#d").unwrap(), "true a.example:8443 /b?c");
         assert_eq!(parts("http://a.example?c").unwrap(), "false a.example ?c");
-        for wrong in ["ftp://a", "https://", "https:///x", "a.example/secret"] {
+        for wrong in ["ftp://a", "https://", "https:///x", "a.example/secret", "https://secret:secret@a.example/"] {
             let error = parts(wrong).unwrap_err().to_string();
             assert!(error.contains("is not a URL") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_login_is_shown() {
+        for (url, shown) in [
+            ("https://a.example:8443/b", "https://a.example:8443"),
+            ("https://secret@a.example/b", "…"),
+            ("https://me:se/cret@a.example/b", "https://…"),
+            ("https://me:se?cret@a.example/b", "https://…"),
+            ("http://secret/@a.example", "http://…"),
+            ("secret@a.example", "…"),
+            ("secret", "…"),
+        ] {
+            assert_eq!(get(url).origin(), shown, "{url}");
         }
     }
 

@@ -1,13 +1,18 @@
-//! `Out`: what a handler answers. Mistakes that the host would stop the pipeline for reject the one event here.
+//! `Out`: the answers of a handler. Mistakes that the host would stop the pipeline for reject the one event
+//! here, in the host's words: `plugins/sdk/breaches.json` has them all.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 
 use serde::Serialize;
 
-use crate::{Action, Command, Embedding, Error, Event, Output, Point, Rejection, Result, exact};
+use crate::{Action, Command, Embedding, Error, Event, Output, Point, Rejection, Result, SparseVector, exact};
 
 /// Bytes of an id or a group that the host takes.
 const ID_BYTES: usize = 1024;
+
+/// Bytes of a vector's name that the host takes.
+const VECTOR_NAME_BYTES: usize = 63;
 
 /// Takes a handler's answers to one event, in the order in which they are to be applied.
 #[derive(Debug, Default)]
@@ -39,7 +44,14 @@ impl Out {
     /// Makes these the only points of a group, such as the chunks of one document: those that were there and are not among
     /// them go.
     pub fn replace(&mut self, group: impl Display, points: Vec<Point>) -> Result<()> {
-        self.push(Action::Replace((name("group", group)?, points)))
+        let group = name("group", group)?;
+        // A point's fields are public: not every one comes of `Point::new`.
+        points.iter().try_for_each(Point::check)?;
+        if let Some(at) = repeated(points.iter().map(|point| point.id.as_str())) {
+            let what = format!("point {at} has the id of an earlier one");
+            return Err(refusal(what, "give each point of the group its own id"));
+        }
+        self.push(Action::Replace((group, points)))
     }
 
     /// Overwrites these keys of the payload of every point of a group. Vectors and other keys stay.
@@ -122,15 +134,22 @@ impl Answers {
 impl Point {
     /// A point, checked. `embeddings` and `payload` as for [`Out::upsert`].
     pub fn new(id: impl Display, embeddings: impl Into<Embeddings>, payload: impl Serialize) -> Result<Self> {
-        let id = name("id", id)?;
         let Embeddings(embeddings) = embeddings.into();
-        for (index, (vector, embedding)) in embeddings.iter().enumerate() {
-            if embeddings.iter().take(index).any(|(known, _)| known == vector) {
-                return Err(Error::reject(format!("vector `{vector}` is given twice")));
-            }
+        let point = Self { id: id.to_string(), embeddings, payload: exact::text(&payload)? };
+        point.check()?;
+        Ok(point)
+    }
+
+    fn check(&self) -> Result<()> {
+        check_name("id", &self.id)?;
+        for (vector, embedding) in &self.embeddings {
             check(vector, embedding)?;
         }
-        Ok(Self { id, embeddings, payload: object(payload)? })
+        let twice = repeated(self.embeddings.iter().map(|(vector, _)| vector.as_str()));
+        if let Some((vector, _)) = twice.and_then(|at| self.embeddings.get(at)) {
+            return Err(refusal(format!("vector `{vector}` is given twice"), "give each vector of a point once"));
+        }
+        check_object(&self.payload)
     }
 }
 
@@ -174,38 +193,82 @@ impl<N: Into<String>> From<Vec<(N, Embedding)>> for Embeddings {
     }
 }
 
+/// Index of the first name that an earlier one equals.
+fn repeated<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Option<usize> {
+    if names.len() < 2 {
+        return None;
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    names.into_iter().position(|name| !seen.insert(name))
+}
+
 fn check(vector: &str, embedding: &Embedding) -> Result<()> {
-    let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-    let wrong = match embedding {
-        Embedding::Dense(values) if values.is_empty() => "has no numbers",
-        Embedding::Dense(values) if !finite(values) => "has a number that is not finite",
+    if vector.len() > VECTOR_NAME_BYTES || vector.contains(char::is_control) {
+        let what = format!("the name of a vector is longer than {VECTOR_NAME_BYTES} bytes or has control characters");
+        return Err(refusal(what, "name vectors as the sink's `create.vectors` does"));
+    }
+    let (what, help) = match embedding {
+        Embedding::Dense(values) if values.is_empty() => {
+            ("has no numbers".to_owned(), "leave the vector out, or give all its numbers")
+        }
         Embedding::Sparse(sparse) if sparse.indices.len() != sparse.values.len() => {
-            "has another number of indices than values"
+            let what = format!("has {} indices and {} values", sparse.indices.len(), sparse.values.len());
+            (what, "give one index for each value")
         }
-        Embedding::Sparse(sparse) if !sparse.indices.is_sorted_by(|one, next| one < next) => {
-            "has indices that do not rise"
+        Embedding::Text(text) if text.is_empty() => {
+            ("is to be made from empty text".to_owned(), "leave the vector out where there is no text")
         }
-        Embedding::Sparse(sparse) if !finite(&sparse.values) => "has a number that is not finite",
-        Embedding::Text(text) if text.is_empty() => "is to be made from empty text",
-        _ => return Ok(()),
+        Embedding::Text(_) => return Ok(()),
+        Embedding::Dense(values) | Embedding::Sparse(SparseVector { values, .. }) => {
+            let indices = if let Embedding::Sparse(sparse) = embedding { &*sparse.indices } else { &[] };
+            if let Some(at) = indices.iter().zip(indices.iter().skip(1)).position(|(one, next)| one >= next) {
+                let what = format!("has indices that do not rise at place {}", at + 1);
+                (what, "sort the indices and name each once")
+            } else if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                (format!("has a number at place {at} that is not finite"), "look for a division by zero")
+            } else {
+                return Ok(());
+            }
+        }
     };
-    let vector = if vector.is_empty() { "the vector".to_owned() } else { format!("vector `{vector}`") };
-    Err(Error::reject(format!("{vector} {wrong}")))
+    let vector = if vector.is_empty() { "the default vector".to_owned() } else { format!("vector `{vector}`") };
+    Err(refusal(format!("{vector} {what}"), help))
 }
 
 fn name(kind: &str, name: impl Display) -> Result<String> {
     let name = name.to_string();
+    check_name(kind, &name)?;
+    Ok(name)
+}
+
+fn check_name(kind: &str, name: &str) -> Result<()> {
     match name.len() {
-        0 => Err(Error::reject(format!("the {kind} is empty"))),
+        0 => Err(refusal(format!("the {kind} is empty"), "use the row's key")),
         len if len > ID_BYTES => {
-            Err(Error::reject(format!("the {kind} has {len} bytes, at most {ID_BYTES} are allowed: hash it")))
+            Err(refusal(format!("the {kind} has {len} bytes, at most {ID_BYTES} are allowed"), "use a hash of it"))
         }
-        _ if name.contains('\0') => Err(Error::reject(format!("the {kind} holds a NUL character"))),
-        _ => Ok(name),
+        _ if name.contains('\0') => {
+            Err(refusal(format!("the {kind} holds a NUL character"), "put another character between its parts"))
+        }
+        _ => Ok(()),
     }
 }
 
 fn object(payload: impl Serialize) -> Result<String> {
     let text = exact::text(&payload)?;
-    if text.starts_with('{') { Ok(text) } else { Err(Error::reject("the payload is not an object")) }
+    check_object(&text)?;
+    Ok(text)
+}
+
+fn check_object(payload: &str) -> Result<()> {
+    if payload.starts_with('{') {
+        return Ok(());
+    }
+    let help = "give an object, such as `{\"title\": \"…\"}`";
+    Err(refusal("the payload is not a JSON object".to_owned(), help))
+}
+
+/// A rejection of the event, with its way out.
+fn refusal(what: String, help: &str) -> Error {
+    Error::reject(format!("{what}: {help}"))
 }

@@ -17,6 +17,7 @@ package http
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -122,9 +123,9 @@ func (r *Request) parts() (https bool, authority, path string, err error) {
 	if end < 0 {
 		end = len(rest)
 	}
-	if !found || (scheme != "https" && scheme != "http") || end == 0 {
+	if !found || (scheme != "https" && scheme != "http") || end == 0 || strings.ContainsAny(rest[:end], "@ \t\r\n") {
 		return false, "", "", pgstream.Stop(
-			fmt.Errorf("`%s` is not a URL: write `https://host/path`", r.origin()))
+			errors.New("what was asked for is not a URL: write `https://host/path`, without a login"))
 	}
 	authority, path = rest[:end], rest[end:]
 	if !strings.HasPrefix(path, "/") {
@@ -133,16 +134,18 @@ func (r *Request) parts() (https bool, authority, path string, err error) {
 	return scheme == "https", authority, path, nil
 }
 
-// origin is what may be said of the URL: the rest may hold a row's values.
+// origin is the part of the URL that may be shown: scheme, host and port. The rest may hold a row's values, and
+// where there is an `@`, what stands before it may be a login.
 func (r *Request) origin() string {
-	scheme, rest, found := strings.Cut(r.URL, "://")
-	if !found {
-		scheme, rest = "", r.URL
-	} else {
-		scheme += "://"
+	https, authority, _, err := r.parts()
+	switch {
+	case err != nil:
+		return "…"
+	case strings.Contains(r.URL, "@"):
+		authority = "…"
 	}
-	if end := strings.IndexAny(rest, "/?#@"); end >= 0 {
-		rest = rest[:end]
+	if https {
+		return "https://" + authority
 	}
-	return scheme + rest
+	return "http://" + authority
 }

@@ -38,13 +38,15 @@ func TestAnswersAreMadeUpInTests(t *testing.T) {
 		status := map[string]int{"/b?c": 200, "/?c": 404, "/": 503}[path]
 		return &http.Response{Status: status, Body: []byte(`{"id":"7"}`)}, nil
 	}
+	none := "what was asked for is not a URL: write `https://host/path`, without a login"
 	things := pgstreamtest.NewTable("things").Key("id", "int8").Column("what", "text")
 	for url, want := range map[string]string{
 		"https://a.example:8443/b?c#d": "delete 7",
 		"https://a.example:8443?c":     "reject 0 a server answered with status 404",
 		"https://a.example:8443":       "a server answered with status 503",
-		"ftp://a.example":              "`ftp://a.example` is not a URL: write `https://host/path`",
-		"https:///secret":              "`https://` is not a URL: write `https://host/path`",
+		"ftp://a.example":              none,
+		"https:///secret":              none,
+		"https://me:secret@a.example/": none,
 	} {
 		answer, err := pgstreamtest.New(ask).Try(things.Insert(pgstreamtest.Row{"id": 1, "what": url}))
 		got := answer.String()

@@ -241,15 +241,18 @@ type Batch struct {
 }
 
 type SparseVector struct {
+	// Rising: sorted, and each once
 	Indices []uint32
-	Values  []float32
+	// As many as there are indices, all of them finite
+	Values []float32
 }
 
 const (
+	// At least one number, and all of them finite
 	Embedding_Dense  uint8 = 0
 	Embedding_Sparse uint8 = 1
 	// The host embeds this text, with the embedder that is named as the vector is, or else with the
-	// transform's first. The vector never crosses the boundary.
+	// transform's first. The vector never crosses the boundary. The text is not empty.
 	Embedding_Text uint8 = 2
 )
 
@@ -294,11 +297,12 @@ func MakeEmbeddingText(value string) Embedding {
 }
 
 type Point struct {
-	// Any text, unique in the sink
+	// Unique in the sink: any text of 1 to 1024 bytes without NUL
 	Id string
-	// By vector name; the default vector is named ""
+	// By vector name, each at most once; the default vector is named "". A name has at most 63 bytes and no
+	// control characters
 	Embeddings []witTypes.Tuple2[string, Embedding]
-	// A JSON object
+	// The text of a JSON object
 	Payload string
 }
 
@@ -307,7 +311,7 @@ const (
 	Action_Upsert uint8 = 0
 	// Id and a JSON object: overwrites these top-level keys of the payload, vectors stay as they are
 	Action_Patch uint8 = 1
-	// Group and all its points: those that are no longer among them go
+	// Group and all its points, each with an id of its own: those that are no longer among them go
 	Action_Replace uint8 = 2
 	// As `patch`, for every point of a group
 	Action_PatchGroup uint8 = 3
@@ -319,6 +323,7 @@ const (
 	Action_Clear uint8 = 6
 )
 
+// Ids and groups are texts of 1 to 1024 bytes without NUL; payloads are the texts of JSON objects.
 type Action struct {
 	tag   uint8
 	value any
@@ -400,10 +405,15 @@ type Command struct {
 
 // An event that the handler refuses. It goes to the transform's `.rejected` output.
 type Rejection struct {
-	Event  uint32
+	// Index into `batch.events`. An event is rejected once, and has no commands then
+	Event uint32
+	// A few sentences: the host keeps the first 1024 bytes
 	Reason string
 }
 
+// All answers to a batch. One that does not keep to what is said here of its parts is no answer: the host
+// sets the event aside that it is about, or stops the pipeline, and nothing of that answer is done. The SDKs
+// look at each answer before the host does, and reject the event with the same words.
 type Output struct {
 	// In the order of the events they answer; the order is kept for each id and each group
 	Commands   []Command
