@@ -1,4 +1,4 @@
-//! HTTP through the SDKs for Rust, Go and Python: real components, a real server.
+//! HTTP through the SDKs: real components, a real server.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 
 use crate::guests::{Embedders, guest, load, settings, words};
-use crate::toolchain::{go, python};
+use crate::toolchain::{go, javascript, python};
 use crate::transform::http::{Server, granted};
 
 /// What a handler is told to ask, in its own words.
@@ -22,9 +22,9 @@ const PLAIN: Order = |method, url| format!("{method} {url}");
 
 /// Each SDK's component that asks, with grants.
 fn askers(change: impl Fn(&mut WasmTransform)) -> Vec<(Transform, Order)> {
-    let (go, python) = (go::asker().map(Into::into), python::asker().map(Into::into));
-    let files = [(guest("fetch"), RUST), (go, PLAIN), (python, PLAIN)];
-    let found = files.into_iter().filter_map(|(file, order)| {
+    let plain = [go::asker(), javascript::asker(), python::asker()].map(|file| (file.map(Into::into), PLAIN));
+    let files = std::iter::once((guest("fetch"), RUST)).chain(plain);
+    let found = files.filter_map(|(file, order)| {
         let mut settings = settings(&file?);
         settings.limits.deadline = Span(Duration::from_secs(10)); // an interpreter is slow in a debug build
         change(&mut settings);

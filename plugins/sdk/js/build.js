@@ -14,6 +14,13 @@ import { brotliDecompressSync } from "node:zlib";
 /** Stands for the places until it is known in which line the bundle begins. */
 const PLACES = "__pgstream_places__";
 
+/**
+ * Stands for `wasi:` in the names of what requests need, until the component is made: componentize-qjs runs the handler once, on
+ * a WASI of its own that has no HTTP, and what bears no name of WASI's it takes as not there yet. Both are of one length, so that
+ * the names can be put right in the component.
+ */
+const BORROWED = "pasi:";
+
 const sdk = dirname(fileURLToPath(import.meta.url));
 const [project, out] = process.argv.slice(2).map((path) => resolve(path));
 if (!project || !out) fail("usage: node build.js PROJECT OUT");
@@ -25,15 +32,16 @@ const entry = handler();
 check();
 const { componentize } = tool("componentize-qjs");
 const source = program(await bundle());
+const asksOthers = source.text.includes(`"${BORROWED}http/types@`);
 const { component } = await componentize({
-  witPath: contract(),
+  witPath: contract(asksOthers),
   world: "javascript",
   jsSource: source.text,
   runtimeBytes: brotliDecompressSync(readFileSync(join(sdk, "runtime", "quickjs-sync.wasm.br"))),
 }).catch((error) => {
   fail(`the handler's top level failed when it ran, which it does at build time too:\n${shown(error.message)}`);
 });
-writeFileSync(out, component);
+writeFileSync(out, asksOthers ? named(component) : component);
 
 /** The file that exports the handler: `main` of package.json, or one of the usual names. */
 function handler() {
@@ -58,14 +66,33 @@ function check() {
 }
 
 /** The contract, and what the SDK asks for besides, in one folder. */
-function contract() {
+function contract(asksOthers) {
   const folder = mkdtempSync(join(tmpdir(), "pgstream-wit-"));
   process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
   cpSync(resolve(sdk, "..", "wit"), folder, { recursive: true, dereference: true });
   copyFileSync(join(sdk, "wit", "javascript.wit"), join(folder, "javascript.wit"));
   mkdirSync(join(folder, "deps", "random"), { recursive: true });
   copyFileSync(join(sdk, "wit", "random.wit"), join(folder, "deps", "random", "random.wit"));
+  if (!asksOthers) return folder;
+  for (const name of ["http", "io", "clocks"]) {
+    mkdirSync(join(folder, "deps", name));
+    const text = readFileSync(join(sdk, "wit", `${name}.wit`), "utf8");
+    writeFileSync(join(folder, "deps", name, `${name}.wit`), text.replaceAll("wasi:", BORROWED));
+  }
+  const world = readFileSync(join(folder, "javascript.wit"), "utf8");
+  const imports = ["types", "outgoing-handler"].map((name) => `  import ${BORROWED}http/${name}@0.2.6;\n`).join("");
+  writeFileSync(join(folder, "javascript.wit"), world.replace(/}\s*$/, `${imports}}\n`));
   return folder;
+}
+
+/** The component with WASI's own names. */
+function named(component) {
+  const bytes = Buffer.from(component);
+  for (const name of ["http", "io", "clocks"]) {
+    const [borrowed, own] = [BORROWED, "wasi:"].map((start) => Buffer.from(`${start}${name}`));
+    for (let at = bytes.indexOf(borrowed); at >= 0; at = bytes.indexOf(borrowed, at)) own.copy(bytes, at);
+  }
+  return bytes;
 }
 
 /** The handler with the SDK, as one text; and where each line of it comes from. */
@@ -97,7 +124,7 @@ async function bundle() {
       platform: "neutral",
       mainFields: ["module", "main"],
       conditions: ["pgstream", "module"],
-      external: ["pgstream:*", "wasi:*"],
+      external: ["pgstream:*", "wasi:*", `${BORROWED}*`],
       define: { "process.env.NODE_ENV": '"production"' },
       legalComments: "none",
       logLevel: "silent",
@@ -126,6 +153,9 @@ async function bundle() {
 function program({ code, places }) {
   const imports = ["pgstream:host/log@0.1.0", "pgstream:host/config@0.1.0", "pgstream:host/embeddings@0.1.0"];
   imports.push("wasi:random/random@0.2.6");
+  if (code.includes(`"${BORROWED}http/types@`)) {
+    imports.push(`${BORROWED}http/types@0.2.6`, `${BORROWED}http/outgoing-handler@0.2.6`);
+  }
   const lines = [
     ...imports.map((name, at) => `import * as host${at} from ${JSON.stringify(name)};`),
     `const hosts = { ${imports.map((name, at) => `${JSON.stringify(name)}: host${at}`).join(", ")} };`,

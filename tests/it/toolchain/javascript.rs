@@ -18,20 +18,27 @@ use crate::guests::{Change, batch, load, relation, settings};
 /// The component of `edges.js`. None where Node.js is missing.
 fn edges() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let project = has_tools(&["node", "npm"]).then(|| kept("edges-js"))?;
-        let sdk = root().join("plugins/sdk/js");
-        let package = json!({
-            "name": "edges", "type": "module", "main": "handler.js",
-            "dependencies": { "pgstream-handler": format!("file:{}", sdk.display()) },
-            "devDependencies": { "componentize-qjs": "0.4.5", "esbuild": "0.28.2" },
-        });
-        std::fs::write(project.join("package.json"), package.to_string()).unwrap();
-        std::fs::write(project.join("handler.js"), include_str!("edges.js")).unwrap();
-        succeed(host(["build"]).arg(&project));
-        Some(project.join("edges.wasm"))
+    BUILT.get_or_init(|| build("edges", include_str!("edges.js"))).as_deref()
+}
+
+/// The component of `asker.js`. None where Node.js is missing.
+pub(crate) fn asker() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(|| build("asker", include_str!("asker.js"))).as_deref()
+}
+
+fn build(name: &str, source: &str) -> Option<PathBuf> {
+    let project = has_tools(&["node", "npm"]).then(|| kept(&format!("{name}-js")))?;
+    let sdk = root().join("plugins/sdk/js");
+    let package = json!({
+        "name": name, "type": "module", "main": "handler.js",
+        "dependencies": { "pgstream-handler": format!("file:{}", sdk.display()) },
+        "devDependencies": { "componentize-qjs": "0.4.5", "esbuild": "0.28.2" },
     });
-    built.as_deref()
+    std::fs::write(project.join("package.json"), package.to_string()).unwrap();
+    std::fs::write(project.join("handler.js"), source).unwrap();
+    succeed(host(["build"]).arg(&project));
+    Some(project.join(format!("{name}.wasm")))
 }
 
 fn edgy() -> Option<Transform> {

@@ -5,7 +5,7 @@
 mod fresh;
 pub(crate) mod go;
 mod inspect;
-mod javascript;
+pub(crate) mod javascript;
 pub(crate) mod python;
 mod rust;
 mod tutorial;
