@@ -1,4 +1,4 @@
-// What a handler finds without importing it: `"types": ["pgstream-handler/globals"]` in tsconfig.json.
+// Names that a handler finds without importing them: `"types": ["pgstream-handler/globals"]` in tsconfig.json.
 
 export {};
 

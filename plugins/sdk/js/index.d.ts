@@ -13,7 +13,7 @@ export type Operation = "insert" | "update" | "delete" | "truncate";
 export declare const unchanged: unique symbol;
 export type Unchanged = typeof unchanged;
 
-/** What a column may hold. An integer is a `bigint` where a number would not hold it exactly; `numeric` is exact text. */
+/** The values that a column may hold. An integer is a `bigint` where a number would not hold it exactly; `numeric` is exact text. */
 export type Value =
   | null
   | Unchanged
@@ -47,7 +47,7 @@ export interface Column {
   readonly name: string;
   /** Postgres' name: `int8`, `text`, `vector`. */
   readonly type: string;
-  /** Whether the column identifies the row. */
+  /** True if the column identifies the row. */
   readonly key: boolean;
 }
 
@@ -74,11 +74,11 @@ export interface Event<Row extends object = AnyRow> {
   readonly ordinal: number;
   readonly commitTime: Timestamp;
   readonly xid: number;
-  /** Whether the row was read by a backfill rather than streamed. */
+  /** True if the row was read by a backfill rather than streamed. */
   readonly snapshot: boolean;
-  /** Whether the UPDATE left this large column alone. Not the same as null. False if there is no such column. */
+  /** True if the UPDATE left this large column alone. Not the same as null. False if there is no such column. */
   unchanged(column: keyof Row & string): boolean;
-  /** Whether the table has such a column. */
+  /** True if the table has such a column. */
   has(column: string): boolean;
   /** The text of a column; throws if it is null, unchanged or something else. */
   text(column: keyof Row & string): string;
@@ -108,7 +108,7 @@ export declare function sparse(indices: Iterable<number>, values: Iterable<numbe
 
 export type Id = string | number | bigint;
 
-/** What becomes a JSON object: members that are `undefined` or `unchanged` are left out, a BigInt keeps all its digits. */
+/** An object that becomes JSON: members that are `undefined` or `unchanged` are left out, a BigInt keeps all its digits. */
 export type Payload = object;
 
 export interface Point {

@@ -1,4 +1,4 @@
-// What the host does for a handler: `config`, `embed` and the log.
+// The services of the host for a handler: `config`, `embed` and the log.
 
 import * as host from "#host";
 import { Failure } from "./error.js";

@@ -34,7 +34,7 @@ export function reject(why) {
 /** Characters of a reason. The host cuts what is longer; this keeps it from crossing at all. */
 const REASON = 1000;
 
-/** What is said of something that was thrown: an error's message, with its name if that says more than "Error", and its place. */
+/** A sentence about something that was thrown: an error's message, with its name if that says more than "Error", and its place. */
 export function reason(thrown) {
   let text;
   let where = "";
@@ -60,7 +60,7 @@ function sentence(text) {
 }
 
 /**
- * Whether the instance's memory is full: the engine throws this, or null where it has no room even for that. A full instance is
+ * True if the instance's memory is full: the engine throws this, or null where it has no room even for that. A full instance is
  * no use to the next event, so it is never an event's own error.
  */
 export function isFull(thrown) {

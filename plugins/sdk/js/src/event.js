@@ -29,7 +29,7 @@ export class Table {
     return new Proxy(row, this.traps);
   }
 
-  /** What ids begin with. The host is asked once per batch. */
+  /** The text that ids begin with. The host is asked once per batch. */
   get prefix() {
     const schema = this.schema.replaceAll("~", "~0").replaceAll(".", "~1");
     const value = config(`pgstream:id/${schema}.${this.name}`) ?? undefined;

@@ -12,7 +12,7 @@ const READ = 65536n;
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
-/** What the host refuses will not pass. */
+/** Errors by which the host refuses a request: they will not pass. */
 const REFUSED = [
   "HTTP-request-denied",
   "destination-IP-prohibited",

@@ -6,7 +6,7 @@ import { reject, retry, stop } from "./error.js";
 import { write } from "./json.js";
 import { bytesOf, textOf } from "./utf8.js";
 
-/** What a server answered. */
+/** The answer of a server. */
 class Response {
   constructor(status, headers, body) {
     Object.assign(this, { status, headers, body });

@@ -131,7 +131,7 @@ function vectorName(given) {
   return vector;
 }
 
-/** Whether these are embeddings by name: a plain object. */
+/** True for embeddings by name: a plain object. */
 function isNamed(given) {
   if (typeof given !== "object" || given instanceof Sparse) return false;
   const prototype = Object.getPrototypeOf(given);

@@ -1,6 +1,6 @@
-// Where something was thrown: the author's file and line, from those of the bundle in which it ran.
+// The place where something was thrown: the author's file and line, from those of the bundle in which it ran.
 
-/** What `build.js` leaves of the bundle's source map: its first line, how many, the file, the first line there; and so on. */
+/** The part that `build.js` leaves of the bundle's source map: its first line, how many, the file, the first line there; and so on. */
 const { files, runs } = typeof __pgstreamPlaces === "undefined" ? { files: [], runs: [] } : __pgstreamPlaces;
 
 const FRAME = /componentize-qjs:user\.js:(\d+)(?::\d+)?/g;

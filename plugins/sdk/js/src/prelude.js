@@ -1,4 +1,4 @@
-// What a module finds when it begins: `console`, `crypto` and numbers by chance, and no answers that would be wrong.
+// The globals that a module finds when it begins: `console`, `crypto` and numbers by chance, and no answers that would be wrong.
 //
 // Only imported where a component is built, before the handler.
 

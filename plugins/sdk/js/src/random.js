@@ -5,7 +5,7 @@ import * as host from "#host";
 /** Bytes that the host gives at once. */
 const MOST = 4096;
 
-/** What `crypto.getRandomValues` gives at most. */
+/** Bytes that `crypto.getRandomValues` gives at most. */
 const QUOTA = 65_536;
 
 /** A module's top level runs at the build too, to be looked at, and always with the same numbers; each instance runs it anew. */

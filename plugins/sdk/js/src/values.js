@@ -150,7 +150,7 @@ const KINDS = {
   other: "of a type that travels as text",
 };
 
-/** What the value is, in words. */
+/** The kind of the value, in words. */
 export function kind(raw) {
   return raw ? KINDS[raw.tag] : "nothing";
 }

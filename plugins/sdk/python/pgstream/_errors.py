@@ -1,4 +1,4 @@
-"""What a handler raises to refuse an event or a batch, and how any other exception is put into words."""
+"""Exceptions that a handler raises to refuse an event or a batch, and how any other exception is put into words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _HERE = __file__.replace("\\", "/").rpartition("/")[0] + "/"
 
 
 class HandlerError(Exception):
-    """What the host acts upon."""
+    """An exception that the host acts upon."""
 
 
 class Reject(HandlerError):

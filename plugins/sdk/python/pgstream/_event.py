@@ -24,7 +24,7 @@ class Column:
         self.type_name = type_name
         """Postgres' name of the type: ``int8``, ``text``, ``vector``."""
         self.key = key
-        """Whether the column identifies the row (primary key or replica identity)."""
+        """True if the column identifies the row (primary key or replica identity)."""
 
     def __repr__(self) -> str:
         return f"Column({self.name!r}, {self.type_name!r}, key={self.key})"
@@ -52,7 +52,7 @@ class Relation:
         self._prefix: str | None = None
 
     def prefix(self) -> str:
-        """What ids begin with. The host is asked once per batch."""
+        """The text that ids begin with. The host is asked once per batch."""
         prefix = self._prefix
         if prefix is None:
             schema = self.schema.replace("~", "~0").replace(".", "~1")
@@ -69,7 +69,7 @@ class Relation:
 
 
 class Position(NamedTuple):
-    """Where in the log an event lies. Positions rise from event to event."""
+    """The place of an event in the log. Positions rise from event to event."""
 
     lsn: int
     """LSN of the transaction's commit: unique per transaction."""
@@ -209,7 +209,7 @@ class Event:
         snapshot: bool,
     ) -> None:
         self.operation: Operation = operation
-        """What happened: ``"insert"``, ``"update"``, ``"delete"`` or ``"truncate"``."""
+        """The kind of change: ``"insert"``, ``"update"``, ``"delete"`` or ``"truncate"``."""
         # Numbers and lists as the host sent them; `run` puts the relation here, rows are made when they are asked for.
         self._relation = relation
         self._row = row
@@ -223,7 +223,7 @@ class Event:
         self.xid = xid
         """The transaction's id."""
         self.snapshot = snapshot
-        """Whether the row was read by a backfill rather than streamed."""
+        """True if the row was read by a backfill rather than streamed."""
 
     def __repr__(self) -> str:
         return f"<Event {self.operation} {self.schema}.{self.table} at {self.position}>"
@@ -297,7 +297,7 @@ class Event:
 
     @property
     def position(self) -> Position:
-        """Where in the log the event lies."""
+        """The place of the event in the log."""
         return Position(self.lsn, self.ordinal)
 
     @property
@@ -307,7 +307,7 @@ class Event:
         return moment
 
     def unchanged(self, column: str) -> bool:
-        """Whether the UPDATE left this large column alone, so that Postgres did not send it. Not the same as null. False
+        """True if the UPDATE left this large column alone, so that Postgres did not send it. Not the same as null. False
         if there is no such column."""
         at = self._relation.index.get(column)
         cells = self.row._cells

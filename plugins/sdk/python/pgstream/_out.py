@@ -70,7 +70,7 @@ class Sparse:
 
 
 Embedding: TypeAlias = Text | Sequence[float] | Sparse
-"""What becomes a vector: :func:`text`, numbers, or :class:`Sparse`."""
+"""Something that becomes a vector: :func:`text`, numbers, or :class:`Sparse`."""
 
 Embeddings: TypeAlias = Embedding | Mapping[str, Embedding] | None
 """One embedding, several by the names of their vectors, or none."""
@@ -94,8 +94,9 @@ class Point:
     def __init__(self, id: object, embedding: Embeddings = None, payload: Mapping[str, Any] | None = None) -> None:
         self.id: str = name(id, "id")
         # One vector, made from text, is what almost every point has.
-        plain = type(embedding) is Text and embedding.value
-        self.embeddings = [("", embedding)] if plain else _embeddings(embedding)
+        self.embeddings: list[tuple[str, Text | Dense | Sparse]] = (
+            [("", embedding)] if type(embedding) is Text and embedding.value else _embeddings(embedding)
+        )
         self.payload: str = write(payload)
 
     def __repr__(self) -> str:

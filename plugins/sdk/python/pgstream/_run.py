@@ -41,7 +41,7 @@ class Output:
 Loop: TypeAlias = Callable[[Sequence[Event]], Output]
 
 handlers: list[tuple[str, Loop]] = []
-"""What was marked as a handler, in the order in which it was."""
+"""Functions that were marked as handlers, in the order in which they were."""
 
 
 def on_event(function: E) -> E:

@@ -57,7 +57,7 @@ class Request:
 
 @dataclass
 class Response:
-    """What a server answered."""
+    """The answer of a server."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)

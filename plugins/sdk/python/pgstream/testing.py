@@ -166,18 +166,18 @@ Action: TypeAlias = Upsert | Patch | Replace | PatchGroup | Delete | DeleteGroup
 
 @dataclass(frozen=True)
 class Answer:
-    """What a handler answered to a batch."""
+    """The answers of a handler to a batch."""
 
     commands: Sequence[tuple[int, Action]]
     """Each with the index of the event that it answers."""
     rejected: Mapping[int, str]
     """The reasons, by the indices of the events that were refused."""
     logged: Sequence[tuple[Level, str]]
-    """What the handler logged; ``print`` and ``logging`` do as they do anywhere."""
+    """Lines that the handler logged; ``print`` and ``logging`` do as they do anywhere."""
 
     @property
     def actions(self) -> list[Action]:
-        """What is to be done, if no event was refused; else it says which was, as an ``AssertionError``."""
+        """The actions that are to be done, if no event was refused; else it says which was, as an ``AssertionError``."""
         assert not self.rejected, f"rejected: {dict(self.rejected)}"
         return [action for _, action in self.commands]
 
