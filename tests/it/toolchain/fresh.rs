@@ -100,7 +100,7 @@ impl Watch {
         let mut said = Vec::new();
         for wanted in [part, "waiting for changes"] {
             while !said.last().is_some_and(|line: &String| line.contains(wanted)) {
-                let line = self.lines.recv_timeout(Duration::from_secs(120));
+                let line = self.lines.recv_timeout(Duration::from_secs(600));
                 said.push(line.unwrap_or_else(|error| panic!("no `{wanted}`: {error}\n{}", said.join("\n"))));
             }
         }
