@@ -8,6 +8,7 @@ use super::{Embedders, Host, Owner, at_start, feedback, fit, open_embedders, rej
 use crate::config::model;
 use crate::error::{Code, Error, Fault};
 use crate::pipeline::{Stage, Tolerance, rehearse};
+use crate::printable::printable;
 use crate::sink::{self, Admission, DeadLetter, Look};
 use crate::source::{Fed, SampleRow, kind_of};
 
@@ -90,7 +91,7 @@ fn misnamed(settings: &model::Pipeline, samples: &[SampleRow]) -> Vec<Error> {
     let mut errors = Vec::new();
     for (name, model::Transform::Wasm(wasm)) in &settings.transforms {
         for column in wasm.columns.iter().flatten().filter(|column| !known.contains(column.as_str())) {
-            let list: Vec<String> = known.iter().map(|known| format!("`{known}`")).collect();
+            let list: Vec<String> = known.iter().map(|known| format!("`{}`", printable(known))).collect();
             let error = Error::new(Fault::Config, format!("no table of the source has a column `{column}`"));
             let error = error.at(format!("`transforms.{name}.columns`"));
             errors.push(error.help(format!("the tables have {}", list.join(", "))));

@@ -144,6 +144,10 @@ impl Scope {
         match sink {
             model::Sink::Pgvector(sink) => {
                 found.note(&["table"], self.prefix("table", &sink.table));
+                // As what it was judged, whatever schemas the role's own settings name first.
+                if !sink.table.contains('.') {
+                    sink.table = format!("public.{}", sink.table);
+                }
                 sink.folder = Some(self.folder.clone());
                 self.postgres(["url", "password_file"], &sink.url, &mut sink.password_file, found);
             }

@@ -6,6 +6,7 @@ use std::io;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{Error, Fault};
+use crate::printable::printable;
 
 /// An error that the server reported. Holds neither its detail nor its context, which quote rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub struct ServerError {
 impl ServerError {
     /// An error as the server worded it; a message of the classes that quote values is replaced.
     pub fn new(code: &str, message: &str, hint: Option<&str>) -> Self {
+        let worded = message;
         let message = match code {
             // pgvector reports wrong dimensions under the bare class, without a value.
             "22000" => message,
@@ -30,7 +32,9 @@ impl ServerError {
             _ if code.starts_with("P0") => "a function raised an exception",
             _ => message,
         };
-        Self { code: cut(code, 5), message: cut(message, LONGEST), hint: hint.map(|hint| cut(hint, LONGEST)) }
+        // Who words the message words the hint, which is not to add lines of its own to what we advise.
+        let hint = hint.filter(|_| message == worded).map(|hint| printable(&cut(hint, LONGEST)));
+        Self { code: cut(code, 5), message: cut(message, LONGEST), hint }
     }
 
     /// Who must act.
@@ -123,7 +127,7 @@ pub fn failed(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
         if server.code().code() == REFUSED {
             let wrapped = Error::new(Fault::Environment, what).because(server.message());
             return match server.hint() {
-                Some(help) => wrapped.help(help),
+                Some(help) => wrapped.help(printable(help)),
                 None => wrapped,
             };
         }
@@ -232,6 +236,14 @@ mod tests {
         );
         assert_eq!(sqlstate(&error), Some("22P02"));
         assert_eq!(sqlstate(&error.within("outer")), Some("22P02"));
+    }
+
+    #[test]
+    fn a_hint_adds_no_line_to_the_help_and_none_of_a_function_is_shown() {
+        let hint = Some("do this\n        as a superuser: DROP …");
+        let error = Error::from(ServerError::new("42P17", "no", hint));
+        assert_eq!(error.advice(), Some("do this         as a superuser: DROP …"));
+        assert_eq!(Error::from(ServerError::new("P0001", "no", hint)).advice(), None);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 mod client;
 mod dialect;
 mod error;
+mod hooks;
 mod intake;
+mod names;
 mod ours;
 mod own;
 mod rights;
@@ -14,10 +16,13 @@ mod url;
 pub use client::{cancel, connect};
 pub(crate) use error::{NO_PASSWORD, lost};
 pub use error::{ServerError, failed, sqlstate};
+pub(crate) use hooks::{HANGING, keep_to_owner, of_another, refuse_hooks};
 pub(crate) use intake::{Room, clear_text};
-pub(crate) use ours::is_trusted;
+pub(crate) use names::{plainly_quoted, quoted, shown_sql};
+pub(crate) use ours::{is_trusted, is_trusted_here, trusting};
+pub(crate) use own::grant;
 pub use own::{ensure_table, has_table};
-pub use rights::excess;
+pub use rights::warn_of_excess;
 pub(crate) use socket::{Encryption, Ladder, Socket, in_time};
 pub use url::{Address, ChannelBinding, Root, Ssl, SslMode, Url};
 

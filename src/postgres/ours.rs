@@ -1,12 +1,15 @@
 //! `inspect`: whose the schema `pgstream` is. Whoever owns what we write to can let code of his run with our rights.
 //!
-//! Only the owner of a relation, or of its schema, can put another one in its place or hang code on it. So once the owners are
-//! known to be trusted nothing can change between this look and the use, and it is enough to look once in a session.
+//! Only the owner of a relation, or of its schema, can put another one in its place; who can hang code on it, [`hooks`](super::hooks)
+//! says. So it is enough to look once in a session.
 
 use tokio_postgres::Client;
 
 use super::error::failed;
+use super::hooks::{Demand, HANGS, flaws};
+use super::names::shown_sql;
 use crate::error::{Error, Fault, Result};
+use crate::printable::printable;
 
 /// The schema, and each table of ours in it that is there: its name, its owner, whether we trust him, the kind of relation, what of it
 /// is not ours, and how to be rid of that.
@@ -14,71 +17,49 @@ use crate::error::{Error, Fault, Result};
 /// We trust who could act with our rights anyway: ourselves, superusers, and members of our role; and those whom the settings name, of
 /// whom [`trusting`] has told the session. It is the role of the login that
 /// counts, as code of somebody else could go back to it with `RESET ROLE`. Objects below 16384 came with the server.
-const INSPECT: &str = "
-    WITH trusted AS (
-        SELECT json_array_elements_text(current_setting('pgstream.trusted_owners')::json) AS name
-    ), found AS (
-        SELECT c.oid, c.relname, c.relowner, c.relkind, c.relpersistence, c.relrowsecurity, c.reloftype, c.relacl,
-               'pgstream.' || c.relname AS name
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'pgstream' AND c.relname IN ('slots', 'copies', 'sinks', 'positions', 'dead_letters', 'ids')
+fn inspect_sql() -> String {
+    let (schema, owner, flaws) = (is_trusted("nspowner"), is_trusted("c.relowner"), flaws(Demand::Ours));
+    format!(
+        "WITH found AS (
+             SELECT c.oid, c.relname, c.relowner, c.relkind, c.relpersistence, c.relrowsecurity, c.reloftype, 'pgstream.' || c.relname AS name
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = 'pgstream' AND c.relname IN ('slots', 'copies', 'sinks', 'positions', 'dead_letters', 'ids')
+         )
+         SELECT 'pgstream', pg_get_userbyid(nspowner)::text, {schema}, 'schema', NULL, NULL
+         FROM pg_namespace WHERE nspname = 'pgstream'
+         UNION ALL
+         SELECT c.name, pg_get_userbyid(c.relowner)::text, {owner},
+                CASE c.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+                               WHEN 'f' THEN 'foreign table' WHEN 'p' THEN 'partitioned table' ELSE 'relation of another kind' END,
+                flaw.what, flaw.remedy
+         FROM found c LEFT JOIN LATERAL (
+             SELECT format('has a rule `%s`', rulename) AS what, format('DROP RULE %I ON %s;', rulename, c.name) AS remedy
+             FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind = 'r'
+             UNION ALL
+             SELECT format('has a policy `%s`', polname), format('DROP POLICY %I ON %s;', polname, c.name)
+             FROM pg_policy WHERE polrelid = c.oid
+             UNION ALL
+             SELECT 'has row-level security', format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY;', c.name) WHERE c.relrowsecurity
+             UNION ALL
+             SELECT 'is not logged, and empty after a crash', format('ALTER TABLE %s SET LOGGED;', c.name)
+             WHERE c.relpersistence = 'u'
+             UNION ALL
+             SELECT 'is of a type', format('ALTER TABLE %s NOT OF;', c.name) WHERE c.reloftype <> 0
+             UNION ALL
+             SELECT format('has `%s` for a child', inhrelid::regclass), format('ALTER TABLE %s NO INHERIT %s;', inhrelid::regclass, c.name)
+             FROM pg_inherits WHERE inhparent = c.oid
+             UNION ALL
+             SELECT format('has `%s` for a parent', inhparent::regclass), format('ALTER TABLE %s NO INHERIT %s;', c.name, inhparent::regclass)
+             FROM pg_inherits WHERE inhrelid = c.oid
+             UNION ALL
+             SELECT what, remedy FROM ({flaws}) hooks
+         ) flaw ON true
+         ORDER BY 1"
     )
-    SELECT 'pgstream', pg_get_userbyid(nspowner)::text,
-           pg_has_role(nspowner, session_user, 'MEMBER') OR pg_get_userbyid(nspowner) IN (SELECT name FROM trusted), 'schema', NULL, NULL
-    FROM pg_namespace WHERE nspname = 'pgstream'
-    UNION ALL
-    SELECT c.name, pg_get_userbyid(c.relowner)::text,
-           pg_has_role(c.relowner, session_user, 'MEMBER') OR pg_get_userbyid(c.relowner) IN (SELECT name FROM trusted),
-           CASE c.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
-                          WHEN 'f' THEN 'foreign table' WHEN 'p' THEN 'partitioned table' ELSE 'relation of another kind' END,
-           flaw.what, flaw.remedy
-    FROM found c LEFT JOIN LATERAL (
-        SELECT format('has a trigger `%s`', tgname) AS what, format('DROP TRIGGER %I ON %s;', tgname, c.name) AS remedy
-        FROM pg_trigger WHERE tgrelid = c.oid
-        UNION ALL
-        SELECT format('has a rule `%s`', rulename), format('DROP RULE %I ON %s;', rulename, c.name)
-        FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind = 'r'
-        UNION ALL
-        SELECT format('has a policy `%s`', polname), format('DROP POLICY %I ON %s;', polname, c.name)
-        FROM pg_policy WHERE polrelid = c.oid
-        UNION ALL
-        SELECT 'has row-level security', format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY;', c.name) WHERE c.relrowsecurity
-        UNION ALL
-        SELECT 'is not logged, and empty after a crash', format('ALTER TABLE %s SET LOGGED;', c.name)
-        WHERE c.relpersistence = 'u'
-        UNION ALL
-        SELECT 'is of a type', format('ALTER TABLE %s NOT OF;', c.name) WHERE c.reloftype <> 0
-        UNION ALL
-        SELECT format('has `%s` for a child', inhrelid::regclass), format('ALTER TABLE %s NO INHERIT %s;', inhrelid::regclass, c.name)
-        FROM pg_inherits WHERE inhparent = c.oid
-        UNION ALL
-        SELECT format('has `%s` for a parent', inhparent::regclass), format('ALTER TABLE %s NO INHERIT %s;', c.name, inhparent::regclass)
-        FROM pg_inherits WHERE inhrelid = c.oid
-        UNION ALL
-        SELECT format('uses %s', pg_describe_object(d.refclassid, d.refobjid, 0)), NULL
-        FROM (SELECT 'pg_class'::regclass::oid AS class, c.oid AS object
-              UNION ALL SELECT 'pg_class'::regclass, indexrelid FROM pg_index WHERE indrelid = c.oid
-              UNION ALL SELECT 'pg_attrdef'::regclass, oid FROM pg_attrdef WHERE adrelid = c.oid
-              UNION ALL SELECT 'pg_constraint'::regclass, oid FROM pg_constraint WHERE conrelid = c.oid) part
-        JOIN pg_depend d ON d.classid = part.class AND d.objid = part.object
-        WHERE d.refobjid >= 16384 AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass,
-              'pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_collation'::regclass, 'pg_am'::regclass)
-        UNION ALL
-        SELECT format('lets %s `%s`', CASE privilege_type WHEN 'TRIGGER' THEN 'be given triggers by'
-                      WHEN 'REFERENCES' THEN 'be referred to by' ELSE 'be written to by' END,
-                      CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee) END),
-               format('REVOKE %s ON %s FROM %s;', privilege_type, c.name,
-                      CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
-        FROM (SELECT relacl AS acl FROM pg_class WHERE oid = c.oid
-              UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0) granted, aclexplode(granted.acl)
-        WHERE (privilege_type IN ('TRIGGER', 'REFERENCES') OR c.relname = 'copies' AND privilege_type IN ('INSERT', 'UPDATE'))
-          AND CASE WHEN grantee = 0 THEN true
-                   ELSE NOT (pg_has_role(grantee, session_user, 'MEMBER') OR pg_get_userbyid(grantee) IN (SELECT name FROM trusted)) END
-    ) flaw ON true
-    ORDER BY 1";
+}
 
 /// SQL that tells a session whom the settings trust. Always to be run, as a role or a database could have a setting of that name.
-pub(super) fn trusting(owners: &[String]) -> String {
+pub(crate) fn trusting(owners: &[String]) -> String {
     // Strings in JSON are ASCII's quotes and backslashes around and between, whatever they hold.
     let names = serde_json::Value::from(owners).to_string();
     format!("SET pgstream.trusted_owners = E'{}';", names.replace('\\', "\\\\").replace('\'', "''"))
@@ -92,12 +73,19 @@ pub(crate) fn is_trusted(owner: &str) -> String {
     )
 }
 
+/// SQL that says whether we trust the role with the OID `owner` with what we write to, other than our own schema: whoever owns the
+/// database has made the surroundings of what is in it, too.
+pub(crate) fn is_trusted_here(owner: &str) -> String {
+    let database = "(SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())";
+    format!("({} OR {owner} = {database} OR pg_get_userbyid({owner}) = 'pg_database_owner')", is_trusted(owner))
+}
+
 /// Refuses a schema `pgstream`, or tables in it, that are not ours. Answers the names of the tables that there are.
 ///
 /// # Errors
 /// `Environment`, with who owns what was found, and what to type.
 pub(super) async fn inspect(client: &Client) -> Result<Vec<String>> {
-    let rows = client.query(INSPECT, &[]).await;
+    let rows = client.query(&inspect_sql(), &[]).await;
     let rows = rows.map_err(|error| failed("cannot look at the schema `pgstream`", error))?;
     for row in &rows {
         let (name, owner, trusted, kind): (&str, &str, bool, &str) = (row.get(0), row.get(1), row.get(2), row.get(3));
@@ -112,8 +100,8 @@ pub(super) async fn inspect(client: &Client) -> Result<Vec<String>> {
         if let Some(flaw) = flaw {
             let error = not_ours(format!("table `{name}` {flaw}"));
             return Err(match remedy {
-                Some(remedy) => error.help(format!("as `{owner}`: {remedy}")),
-                None => error.help(format!("as `{owner}`: take that out of the table again: \\d {name}")),
+                Some(remedy) => error.help(format!("as `{}`: {}", printable(owner), shown_sql(remedy))),
+                None => error.help(format!("as `{}`: take that out of the table again: \\d {name}", printable(owner))),
             });
         }
     }
@@ -131,13 +119,12 @@ fn rename(kind: &str, name: &str) -> String {
 fn owned_by_another(kind: &str, name: &str, owner: &str) -> Error {
     let error = not_ours(format!("{kind} `{name}` belongs to `{owner}`, who is not the role of `url`"));
     error.help(format!(
-        "{}\nif `{owner}` may do all that the role of `url` may, say so beside `url`: trusted_owners: [{owner:?}]",
-        rename(kind, name)
+        "{}\nif `{}` may do all that the role of `url` may, say so beside `url`: trusted_owners: [{owner:?}]",
+        rename(kind, name),
+        printable(owner)
     ))
 }
 
 fn not_ours(what: String) -> Error {
-    Error::new(Fault::Environment, what).because(
-        "who owns what is written to, or may hang code on it, can run that code with the rights of whoever writes",
-    )
+    Error::new(Fault::Environment, what).because(HANGS)
 }

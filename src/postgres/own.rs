@@ -4,8 +4,11 @@ use tokio_postgres::Client;
 
 use super::Url;
 use super::error::{ServerError, failed};
+use super::hooks::keep_to_owner;
+use super::names::quoted;
 use super::ours::inspect;
 use crate::error::{Error, Fault, Result};
+use crate::printable::printable;
 
 /// How often a table is made that another host makes at the same time.
 const ATTEMPTS: usize = 5;
@@ -31,7 +34,7 @@ pub async fn ensure_table(client: &Client, table: &str, create: &str, url: &Url)
         if has_table(client, table).await? {
             return Ok(());
         }
-        let made = make(client, create).await;
+        let made = make(client, table, create).await;
         // Whatever `SET role` of the user's own settings made of the owner, or somebody else of the schema meanwhile.
         let made = match made {
             Ok(()) => inspect(client).await.map(|_| Ok(())),
@@ -52,14 +55,28 @@ pub async fn ensure_table(client: &Client, table: &str, create: &str, url: &Url)
             // No lock is taken for it: anybody could hold that. Two hosts at once: one of them finds that there is one.
             Some(DUPLICATE_KEY | DUPLICATE_SCHEMA | DUPLICATE_TABLE) if attempts < ATTEMPTS => {}
             Some("42501") => {
-                let user = url.user.replace('"', "\"\"");
                 let message = error.as_db_error().map(tokio_postgres::error::DbError::message).unwrap_or_default();
                 return Err(Error::new(Fault::Environment, cannot())
                     .because(ServerError::new("42501", message, None))
-                    .help(format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION \"{user}\"")));
+                    .help(grant(client, &url.user).await));
             }
             _ => return Err(failed(cannot(), error)),
         }
+    }
+}
+
+/// What to type so that `user` may make tables in the schema `pgstream`: it may be there already, and another's.
+pub(crate) async fn grant(client: &Client, user: &str) -> String {
+    let user = quoted(user);
+    let owner =
+        client.query_opt("SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = 'pgstream'", &[]);
+    match owner.await {
+        Ok(Some(row)) => format!(
+            "as `{}`, who owns the schema: GRANT USAGE, CREATE ON SCHEMA pgstream TO {user}; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgstream TO {user};",
+            printable(row.get(0))
+        ),
+        _ => format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION {user};"),
     }
 }
 
@@ -68,10 +85,16 @@ const DUPLICATE_SCHEMA: &str = "42P06";
 const DUPLICATE_TABLE: &str = "42P07";
 
 /// Makes table and schema in a transaction, which stays open.
-async fn make(client: &Client, create: &str) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute("BEGIN").await?;
+async fn make(client: &Client, table: &str, create: &str) -> Result<(), tokio_postgres::Error> {
+    // Whoever may make a schema could begin to make this one, and leave it at that.
+    client.batch_execute("BEGIN; SET LOCAL lock_timeout = '60s'").await?;
     // `IF NOT EXISTS` asks for the privilege even where the schema is there, and takes whatever it finds.
     let schema = client.query_opt("SELECT FROM pg_namespace WHERE nspname = 'pgstream'", &[]).await?;
     let schema = schema.map_or("CREATE SCHEMA pgstream;", |_| "");
-    client.batch_execute(&format!("{schema} {create}")).await
+    client.batch_execute(&format!("{schema} {create}")).await?;
+    // Default privileges may have given others more than to look.
+    let made = client.query_one("SELECT oid FROM pg_class WHERE oid = to_regclass($1)", &[&table]).await?;
+    keep_to_owner(client, made.try_get(0)?, WRITES).await
 }
+
+const WRITES: &[&str] = &["INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES"];

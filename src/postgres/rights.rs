@@ -1,4 +1,4 @@
-//! `excess`: what the role of a session may do beyond what a pipeline needs. Whoever takes the role over may do it, too.
+//! `warn_of_excess`: what the role of a session may do beyond what a pipeline needs. Whoever takes the role over may do it, too.
 
 use tokio_postgres::Client;
 
@@ -18,12 +18,21 @@ const EXCESS: &str = "
            END
     FROM pg_roles role WHERE rolname = session_user";
 
-/// What the role of the session may do that no pipeline needs, each as what is said of the role.
+/// Warns of what the role of the session may do that no pipeline needs.
 ///
 /// # Errors
 /// What the server says.
-pub async fn excess(client: &Client) -> Result<Vec<String>> {
+pub async fn warn_of_excess(client: &Client, role: &str) -> Result<()> {
     let row = client.query_opt(EXCESS, &[]).await;
     let row = row.map_err(|error| failed("cannot read the rights of the role", error))?;
-    Ok(row.map(|row| row.get(0)).unwrap_or_default())
+    let excess: Vec<String> = row.map(|row| row.get(0)).unwrap_or_default();
+    if !excess.is_empty() {
+        tracing::warn!(
+            role,
+            help = "let the pipeline log in as a role of its own: docs/postgres.md, “The role”, has the smallest one",
+            "the role has rights that a pipeline does not need, and that whoever takes it over has, too: it {}",
+            excess.join(", ")
+        );
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use crate::command::{Embedding, Point};
 use crate::config::model::{Create, Distance};
 use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
+use crate::printable::printable;
 
 /// The vectors of a collection by name; the default one has the name `""`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -107,7 +108,9 @@ impl Spaces {
                 (None, _) => {
                     return refuse(
                         format!("the handler gave an embedding for {title}, which the collection does not have"),
-                        format!("the collection has {self}: use one of them, or add the vector to a new collection"),
+                        printable(&format!(
+                            "the collection has {self}: use one of them, or add the vector to a new collection"
+                        )),
                     );
                 }
             }
@@ -126,10 +129,9 @@ impl Spaces {
                 Err(Error::new(Fault::Config, what).help("search with the embedder that made the stored vectors"))
             }
             Some(space) => Err(Error::new(Fault::Config, format!("{title} is {space} and cannot be searched by text"))
-                .help(format!("search a dense vector; the collection has {self}"))),
-            None => {
-                Err(Error::new(Fault::Config, format!("the collection has no {title}")).help(format!("it has {self}")))
-            }
+                .help(printable(&format!("search a dense vector; the collection has {self}")))),
+            None => Err(Error::new(Fault::Config, format!("the collection has no {title}"))
+                .help(printable(&format!("it has {self}")))),
         }
     }
 }

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{Url, ensure_table, failed, has_table};
+use crate::postgres::{Url, ensure_table, failed, grant, has_table};
 use crate::sink::DeadLetter;
 
 /// Where letters are kept.
@@ -63,9 +63,8 @@ pub(super) async fn look(client: &Client, user: &str) -> Result<()> {
     if row.get::<_, bool>("may") {
         return Ok(());
     }
-    let user = user.replace('"', "\"\"");
     Err(Error::new(Fault::Environment, format!("user `{user}` may not keep dead letters in `{TABLE}`"))
-        .help(format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION \"{user}\"")))
+        .help(grant(client, user).await))
 }
 
 const LOOK: &str = "

@@ -6,6 +6,8 @@ use crate::command::{Embedding, Point};
 use crate::config::model::{Create, Distance};
 use crate::error::{Code, Error, Fault, Result};
 use crate::lsn::Position;
+pub(super) use crate::postgres::quoted;
+use crate::printable::printable;
 pub(super) use crate::sink::spaces::{title, word};
 
 /// Column of the default vector in the tables that we make.
@@ -219,11 +221,6 @@ fn alter(table: &str, vector: &str, embedding: &Embedding) -> String {
     format!("ALTER TABLE {table} ADD COLUMN {} {kind}", quoted(name))
 }
 
-/// `name` as an SQL identifier.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// Columns as a list, for help.
 pub(super) struct List<'a>(pub(super) &'a [Column]);
 
@@ -234,7 +231,7 @@ impl fmt::Display for List<'_> {
         }
         for (index, column) in self.0.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ", " })?;
-            write!(f, "{} ({}", title(&column.vector), column.kind.type_name())?;
+            write!(f, "{} ({}", printable(&title(&column.vector).to_string()), column.kind.type_name())?;
             match column.dimension {
                 Some(dimension) => write!(f, " of {dimension})")?,
                 None => f.write_str(")")?,

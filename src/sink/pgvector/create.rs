@@ -8,7 +8,7 @@ use super::place::schemas;
 use super::table;
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{ServerError, failed, sqlstate};
+use crate::postgres::{HANGING, ServerError, failed, is_trusted_here, keep_to_owner, of_another, shown_sql, sqlstate};
 
 /// What HNSW can index of a `vector`, and of a `halfvec`.
 const MAX_INDEXED: usize = 2_000;
@@ -59,6 +59,7 @@ pub(super) async fn could(client: &Client, sql: &str, user: &str) -> Result<()> 
     // No part of the name but the last holds a dot.
     let schema = sql.split_once('.').map_or("public", |(schema, _)| schema);
     let name = schema.trim_matches('"').replace("\"\"", "\"");
+    let schema = shown_sql(schema);
     let row = client.query_opt(MAY_CREATE, &[&name]).await;
     let row = row.map_err(|error| failed(format!("cannot look for schema {schema}"), error))?;
     let what = format!("cannot create table {sql}");
@@ -97,8 +98,8 @@ async fn extension_schema(client: &Client) -> Result<Option<String>> {
     let sql = format!(
         "SELECT n.nspname::text, pg_get_userbyid(e.extowner)::text, {}, pg_get_userbyid(n.nspowner)::text, {}
          FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",
-        table::trusts("e.extowner"),
-        table::trusts("n.nspowner")
+        is_trusted_here("e.extowner"),
+        is_trusted_here("n.nspowner")
     );
     let row = client.query_opt(&sql, &[]).await;
     let row = row.map_err(|error| failed("cannot look for the extension `vector`", error))?;
@@ -108,7 +109,7 @@ async fn extension_schema(client: &Client) -> Result<Option<String>> {
         [(1, 2, "the extension `vector`".to_owned()), (3, 4, format!("schema {schema} of the extension `vector`"))]
     {
         if !row.get::<_, bool>(trusted) {
-            return Err(table::of_another(&what, row.get(owner)));
+            return Err(of_another(&what, row.get(owner)));
         }
     }
     Ok(Some(schema))
@@ -136,11 +137,15 @@ pub(super) async fn table(
     }
     made.map_err(|error| {
         // No part of the name but the last holds a dot.
-        let schema = sql.split_once('.').map_or("public", |(schema, _)| schema);
+        let schema = shown_sql(sql.split_once('.').map_or("public", |(schema, _)| schema));
         let help = format!("GRANT CREATE ON SCHEMA {schema} TO {}", quoted(user));
         denied(format!("cannot create table {sql}"), error, help)
     })?;
     let oid = table::find(&transaction, sql).await?;
+    if let Some(oid) = oid {
+        // Default privileges may have given them to others.
+        keep_to_owner(&transaction, oid, HANGING).await.map_err(failed)?;
+    }
     transaction.commit().await.map_err(failed)?;
     oid.ok_or_else(|| {
         Error::new(Fault::Environment, format!("table {sql} is created in a schema that is not searched"))

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::columns::{self, Column, DEFAULT, Kind, List, PYTHON_DEFAULT, quoted, title, word};
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, is_trusted};
+use crate::postgres::{failed, is_trusted_here, of_another, refuse_hooks, shown_sql};
 
 /// A table as it was when the connection was opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,19 +96,16 @@ pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<T
     let failed = |error| failed("cannot read the table's definition", error);
     let head = client.query_opt(&head(), &[&oid]).await.map_err(failed)?;
     let head = head.ok_or_else(|| Error::new(Fault::Transient, "the table is gone while it is being looked at"))?;
-    let (name, user): (String, String) = (head.get("name"), head.get("user"));
+    let (name, user): (String, String) = (shown_sql(head.get("name")), head.get("user"));
     if !matches!(head.get::<_, &str>("kind"), "r" | "p") {
         return Err(environment(format!("`{name}` is not a table")).help("name a table in `table`, not a view"));
     }
-    for (owner, trusted, what) in [
-        ("owner", "trusts_owner", format!("table `{name}`")),
-        ("schema_owner", "trusts_schema", format!("the schema of table `{name}`")),
-    ] {
-        if !head.get::<_, bool>(trusted) {
-            return Err(of_another(&what, head.get(owner)));
-        }
+    if !head.get::<_, bool>("trusts_schema") {
+        return Err(of_another(&format!("the schema of table `{name}`"), head.get("schema_owner")));
     }
+    refuse_hooks(client, oid).await?;
     if let Some(volatile) = head.get::<_, Option<String>>("volatile") {
+        let volatile = shown_sql(&volatile);
         let what = format!("table `{volatile}` is unlogged or temporary: a crash of the server empties it");
         return Err(environment(what).because(FOR_GOOD).help(format!("ALTER TABLE {volatile} SET LOGGED")));
     }
@@ -183,10 +180,9 @@ pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<T
 
 /// `volatile` is the table, or one of its partitions, that a crash of the server empties.
 fn head() -> String {
-    let (owner, schema) = (trusts("c.relowner"), trusts("n.nspowner"));
+    let schema = is_trusted_here("n.nspowner");
     format!(
         "SELECT format('%I.%I', n.nspname, c.relname) AS name, current_user::text AS user, c.relkind::text AS kind,
-                pg_get_userbyid(c.relowner)::text AS owner, {owner} AS trusts_owner,
                 pg_get_userbyid(n.nspowner)::text AS schema_owner, {schema} AS trusts_schema,
                 (SELECT format('%I.%I', ln.nspname, l.relname)
                  FROM (SELECT c.oid AS relid UNION SELECT t.relid FROM pg_partition_tree(c.oid) AS t WHERE t.isleaf) AS parts
@@ -203,22 +199,6 @@ fn head() -> String {
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE c.oid = $1"
     )
-}
-
-/// SQL that says whether we trust the role with the OID `owner` with what we write to, other than our own schema: whoever owns the
-/// database has made the surroundings of what is in it, too.
-pub(super) fn trusts(owner: &str) -> String {
-    let database = "(SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())";
-    format!("({} OR {owner} = {database} OR pg_get_userbyid({owner}) = 'pg_database_owner')", is_trusted(owner))
-}
-
-/// What is about to be used belongs to somebody whom we have no reason to trust.
-pub(super) fn of_another(what: &str, owner: &str) -> Error {
-    environment(format!("{what} belongs to `{owner}`, who is neither the role of `url` nor the owner of the database"))
-        .because("who owns it can let code of his run with the rights of whoever writes to it")
-        .help(format!(
-            "give it to the role of `url`; or, if `{owner}` may do all that this role may, say so in the sink: trusted_owners: [{owner:?}]"
-        ))
 }
 
 const FOR_GOOD: &str = "what was written counts as durable, and does not come again";

@@ -9,6 +9,7 @@ use super::settings::Settings;
 use super::setup;
 use crate::error::Result;
 use crate::postgres::{failed, sqlstate};
+use crate::printable::printable;
 
 /// What the server says after `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -74,6 +75,7 @@ async fn holder(client: &Client, waiting: i32) -> Result<Option<String>> {
         .map_err(|error| failed("cannot read the server's sessions", error))?;
     Ok(row.map(|row| {
         let (pid, role, name, address): (i32, &str, &str, &str) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        let (role, name) = (printable(role), printable(name));
         format!(
             "session {pid} of `{role}` (`{name}`, from {address}) holds the lock: if it should not, \
              SELECT pg_terminate_backend({pid})"
@@ -95,6 +97,7 @@ pub(super) async fn oldest(client: &Client) -> Result<String> {
         .map_err(|error| failed("cannot read the server's sessions", error))?;
     if let Some(row) = row {
         let (pid, name, state): (i32, &str, Option<&str>) = (row.get(0), row.get(1), row.get(2));
+        let name = printable(name);
         let seconds = row.get::<_, Option<i64>>(3).unwrap_or(0);
         let state = state.unwrap_or("unknown");
         return Ok(format!(

@@ -36,7 +36,7 @@ const CREATE: &str = "
     );
     COMMENT ON TABLE pgstream.slots IS 'pgstream-host: what the slots of pipelines are bound to'";
 
-const NAMES: &str = "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[]";
+const NAMES: &str = "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[];";
 
 /// Which history of which database we are connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,14 +171,7 @@ impl Bond {
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
     schema::ensure(client, settings, TABLE, CREATE).await?;
     // Earlier versions did not note names.
-    let sql = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'pgstream.slots'::regclass AND attname = 'names' AND NOT attisdropped)";
-    if client.query_one(sql, &[]).await.map_err(unwritable)?.get(0) {
-        return Ok(());
-    }
-    client
-        .batch_execute(&format!("{NAMES};"))
-        .await
-        .map_err(|error| unwritable(error).help(format!("as its owner: {NAMES};")))
+    schema::give_column(client, settings, TABLE, "names", NAMES).await
 }
 
 /// Writes down that the slot is about to be made, or that one is there that nothing was known of. Answers the bond.

@@ -8,7 +8,7 @@ use super::setup::Occasion;
 use super::tables::Table;
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::excess;
+use crate::postgres::warn_of_excess;
 use crate::printable::printable;
 use crate::source::{Copied, CopyRequest, Fed};
 
@@ -160,15 +160,7 @@ pub async fn check_for(pipeline: &str, config: &model::PostgresSource, fed: Vec<
     let mut settings = Settings::new(pipeline, config)?;
     settings.fed = fed;
     let client = super::setup::session(&settings).await?;
-    let excess = excess(&client).await?;
-    if !excess.is_empty() {
-        tracing::warn!(
-            role = settings.url.user,
-            help = "let the pipeline log in as a role of its own: docs/postgres.md, “The role”, has the smallest one",
-            "the role has rights that a pipeline does not need, and that whoever takes it over has, too: it {}",
-            excess.join(", ")
-        );
-    }
+    warn_of_excess(&client, &settings.url.user).await?;
     let found = super::setup::preflight(&client, &settings).await?;
     if let Some(loss) = found.loss.filter(|_| settings.on_slot_lost == model::OnSlotLost::Stop) {
         return Err(loss.error());

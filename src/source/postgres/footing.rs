@@ -9,12 +9,13 @@
 
 use tokio_postgres::Client;
 
-use super::operand::{COLUMNS, JOIN, Operand};
+use super::operand::{self, COLUMNS, Operand};
 use super::settings::{Settings, literal, quoted};
 use super::setup;
 use super::tables::{self, Table};
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, sqlstate};
+use crate::postgres::{failed, is_trusted, plainly_quoted, shown_sql, sqlstate};
+use crate::printable::printable;
 
 /// What every session that reads tables begins with: policies are errors instead of code that runs;
 /// check constraints are not looked at by the planner, which would run what is constant in them;
@@ -28,9 +29,11 @@ pub(super) const SESSION: &str = "SET row_security = off; SET constraint_exclusi
 /// computes what is constant in the expressions of indexes, statistics and partition keys, and
 /// takes SQL functions apart for that. Those of users who may have our rights anyway do no harm,
 /// nor those that run with the rights of their owner.
-const PLANNED: &str = "
-    WITH parts AS (
-        SELECT $1::oid AS oid UNION SELECT p.relid FROM pg_partition_tree($1::oid) p
+fn planned(relation: u32) -> String {
+    let trusted = is_trusted("f.proowner");
+    format!(
+        "WITH parts AS (
+        SELECT {relation}::oid AS oid UNION SELECT p.relid FROM pg_partition_tree({relation}::oid) p
     ), trees AS (
         SELECT concat(i.indexprs::text, i.indpred::text) AS tree
         FROM pg_index i JOIN parts ON parts.oid = i.indrelid WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
@@ -41,32 +44,30 @@ const PLANNED: &str = "
     ), calls AS (
         SELECT found[1] = 'opno' AS by_operator, found[2]::oid AS id, found[3] IS NOT NULL AS of_column
         FROM trees CROSS JOIN LATERAL regexp_matches(
-            tree, ':(funcid|opno) (\\d+) [^{}]*:args (?:<>|\\((\\{VAR |\\{RELABELTYPE :arg \\{VAR )?)', 'g') AS found
+            tree, ':(funcid|opno) (\\d+) [^{{}}]*:args (?:<>|\\((\\{{VAR |\\{{RELABELTYPE :arg \\{{VAR )?)', 'g') AS found
     )
     SELECT DISTINCT f.oid
     FROM calls LEFT JOIN pg_operator o ON by_operator AND o.oid = calls.id
     JOIN pg_proc f ON f.oid = CASE WHEN by_operator THEN o.oprcode ELSE calls.id END
     JOIN pg_language l ON l.oid = f.prolang
-    WHERE f.oid >= 16384 AND NOT f.prosecdef AND NOT pg_has_role(f.proowner, current_user, 'MEMBER')
-      AND (by_operator OR NOT of_column OR (l.lanname = 'sql' AND f.proconfig IS NULL))";
+    WHERE f.oid >= 16384 AND NOT f.prosecdef AND NOT {trusted}
+      AND (by_operator OR NOT of_column OR (l.lanname = 'sql' AND f.proconfig IS NULL))"
+    )
+}
 
-/// Name, kind and columns of a table with the names of their types, by which values are cast, and what is wrong with it, to be compared with what they were
-/// before; NULL if it is gone.
+/// Name, kind and columns of a table, how their values may be compared, and what is wrong with it, to be compared with what
+/// they were before; NULL if it is gone.
 fn shape_sql(relation: u32) -> String {
     format!(
         "(SELECT jsonb_build_array(n.nspname, c.relname, c.relkind, (
-                     SELECT jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, (
-                         WITH RECURSIVE below AS (
-                             SELECT t.oid, t.typtype, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
-                             UNION ALL SELECT t.oid, t.typtype, t.typbasetype
-                             FROM below b JOIN pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
-                         )
-                         SELECT string_agg(format_type(oid, -1), ' ' ORDER BY oid) FROM below))
-                                      ORDER BY a.attnum)
-                     FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                     SELECT jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated,
+                                                        {COLUMNS}) ORDER BY a.attnum)
+                     FROM pg_attribute a {}
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
                      ARRAY({}))::text
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {relation})",
-        PLANNED.replace("$1", &relation.to_string()),
+        operand::join(),
+        planned(relation),
     )
 }
 
@@ -85,21 +86,27 @@ pub(super) const FAILED: &str = "22012";
 pub(super) async fn shape_now(client: &Client, relation: u32) -> Result<Option<String>> {
     // In one query: what is refused is not in a shape that passes.
     let sql = format!(
-        "SELECT {}, (SELECT min(found.oid::regprocedure::text) FROM ({PLANNED}) AS found),
+        "SELECT {}, (SELECT ARRAY[f.oid::regprocedure::text, pg_get_userbyid(f.proowner)::text]
+                     FROM ({}) AS found JOIN pg_proc f ON f.oid = found.oid ORDER BY 1 LIMIT 1),
                 (SELECT format('%I.%I', n.nspname, c.relname)
-                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::oid)",
-        shape_sql(relation)
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {relation})",
+        shape_sql(relation),
+        planned(relation)
     );
-    let row = client.query_one(&sql, &[&relation]).await.map_err(unreadable)?;
+    let row = client.query_one(&sql, &[]).await.map_err(unreadable)?;
     let Some(shape) = row.try_get(0).map_err(unreadable)? else { return Ok(None) };
-    if let Some(function) = row.try_get::<_, Option<String>>(1).map_err(unreadable)? {
+    let found: Option<Vec<String>> = row.try_get(1).map_err(unreadable)?;
+    if let Some([function, owner]) = found.as_deref() {
         let table: String = row.try_get::<_, Option<String>>(2).map_err(unreadable)?.unwrap_or_default();
+        let (table, function) = (shown_sql(&table), shown_sql(function));
         let what = format!("reading `{table}` would run function `{function}` of another user with our rights");
         return Err(Error::new(Fault::Environment, what)
             .because("an index, statistics or the partition key of the table call it, and the planner computes what is constant")
             .help(format!(
                 "if it is an SQL function, keep the planner from taking it apart: ALTER FUNCTION {function} SET search_path = pg_catalog, pg_temp;\n\
-                 otherwise let a superuser own it (ALTER FUNCTION {function} OWNER TO …), or drop what calls it for constants"
+                 otherwise let a superuser own it (ALTER FUNCTION {function} OWNER TO …), or drop what calls it for constants;\n\
+                 or, if `{}` may do all that the role of `url` may, say so beside `url`: trusted_owners: [{owner:?}]",
+                printable(owner)
             )));
     }
     Ok(Some(shape))
@@ -113,9 +120,10 @@ pub(super) async fn check(client: &Client, table: &Table) -> Result<()> {
     shape_now(client, table.oid).await?;
     let sql = format!(
         "SELECT a.attname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1]) {JOIN}
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1]) {}
          WHERE c.oid = $1 AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
-           AND compared.equal IS NULL LIMIT 1"
+           AND compared.equal IS NULL LIMIT 1",
+        operand::join()
     );
     let row = client.query_opt(&sql, &[&table.oid]).await.map_err(unreadable)?;
     match row.map(|row| row.try_get::<_, String>(0)).transpose().map_err(unreadable)? {
@@ -136,6 +144,8 @@ pub(super) struct Footing {
     name: String,
     /// Its name as SQL, as what stands after FROM.
     pub(super) from: String,
+    /// Its name, to be looked up.
+    lookup: String,
     lock: String,
     columns: Vec<(String, Operand)>,
     /// Policies hide rows of it.
@@ -149,7 +159,8 @@ impl Footing {
             "SELECT a.attname::text, n.nspname::text, c.relname::text, c.relkind = 'p', has_table_privilege(c.oid, 'SELECT'),
                     row_security_active(c.oid), {COLUMNS}
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped {JOIN} WHERE c.oid = $1"
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped {} WHERE c.oid = $1",
+            operand::join()
         );
         // First: what changes after it shows when the rows are read.
         let Some(shape) = shape_now(client, relation).await? else { return Ok(None) };
@@ -165,7 +176,8 @@ impl Footing {
                 Ok((name, operand))
             });
             let columns = columns.collect::<Result<_, tokio_postgres::Error>>()?;
-            Ok(Self { shape, name: format!("{schema}.{name}"), from, lock, columns, hidden: first.try_get(5)? })
+            let lookup = lookup(&schema, &name);
+            Ok(Self { shape, name: format!("{schema}.{name}"), from, lookup, lock, columns, hidden: first.try_get(5)? })
         };
         looked().map(Some).map_err(unreadable)
     }
@@ -176,7 +188,7 @@ impl Footing {
 
     /// A transaction that reads, and what it answers before that: see [`begin_sql`].
     pub(super) fn transaction(&self, relation: u32, reads: &str) -> String {
-        format!("{}; COMMIT", begin_sql(relation, &self.from, &self.lock, &self.shape, reads))
+        format!("{}; COMMIT", begin_sql(relation, &self.lookup, &self.lock, &self.shape, reads))
     }
 }
 
@@ -185,22 +197,25 @@ pub(super) fn from(is_partitioned: bool, schema: &str, name: &str) -> String {
     format!("{}{}.{}", if is_partitioned { "" } else { "ONLY " }, quoted(schema), quoted(name))
 }
 
+/// The name of a table as `to_regclass` reads it.
+pub(super) fn lookup(schema: &str, name: &str) -> String {
+    format!("{}.{}", plainly_quoted(schema), plainly_quoted(name))
+}
+
 /// SQL that keeps a table as it is until the end of the transaction, if the user may.
 pub(super) fn lock(may: bool, from: &str) -> String {
     if may { format!("LOCK TABLE {from} IN ACCESS SHARE MODE;") } else { String::new() }
 }
 
 /// Begins a transaction that reads, if the table still is what it was. Answers a snapshot, and what
-/// `reads` answers. `from` is how `reads` calls the table. The lock comes before the snapshot: one
+/// `reads` answers. `lookup` is the name by which `reads` calls the table. The lock comes before the snapshot: one
 /// that is older than a rewrite of the table sees no rows in it at all.
-pub(super) fn begin_sql(relation: u32, from: &str, lock: &str, shape: &str, reads: &str) -> String {
+pub(super) fn begin_sql(relation: u32, lookup: &str, lock: &str, shape: &str, reads: &str) -> String {
     let guard = guard_sql(relation, shape);
     // The snapshot does not see that a schema has been renamed since, while what reads goes by the
     // name as it is by then.
-    let named = format!(
-        "SELECT WHERE 1 / CASE WHEN to_regclass({})::oid = {relation} THEN 1 ELSE 0 END = 0",
-        literal(from.trim_start_matches("ONLY "))
-    );
+    let named =
+        format!("SELECT WHERE 1 / CASE WHEN to_regclass({})::oid = {relation} THEN 1 ELSE 0 END = 0", literal(lookup));
     format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {lock} SELECT pg_current_snapshot(); {guard}; {named}; {reads}; {named}"
     )
@@ -219,8 +234,12 @@ pub(super) async fn hidden_since(settings: &Settings, relation: u32, error: Erro
 
 /// A key of a type whose values could not be compared without running what its owner wrote.
 pub(super) fn incomparable(table: &str, column: &str) -> Error {
-    let what = format!("the key of `{table}` has column `{column}`, whose type another user defines");
+    let what = format!("the key of `{table}` has column `{column}`, whose type another user defines, or could replace");
     Error::new(Fault::Environment, what)
         .because("values of such a type cannot be compared without running code of that user with our rights")
-        .help("give the table a key of plain types, enums or domains over them")
+        .help(
+            "give the table a key of plain types, domains over them, or enums; or give the type, its schema and its extension to a \
+             superuser or to the database's owner; or, if their owner may do all that the role of `url` may, say so beside `url`: \
+             trusted_owners: […]",
+        )
 }

@@ -4,18 +4,25 @@
 //! cast by a user's function, and an operator without its schema is whichever the search path
 //! finds. So values are cast to what lies below domains, and operators are those of the type's own
 //! class for indexes, which only a superuser can make.
+//!
+//! A name can lead to something else by the time it is read: whoever owns a type, or the schema of an
+//! operator, can rename it and put another in its place, and nothing that we may lock stops him. So
+//! nothing is named that somebody whom we do not trust could rename: a constant without a type takes
+//! that of the column beside it.
 
 use tokio_postgres::Row;
 
 use super::settings::quoted;
+use crate::postgres::{is_trusted, is_trusted_here};
 
 /// A column, its type below domains, and how values of that are compared.
 #[derive(Clone, Debug)]
 pub(super) struct Operand {
     /// Its name as SQL.
     pub(super) name: String,
-    /// The type below domains as SQL, without a length: nothing is cut off.
-    kind: String,
+    /// The type below domains as SQL, without a length: nothing is cut off. None if it is not to be
+    /// named; then no values are compared with a domain over it.
+    kind: Option<String>,
     is_domain: bool,
     /// How a filter may see it. None: not at all.
     seen: Option<Seen>,
@@ -32,42 +39,59 @@ enum Seen {
     AsText,
 }
 
-/// Joins to a row `a` of `pg_attribute` what [`COLUMNS`] answers. `base` is the type below domains.
-pub(super) const JOIN: &str = "
-    LEFT JOIN LATERAL (
-        WITH RECURSIVE below AS (
-            SELECT t.oid, t.typtype, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
-            UNION ALL SELECT t.oid, t.typtype, t.typbasetype
-            FROM below b JOIN pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
-        )
-        SELECT t.oid, t.typtype, t.oid <> a.atttypid AS is_domain, format_type(t.oid, -1) AS kind, e.oid IS NOT NULL AS is_list,
-               t.oid < 16384 OR pg_has_role(t.typowner, current_user, 'MEMBER') AS is_trusted,
-               CASE WHEN e.oid IS NOT NULL THEN e.typtype IN ('b', 'e') OR e.oid < 16384
-                    WHEN t.typtype IN ('r', 'm') THEN t.oid < 16384 OR (r.rngcanonical = 0 AND s.typtype = 'b')
-                    ELSE t.typtype IN ('b', 'e') END AS is_plain
-        FROM below JOIN pg_type t ON t.oid = below.oid
-        LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typlen = -1
-        LEFT JOIN pg_range r ON t.oid IN (r.rngtypid, r.rngmultitypid) LEFT JOIN pg_type s ON s.oid = r.rngsubtype
-        WHERE t.typtype <> 'd'
-    ) base ON true
-    LEFT JOIN LATERAL (
-        SELECT max(operator) FILTER (WHERE strategy = 3) AS equal, max(operator) FILTER (WHERE strategy = 5) AS above
-        FROM (
-            SELECT p.amopstrategy AS strategy, format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator
-            FROM pg_opclass k JOIN pg_am m ON m.oid = k.opcmethod AND m.amname = 'btree'
-            JOIN pg_amop p ON p.amopfamily = k.opcfamily AND p.amoplefttype = k.opcintype AND p.amoprighttype = k.opcintype
-            JOIN pg_operator o ON o.oid = p.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
-            WHERE k.opcdefault AND k.opcintype = base.oid AND base.oid >= 16384 AND base.typtype = 'b' AND NOT base.is_list
-            UNION ALL SELECT strategy, operator
-            FROM (VALUES (3, 'OPERATOR(pg_catalog.=)'), (5, 'OPERATOR(pg_catalog.>)')) AS core (strategy, operator)
-            WHERE base.oid < 16384 OR base.typtype <> 'b' OR base.is_list
-        ) AS of_class
-    ) compared ON base.is_plain";
+/// SQL that joins to a row `a` of `pg_attribute` what [`COLUMNS`] answers. `base` is the type below
+/// domains.
+pub(super) fn join() -> String {
+    let (trusted, schema, extension, operator, operators) = (
+        is_trusted("t.typowner"),
+        is_trusted_here("n.nspowner"),
+        is_trusted_here("x.extowner"),
+        is_trusted_here("o.oprowner"),
+        is_trusted_here("n.nspowner"),
+    );
+    let named = is_trusted_here("t.typowner");
+    format!(
+        "LEFT JOIN LATERAL (
+             WITH RECURSIVE below AS (
+                 SELECT t.oid, t.typtype, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
+                 UNION ALL SELECT t.oid, t.typtype, t.typbasetype
+                 FROM below b JOIN pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
+             )
+             SELECT t.oid, t.typtype, t.oid <> a.atttypid AS is_domain, format_type(t.oid, -1) AS kind, e.oid IS NOT NULL AS is_list,
+                    t.oid < 16384 OR {trusted} AS is_trusted,
+                    t.oid < 16384 OR {named} AND {schema} AND NOT EXISTS (
+                        SELECT FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
+                        WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.refclassid = 'pg_extension'::regclass
+                          AND NOT {extension}) AS is_named,
+                    CASE WHEN e.oid IS NOT NULL THEN e.typtype IN ('b', 'e') OR e.oid < 16384
+                         WHEN t.typtype IN ('r', 'm') THEN t.oid < 16384 OR (r.rngcanonical = 0 AND s.typtype = 'b')
+                         ELSE t.typtype IN ('b', 'e') END AS is_plain
+             FROM below JOIN pg_type t ON t.oid = below.oid JOIN pg_namespace n ON n.oid = t.typnamespace
+             LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' AND t.typlen = -1
+             LEFT JOIN pg_range r ON t.oid IN (r.rngtypid, r.rngmultitypid) LEFT JOIN pg_type s ON s.oid = r.rngsubtype
+             WHERE t.typtype <> 'd'
+         ) base ON true
+         LEFT JOIN LATERAL (
+             SELECT max(operator) FILTER (WHERE strategy = 3) AS equal, max(operator) FILTER (WHERE strategy = 5) AS above
+             FROM (
+                 SELECT p.amopstrategy AS strategy, format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator
+                 FROM pg_opclass k JOIN pg_am m ON m.oid = k.opcmethod AND m.amname = 'btree'
+                 JOIN pg_amop p ON p.amopfamily = k.opcfamily AND p.amoplefttype = k.opcintype AND p.amoprighttype = k.opcintype
+                 JOIN pg_operator o ON o.oid = p.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
+                 WHERE k.opcdefault AND k.opcintype = base.oid AND base.oid >= 16384 AND base.typtype = 'b' AND NOT base.is_list
+                   AND base.is_named AND {operator} AND {operators}
+                 UNION ALL SELECT strategy, operator
+                 FROM (VALUES (3, 'OPERATOR(pg_catalog.=)'), (5, 'OPERATOR(pg_catalog.>)')) AS core (strategy, operator)
+                 WHERE base.oid < 16384 OR base.typtype <> 'b' OR base.is_list
+             ) AS of_class
+         ) compared ON base.is_plain AND (base.is_named OR NOT base.is_domain)"
+    )
+}
 
 /// What an operand is read from, beside the name of the column and the collation of the key's
 /// index.
-pub(super) const COLUMNS: &str = "base.kind, base.is_domain,
-    CASE WHEN base.typtype = 'e' AND NOT base.is_trusted THEN 'text' 
+pub(super) const COLUMNS: &str = "CASE WHEN base.is_named THEN base.kind END, base.is_domain,
+    CASE WHEN base.typtype = 'e' AND NOT base.is_trusted THEN 'text'
          WHEN base.is_trusted OR (base.typtype = 'b' AND NOT base.is_list) THEN 'whole' END,
     compared.equal, compared.above";
 
@@ -87,7 +111,7 @@ impl Operand {
         let (equal, above): (Option<String>, Option<String>) = (row.try_get(at + 3)?, row.try_get(at + 4)?);
         Ok(Self {
             name: quoted(name),
-            kind: row.try_get::<_, Option<String>>(at)?.unwrap_or_default(),
+            kind: row.try_get(at)?,
             is_domain: row.try_get::<_, Option<bool>>(at + 1)?.unwrap_or_default(),
             seen,
             compare: equal.zip(above),
@@ -102,7 +126,16 @@ impl Operand {
 
     /// A value as SQL, to be compared with the column.
     pub(super) fn value(&self, sql: &str) -> String {
-        format!("({sql})::{}", self.kind)
+        match &self.kind {
+            Some(kind) => format!("({sql})::{kind}"),
+            // A constant: no other type than the server's own has values that are written otherwise.
+            None => sql.to_owned(),
+        }
+    }
+
+    /// Whether a value has a type of its own, so that it may stand elsewhere than beside the column.
+    pub(super) fn is_named(&self) -> bool {
+        self.kind.is_some()
     }
 
     /// What rows are ordered by; `column` is how the query calls the column.
@@ -125,16 +158,16 @@ impl Operand {
 
     /// How a filter sees the column.
     pub(super) fn seen(&self, column: &str) -> Option<String> {
-        self.seen.map(|seen| match (seen, self.is_domain) {
-            (Seen::AsText, _) => format!("pg_catalog.textin(pg_catalog.enum_out({column}))"),
-            (Seen::AsItIs, true) => format!("{column}::{}", self.kind),
-            (Seen::AsItIs, false) => column.to_owned(),
-        })
+        match (self.seen?, self.is_domain) {
+            (Seen::AsText, _) => Some(format!("pg_catalog.textin(pg_catalog.enum_out({column}))")),
+            (Seen::AsItIs, true) => Some(format!("{column}::{}", self.kind.as_ref()?)),
+            (Seen::AsItIs, false) => Some(column.to_owned()),
+        }
     }
 
     fn below(&self, column: &str) -> String {
-        let below = if self.is_domain { format!("({column}::{})", self.kind) } else { column.to_owned() };
-        self.ordered(&below)
+        let below = self.kind.as_ref().filter(|_| self.is_domain).map(|kind| format!("({column}::{kind})"));
+        self.ordered(below.as_deref().unwrap_or(column))
     }
 
     fn equal(&self) -> &str {
@@ -176,7 +209,7 @@ mod tests {
         let operator = |name: &str| format!("OPERATOR({schema}.{name})");
         Operand {
             name: quoted(name),
-            kind: kind.to_owned(),
+            kind: Some(kind.to_owned()),
             is_domain: name.starts_with('d'),
             seen: None,
             compare: Some((operator("="), operator(">"))),
@@ -198,6 +231,13 @@ mod tests {
             after_of(&[a, d]),
             "(\"a\", (\"dc\"::text) COLLATE s.c) OPERATOR(pg_catalog.>) ((1)::bigint, (1)::text)"
         );
+    }
+
+    #[test]
+    fn a_type_that_others_could_rename_is_not_named() {
+        let mood = Operand { kind: None, ..operand("mood", "", "pg_catalog") };
+        let (column, value) = (mood.name.clone(), mood.value("'calm'"));
+        assert_eq!(after(&[(&mood, column, value)]), "(\"mood\") OPERATOR(pg_catalog.>) ('calm')");
     }
 
     #[test]

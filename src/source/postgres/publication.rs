@@ -8,6 +8,7 @@ use super::settings::{Settings, literal, quoted};
 use super::tables::Table;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{failed, is_trusted};
+use crate::printable::printable;
 
 const UNREADABLE: &str = "cannot read the publication";
 /// A comment that begins so is ours, and ends with the pipeline's name.
@@ -100,8 +101,9 @@ impl Publication {
                 let name = &settings.publication;
                 let mark = literal(&format!("{MARK}{}", settings.pipeline));
                 Err(Error::new(Fault::Config, format!("publication `{name}` is that of pipeline `{owner}`")).help(format!(
-                    "give the pipeline another `name`, or name another `slot` and `publication` in the source; if `{owner}` was \
+                    "give the pipeline another `name`, or name another `slot` and `publication` in the source; if `{}` was \
                      the name of this pipeline before: COMMENT ON PUBLICATION {} IS {mark};",
+                    printable(owner),
                     quoted(name)
                 )))
             }

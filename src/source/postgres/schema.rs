@@ -2,18 +2,57 @@
 
 use tokio_postgres::Client;
 
-use super::settings::{Settings, quoted};
+use super::blockers;
+use super::settings::Settings;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{ensure_table, failed, sqlstate};
+use crate::postgres::{ensure_table, failed, grant, sqlstate};
 
 pub(super) use crate::postgres::has_table as is_there;
 
 /// Makes schema and table if they are missing; `create` makes the table.
 pub(super) async fn ensure(client: &Client, settings: &Settings, table: &str, create: &str) -> Result<()> {
-    ensure_table(client, table, create, &settings.url).await.map_err(|error| match sqlstate(&error) {
-        Some("42501") => refused(settings).because(error),
+    let ours = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    let ours = ours.map_err(|error| failed(UNREADABLE, error))?.get(0);
+    let made = blockers::name(settings, ours, ensure_table(client, table, create, &settings.url)).await;
+    made.map_err(|error| match (sqlstate(&error), error.advice().map(str::to_owned)) {
+        (Some("42501"), Some(help)) => unable(settings, help).because(error),
         _ => error,
     })
+}
+
+/// Gives a table of an earlier version the column that it lacks; `alter` is the SQL. Waits for locks on it no longer than for a
+/// turn, and says who has them.
+///
+/// # Errors
+/// As the server says, with `alter` as what to type for the table's owner.
+pub(super) async fn give_column(
+    client: &Client,
+    settings: &Settings,
+    table: &str,
+    column: &str,
+    alter: &str,
+) -> Result<()> {
+    let what = || format!("cannot write to `{table}`");
+    let sql = "SELECT pg_backend_pid(), EXISTS (SELECT FROM pg_attribute
+               WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped)";
+    let row = client.query_one(sql, &[&table, &column]).await.map_err(|error| failed(what(), error))?;
+    if row.get(1) {
+        return Ok(());
+    }
+    let altered = async {
+        let sql = format!("BEGIN; SET LOCAL lock_timeout = '60s'; {alter} COMMIT");
+        client.batch_execute(&sql).await.map_err(|error| failed(what(), error))
+    };
+    let altered = blockers::name(settings, row.get(0), altered).await;
+    if let Err(error) = altered {
+        // A session that is lost has taken the transaction with it.
+        let _ = client.batch_execute("ROLLBACK").await;
+        return Err(match sqlstate(&error) {
+            Some("42501") => Error::new(error.fault(), what()).because(error).help(format!("as its owner: {alter}")),
+            _ => error,
+        });
+    }
+    Ok(())
 }
 
 /// Checks that the state of slots can be kept: in the table that is there, or in one that could be made. Changes nothing.
@@ -34,28 +73,16 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Result<()> {
         .map_err(|error| failed(UNREADABLE, error))?;
     match (row.get(0), row.get(1)) {
         (_, true) => Ok(()),
-        (false, false) => {
-            Err(refused(settings).because("it takes a schema `pgstream` that the user may create tables in"))
-        }
-        (true, false) => {
-            let user = quoted(&settings.url.user);
-            let help = format!(
-                "as the owner of the schema: GRANT USAGE, CREATE ON SCHEMA pgstream TO {user}; \
-                 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgstream TO {user};"
-            );
-            Err(unable(settings).because("the schema `pgstream` belongs to another role").help(help))
-        }
+        (false, false) => Err(unable(settings, grant(client, &settings.url.user).await)
+            .because("it takes a schema `pgstream` that the user may create tables in")),
+        (true, false) => Err(unable(settings, grant(client, &settings.url.user).await)
+            .because("the schema `pgstream` belongs to another role")),
     }
 }
 
-fn refused(settings: &Settings) -> Error {
-    let user = quoted(&settings.url.user);
-    unable(settings).help(format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION {user};"))
-}
-
-fn unable(settings: &Settings) -> Error {
+fn unable(settings: &Settings, help: String) -> Error {
     let what = format!("user `{}` may not keep the pipeline's state in the database", settings.url.user);
-    Error::new(Fault::Environment, what)
+    Error::new(Fault::Environment, what).help(help)
 }
 
 const UNREADABLE: &str = "cannot read the catalogue";

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::{Secret, model, split};
 use crate::error::{Error, Fault, Result};
+pub(super) use crate::postgres::quoted;
 use crate::postgres::{Room, Url};
 use crate::source::Fed;
 
@@ -181,11 +182,6 @@ fn wrong(what: impl Into<String>) -> Error {
     Error::new(Fault::Config, what)
 }
 
-/// `name` as an SQL identifier.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// `text` as an SQL string, whatever `standard_conforming_strings` says.
 pub(super) fn literal(text: &str) -> String {
     let escaped = text.replace('\'', "''");
@@ -210,8 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_quoted_for_sql() {
-        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+    fn texts_are_quoted_for_sql() {
         assert_eq!(literal("a'b"), "'a''b'");
         assert_eq!(literal("a\\b"), "E'a\\\\b'");
     }

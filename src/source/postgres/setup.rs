@@ -94,9 +94,7 @@ pub(super) async fn setup(client: &Client, settings: &Settings, occasion: Occasi
             Connection::open(settings).await?.check().await?;
         }
         bond::ensure(client, settings).await?;
-        if found.copies(settings, from_scratch) {
-            copy::ensure(client, settings).await?;
-        }
+        copy::ensure(client, settings, found.copies(settings, from_scratch)).await?;
         naming::ensure(client, settings, &found.tables).await?;
         // Boxed, as it is the larger part of all that a start waits for.
         let noting = Box::pin(note(client, settings, occasion));

@@ -338,3 +338,188 @@ async fn policies_that_come_while_a_copy_runs_are_an_error_and_do_not_run() {
         rest.errors
     );
 }
+
+/// Between any two statements of a copy, and within them: the owner of a type puts a domain with a check in its place, and back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_takes_the_place_of_another_while_rows_are_read_runs_no_check() {
+    for cluster in versions() {
+        let target = Target::new(cluster).await;
+        target
+            .run(
+                "CREATE TYPE app.mood AS ENUM ('calm', 'cross');
+                 CREATE TABLE app.t (mood app.mood, id int, body text, PRIMARY KEY (mood, id));
+                 INSERT INTO app.t SELECT 'calm', g, repeat('x', 3000) FROM generate_series(1, 400) g;
+                 ALTER TABLE app.t ALTER body SET STORAGE EXTERNAL",
+            )
+            .await;
+        let config = Config { toast: Toast::Reread, ..config(&target.database.url, &["app.t"]) };
+        let mut source = PostgresSource::connect(&target.name, &config).await.unwrap();
+        let swapping = connect(&target.database.url).await;
+        let role = format!("{}_stranger", target.database.name);
+        // As quick as the server is: what is asked before a read and what is read find different types.
+        let swap = "ALTER TYPE app.mood RENAME TO was; CREATE DOMAIN app.mood AS text CHECK (app.trap()); COMMIT;
+                    BEGIN; DROP DOMAIN app.mood; ALTER TYPE app.was RENAME TO mood; COMMIT";
+        let begin = format!("SET SESSION AUTHORIZATION {role}; SET synchronous_commit = off");
+        swapping.batch_execute(&begin).await.unwrap();
+        let swaps = tokio::spawn(async move {
+            loop {
+                swapping.batch_execute(&format!("BEGIN; {swap}")).await.unwrap();
+            }
+        });
+        let request = CopyRequest { rows_per_second: Some(100), ..CopyRequest::default() };
+        let (numbers, _) = postgres::ask_copy(&target.name, &config, &request).await.unwrap();
+        let rest = copied(&mut source, &target, &config, Some(&numbers)).await;
+        assert_eq!((rest.rows.len(), rest.errors), (400, Vec::new()));
+        // Rows by their keys, there and gone, and large values that an UPDATE left alone.
+        let keys = [r#"{"mood":"calm","id":7}"#, r#"{"mood":"cross","id":7}"#];
+        let rows: Vec<WantedRow<'_>> = keys.iter().map(|key| WantedRow { table: "app.t", key }).collect();
+        let asked = postgres::ask_rows(&target.name, &config, &rows).await.unwrap();
+        let numbers: Vec<i64> = asked.copies.iter().map(|(number, _)| *number).collect();
+        let some = copied(&mut source, &target, &config, Some(&numbers)).await;
+        assert_eq!((some.rows.len(), some.errors), (1, Vec::new()));
+        swaps.abort();
+        assert!(!target.was_trapped().await, "a check of the stranger's domain ran with our rights");
+    }
+}
+
+/// An operator has no other name than that with its schema: whoever owns that could put another one there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_an_extension_whose_schema_a_stranger_owns_is_refused() {
+    let mut tried = 0;
+    for cluster in versions() {
+        let target = Target::new(cluster).await;
+        let there = "SELECT FROM pg_available_extensions WHERE name = 'citext'";
+        if target.database.client.query_opt(there, &[]).await.unwrap().is_some() {
+            refuses_extensions_of(&target).await;
+            tried += 1;
+        }
+    }
+    assert!(tried > 0, "no server has citext");
+}
+
+async fn refuses_extensions_of(target: &Target) {
+    let client = &target.database.client;
+    let role = format!("{}_stranger", target.database.name);
+    client
+        .batch_execute(
+            "CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; CREATE TABLE app.t (id ext.citext PRIMARY KEY, title text);
+             INSERT INTO app.t SELECT 'k' || g, 'row' FROM generate_series(1, 6000) g",
+        )
+        .await
+        .unwrap();
+    let config = target.config(&["app.t"]);
+    for hand_over in [
+        format!("ALTER SCHEMA ext OWNER TO {role}"),
+        format!("ALTER TYPE ext.citext OWNER TO {role}"),
+        format!("ALTER OPERATOR ext.> (ext.citext, ext.citext) OWNER TO {role}"),
+    ] {
+        client.batch_execute(&hand_over).await.unwrap();
+        let error = postgres::check(&target.name, &config).await.unwrap_err();
+        let refused = "the key of `app.t` has column `id`, whose type another user defines, or could replace";
+        assert_eq!(error.to_string(), refused, "{hand_over}");
+        let trusting = Config { trusted_owners: vec![role.clone()], ..config.clone() };
+        postgres::check(&target.name, &trusting).await.unwrap();
+        client.batch_execute(&hand_over.replace(&role, "CURRENT_USER")).await.unwrap();
+    }
+    // The database's owner has made its surroundings.
+    let owner = format!("ALTER DATABASE {} OWNER TO {role}; ALTER SCHEMA ext OWNER TO {role}", target.database.name);
+    client.batch_execute(&owner).await.unwrap();
+    let mut source = PostgresSource::connect(&target.name, &config).await.unwrap();
+    let all = copied(&mut source, target, &config, None).await;
+    assert_eq!((all.rows.len(), all.errors), (6000, Vec::new()));
+}
+
+/// An application's own wrapper in an index is its role's, which the settings may name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_in_an_index_is_no_reason_to_refuse_if_its_owner_is_trusted() {
+    for cluster in versions() {
+        let target = Target::new(cluster).await;
+        target
+            .run(
+                "CREATE TABLE app.t (id int PRIMARY KEY, title text); INSERT INTO app.t SELECT g, 'row' FROM generate_series(1, 300) g;
+                 CREATE FUNCTION app.plain(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+                 CREATE INDEX ON app.t (app.plain(title))",
+            )
+            .await;
+        let role = format!("{}_stranger", target.database.name);
+        let report = refused(&target, &target.config(&["app.t"])).await.report();
+        assert!(report.contains(&format!("trusted_owners: [\"{role}\"]")), "{report}");
+        let config = Config { trusted_owners: vec![role], toast: Toast::Reread, ..target.config(&["app.t"]) };
+        let mut source = PostgresSource::connect(&target.name, &config).await.unwrap();
+        let all = copied(&mut source, &target, &config, None).await;
+        assert_eq!((all.rows.len(), all.errors), (300, Vec::new()));
+    }
+}
+
+/// Members of `pg_write_all_data` may write to all tables, also to the one whose conditions and keys are SQL that we run.
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_that_a_stranger_writes_into_the_ledger_of_copies_is_not_run() {
+    for cluster in versions() {
+        let target = Target::new(cluster).await;
+        target.run("CREATE TABLE app.t (id int PRIMARY KEY, title text); INSERT INTO app.t VALUES (1, 'one')").await;
+        let role = format!("{}_stranger", target.database.name);
+        let config = config(&target.database.url, &["app.t"]);
+        postgres::setup(&target.name, &config).await.unwrap();
+        // One that is asked for by us, and waits.
+        let request = CopyRequest { filter: Some("id = 1".to_owned()), ..CopyRequest::default() };
+        let (ours, _) = postgres::ask_copy(&target.name, &config, &request).await.unwrap();
+        let client = &target.database.client;
+        client
+            .batch_execute(&format!("GRANT pg_write_all_data TO {role}; GRANT SELECT ON pgstream.copies TO {role}"))
+            .await
+            .unwrap();
+        let write = async |columns: &str, values: &str| {
+            let sql = format!(
+                "INSERT INTO pgstream.copies (slot, relation, table_name, first, {columns})
+                 SELECT 'pgstream_{}', 'app.t'::regclass, 'app.t', false, {values} RETURNING id",
+                target.database.name
+            );
+            target.stranger.query_one(&sql, &[]).await.map(|row| row.get::<_, i64>(0))
+        };
+        let filter = write("filter", "'app.trap()'").await.unwrap();
+        let keys = write("keys", r#"ARRAY['{"id":"(SELECT app.trap()::int)"}']"#).await.unwrap();
+        // In the name of somebody else, or into a row of somebody else.
+        for error in [
+            write("filter, written_by", "'app.trap()', 'postgres'").await.map(drop).unwrap_err(),
+            write("filter, written_by", "'app.trap()', NULL").await.map(drop).unwrap_err(),
+            target
+                .stranger
+                .batch_execute("UPDATE pgstream.copies SET filter = 'app.trap()' WHERE filter = 'id = 1'")
+                .await
+                .unwrap_err(),
+        ] {
+            assert_eq!(error.code().map(|code| code.code()), Some("23514"), "{error:?}");
+        }
+        let mut source = PostgresSource::connect(&target.name, &config).await.unwrap();
+        let all = copied(&mut source, &target, &config, Some(&[ours[0], filter, keys])).await;
+        assert!(!target.was_trapped().await, "the stranger's SQL ran with our rights");
+        assert_eq!(all.rows.len(), 1, "what we asked for is brought");
+        let refused = format!("the copy of table `app.t` was written down by `{role}`, and its SQL is not run");
+        assert_eq!(all.errors.iter().filter(|error| error.starts_with(&refused)).count(), 2, "{:?}", all.errors);
+    }
+}
+
+/// A table of an earlier version cannot say who wrote. What waits there is asked for again; all else goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_an_earlier_version_is_brought_up_to_date_and_its_old_sql_is_not_run() {
+    let target = Target::new(crate::support::postgres()).await;
+    let client = &target.database.client;
+    target.run("CREATE TABLE app.t (id int PRIMARY KEY, title text); INSERT INTO app.t VALUES (1, 'one')").await;
+    let config = target.config(&["app.t"]);
+    postgres::setup(&target.name, &config).await.unwrap();
+    let sql = format!(
+        "ALTER TABLE pgstream.copies DROP COLUMN written_by;
+         INSERT INTO pgstream.copies (slot, relation, table_name, first, filter)
+         SELECT 'pgstream_{}', 'app.t'::regclass, 'app.t', false, 'true'",
+        target.database.name
+    );
+    client.batch_execute(&sql).await.unwrap();
+    let mut source = PostgresSource::connect(&target.name, &config).await.unwrap();
+    let all = copied(&mut source, &target, &config, None).await;
+    assert_eq!(all.rows.len(), 1, "the first copy is made");
+    assert!(
+        all.errors[0].starts_with("the copy of table `app.t` was written down by somebody who is not known"),
+        "{:?}",
+        all.errors
+    );
+}

@@ -4,6 +4,8 @@
 mod compilers;
 mod copies;
 mod files;
+mod hooks;
+mod names;
 mod qdrant;
 mod sql;
 mod tenants;

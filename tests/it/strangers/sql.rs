@@ -15,13 +15,13 @@ use crate::support::program::{Folder, Running, eventually, pgstream, root};
 use crate::support::{Database, connect, fresh_database, postgres as postgres18, versions};
 
 /// Somebody who may log in, and make schemas in the database and objects in `public`, as everybody could up to Postgres 14.
-struct Stranger {
-    role: String,
-    client: tokio_postgres::Client,
+pub(super) struct Stranger {
+    pub(super) role: String,
+    pub(super) client: tokio_postgres::Client,
 }
 
 impl Stranger {
-    async fn of(database: &Database) -> Self {
+    pub(super) async fn of(database: &Database) -> Self {
         let role = format!("{}_atk", database.name);
         let sql = format!(
             "CREATE ROLE {role} LOGIN PASSWORD 'p'; GRANT CREATE ON DATABASE {} TO {role}; GRANT CREATE ON SCHEMA public TO {role};
@@ -34,7 +34,7 @@ impl Stranger {
         stranger
     }
 
-    async fn sql(&self, sql: &str) {
+    pub(super) async fn sql(&self, sql: &str) {
         self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 }
@@ -49,34 +49,34 @@ const EVIL: &str = "
     CREATE FUNCTION public.evil_check(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM public.note(); RETURN true; END $$;
     CREATE DOMAIN public.evil_domain AS text CHECK (public.evil_check(VALUE));";
 
-fn url_of(database: &Database, role: &str) -> String {
+pub(super) fn url_of(database: &Database, role: &str) -> String {
     format!("postgres://{role}:p@{}", database.url.split_once('@').unwrap().1)
 }
 
-async fn called(database: &Database) -> i64 {
+pub(super) async fn called(database: &Database) -> i64 {
     database.client.query_one("SELECT count(*) FROM public.called", &[]).await.unwrap().get(0)
 }
 
 /// The program, on one pipeline file.
-struct Program {
-    folder: Folder,
-    url: String,
+pub(super) struct Program {
+    pub(super) folder: Folder,
+    pub(super) url: String,
 }
 
 impl Program {
-    fn new(url: String, yaml: &str) -> Self {
+    pub(super) fn new(url: String, yaml: &str) -> Self {
         let folder = Folder::new();
         folder.write("pipeline.yaml", yaml);
         Self { folder, url }
     }
 
-    fn output(&self, command: &[&str], more: &[&str]) -> Output {
+    pub(super) fn output(&self, command: &[&str], more: &[&str]) -> Output {
         let file = self.folder.path("pipeline.yaml");
         let arguments = command.iter().copied().chain([file.to_str().unwrap()]).chain(more.iter().copied());
         pgstream(arguments).env("DATABASE_URL", &self.url).output().unwrap()
     }
 
-    fn does(&self, command: &[&str], more: &[&str]) -> String {
+    pub(super) fn does(&self, command: &[&str], more: &[&str]) -> String {
         let output = self.output(command, more);
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{command:?} {more:?}: {}{}", said(&output.stdout), said(&output.stderr));
@@ -269,7 +269,7 @@ async fn nothing_hangs_on_a_table_of_ours_that_is_not_ours() {
             (
                 "CREATE TRIGGER hook BEFORE UPDATE ON pgstream.slots FOR EACH ROW EXECUTE FUNCTION public.evil_trigger()".to_owned(),
                 "DROP TRIGGER hook ON pgstream.slots",
-                "has a trigger `hook`".to_owned(),
+                format!("has a trigger `hook`, which runs public.evil_trigger() of `{role}`"),
             ),
             (
                 "CREATE RULE hook AS ON UPDATE TO pgstream.slots DO ALSO SELECT public.evil()".to_owned(),
@@ -322,9 +322,17 @@ async fn nothing_hangs_on_a_table_of_ours_that_is_not_ours() {
                 "has `public.child` for a child".to_owned(),
             ),
             (
+                format!(
+                    "GRANT REFERENCES ON pgstream.slots TO {role}; CREATE TABLE public.follower (slot text REFERENCES pgstream.slots);
+                     ALTER TABLE public.follower OWNER TO {role}; REVOKE REFERENCES ON pgstream.slots FROM {role}"
+                ),
+                "DROP TABLE public.follower",
+                format!("is referred to by `public.follower` of `{role}`"),
+            ),
+            (
                 format!("GRANT TRIGGER ON pgstream.slots TO {role}"),
                 "REVOKE TRIGGER ON pgstream.slots FROM ROLE",
-                format!("lets be given triggers by `{role}`"),
+                format!("may be given triggers or foreign keys by `{role}`"),
             ),
         ] {
             client.batch_execute(&hang).await.unwrap();
@@ -340,7 +348,7 @@ async fn nothing_hangs_on_a_table_of_ours_that_is_not_ours() {
         postgres::setup(&name, &copies).await.unwrap();
         client.batch_execute(&format!("GRANT INSERT (filter) ON pgstream.copies TO {role}")).await.unwrap();
         let error = refusal().await;
-        assert_eq!(error.to_string(), format!("table `pgstream.copies` lets be written to by `{role}`"));
+        assert_eq!(error.to_string(), format!("table `pgstream.copies` may be written to by `{role}`"));
         client.batch_execute(error.advice().unwrap().split_once(": ").unwrap().1).await.unwrap();
         postgres::teardown(&name, &copies).await.unwrap();
     }
@@ -483,7 +491,7 @@ async fn tables_are_read_with_a_login_of_their_own_where_the_settings_name_one()
     program.does(&["teardown"], &[]);
 }
 
-fn letters(url: &str, trusted: &[&str]) -> model::DeadLettersSink {
+pub(super) fn letters(url: &str, trusted: &[&str]) -> model::DeadLettersSink {
     model::DeadLettersSink {
         inputs: vec!["embed.rejected".into()],
         url: Some(Secret::new(url)),
@@ -494,7 +502,7 @@ fn letters(url: &str, trusted: &[&str]) -> model::DeadLettersSink {
     }
 }
 
-fn vectors(url: &str, table: &str, trusted: &[&str]) -> model::PgvectorSink {
+pub(super) fn vectors(url: &str, table: &str, trusted: &[&str]) -> model::PgvectorSink {
     model::PgvectorSink {
         inputs: vec!["embed".into()],
         url: Secret::new(url),
@@ -636,5 +644,122 @@ async fn who_is_in_the_way_of_a_setup_is_named_with_what_to_type() {
     peer.batch_execute("COMMIT").await.unwrap();
     let (status, log) = waiting.ended().await;
     assert!(status.success(), "{log}");
+    program.does(&["teardown"], &[]);
+}
+
+/// What is made waits for nobody without a word: neither for a lock on a table of an earlier version, nor for somebody who has
+/// begun to make a schema of our name.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_the_way_of_what_is_made_is_named() {
+    let (one, other) = (fresh_database().await, fresh_database().await);
+    let yaml = |database: &Database| {
+        format!(
+            "version: 1\nname: {}\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.t] }}\n\
+             transforms:\n  embed: {{ type: wasm, inputs: [db], component: {} }}\nsinks:\n  out: {{ type: blackhole, inputs: [embed] }}\n",
+            pipeline(database),
+            root().join("plugins/documents-rust/documents.wasm").display()
+        )
+    };
+    for database in [&one, &other] {
+        database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    }
+    let old = Program::new(one.url.clone(), &yaml(&one));
+    old.does(&["setup"], &[]);
+    one.client.batch_execute("ALTER TABLE pgstream.slots DROP names").await.unwrap();
+    let peer = connect(&one.url).await;
+    peer.batch_execute("BEGIN; LOCK TABLE pgstream.slots IN ACCESS SHARE MODE").await.unwrap();
+    let stranger = Stranger::of(&other).await;
+    stranger.sql("BEGIN; CREATE SCHEMA pgstream").await;
+    let new = Program::new(other.url.clone(), &yaml(&other));
+    let setup = |program: &Program| {
+        Running::start_with(&["setup"], &program.folder.path("pipeline.yaml"), &[("DATABASE_URL", &program.url)])
+    };
+    let (mut altering, mut making) = (setup(&old), setup(&new));
+    for (waiting, client, role) in
+        [(&mut altering, &peer, "postgres"), (&mut making, &stranger.client, stranger.role.as_str())]
+    {
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        waiting.said(&format!("session {pid} of `{role}`")).await;
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    for (mut waiting, program) in [(altering, &old), (making, &new)] {
+        let (status, log) = waiting.ended().await;
+        assert!(status.success(), "{log}");
+        program.does(&["teardown"], &[]);
+    }
+}
+
+/// What `ALTER DEFAULT PRIVILEGES` gives to all is no reason to refuse what we have made ourselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn default_privileges_give_nobody_a_right_to_hang_code_on_what_we_make() {
+    let database = fresh_database().await;
+    let (client, name) = (&database.client, pipeline(&database));
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int PRIMARY KEY); CREATE EXTENSION vector; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC",
+        )
+        .await
+        .unwrap();
+    let source = model::PostgresSource { snapshot: model::Snapshot::Initial, ..config(&database.url, &["t"]) };
+    postgres::setup(&name, &source).await.unwrap();
+    DeadLetters::open(&name, &letters(&database.url, &[])).await.unwrap();
+    let create = model::Create { dimension: Some(3), ..serde_json::from_str("{}").unwrap() };
+    PgvectorSink::open(
+        &name,
+        "search",
+        &model::PgvectorSink { create: Some(create), ..vectors(&database.url, "points", &[]) },
+    )
+    .await
+    .unwrap();
+    let given = "SELECT string_agg(DISTINCT privilege_type, ',' ORDER BY privilege_type) FROM pg_class c, aclexplode(c.relacl)
+                 WHERE grantee = 0 AND privilege_type <> 'MAINTAIN' AND c.relnamespace = $1::text::regnamespace AND c.relkind = 'r'";
+    for (schema, left) in [("pgstream", "SELECT"), ("public", "DELETE,INSERT,SELECT,TRUNCATE,UPDATE")] {
+        let sql = if schema == "public" { format!("{given} AND c.relname = 'points'") } else { given.to_owned() };
+        let left_now: Option<String> = client.query_one(&sql, &[&schema]).await.unwrap().get(0);
+        assert_eq!(left_now.as_deref(), Some(left), "{schema}");
+    }
+    postgres::teardown(&name, &source).await.unwrap();
+}
+
+/// The comparison of sinks needs a table. A role that may not make it loses the comparison, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_note_its_sinks_is_told_so_and_goes_on() {
+    let database = fresh_database().await;
+    let (client, name) = (&database.client, pipeline(&database));
+    client.batch_execute("CREATE TABLE documents (id bigint PRIMARY KEY, title text, content text)").await.unwrap();
+    let url = database.smallest_role(&["public.documents"]).await;
+    let role = format!("{}_pipeline", database.name);
+    let yaml = format!(
+        "version: 1\nname: {name}\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [public.documents], snapshot: initial }}\n\
+         embedders:\n  words: {{ type: hash, dimension: 8 }}\n\
+         transforms:\n  embed: {{ type: wasm, inputs: [db], component: {}, embedders: [words] }}\n\
+         sinks:\n  search: {{ type: pgvector, inputs: [embed], url: \"${{DATABASE_URL}}\", table: vectors, create: {{ dimension: 8 }} }}\n",
+        root().join("plugins/documents-rust/documents.wasm").display()
+    );
+    let program = Program::new(url, &yaml);
+    let start = || Running::start(&program.folder.path("pipeline.yaml"), &[("DATABASE_URL", &program.url)]);
+    let mut running = start();
+    running.said("all rows of the table are copied").await;
+    running.stop().await;
+    client
+        .batch_execute(&format!(
+            "DROP TABLE pgstream.sinks; ALTER SCHEMA pgstream OWNER TO CURRENT_USER; GRANT USAGE ON SCHEMA pgstream TO {role}"
+        ))
+        .await
+        .unwrap();
+    program.does(&["validate", "--connect"], &[]);
+    let mut running = start();
+    running.said("the sinks are not compared with those that were fed before").await;
+    let grant = format!("GRANT USAGE, CREATE ON SCHEMA pgstream TO \\\"{role}\\\"");
+    assert!(running.log().replace('"', "\\\"").contains(&grant) || running.log().contains(&grant), "{}", running.log());
+    running.said("running").await;
+    let (status, log) = running.stop().await;
+    assert!(status.success(), "{log}");
+    // What is advised is enough.
+    client.batch_execute(&format!("GRANT USAGE, CREATE ON SCHEMA pgstream TO {role}")).await.unwrap();
+    let mut running = start();
+    running.said("running").await;
+    let (_, log) = running.stop().await;
+    assert!(!log.contains("are not compared"), "{log}");
     program.does(&["teardown"], &[]);
 }

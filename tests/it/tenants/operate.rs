@@ -15,8 +15,13 @@ struct Rig {
 impl Rig {
     async fn new(handler: std::path::PathBuf) -> Self {
         let (database, folder) = (fresh_database().await, Folder::new());
-        let rows = "CREATE TABLE documents (id int PRIMARY KEY, title text, content text)";
-        database.client.batch_execute(rows).await.unwrap();
+        // Without a schema a tenant's table is one of `public`, whatever comes first for its role.
+        let sql = format!(
+            "CREATE TABLE documents (id int PRIMARY KEY, title text, content text); CREATE SCHEMA decoy;
+             ALTER DATABASE {} SET search_path = decoy, public",
+            database.name
+        );
+        database.client.batch_execute(&sql).await.unwrap();
         let address = database.url.rsplit('@').next().unwrap().split('/').next().unwrap();
         folder.write(
             "host.yaml",
@@ -31,7 +36,7 @@ impl Rig {
             "acme/docs.yaml",
             "version: 1\nname: letters\ntenant: acme\nsources:\n  db: { type: postgres, url: \"${ACME_URL}\", tables: [public.documents] }\n\
              transforms:\n  chunk: { type: wasm, inputs: [db], component: handler.wasm, embedders: [words] }\n\
-             sinks:\n  out: { type: pgvector, inputs: [chunk], url: \"${ACME_URL}\", table: public.acme_points, create: { dimension: 8 } }\n  \
+             sinks:\n  out: { type: pgvector, inputs: [chunk], url: \"${ACME_URL}\", table: acme_points, create: { dimension: 8 } }\n  \
              parked: { type: dead-letters, inputs: [chunk.rejected] }\n",
         );
         Self { database, folder }
@@ -92,6 +97,7 @@ async fn every_command_finds_the_pipeline_that_runs() {
     assert!(shown.contains(&typed), "{shown}");
     assert!(rig.said(&["backfill"], &["--where", "id = 2"]).starts_with("public.documents: 1 rows copied"));
     assert!(!rig.said(&["search"], &["anything"]).is_empty());
+    rig.database.client.query_one("SELECT count(*) FROM public.acme_points", &[]).await.unwrap();
     let (status, log) = host.stop().await;
     assert!(status.success(), "{log}");
     rig.said(&["resnapshot"], &[]);

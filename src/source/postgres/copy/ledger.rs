@@ -8,7 +8,7 @@ use super::super::settings::{Settings, literal};
 use super::super::tables::Table;
 use super::mark::{Mark, PREFIX};
 use crate::error::Result;
-use crate::postgres::failed;
+use crate::postgres::{failed, is_trusted};
 use crate::source::Copied;
 
 /// Where copies are written down.
@@ -30,10 +30,21 @@ const CREATE: &str = "
         asked_at timestamptz NOT NULL DEFAULT now(),
         changed_at timestamptz NOT NULL DEFAULT now(),
         done_at timestamptz,
-        error text
+        error text,
+        written_by text DEFAULT session_user
     );
+    ALTER TABLE pgstream.copies ADD CONSTRAINT written_by
+        CHECK (filter IS NULL AND keys IS NULL OR written_by IS NOT DISTINCT FROM session_user) NOT VALID;
     CREATE UNIQUE INDEX copies_first ON pgstream.copies (slot, relation) WHERE first;
     COMMENT ON TABLE pgstream.copies IS 'pgstream-host: how far the copies of tables have come'";
+
+/// For tables of earlier versions. Conditions and keys are SQL that runs with the rights of whoever runs the pipeline, and a member
+/// of `pg_write_all_data` may write to any table. So the server itself vouches for who has written a row with SQL in it, which only the
+/// owner of the table could undo. NOT VALID, so that a backup is restored before the constraint counts.
+const WRITTEN_BY: &str = "
+    ALTER TABLE pgstream.copies ADD COLUMN IF NOT EXISTS written_by text;
+    ALTER TABLE pgstream.copies ALTER written_by SET DEFAULT session_user, ADD CONSTRAINT written_by
+        CHECK (filter IS NULL AND keys IS NULL OR written_by IS NOT DISTINCT FROM session_user) NOT VALID;";
 
 /// A copy to be made, or gone on with.
 #[derive(Clone, Debug)]
@@ -52,11 +63,16 @@ pub(super) struct Job {
     pub(super) after: Option<Vec<String>>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    /// The login that wrote the row last, as far as the server vouches for it.
+    pub(super) writer: Option<String>,
+    /// It has SQL in it, and nobody whom we trust has written that.
+    pub(super) strange: bool,
 }
 
 /// Makes schema and table if they are missing.
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
-    schema::ensure(client, settings, TABLE, CREATE).await
+    schema::ensure(client, settings, TABLE, CREATE).await?;
+    schema::give_column(client, settings, TABLE, "written_by", WRITTEN_BY).await
 }
 
 pub(super) async fn is_there(client: &Client) -> Result<bool> {
@@ -76,7 +92,7 @@ pub(in crate::source::postgres) async fn forget(client: &Client, slot: &str) -> 
 /// once changes of its table were not sent.
 pub(super) async fn withdraw(client: &Client, slot: &str, tables: &[Table]) -> Result<()> {
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    let sql = "UPDATE pgstream.copies SET first = false, error = $3, changed_at = now()
+    let sql = "UPDATE pgstream.copies SET first = false, error = $3, written_by = session_user, changed_at = now()
                WHERE slot = $1 AND first AND relation <> ALL ($2)";
     let withdrawn = client.execute(sql, &[&slot, &oids, &WITHDRAWN]).await;
     withdrawn.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
@@ -132,14 +148,7 @@ pub(super) async fn open(client: &Client, slot: &str) -> Result<Vec<Job>> {
     if !is_there(client).await? {
         return Ok(Vec::new());
     }
-    let rows = client
-        .query(
-            "SELECT id, relation, table_name, first, filter, rows_per_second, after_key, rows, bytes, keys
-             FROM pgstream.copies WHERE slot = $1 AND done_at IS NULL AND error IS NULL ORDER BY id",
-            &[&slot],
-        )
-        .await
-        .map_err(|error| failed(UNREADABLE, error))?;
+    let rows = client.query(&open_sql(), &[&slot]).await.map_err(|error| failed(UNREADABLE, error))?;
     let job = |row: &tokio_postgres::Row| Job {
         id: row.get(0),
         relation: row.get(1),
@@ -151,8 +160,25 @@ pub(super) async fn open(client: &Client, slot: &str) -> Result<Vec<Job>> {
         rows: row.get::<_, i64>(7).max(0) as u64,
         bytes: row.get::<_, i64>(8).max(0) as u64,
         keys: row.get(9),
+        writer: row.get(10),
+        strange: row.get(11),
     };
     Ok(rows.iter().map(job).collect())
+}
+
+/// A table without the constraint, as of an earlier version, says nothing of who wrote.
+fn open_sql() -> String {
+    let trusted = is_trusted("r.oid");
+    format!(
+        "SELECT id, relation, table_name, first, filter, rows_per_second, after_key, rows, bytes, keys, said.writer,
+                NOT (filter IS NULL AND keys IS NULL OR vouched.for_all
+                     AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = said.writer AND {trusted}))
+         FROM pgstream.copies c
+         CROSS JOIN LATERAL (SELECT to_jsonb(c) ->> 'written_by' AS writer) AS said
+         CROSS JOIN (SELECT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = to_regclass('pgstream.copies')
+                                    AND k.conname = 'written_by' AND k.contype = 'c') AS for_all) AS vouched
+         WHERE slot = $1 AND done_at IS NULL AND error IS NULL ORDER BY id"
+    )
 }
 
 /// The copies with these ids, or all that a slot has.
@@ -202,29 +228,40 @@ pub(super) async fn about(client: &Client, job: &Job) -> Result<Option<u64>> {
     Ok(rows.and_then(|rows| u64::try_from(rows).ok()).filter(|rows| *rows > 0))
 }
 
+/// Its row, unless somebody else has written SQL into it meanwhile: that would then be ours.
+fn row_of(job: &Job) -> String {
+    let writer = literal(job.writer.as_deref().unwrap_or_default());
+    format!("id = {} AND (filter IS NULL AND keys IS NULL OR written_by IN (session_user::text, {writer}))", job.id)
+}
+
 /// SQL that notes how far a copy is durable.
 pub(super) fn advance(job: &Job, after: &[String]) -> String {
     let key: Vec<String> = after.iter().map(|text| literal(text)).collect();
-    let (id, rows, bytes) = (job.id, job.rows, job.bytes);
+    let (rows, bytes) = (job.rows, job.bytes);
     format!(
-        "UPDATE {TABLE} SET after_key = ARRAY[{}]::text[], rows = {rows}, bytes = {bytes}, changed_at = now() WHERE id = {id}",
-        key.join(", ")
+        "UPDATE {TABLE} SET after_key = ARRAY[{}]::text[], rows = {rows}, bytes = {bytes}, written_by = session_user, changed_at = now() WHERE {}",
+        key.join(", "),
+        row_of(job)
     )
 }
 
 /// SQL that notes that a copy is complete. Keys are values of rows, and are not kept for longer than they are needed.
 pub(super) fn finish(job: &Job) -> String {
-    let (id, rows, bytes) = (job.id, job.rows, job.bytes);
+    let (rows, bytes) = (job.rows, job.bytes);
     format!(
-        "UPDATE {TABLE} SET rows = {rows}, bytes = {bytes}, changed_at = now(), done_at = now(), \
-         keys = CASE WHEN keys IS NOT NULL THEN '{{}}'::text[] END WHERE id = {id}"
+        "UPDATE {TABLE} SET rows = {rows}, bytes = {bytes}, written_by = session_user, changed_at = now(), done_at = now(), \
+         keys = CASE WHEN keys IS NOT NULL THEN '{{}}'::text[] END WHERE {}",
+        row_of(job)
     )
 }
 
 /// Notes why a copy cannot be made.
 pub(super) async fn fail(client: &Client, job: &Job, why: &str) -> Result<()> {
     let failed_now = client
-        .execute("UPDATE pgstream.copies SET error = $2, changed_at = now() WHERE id = $1", &[&job.id, &why])
+        .execute(
+            "UPDATE pgstream.copies SET error = $2, written_by = session_user, changed_at = now() WHERE id = $1",
+            &[&job.id, &why],
+        )
         .await;
     failed_now.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
 }

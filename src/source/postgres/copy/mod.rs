@@ -93,9 +93,12 @@ impl Copies {
     }
 }
 
-/// Makes the ledger if it is missing.
-pub(super) async fn ensure(client: &tokio_postgres::Client, settings: &Settings) -> Result<()> {
-    ledger::ensure(client, settings).await
+/// Makes the ledger if it is missing and `wanted`, and brings one that is there up to date.
+pub(super) async fn ensure(client: &tokio_postgres::Client, settings: &Settings, wanted: bool) -> Result<()> {
+    match wanted || ledger::is_there(client).await? {
+        true => ledger::ensure(client, settings).await,
+        false => Ok(()),
+    }
 }
 
 /// Makes sure that each table has a first copy, before the slot exists from which its changes are streamed: a table
@@ -306,6 +309,9 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
                     .help("it was dropped, or taken out of `tables`: ask for the copy again if it is to be made")
             }
         })?;
+        if job.strange {
+            return Err(strange(&job));
+        }
         // What may be read is asked with the login that reads.
         let reading = reader.settings.reading();
         let select = Select::describe(&setup::session(&reading).await?, &reading, table, job.filter.as_deref()).await?;
@@ -334,4 +340,16 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
             ledger::fail(&client, &job, &error.chain()).await
         }
     }
+}
+
+/// The condition and the keys of a copy are SQL, which would run with the rights of whoever runs the pipeline.
+fn strange(job: &Job) -> Error {
+    let by = job.writer.as_ref().map_or("somebody who is not known".to_owned(), |role| format!("`{role}`"));
+    let trust = job.writer.as_ref().map_or(String::new(), |role| {
+        format!("; or, if that role may do all that this one may, say so beside `url`: trusted_owners: [{role:?}]")
+    });
+    let what = format!("the copy of table `{}` was written down by {by}, and its SQL is not run", job.table);
+    Error::new(Fault::Environment, what)
+        .because("whoever may write to `pgstream.copies` could have what he writes run by the pipeline")
+        .help(format!("ask for it again as the role of `url`{trust}"))
 }

@@ -210,7 +210,7 @@ impl Reader {
         more: &str,
     ) -> Result<Snapshot> {
         let mut answers = Vec::new();
-        let begin = footing::begin_sql(job.relation, &select.table, &select.lock, &select.shape, more);
+        let begin = footing::begin_sql(job.relation, &select.lookup, &select.lock, &select.shape, more);
         if let Err(error) = session.query(&begin, &mut answers).await {
             let reading = self.settings.reading();
             let client = setup::session(&reading).await?;

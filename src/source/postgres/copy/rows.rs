@@ -16,6 +16,7 @@ use super::window::Chunk;
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event};
 use crate::lsn::Lsn;
+use crate::printable::printable;
 
 /// Rows of one copy.
 pub(super) const AT_ONCE: usize = 500;
@@ -54,8 +55,10 @@ impl Reader {
     /// Brings the rows with these keys into the stream. Returns once they are durable.
     pub(super) async fn bring_back(&self, select: &Select, job: &Job, keys: &[String]) -> Result<()> {
         let changed = || {
-            Error::new(Fault::Environment, format!("the key of table `{}` has changed since", job.table))
-                .help(format!("bring its rows over again: `pgstream-host backfill <file> --table {}`", job.table))
+            Error::new(Fault::Environment, format!("the key of table `{}` has changed since", job.table)).help(format!(
+                "bring its rows over again: `pgstream-host backfill <file> --table {}`",
+                printable(&job.table)
+            ))
         };
         let keys: Option<Vec<Key>> = keys.iter().map(|key| Key::parse(key)).collect();
         let keys = keys.ok_or_else(changed)?;

@@ -23,8 +23,8 @@ pub(super) struct Select {
     pub(super) key: Vec<usize>,
     /// What is read, and how the query calls it.
     columns: Vec<(Operand, String)>,
-    /// The table as it is called after FROM, and what stands there.
-    pub(super) table: String,
+    /// The table's name, to be looked up, and what stands after FROM.
+    pub(super) lookup: String,
     from: String,
     /// Keeps the columns as they are until the end of a transaction. Empty if the user may not lock the table.
     pub(super) lock: String,
@@ -79,7 +79,7 @@ impl Select {
         // First: what changes after it shows when the first chunk is read.
         let shape = footing::shape_now(client, table.oid).await?.unwrap_or_default();
         let unreadable = |error| failed(format!("cannot read the columns of `{table}`"), error);
-        let sql = DESCRIBE.replace("$COLUMNS", operand::COLUMNS).replace("$JOIN", operand::JOIN);
+        let sql = DESCRIBE.replace("$COLUMNS", operand::COLUMNS).replace("$JOIN", &operand::join());
         let rows = client.query(&sql, &[&table.oid, &settings.publication]).await.map_err(unreadable)?;
         let Some(first) = rows.first() else {
             return Err(Error::new(Fault::Environment, format!("table `{table}` is not published any more"))
@@ -126,12 +126,13 @@ impl Select {
         let read: Vec<ReadColumn> = sent.iter().map(|column| column.read.clone()).collect();
         let reading = Reading::new(table.oid, &table.schema, &table.name, found.identity, &read, &catalog);
         let from = footing::from(found.partitioned, &table.schema, &table.name);
+        let lookup = footing::lookup(&table.schema, &table.name);
         let lock = footing::lock(found.lockable, &from);
         let conditions: Vec<String> = [found.filter, filter.map(str::to_owned)].into_iter().flatten().collect();
         let source = Source::new(&from, &table.name, &columns, !conditions.is_empty());
         let columns = columns.iter().zip(&source.columns).filter(|(column, _)| column.sent);
         let columns = columns.map(|(column, name)| (column.operand.clone(), name.clone())).collect();
-        Ok(Self { reading: Arc::new(reading), key, columns, table: from, from: source.from, lock, shape, conditions })
+        Ok(Self { reading: Arc::new(reading), key, columns, lookup, from: source.from, lock, shape, conditions })
     }
 
     /// The rows after the one with the key `after`, at most `limit` of them.
@@ -159,6 +160,9 @@ impl Select {
         let names: Option<Vec<&str>> =
             self.key.iter().map(|&index| columns.get(index).map(|column| column.name.as_str())).collect();
         let names = names?;
+        if !self.key().all(|(operand, _)| operand.is_named()) {
+            return self.rows_one_by_one(keys, &names);
+        }
         let typed = |key: &Key| {
             let values = key.values(&names)?;
             let typed = values.iter().zip(self.key()).map(|(value, (operand, _))| operand.value(value));
@@ -185,6 +189,30 @@ impl Select {
                 "SELECT {} FROM {asked} WHERE NOT EXISTS (SELECT FROM {from} WHERE {same}{filter})",
                 gone.collect::<Vec<_>>().join(", ")
             ),
+        })
+    }
+
+    /// As `rows_sql`, with values only beside the columns, whose types they take.
+    fn rows_one_by_one(&self, keys: &[Key], names: &[&str]) -> Option<RowsSql> {
+        let filter: String = self.filters().iter().map(|condition| format!(" AND {condition}")).collect();
+        let (mut same, mut gone) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
+        for key in keys {
+            let values = key.values(names)?;
+            let values: Vec<String> =
+                values.iter().zip(self.key()).map(|(value, (operand, _))| operand.value(value)).collect();
+            let one = self.key().zip(&values).map(|((operand, column), value)| operand.is(column, value));
+            let one = one.collect::<Vec<_>>().join(" AND ");
+            let row = (0..self.columns.len()).map(|index| {
+                let part = self.key.iter().position(|&key| key == index).and_then(|part| values.get(part));
+                part.map_or("NULL".to_owned(), |value| format!("({value})::text"))
+            });
+            let row = row.collect::<Vec<_>>().join(", ");
+            gone.push(format!("SELECT {row} WHERE NOT EXISTS (SELECT FROM {} WHERE {one}{filter})", self.from));
+            same.push(format!("({one})"));
+        }
+        Some(RowsSql {
+            there: format!("SELECT {} FROM {} WHERE ({}){filter}", self.listed(), self.from, same.join(" OR ")),
+            gone: gone.join(" UNION ALL "),
         })
     }
 
