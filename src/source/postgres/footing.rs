@@ -55,25 +55,47 @@ fn planned(relation: u32) -> String {
     )
 }
 
-/// Name, kind and columns of a table, how their values may be compared, and what is wrong with it, to be compared with what
-/// they were before; NULL if it is gone.
+/// What a table must still be when it is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Name, kind, columns, and what is wrong with it.
+    table: String,
+    /// How its values may be compared, if types of users are among those of its columns: who has these in his hands.
+    values: Option<String>,
+}
+
+/// Name, kind and columns of a table with the names of their types, and what is wrong with it, to be compared with what they were
+/// before; NULL if it is gone.
 fn shape_sql(relation: u32) -> String {
     format!(
         "(SELECT jsonb_build_array(n.nspname, c.relname, c.relkind, (
-                     SELECT jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated,
-                                                        {COLUMNS}) ORDER BY a.attnum)
-                     FROM pg_attribute a {}
-                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                     SELECT jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, (
+                         WITH RECURSIVE below AS (
+                             SELECT t.oid, t.typtype, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
+                             UNION ALL SELECT t.oid, t.typtype, t.typbasetype
+                             FROM below b JOIN pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
+                         )
+                         SELECT string_agg(format_type(oid, -1), ' ' ORDER BY oid) FROM below))
+                                      ORDER BY a.attnum)
+                     FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
                      ARRAY({}))::text
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {relation})",
-        operand::join(),
         planned(relation),
     )
 }
 
-/// Fails with [`FAILED`] unless the table still has this shape, and answers nothing.
-fn guard_sql(relation: u32, shape: &str) -> String {
-    format!("SELECT WHERE 1 / CASE WHEN {} = {} THEN 1 ELSE 0 END = 0", shape_sql(relation), literal(shape))
+/// How values of the columns that have types of users may be compared. NULL if there are none.
+fn values_sql(relation: u32) -> String {
+    format!(
+        "(SELECT jsonb_agg(jsonb_build_array(a.attnum, {COLUMNS}) ORDER BY a.attnum)::text FROM pg_attribute a {}
+          WHERE a.attrelid = {relation} AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384)",
+        operand::join()
+    )
+}
+
+/// Fails with [`FAILED`] unless `now` still is what it was, and answers nothing.
+fn guard_sql(now: &str, was: &str) -> String {
+    format!("SELECT WHERE 1 / CASE WHEN {now} = {} THEN 1 ELSE 0 END = 0", literal(was))
 }
 
 /// The SQLSTATE of a guard that fails.
@@ -83,15 +105,16 @@ pub(super) const FAILED: &str = "22012";
 ///
 /// # Errors
 /// `Environment` if reading it would run what is not ours, or the server's.
-pub(super) async fn shape_now(client: &Client, relation: u32) -> Result<Option<String>> {
+pub(super) async fn shape_now(client: &Client, relation: u32) -> Result<Option<Shape>> {
     // In one query: what is refused is not in a shape that passes.
     let sql = format!(
         "SELECT {}, (SELECT ARRAY[f.oid::regprocedure::text, pg_get_userbyid(f.proowner)::text]
                      FROM ({}) AS found JOIN pg_proc f ON f.oid = found.oid ORDER BY 1 LIMIT 1),
                 (SELECT format('%I.%I', n.nspname, c.relname)
-                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {relation})",
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {relation}), {}",
         shape_sql(relation),
-        planned(relation)
+        planned(relation),
+        values_sql(relation)
     );
     let row = client.query_one(&sql, &[]).await.map_err(unreadable)?;
     let Some(shape) = row.try_get(0).map_err(unreadable)? else { return Ok(None) };
@@ -109,7 +132,7 @@ pub(super) async fn shape_now(client: &Client, relation: u32) -> Result<Option<S
                 printable(owner)
             )));
     }
-    Ok(Some(shape))
+    Ok(Some(Shape { table: shape, values: row.try_get(3).map_err(unreadable)? }))
 }
 
 /// Checks that the rows of a table may be read, and be asked for by their key.
@@ -122,7 +145,7 @@ pub(super) async fn check(client: &Client, table: &Table) -> Result<()> {
         "SELECT a.attname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[:i.indnkeyatts - 1]) {}
          WHERE c.oid = $1 AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
-           AND compared.equal IS NULL LIMIT 1",
+           AND (compared.equal IS NULL OR compared.above IS NULL) LIMIT 1",
         operand::join()
     );
     let row = client.query_opt(&sql, &[&table.oid]).await.map_err(unreadable)?;
@@ -139,7 +162,7 @@ fn unreadable(error: tokio_postgres::Error) -> Error {
 /// A table as it is read row by row.
 #[derive(Clone, Debug)]
 pub(super) struct Footing {
-    shape: String,
+    shape: Shape,
     /// Its name, for people.
     name: String,
     /// Its name as SQL, as what stands after FROM.
@@ -210,14 +233,19 @@ pub(super) fn lock(may: bool, from: &str) -> String {
 /// Begins a transaction that reads, if the table still is what it was. Answers a snapshot, and what
 /// `reads` answers. `lookup` is the name by which `reads` calls the table. The lock comes before the snapshot: one
 /// that is older than a rewrite of the table sees no rows in it at all.
-pub(super) fn begin_sql(relation: u32, lookup: &str, lock: &str, shape: &str, reads: &str) -> String {
-    let guard = guard_sql(relation, shape);
+pub(super) fn begin_sql(relation: u32, lookup: &str, lock: &str, shape: &Shape, reads: &str) -> String {
+    let guard = guard_sql(&shape_sql(relation), &shape.table);
+    // Before, and not within: only whom we trust can change it, and the time between guard and read is to be short.
+    let values = shape
+        .values
+        .as_ref()
+        .map_or(String::new(), |values| format!("BEGIN; {}; COMMIT;", guard_sql(&values_sql(relation), values)));
     // The snapshot does not see that a schema has been renamed since, while what reads goes by the
     // name as it is by then.
     let named =
         format!("SELECT WHERE 1 / CASE WHEN to_regclass({})::oid = {relation} THEN 1 ELSE 0 END = 0", literal(lookup));
     format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {lock} SELECT pg_current_snapshot(); {guard}; {named}; {reads}; {named}"
+        "{values} BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {lock} SELECT pg_current_snapshot(); {guard}; {named}; {reads}; {named}"
     )
 }
 

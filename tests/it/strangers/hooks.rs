@@ -44,7 +44,7 @@ async fn nothing_hangs_on_a_sink_s_table_that_runs_what_a_stranger_wrote() {
             of_his("uses function public.evil_check(text)"),
         ),
         (
-            "CREATE RULE hook AS ON UPDATE TO points DO ALSO SELECT public.evil()".to_owned(),
+            "CREATE RULE hook AS ON DELETE TO points DO ALSO SELECT public.evil()".to_owned(),
             "DROP RULE hook ON points",
             of_his("uses function public.evil()"),
         ),

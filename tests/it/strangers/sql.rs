@@ -541,6 +541,9 @@ async fn a_table_of_a_stranger_is_no_sink_unless_the_settings_name_him() {
     }
     PgvectorSink::open("documents", "search", &vectors(&database.url, "points", &[role])).await.unwrap();
     client.batch_execute("ALTER TABLE points OWNER TO CURRENT_USER").await.unwrap();
+    let error = refused(&vectors(&database.url, "points", &[])).await;
+    assert!(error.to_string().starts_with("table `public.points` has a trigger `hook`, which runs"), "{error}");
+    client.batch_execute("DROP TRIGGER hook ON points").await.unwrap();
     PgvectorSink::open("documents", "search", &vectors(&database.url, "points", &[])).await.unwrap();
 
     // A schema of his around it: he could put another table in its place.

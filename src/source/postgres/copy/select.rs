@@ -29,7 +29,7 @@ pub(super) struct Select {
     /// Keeps the columns as they are until the end of a transaction. Empty if the user may not lock the table.
     pub(super) lock: String,
     /// What the table must still be when it is read; empty if it is gone.
-    pub(super) shape: String,
+    pub(super) shape: footing::Shape,
     conditions: Vec<String>,
 }
 
