@@ -90,13 +90,13 @@ async fn settle(client: &Client, settings: &Settings, bond: &Bond, tables: &[Tab
         Err(error) if sqlstate(&error) == Some("42501") => {
             let help = error.advice().unwrap_or_default();
             tracing::warn!(help, cause = error.chain(), "the sinks are not compared with those that were fed before");
-            Ok(())
+            Ok(Settled::AsTheyAre)
         }
         settled => settled,
     }
 }
 
-async fn settle_in(client: &Client, settings: &Settings, bond: &Bond, tables: &[Table]) -> Result<()> {
+async fn settle_in(client: &Client, settings: &Settings, bond: &Bond, tables: &[Table]) -> Result<Settled> {
     schema::ensure(client, settings, TABLE, CREATE).await?;
     let noted = read(client, settings, bond).await?;
     if let Err(Verdict { lacks, error }) = judge(settings, bond, &noted) {
