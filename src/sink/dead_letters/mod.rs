@@ -52,7 +52,9 @@ impl DeadLetters {
     /// As [`open`](Self::open).
     pub async fn look(settings: &model::DeadLettersSink) -> Result<()> {
         let url = url(settings)?;
-        table::look(&connect(&url).await?, &url.user).await
+        let client = connect(&url).await?;
+        postgres::warn_of_excess(&client, &url.user).await?;
+        table::look(&client, &url.user).await
     }
 
     async fn session(&mut self) -> Result<Client> {
