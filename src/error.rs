@@ -64,6 +64,8 @@ pub enum Code {
     Text,
     /// A sink refused what the handler made of it.
     Sink,
+    /// It is a line that could not be read as an event.
+    Line,
 }
 
 impl Code {
@@ -80,6 +82,7 @@ impl Code {
             Code::Contract => "contract",
             Code::Text => "text",
             Code::Sink => "sink",
+            Code::Line => "line",
         }
     }
 }

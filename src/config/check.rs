@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Secret;
 use super::diagnostic::Findings;
 use super::file::{Component, File, VERSION};
-use super::model::{Create, Embedder, PostgresSource, Sink, Source, Transform};
+use super::model::{Create, Embedder, JsonlSource, PostgresSource, Sink, Source, Transform};
 use super::schema;
 use super::units::{Size, Span};
 use super::yaml::{Kind, Node};
@@ -66,6 +66,18 @@ impl Check<'_, '_> {
     pub(super) fn source(&mut self, name: &str, source: &Source) {
         match source {
             Source::Postgres(source) => self.postgres_source(name, source),
+            Source::Jsonl(source) => self.jsonl_source(name, source),
+        }
+    }
+
+    fn jsonl_source(&mut self, name: &str, source: &JsonlSource) {
+        if source.path.as_os_str().is_empty() {
+            self.report(&["sources", name, "path"], "`path` is empty", "name a file, or `-` for standard input");
+        }
+        for (index, table) in source.tables.iter().enumerate() {
+            if let Some((message, help)) = table_problem(table, false) {
+                self.report(&["sources", name, "tables", &index.to_string()], message, help);
+            }
         }
     }
 
@@ -141,6 +153,16 @@ impl Check<'_, '_> {
                     self.report(&[&path[..], &["headers", header]].concat(), message, help);
                 }
             }
+        }
+    }
+
+    /// Dead letters lie in the source's database, unless they are told another one.
+    pub(super) fn letters(&mut self, name: &str, sink: &Sink, source: &Source) {
+        if let (Sink::DeadLetters(sink), Source::Jsonl(_)) = (sink, source)
+            && sink.url.is_none()
+        {
+            let help = "add `url: postgres://…`; or let a sink of `type: file` take them";
+            self.report(&["sinks", name], "the source has no database that could keep dead letters", help);
         }
     }
 

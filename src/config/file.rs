@@ -95,7 +95,7 @@ impl Component for Source {
     const NOUN: &'static str = "source";
 
     fn kinds() -> Vec<Variant<Self>> {
-        vec![variant("postgres", Source::Postgres)]
+        vec![variant("postgres", Source::Postgres), variant("jsonl", Source::Jsonl)]
     }
 }
 

@@ -159,6 +159,8 @@ fn pipeline(root: &Node, folder: &Path, lent: &[String], findings: &mut Findings
     embedders.iter().for_each(|(name, embedder)| check.embedder(name, embedder));
     transforms.iter_mut().for_each(|(name, transform)| check.transform(name, transform, folder));
     sinks.iter().for_each(|(name, sink)| check.sink(name, sink));
+    let source = sources.first().map(|(_, source)| source);
+    source.iter().for_each(|source| sinks.iter().for_each(|(name, sink)| check.letters(name, sink, source)));
 
     let File { name, tenant, .. } = file?;
     let source = sources.into_iter().next()?;

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::{Secret, Size, Span};
 
 mod host;
+mod jsonl;
 mod network;
 mod sink;
 
 pub use host::{Budget, Compile, HostFile, Tenant};
+pub use jsonl::{JsonlSource, LineFormat, OnBadLine};
 pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};
 pub use sink::{
     BlackholeSink, Create, DeadLettersSink, Distance, FileSink, PgvectorSink, QdrantEdgeSink, QdrantSink, Sink,
@@ -43,6 +45,8 @@ pub struct Pipeline {
 pub enum Source {
     /// Postgres' write-ahead log.
     Postgres(PostgresSource),
+    /// Lines of JSON.
+    Jsonl(JsonlSource),
 }
 
 impl Source {
@@ -50,6 +54,7 @@ impl Source {
     pub(super) fn database(&self) -> Option<&PostgresSource> {
         match self {
             Source::Postgres(source) => Some(source),
+            Source::Jsonl(_) => None,
         }
     }
 }

@@ -7,21 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Cell, Relation, Value};
+use super::{BadLine, Cell, EventHead, Operation, Relation, Value};
 use crate::lsn::{Lsn, Position};
-
-/// What happened to the row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// A new row.
-    Insert,
-    /// A row changed and kept its key; a changed key arrives as a delete and an insert.
-    Update,
-    /// A row is gone; what the replica identity gives of it stands in `row`.
-    Delete,
-    /// The table was emptied; there is no row.
-    Truncate,
-}
 
 /// One committed change of a row. Its values are read through [`Batch::row`].
 #[derive(Clone, Debug)]
@@ -57,6 +44,8 @@ pub struct Batch {
     range: Range<usize>,
     ends_at: Option<Lsn>,
     begins_anew: bool,
+    /// None, or some.
+    bad_lines: Option<Arc<[BadLine]>>,
 }
 
 /// What a batch and its parts share.
@@ -134,9 +123,29 @@ impl Batch {
         self.begins_anew
     }
 
+    /// The same batch, with lines of its source beside its events that could not be read, in their order.
+    pub fn with_bad_lines(self, lines: Vec<BadLine>) -> Self {
+        Self { bad_lines: (!lines.is_empty()).then(|| lines.into()), ..self }
+    }
+
+    /// What the source could not read as events.
+    pub fn bad_lines(&self) -> &[BadLine] {
+        self.bad_lines.as_deref().unwrap_or_default()
+    }
+
+    /// Whether nothing in the batch needs a handler or a sink.
+    pub fn is_marker(&self) -> bool {
+        self.events().is_empty() && self.bad_lines.is_none()
+    }
+
+    /// The same batch, up to `lsn`.
+    pub fn ending_at(self, lsn: Lsn) -> Self {
+        Self { ends_at: Some(lsn), ..self }
+    }
+
     /// Roughly the memory that the batch keeps alive, in bytes.
     pub fn bytes(&self) -> usize {
-        self.body.bytes()
+        self.body.bytes() + self.bad_lines().iter().map(|line| line.text.len()).sum::<usize>()
     }
 }
 
@@ -353,7 +362,7 @@ impl BatchBuilder {
         let room = self.body.room();
         let body = std::mem::replace(&mut self.body, room);
         let range = 0..body.events.len();
-        Batch { range, body: Arc::new(body), ends_at: self.ends_at.take(), begins_anew: false }
+        Batch { range, body: Arc::new(body), ends_at: self.ends_at.take(), ..Batch::default() }
     }
 
     /// Relations are few per batch and most events repeat the last one, so a scan from the back beats a map.
@@ -378,23 +387,6 @@ pub struct Mark {
     floats: usize,
     frame_bytes: usize,
     ends_at: Option<Lsn>,
-}
-
-/// What an event says beside its rows.
-#[derive(Clone, Copy, Debug)]
-pub struct EventHead {
-    /// What happened.
-    pub operation: Operation,
-    /// Where the event stands in the stream.
-    pub position: Position,
-    /// When the transaction committed, in µs since 1970-01-01 UTC.
-    pub commit_time: i64,
-    /// The transaction's id.
-    pub xid: u32,
-    /// Read by a copy of the table rather than streamed.
-    pub snapshot: bool,
-    /// Read by a copy that was asked for because an earlier event of the row was set aside.
-    pub replayed: bool,
 }
 
 #[cfg(test)]

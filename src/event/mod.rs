@@ -3,11 +3,13 @@
 pub mod json;
 
 mod batch;
+mod head;
 mod relation;
 mod utf8;
 mod value;
 
-pub use batch::{Arena, Batch, BatchBuilder, Event, EventHead, Mark, Operation, Row};
+pub use batch::{Arena, Batch, BatchBuilder, Event, Mark, Row};
+pub use head::{BadLine, EventHead, Operation};
 pub use relation::{Column, Naming, Relation, ReplicaIdentity};
 pub(crate) use utf8::{is_utf8, utf8};
 pub use value::{Cell, Kind, Place, Value};

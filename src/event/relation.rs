@@ -29,6 +29,13 @@ pub enum Naming {
     Named(Box<str>),
 }
 
+impl Naming {
+    /// What stands before the keys of a table that is one of several.
+    pub fn prefix(schema: &str, table: &str) -> String {
+        format!("{}.{}", word(schema), word(table))
+    }
+}
+
 /// A column of a [`Relation`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -62,5 +69,28 @@ pub enum ReplicaIdentity {
 impl std::fmt::Display for Relation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// A name as it stands in ids: in quotation marks if it has a character that could be mistaken, so
+/// that no two tables have ids in common.
+fn word(name: &str) -> String {
+    let plain = |char: char| char.is_alphanumeric() || char == '_';
+    if !name.is_empty() && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::word;
+
+    #[test]
+    fn names_that_could_be_mistaken_stand_in_quotation_marks() {
+        assert_eq!(word("tä_1"), "tä_1");
+        assert_eq!(word("a.b"), "\"a.b\"");
+        assert_eq!(word("a:\"1"), "\"a:\"\"1\"");
     }
 }

@@ -52,7 +52,9 @@ impl Host {
         }
         match source.samples(&settings.name).await {
             Ok(samples) => {
-                errors.extend(misnamed(settings, &samples));
+                if !samples.is_empty() {
+                    errors.extend(misnamed(settings, &samples));
+                }
                 if embeds && errors.is_empty() {
                     errors.extend(try_out(settings, stages, &looks, samples).await);
                 }

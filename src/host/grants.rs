@@ -54,7 +54,22 @@ impl Scope {
     fn source(&self, source: &mut model::Source, found: &mut Objections) {
         match source {
             model::Source::Postgres(source) => self.postgres_source(source, found),
+            model::Source::Jsonl(source) => self.jsonl_source(source, found),
         }
+    }
+
+    fn jsonl_source(&self, source: &mut model::JsonlSource, found: &mut Objections) {
+        source.folder = Some(self.folder.clone());
+        if source.is_stdin() {
+            let error = self.beyond("it reads standard input, which is the host's own");
+            found.refuse(&["path"], error.help("let it read a file in the tenant's folder: `path: events.jsonl`"));
+        } else {
+            self.place(&["path"], &mut source.path, found);
+        }
+        let usual = model::JsonlSource::default_max_row();
+        found.note(&["max_row"], self.lower("max_row", &mut source.max_row, usual, self.granted.max_row));
+        let usual = model::SourceBatch::default().max_bytes;
+        found.note(&["batch", "max_bytes"], self.batch(&mut source.batch.max_bytes, usual));
     }
 
     fn postgres_source(&self, source: &mut model::PostgresSource, found: &mut Objections) {

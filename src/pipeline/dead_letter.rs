@@ -6,7 +6,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Stage;
 use super::bisect::Refused;
-use crate::event::{Batch, json};
+use crate::error::{Code, Error, Fault, Result};
+use crate::event::{BadLine, Batch, json};
 use crate::sink::DeadLetter;
 
 /// What to type where nobody keeps what is refused.
@@ -16,10 +17,9 @@ pub(super) const KEEP: &str = "To set such events aside and go on, add a sink to
 pub(super) fn dead_letter(stage: &Stage, batch: &Batch, refused: Refused) -> Option<DeadLetter> {
     let Refused { event, code, reason, sink } = refused;
     let event = batch.events().get(event)?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Some(DeadLetter {
         position: event.position,
-        at: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
+        at: now(),
         transform: stage.name.clone(),
         handler: stage.transform.hash().to_owned(),
         sink,
@@ -30,6 +30,41 @@ pub(super) fn dead_letter(stage: &Stage, batch: &Batch, refused: Refused) -> Opt
         replayed: event.replayed,
         event: json::write(batch, event),
     })
+}
+
+/// The lines that the source could not read, among the rejected of `stage`.
+///
+/// # Errors
+/// `Data` if nobody keeps them: they would be lost.
+pub(super) fn bad_lines(stage: &Stage, batch: &Batch) -> Result<Vec<DeadLetter>> {
+    let name = &stage.name;
+    if let Some(line) = batch.bad_lines().first().filter(|_| !stage.keeps_rejected) {
+        let what = format!("a line cannot be read as an event, and no sink takes `{name}.rejected`");
+        return Err(Error::new(Fault::Data, what).because(line.reason.clone()).help(format!(
+            "correct the line, or remove it; nothing of it was confirmed. {KEEP}\n  rejected: {{ type: file, inputs: \
+             [{name}.rejected], path: rejected.jsonl }}"
+        )));
+    }
+    let letter = |line: &BadLine| DeadLetter {
+        position: line.position,
+        at: now(),
+        transform: name.clone(),
+        handler: stage.transform.hash().to_owned(),
+        sink: None,
+        code: Code::Line,
+        reason: line.reason.clone(),
+        table: String::new(),
+        key: "{}".to_owned(),
+        replayed: false,
+        event: format!("{{\"line\":{}}}", json::Json::Text(line.text.clone())),
+    };
+    Ok(batch.bad_lines().iter().map(letter).collect())
+}
+
+/// In µs since 1970-01-01 UTC.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Position and table of an event; never a key or a value.

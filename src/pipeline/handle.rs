@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::bisect::{Bisect, Refused, Sifted};
-use super::dead_letter::dead_letter;
+use super::dead_letter::{bad_lines, dead_letter};
 use super::embed::Embed;
 use super::fork::{self, Commit};
 use super::progress::Ticket;
@@ -89,6 +89,8 @@ pub(super) async fn handle(
     let commits = fork::commits(&batch);
     let held = |event: &Event| Held { position: event.position, committed: event.commit_time };
     let through = batch.events().last().map(held).unwrap_or_default();
+    let unread = batch.bad_lines().last().map(|line| line.position).unwrap_or_default();
+    let through = Held { position: through.position.max(unread), ..through };
     let bytes = made.iter().map(Made::bytes).sum();
     Ok(Handled { ticket, through, commits, made, batch, first, bytes, _place: place })
 }
@@ -96,6 +98,11 @@ pub(super) async fn handle(
 impl Stage {
     async fn make(&self, status: &StageStatus, batch: &Arc<Batch>, place: &Place) -> Result<Made> {
         let Self { transform, tolerance, keeps_rejected, .. } = self;
+        let unread = bad_lines(self, batch)?;
+        if batch.events().is_empty() {
+            let rejected_at = vec![0; unread.len()];
+            return Ok(Made { commands: Vec::new(), rejected: unread, rejected_at });
+        }
         let bisect = Bisect { transform, tolerance, keeps_rejected: *keeps_rejected, batch };
         let handling = status.handling.begin();
         let Sifted { mut commands, mut refused, .. } = bisect.run().await?;
@@ -106,8 +113,11 @@ impl Stage {
         drop(embedding);
         self.admit(batch, &mut commands, &mut refused)?;
         let counts = |event: &usize| batch.events().get(*event).is_some_and(|event| !event.replayed);
-        let rejected_at = refused.iter().map(|refused| refused.event).filter(counts).collect();
-        let rejected = refused.into_iter().filter_map(|refused| dead_letter(self, batch, refused)).collect();
+        let counted = refused.iter().map(|refused| refused.event).filter(counts);
+        let rejected_at = counted.chain(unread.iter().map(|_| batch.events().len() - 1)).collect();
+        let rejected = refused.into_iter().filter_map(|refused| dead_letter(self, batch, refused));
+        let mut rejected: Vec<DeadLetter> = rejected.chain(unread).collect();
+        rejected.sort_by_key(|letter| letter.position);
         Ok(Made { commands, rejected, rejected_at })
     }
 

@@ -55,6 +55,7 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
     let workers: usize = stages.iter().map(|stage| stage.workers).sum();
     let mut flow = Flow {
         source,
+        ended: false,
         stages,
         inboxes,
         begin,
@@ -76,6 +77,8 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
 /// Everything that is in motion.
 struct Flow {
     source: Box<dyn Source>,
+    /// It has nothing more.
+    ended: bool,
     stages: Arc<[Stage]>,
     inboxes: Vec<mpsc::Sender<Arc<Handled>>>,
     /// Tells the sinks that the source streams, and what their positions belong to. Empty once it is told.
@@ -105,17 +108,19 @@ enum Wake {
 }
 
 impl Flow {
-    /// Runs until told to stop, or until the source has nothing more.
+    /// Runs until told to stop, or until the source has nothing more and all that it had is durable.
     async fn flow(&mut self, stop: &CancellationToken) -> Result<()> {
-        loop {
+        while !(self.ended && self.progress.is_idle()) {
             let wake = self.wake(Some(stop)).await?;
             match wake {
                 Wake::Durable(durable) => self.confirm(durable),
                 Wake::Handled(handled) => self.hand_out(handled)?,
                 Wake::Received(batch) => self.receive(batch),
-                Wake::Ended | Wake::Stop => return Ok(()),
+                Wake::Ended => self.ended = true,
+                Wake::Stop => return Ok(()),
             }
         }
+        Ok(())
     }
 
     /// Lets everything that was received become durable, for a bounded time. An error is as final as in `flow`.
@@ -139,7 +144,7 @@ impl Flow {
 
     /// The next thing to do. With `stop`, new batches are taken in; without, only what is on its way goes on.
     async fn wake(&mut self, stop: Option<&CancellationToken>) -> Result<Wake> {
-        let taking_in = stop.is_some() && self.has_room();
+        let taking_in = stop.is_some() && !self.ended && self.has_room();
         tokio::select! {
             biased;
             // 1. A sink that gave up ends the pipeline before anything else happens.
@@ -171,7 +176,7 @@ impl Flow {
             self.progress.begin_anew();
             self.status.confirmed_up_to(self.progress.confirmable(), self.source.lag());
         }
-        if batch.events().is_empty() {
+        if batch.is_marker() {
             self.progress.enter(batch.ends_at(), 0, 0);
             return self.tell_source();
         }

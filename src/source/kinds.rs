@@ -10,5 +10,6 @@ type NamedSource = (String, model::Source);
 pub fn kind_of((_, source): &NamedSource) -> &dyn SourceKind {
     match source {
         model::Source::Postgres(settings) => settings,
+        model::Source::Jsonl(settings) => settings,
     }
 }

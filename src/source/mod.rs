@@ -8,6 +8,8 @@ mod rows;
 
 pub mod postgres;
 
+pub mod jsonl;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 

@@ -87,7 +87,7 @@ fn a_good_file_says_what_it_says() {
     assert_eq!((pipeline.name.as_str(), pipeline.tenant.as_deref()), ("documents-2", Some("acme")));
     assert_eq!(model::PostgresSource::default_slot(&pipeline.name), "pgstream_documents_2");
 
-    let (name, model::Source::Postgres(source)) = &pipeline.source;
+    let (name, model::Source::Postgres(source)) = &pipeline.source else { panic!() };
     assert_eq!((name.as_str(), source.url.expose()), ("shop", "postgres://app:env-secret@localhost/shop"));
     assert_eq!(source.tables, ["public.documents", "public.chunk_*"]);
     assert_eq!((source.batch.max_events, source.batch.max_bytes.0), (1000, 4 << 20));
@@ -119,7 +119,7 @@ fn a_good_file_says_what_it_says() {
 #[test]
 fn defaults_are_those_of_the_model() {
     let pipeline = parse(&folder("ok").join("least.yaml")).unwrap();
-    let (_, model::Source::Postgres(source)) = &pipeline.source;
+    let (_, model::Source::Postgres(source)) = &pipeline.source else { panic!() };
     assert_eq!(source.batch, model::SourceBatch::default());
     let model::Transform::Wasm(embed) = &pipeline.transforms["embed"];
     assert_eq!((embed.workers, &embed.limits), (1, &model::Limits::default()));

@@ -21,6 +21,7 @@ mod fed;
 mod given_up;
 mod guests;
 mod half_written;
+mod jsonl;
 mod keys;
 mod losses;
 mod overlap;

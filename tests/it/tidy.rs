@@ -137,15 +137,16 @@ fn nothing_tells_where_it_was_written() {
 
 #[test]
 fn every_warning_of_the_log_is_explained() {
-    let docs =
-        ["docs/delivery.md", "docs/postgres.md"].map(|path| fs::read_to_string(root().join(path)).unwrap()).concat();
+    let docs = ["docs/delivery.md", "docs/postgres.md", "docs/sources.md"]
+        .map(|path| fs::read_to_string(root().join(path)).unwrap())
+        .concat();
     let files = walk(&root().join("src")).into_iter().filter_map(|path| File::read(&path));
     let said: Vec<String> = files.flat_map(|file| warnings(&file.text)).collect();
     assert!(said.len() > 30, "the walk finds the warnings");
     let unexplained: Vec<_> = said.iter().filter(|words| !docs.contains(words.as_str())).collect();
     assert!(
         unexplained.is_empty(),
-        "neither docs/delivery.md nor docs/postgres.md says what these mean: {unexplained:?}"
+        "docs/delivery.md, docs/postgres.md and docs/sources.md do not say what these mean: {unexplained:?}"
     );
     assert_eq!(
         warnings(r#"tracing::warn!(slot = "s", n, "{n} lines \u{2026} were cut; (sic)", n = f(1));"#),

@@ -89,7 +89,7 @@ struct Filters {
     /// Only events of this table, as `schema.table`.
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
-    /// Only letters with this code: `rejected`, `trap`, `deadline`, `wait`, `memory`, `output`, `embed`, `text`, `contract`, `sink`.
+    /// Only letters with this code: `rejected`, `trap`, `deadline`, `wait`, `memory`, `output`, `embed`, `text`, `contract`, `sink`, `line`.
     #[arg(long, value_name = "CODE")]
     code: Option<String>,
     /// Only rejected events of this transform.

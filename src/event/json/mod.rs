@@ -12,6 +12,7 @@
 //! (`{"unchanged":true}`, `{"timestamp":1767225600000000}`), so that nothing is guessed. Where `types` says what a column
 //! is, people may leave that object away when they write events by hand: `"2026-01-01"` in a `date` column is a date.
 
+mod columns;
 mod read;
 mod tree;
 mod types;

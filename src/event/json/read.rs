@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::columns::columns;
 use super::tree::Json;
 use super::value;
 use crate::event::{Batch, BatchBuilder, Column, EventHead, Naming, Operation, Relation, ReplicaIdentity};
 use crate::lsn::{Lsn, Position};
 
-/// Columns of a table; Postgres has no more.
-const MAX_COLUMNS: usize = 1600;
+/// Versions of tables that are remembered from batch to batch.
+const MAX_RELATIONS: usize = 10_000;
 /// Events of one batch: as many as a pipeline file may ask for.
 const MAX_EVENTS: usize = 1_000_000;
 /// Where the first event stands if it does not say: any place will do that is not zero.
@@ -38,7 +39,11 @@ pub struct Reader {
     builder: BatchBuilder,
     relations: Vec<Arc<Relation>>,
     last: Option<Position>,
+    /// By schema and table; without it each is taken for the only one.
+    naming: Option<Box<NamingFn>>,
 }
+
+type NamingFn = dyn FnMut(&str, &str) -> Naming + Send;
 
 /// What is wrong with an event, and where in it. Never holds a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +109,11 @@ impl fmt::Display for Flaw {
 impl std::error::Error for Flaw {}
 
 impl Reader {
+    /// As `default`, with what `naming` says of a table that is met for the first time.
+    pub fn with_naming(naming: impl FnMut(&str, &str) -> Naming + Send + 'static) -> Self {
+        Self { naming: Some(Box::new(naming)), ..Self::default() }
+    }
+
     /// Appends an event. `schema`, `key`, `types` and everything from `old_row` on may be missing: the schema is
     /// `public`, without `key` every column is of the key, types are guessed from the values, and an event stands right
     /// behind the one before it.
@@ -131,6 +141,14 @@ impl Reader {
 
     /// The batch. It ends right behind its last event.
     pub fn finish(mut self) -> Batch {
+        self.take()
+    }
+
+    /// As `finish`, for a batch of a stream that goes on.
+    pub fn take(&mut self) -> Batch {
+        if self.relations.len() > MAX_RELATIONS {
+            self.relations.clear();
+        }
         if let Some(last) = self.last {
             self.builder.end_at(Lsn(last.lsn.0.saturating_add(1)));
         }
@@ -263,13 +281,16 @@ impl Reader {
         if let Some(known) = known {
             return Ok(Arc::clone(known));
         }
+        let same = self.relations.iter().find(|known| known.schema == schema && known.table == table);
+        let id = same.map_or(self.relations.len() as u32 + 1, |known| known.id);
+        let naming = self.naming.as_mut().map_or(Naming::Alone, |naming| naming(schema, table));
         let relation = Arc::new(Relation {
-            id: self.relations.len() as u32 + 1,
+            id,
             schema: schema.to_owned(),
             table: table.to_owned(),
             replica_identity: ReplicaIdentity::Default,
             columns,
-            naming: Naming::Alone,
+            naming,
         });
         self.relations.push(Arc::clone(&relation));
         Ok(relation)
@@ -304,48 +325,6 @@ impl Reader {
         }
         Ok(start..self.builder.row_start())
     }
-}
-
-/// Name and type of each column: of `types`, or else of the rows.
-fn columns(event: &Json) -> Result<Vec<(&str, &str)>, Flaw> {
-    let mut columns: Vec<(&str, &str)> = Vec::new();
-    match event.get("types") {
-        Some(Json::Object(types)) => {
-            for (name, type_name) in types {
-                let Json::Text(type_name) = type_name else {
-                    let what = format!("expected the name of a type, found {}", type_name.kind());
-                    return Err(Flaw::new(what, "write `int8`, `text` or another of Postgres' names")
-                        .within(name)
-                        .within("types"));
-                };
-                if columns.iter().any(|(known, _)| known == name) {
-                    return Err(Flaw::new(format!("column `{name}` stands twice"), "").within(name).within("types"));
-                }
-                columns.push((name, type_name));
-            }
-        }
-        None | Some(Json::Null) => {
-            for row in ["row", "old_row"] {
-                let Some(Json::Object(entries)) = event.get(row) else { continue };
-                for (name, value) in entries {
-                    if !columns.iter().any(|(known, _)| known == name) {
-                        columns.push((name, value::guess(value)));
-                    }
-                    if columns.len() > MAX_COLUMNS {
-                        break;
-                    }
-                }
-            }
-        }
-        Some(other) => {
-            let what = format!("expected an object with the type of each column, found {}", other.kind());
-            return Err(Flaw::new(what, "").within("types"));
-        }
-    }
-    if columns.len() > MAX_COLUMNS {
-        return Err(Flaw::new(format!("there are more than {MAX_COLUMNS} columns"), ""));
-    }
-    Ok(columns)
 }
 
 fn operation(event: &Json) -> Result<Operation, Flaw> {

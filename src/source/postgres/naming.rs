@@ -62,7 +62,7 @@ pub(super) async fn settle(
             None if alone || before.contains(&table.oid) => None,
             None => {
                 named.push(format!("`{name}`"));
-                Some(format!("{}.{}", word(&table.schema), word(&table.name)))
+                Some(Naming::prefix(&table.schema, &table.name))
             }
         };
         if same.is_none() {
@@ -116,27 +116,4 @@ async fn noted(client: &Client, slot: &str) -> Result<Vec<Noted>> {
 
 fn unwritable(error: tokio_postgres::Error) -> Error {
     failed(format!("cannot write to `{TABLE}`"), error)
-}
-
-/// A name as it stands in ids: in quotation marks if it has a character that could be mistaken, so
-/// that no two tables have ids in common.
-fn word(name: &str) -> String {
-    let plain = |char: char| char.is_alphanumeric() || char == '_';
-    if !name.is_empty() && name.chars().all(plain) {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::word;
-
-    #[test]
-    fn names_that_could_be_mistaken_stand_in_quotation_marks() {
-        assert_eq!(word("tä_1"), "tä_1");
-        assert_eq!(word("a.b"), "\"a.b\"");
-        assert_eq!(word("a:\"1"), "\"a:\"\"1\"");
-    }
 }

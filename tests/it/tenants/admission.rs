@@ -97,7 +97,7 @@ fn what_is_granted_is_run_under_the_tenants_name() {
     assert_eq!(model::PostgresSource::default_slot(&admitted.name), "pgstream_acme_documents");
     let model::Sink::File(out) = &admitted.sinks["out"] else { panic!() };
     assert_eq!(out.path, place.path("acme/out.jsonl"));
-    let (_, model::Source::Postgres(source)) = &admitted.source;
+    let (_, model::Source::Postgres(source)) = &admitted.source else { panic!() };
     assert_eq!(source.folder, Some(place.path("acme")), "files that its URL names are opened beneath it");
     let model::Transform::Wasm(embed) = &admitted.transforms["embed"];
     assert_eq!(embed.component, place.path("acme/handler.wasm"));
@@ -425,10 +425,33 @@ fn a_small_grant_of_batches_bounds_what_is_not_said_and_refuses_what_is() {
     let both = PIPELINE.replace("sinks:\n", &format!("sinks:\n  more: {qdrant}\n"));
     let admitted = admit(&mut tenants, &place.write("acme/both.yaml", &both)).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(admitted.settings.sinks["more"].batch().max_bytes.0, 1 << 20);
-    let (_, model::Source::Postgres(source)) = &admitted.settings.source;
+    let (_, model::Source::Postgres(source)) = &admitted.settings.source else { panic!() };
     assert_eq!(source.batch.max_bytes.0, 1 << 20);
     let greedy = both.replace("collection: acme_a", "collection: acme_a, batch: { max_bytes: 2MiB }");
     let greedy = place.write("acme/greedy.yaml", &greedy.replace("name: documents", "name: greedy"));
     let why = admit(&mut tenants, &greedy).err().unwrap();
     assert!(why.contains("`batch.max_bytes` is more than the 1MiB"), "{why}");
+}
+
+#[test]
+fn a_file_of_events_lies_in_the_tenants_folder_and_standard_input_is_nobodys() {
+    let place = Place::new();
+    symlink(place.path("secret.txt"), place.path("acme/link.jsonl")).unwrap();
+    place.write("acme/events.jsonl", "");
+    let source = "type: postgres, url: 'postgres://app:secret@db.acme.example/shop', tables: [public.documents]";
+    let admitted =
+        place.admit(source, "type: jsonl, path: events.jsonl").unwrap_or_else(|why| panic!("{why}")).settings;
+    let (_, model::Source::Jsonl(lines)) = &admitted.source else { panic!() };
+    assert_eq!((&lines.path, &lines.folder), (&place.path("acme/events.jsonl"), &Some(place.path("acme"))));
+    for (path, why) in [
+        ("\"-\"", "standard input, which is the host's own"),
+        ("../secret.txt", "`path` leads out of the folder"),
+        ("link.jsonl", "`path` leads out of the folder"),
+        ("/etc/passwd", "`path` leads out of the folder"),
+        ("events.jsonl, max_row: 1GiB", "`max_row` is more than"),
+    ] {
+        let refused = place.admit(source, &format!("type: jsonl, path: {path}"));
+        let said = refused.err().unwrap_or_else(|| panic!("{path} is let through"));
+        assert!(said.contains(why), "{path}: {said}");
+    }
 }

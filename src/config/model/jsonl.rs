@@ -1,0 +1,85 @@
+//! What a pipeline file says about a source of JSON lines.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::SourceBatch;
+use crate::config::Size;
+
+/// Reads events from the lines of a file, which may grow, or from standard input: in the form that `tap --record` writes, or
+/// in Debezium's envelope.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlSource {
+    /// The file, relative to the working directory; `-` for standard input.
+    pub path: PathBuf,
+    /// The folder that the file lies in, if a tenant's.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
+    /// The form of the lines. `auto`: either, as each line shows.
+    #[serde(default)]
+    pub format: LineFormat,
+    /// Names of the columns of the key, for lines that do not name them. Of a table it counts those that the table has.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// Tables as `schema.table`, of which the events are taken. Default: all. With several, ids of points begin with the table's
+    /// name; without a list, those of all tables but the first that is met.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// Whether to wait for more at the end of the file. `false`: the pipeline ends when all that was read is durable.
+    #[serde(default = "JsonlSource::default_follow")]
+    pub follow: bool,
+    /// What becomes of a line that cannot be read. `reject`: it goes to the sinks that take a transform's `.rejected`, and stops the
+    /// pipeline if there is none; `stop`: it stops the pipeline.
+    #[serde(default)]
+    pub on_bad_line: OnBadLine,
+    /// Bytes of one line. A longer one cannot be read.
+    #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
+    #[serde(default = "JsonlSource::default_max_row")]
+    pub max_row: Size,
+    /// When a batch closes.
+    #[serde(default)]
+    pub batch: SourceBatch,
+}
+
+impl JsonlSource {
+    /// More than the memory that a handler has to read it with, unless it is given more.
+    pub(crate) fn default_max_row() -> Size {
+        Size(64 << 20)
+    }
+
+    fn default_follow() -> bool {
+        true // a pipeline runs until it is stopped
+    }
+
+    /// Whether the lines come from standard input.
+    pub fn is_stdin(&self) -> bool {
+        self.path == Path::new("-")
+    }
+}
+
+/// The form of the lines of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LineFormat {
+    /// Either, as each line shows.
+    #[default]
+    Auto,
+    /// As `tap --record` writes them.
+    Events,
+    /// Debezium's envelope, with or without its schema.
+    Debezium,
+}
+
+/// What becomes of a line that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadLine {
+    /// It goes to the sinks that take a transform's `.rejected`; without one the pipeline stops.
+    #[default]
+    Reject,
+    /// The pipeline stops.
+    Stop,
+}

@@ -1,0 +1,44 @@
+//! What stands beside rows: the head of an event, and a line in which there was none.
+
+use crate::lsn::Position;
+
+/// What happened to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A new row.
+    Insert,
+    /// A row changed and kept its key; a changed key arrives as a delete and an insert.
+    Update,
+    /// A row is gone; what the replica identity gives of it stands in `row`.
+    Delete,
+    /// The table was emptied; there is no row.
+    Truncate,
+}
+
+/// What an event says beside its rows.
+#[derive(Clone, Copy, Debug)]
+pub struct EventHead {
+    /// What happened.
+    pub operation: Operation,
+    /// Where the event stands in the stream.
+    pub position: Position,
+    /// When the transaction committed, in µs since 1970-01-01 UTC.
+    pub commit_time: i64,
+    /// The transaction's id.
+    pub xid: u32,
+    /// Read by a copy of the table rather than streamed.
+    pub snapshot: bool,
+    /// Read by a copy that was asked for because an earlier event of the row was set aside.
+    pub replayed: bool,
+}
+
+/// A line of a source that could not be read as an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Where it stands in the stream.
+    pub position: Position,
+    /// The file and the number of the line, and what is wrong with it. Never a value of it.
+    pub reason: String,
+    /// The line itself, or how it begins.
+    pub text: String,
+}
