@@ -34,7 +34,8 @@ pub(crate) fn insert(id: usize) -> String {
 /// The groups of the lines that a sink has written, in their order.
 pub(crate) fn groups(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    // A line may be half-written at this moment, or since a kill.
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     lines.map(|line| line["group"].as_str().unwrap_or_else(|| line["action"].as_str().unwrap()).to_owned()).collect()
 }
 
