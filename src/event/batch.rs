@@ -362,7 +362,7 @@ impl BatchBuilder {
         let room = self.body.room();
         let body = std::mem::replace(&mut self.body, room);
         let range = 0..body.events.len();
-        Batch { range, body: Arc::new(body), ends_at: self.ends_at.take(), ..Batch::default() }
+        Batch { range, body: Arc::new(body), ends_at: self.ends_at.take(), begins_anew: false, bad_lines: None }
     }
 
     /// Relations are few per batch and most events repeat the last one, so a scan from the back beats a map.
