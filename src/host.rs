@@ -2,9 +2,17 @@
 
 mod supervisor;
 
+mod handle;
+
 mod keeper;
 
 mod state;
+
+mod spec;
+
+mod reload;
+
+mod embedders;
 
 mod check;
 
@@ -33,10 +41,14 @@ use crate::sink;
 use crate::source::kind_of;
 use crate::transform::{Compiler, Engine, Resources, Tenant, Transform};
 
+use self::embedders::OpenEmbedders;
 use self::grants::Scope;
 
+pub use handle::PipelineHandle;
+pub use reload::{FileReading, Outcome, Reloaded};
+pub use spec::PipelineSpec;
 pub use state::{LastError, Phase, PipelineState};
-pub use supervisor::{Observer, PipelineHandle, PipelineSpec, Restart, Supervisor};
+pub use supervisor::{Observer, Restart, Supervisor};
 pub use tenants::{Admitted, Refusal, Tenants};
 
 /// What pipelines of one process share: the engine that runs the handlers. Cheap to clone.
@@ -53,23 +65,39 @@ pub type Embedders = IndexMap<String, Arc<dyn Embedder>>;
 /// Whose a pipeline is, and what the host lends it.
 #[derive(Clone)]
 pub struct Owner {
-    tenant: Tenant,
-    scope: Arc<Scope>,
-    /// One of its pipelines is compiled at a time, so that it cannot take the places of others.
+    /// None for the host's own user, each of whose handlers is on its own.
+    tenant: Option<Tenant>,
+    /// What it may do; none if that is everything.
+    scope: Option<Arc<Scope>>,
+    /// One pipeline of a tenant is compiled at a time, so that it cannot take the places of others.
     compiling: Arc<Semaphore>,
     /// What the host lends it.
     pub embedders: Embedders,
 }
 
 impl Owner {
-    /// The tenant's name.
-    pub fn name(&self) -> &str {
-        &self.scope.name
+    /// The owner of pipelines where there is no host file: one tenant, without a name, that may do everything.
+    pub fn of_everything() -> Self {
+        let compiling = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self { tenant: None, scope: None, compiling, embedders: Embedders::new() }
     }
 
-    /// Lines per second that the log takes about its pipelines.
-    pub fn log_lines(&self) -> u32 {
-        self.scope.granted.log_lines
+    /// The tenant's name.
+    pub fn name(&self) -> Option<&str> {
+        self.scope.as_ref().map(|scope| scope.name.as_str())
+    }
+
+    /// Lines per second that the log takes about its pipelines; none for no bound.
+    pub fn log_lines(&self) -> Option<u32> {
+        self.scope.as_ref().map(|scope| scope.granted.log_lines)
+    }
+
+    /// Whether both stand for the same tenant with the same grants.
+    fn is(&self, other: &Self) -> bool {
+        match (&self.scope, &other.scope) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 }
 
@@ -106,30 +134,22 @@ impl Host {
 
     /// Opens everything that `settings` names: embedders, handlers, sinks, then the source, which sets up
     /// publication and slot. In this order, so that a mistake is found before anything is made on the server.
-    pub async fn open(&self, settings: &model::Pipeline) -> Result<Pipeline> {
-        self.open_for(settings, None).await
+    pub async fn open(&self, settings: &model::Pipeline, owner: &Owner) -> Result<Pipeline> {
+        self.open_with(settings, owner, &mut OpenEmbedders::default()).await
     }
 
-    /// As `open`, for a pipeline of `owner`, if it has one.
-    pub async fn open_for(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Result<Pipeline> {
-        self.open_with(settings, owner, &mut None).await
-    }
-
-    /// As `open_for`, with the embedders that the pipeline had before. They remember what was paid for.
+    /// As `open`, with the embedders that the pipeline had before. They remember what was paid for.
     async fn open_with(
         &self,
         settings: &model::Pipeline,
-        owner: Option<&Owner>,
-        own: &mut Option<Embedders>,
+        owner: &Owner,
+        embedders: &mut OpenEmbedders,
     ) -> Result<Pipeline> {
         let opened = async {
             feedback::refuse(settings)?;
             fit::refuse(settings)?;
-            let own = match own {
-                Some(own) => own,
-                None => own.insert(open_embedders(settings)?),
-            };
-            let stages = self.open_stages(settings, owner, own).await?;
+            let own = embedders.of(settings)?;
+            let stages = self.open_stages(settings, owner, &own).await?;
             let mut outlets = Vec::new();
             for (name, sink) in &settings.sinks {
                 outlets.push(open_outlet(settings, name, sink).await?);
@@ -145,22 +165,14 @@ impl Host {
     }
 
     /// Compiles and starts the handlers, on a thread of their own: that takes seconds, and nobody else may wait for it.
-    async fn open_stages(
-        &self,
-        settings: &model::Pipeline,
-        owner: Option<&Owner>,
-        own: &Embedders,
-    ) -> Result<Vec<Stage>> {
-        let own_turn = match owner {
-            Some(owner) => Some(Arc::clone(&owner.compiling).acquire_owned().await),
-            None => None,
-        };
+    async fn open_stages(&self, settings: &model::Pipeline, owner: &Owner, own: &Embedders) -> Result<Vec<Stage>> {
+        let own_turn = Arc::clone(&owner.compiling).acquire_owned().await;
         let turn = Arc::clone(&self.compiling).acquire_owned().await;
-        let (engine, settings, owner, own) = (self.engine.clone(), settings.clone(), owner.cloned(), own.clone());
+        let (engine, settings, owner, own) = (self.engine.clone(), settings.clone(), owner.clone(), own.clone());
         let span = tracing::Span::current();
         let opened = tokio::task::spawn_blocking(move || {
             let _turns = (own_turn, turn);
-            span.in_scope(|| open_stages(&engine, &settings, owner.as_ref(), own))
+            span.in_scope(|| open_stages(&engine, &settings, &owner, own))
         });
         opened.await.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "a handler cannot be opened").because(panic)))
     }
@@ -169,21 +181,19 @@ impl Host {
 fn open_stages(
     engine: &Engine,
     settings: &model::Pipeline,
-    owner: Option<&Owner>,
+    owner: &Owner,
     mut embedders: Embedders,
 ) -> Result<Vec<Stage>> {
     // Again at each start: the tenant may have moved what the paths lead to.
-    if let Some(owner) = owner {
-        owner.scope.look_over(&mut settings.clone()).into_result()?;
-        embedders.extend(owner.embedders.clone());
+    if let Some(scope) = &owner.scope {
+        scope.look_over(&mut settings.clone()).into_result()?;
     }
+    embedders.extend(owner.embedders.clone());
     let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {
         let lent: Embedders =
             wasm.embedders.iter().filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?)))).collect();
-        let transform = match owner {
-            Some(owner) => Transform::load_for(&owner.tenant, engine, name, wasm, lent.clone())?,
-            None => Transform::load(engine, name, wasm, lent.clone())?,
-        };
+        let tenant = owner.tenant.clone().unwrap_or_else(|| Tenant::lone(engine));
+        let transform = Transform::load(&tenant, engine, name, wasm, lent.clone())?;
         let output = rejected_output(name);
         let keeps_rejected = settings.sinks.values().any(|sink| sink.inputs().contains(&output));
         Ok(Stage {

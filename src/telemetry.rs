@@ -65,7 +65,11 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
         _ => usual(),
     };
     FOR_MACHINES.store(format == LogFormat::Json, Ordering::Relaxed);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Above { bars: bars.clone(), format });
+    // Of a terminal that is gone nobody can be told.
+    let lines = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(Above { bars: bars.clone(), format });
     // A second call, as in tests, keeps what the first one has set.
     let _ = match format {
         LogFormat::Json => {

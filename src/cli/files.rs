@@ -29,6 +29,18 @@ pub(super) fn pipeline_files(paths: &[PathBuf], depth: usize) -> Result<Vec<Path
     Ok(files)
 }
 
+/// As [`pipeline_files`], with whatever else is YAML in the folders, and without what cannot be read.
+pub(super) fn yaml_files(paths: &[PathBuf], depth: usize) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in paths {
+        match path.is_dir() {
+            true => drop(gather(path, depth, &mut files)),
+            false => files.push(path.clone()),
+        }
+    }
+    files
+}
+
 fn gather(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     let unreadable =
         |cause| Error::new(Fault::Config, format!("folder `{}` cannot be read", folder.display())).because(cause);

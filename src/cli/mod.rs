@@ -10,9 +10,13 @@ mod inspect;
 
 mod validate;
 
-mod tenants;
-
 mod pipeline;
+
+mod pipelines;
+
+mod watch;
+
+mod notify;
 
 mod files;
 
@@ -65,7 +69,7 @@ Examples:
   pgstream-host run pipeline.yaml                 keep the sinks in step
 
 Exit codes: 0 fine, 1 failed at run time, 2 the configuration is wrong, 3 the environment is wrong (database unreachable, \
-privilege missing), 128 and its number after a second signal: 130, 143 or 129.
+privilege missing), 128 and its number after a second signal: 130 or 143.
 
 Log levels: PGSTREAM_LOG=debug, or per module as in PGSTREAM_LOG=pgstream_host::source=trace.";
 
@@ -73,7 +77,7 @@ Log levels: PGSTREAM_LOG=debug, or per module as in PGSTREAM_LOG=pgstream_host::
 enum Command {
     /// Runs pipelines until Ctrl-C.
     #[command(
-        after_help = "Example:\n  export DATABASE_URL=postgres://me:secret@localhost/shop\n  pgstream-host run pipelines/postgres-to-pgvector.yaml\n\nThe first SIGINT, SIGTERM or SIGHUP finishes what was received, confirms it and stops; the second ends at once."
+        after_help = "Example:\n  export DATABASE_URL=postgres://me:secret@localhost/shop\n  pgstream-host run pipelines/postgres-to-pgvector.yaml\n\n  pgstream-host run --watch pipelines/      reloads when a file or a component changes\n\nThe first SIGINT or SIGTERM finishes what was received, confirms it and stops; the second ends at once. SIGHUP reads all files again: pipelines that changed are replaced, a handler that changed is swapped while its stream goes on, a file that is wrong changes nothing."
     )]
     Run(run::Arguments),
     /// Checks pipeline files, and on request everything that they name.

@@ -1,18 +1,17 @@
-//! `pgstream-host run`: opens the pipelines and runs them until a signal.
+//! `pgstream-host run`: opens the pipelines and runs them until a signal. Reads their files again on SIGHUP, or when they change.
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::files::pipeline_files;
-use super::pipeline::own;
+use super::pipelines::Pipelines;
 use super::progress::Progress;
-use super::{show, signals, tenants};
-use crate::config::model;
+use super::signals::{self, Signals};
+use super::watch::FileWatch;
+use super::{complain, notify, show};
 use crate::error::{Error, Fault, Result};
-use crate::host::{Host, PipelineSpec, Restart, Supervisor};
-use crate::source::{Claim, kind_of};
-use crate::telemetry::Bars;
+use crate::host::{FileReading, Host, Outcome, PipelineHandle, PipelineSpec, Refusal, Reloaded, Restart, Supervisor};
+use crate::telemetry::{self, Bars};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -22,75 +21,135 @@ pub(super) struct Arguments {
     /// Runs pipelines of several tenants, each within what this file grants it.
     #[arg(long, value_name = "HOST.YAML")]
     host: Option<PathBuf>,
+    /// Reloads when a file or a component changes, as on SIGHUP.
+    #[arg(long)]
+    watch: bool,
 }
 
 pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
-    if let Some(file) = &arguments.host {
-        return tenants::run(file, &arguments.files, bars).await;
-    }
-    let mut pipelines = Vec::new();
-    let mut refused = None;
-    let mut twins = Twins::default();
-    for file in pipeline_files(&arguments.files, 0)? {
-        match own(&file)? {
-            Ok(settings) => {
-                twins.refuse(&settings)?;
-                pipelines.push(PipelineSpec { settings: settings.into(), owner: None });
+    let Arguments { files, host, watch } = arguments;
+    let (host, mut pipelines) = match Pipelines::open(files, host)? {
+        Ok(opened) => opened,
+        Err(diagnostics) => return Ok(show(&diagnostics)),
+    };
+    let (mut specs, mut refused) = (Vec::new(), 0);
+    for FileReading { file, read } in pipelines.read()? {
+        match read {
+            Ok(spec) => specs.push(spec),
+            // Without tenants it is all of them or none.
+            Err(Refusal::Grant(error)) if !pipelines.have_tenants() => return Err(error),
+            Err(refusal) => {
+                // The others go on; the exit code tells at the end.
+                refused = Fault::Config.exit_code();
+                complain_of_file(refusal, &file);
             }
-            Err(diagnostics) => refused = Some(show(&diagnostics)),
         }
     }
-    if let Some(code) = refused {
-        return Ok(code);
+    if refused > 0 && !pipelines.have_tenants() {
+        return Ok(ExitCode::from(refused));
     }
-    let down = supervise(Host::of_this_program()?, Restart::OneOfSeveral, pipelines, bars).await?;
-    Ok(ExitCode::from(worst(&down)))
+    let host = host.map_or_else(Host::of_this_program, Ok)?;
+    let Signals { stop, reload } = signals::stop_or_reload();
+    let restart = if pipelines.have_tenants() { Restart::Always } else { Restart::OneOfSeveral };
+    let supervisor = Supervisor::new(host.clone(), restart, stop.clone(), Progress::show(bars));
+    limit_lines(&specs);
+    let mut components: Vec<PathBuf> = specs.iter().flat_map(PipelineSpec::components).cloned().collect();
+    for spec in specs {
+        supervisor.start(spec)?;
+    }
+    let mut changes = FileWatch::new(watch);
+    loop {
+        notify::ready();
+        let look = || pipelines.watched().into_iter().chain(components.iter().cloned()).collect();
+        tokio::select! {
+            () = stop.cancelled() => break,
+            // Whoever watches wants to mend the file of what has failed.
+            () = supervisor.ended(), if !watch => break,
+            () = reload.notified() => {}
+            () = changes.wait(look) => {}
+        }
+        notify::reloading();
+        let reloading = read_again(&mut pipelines, &host, &supervisor, &mut components);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            bad = reloading => if pipelines.have_tenants() { refused = bad },
+        }
+    }
+    notify::stopping();
+    supervisor.ended().await;
+    Ok(ExitCode::from(worst(&supervisor.down()).max(refused)))
 }
 
-/// Runs pipelines until a signal, or until all have ended. Answers the fault of each that is down at the end.
-pub(super) async fn supervise(
-    host: Host,
-    restart: Restart,
-    pipelines: Vec<PipelineSpec>,
-    bars: Bars,
-) -> Result<Vec<Fault>> {
-    let stop = signals::stop_on_first_exit_on_second();
-    let supervisor = Supervisor::new(host, restart, stop, Progress::show(bars));
-    for pipeline in pipelines {
-        supervisor.start(pipeline)?;
+/// Reads the files again, and makes what runs what they say. Answers the exit code of what was refused.
+async fn read_again(
+    pipelines: &mut Pipelines,
+    host: &Host,
+    supervisor: &Supervisor,
+    components: &mut Vec<PathBuf>,
+) -> u8 {
+    let running: Vec<PipelineSpec> = supervisor.list().iter().map(PipelineHandle::spec).collect();
+    let readings = match tokio::task::block_in_place(|| pipelines.read_again(host, &running)) {
+        Ok(Ok(readings)) => readings,
+        Ok(Err(diagnostics)) => {
+            show(&diagnostics);
+            return nothing_changes();
+        }
+        Err(error) => {
+            complain(&error);
+            return nothing_changes();
+        }
+    };
+    let specs: Vec<PipelineSpec> = readings.iter().filter_map(|reading| reading.read.as_ref().ok().cloned()).collect();
+    *components = specs.iter().chain(&running).flat_map(PipelineSpec::components).cloned().collect();
+    limit_lines(&specs);
+    let mut refused = 0;
+    for Reloaded { pipeline, file, outcome } in supervisor.reload(readings).await {
+        let file = file.unwrap_or_default();
+        match outcome {
+            Outcome::Refused(refusal) => complain_of_file(refusal, &file),
+            Outcome::Kept(errors) => {
+                for error in &errors {
+                    super::complain_of(pipeline.as_deref(), error);
+                }
+            }
+            _ => continue,
+        }
+        refused = Fault::Config.exit_code();
     }
-    supervisor.ended().await;
-    Ok(supervisor.down())
+    refused
+}
+
+fn nothing_changes() -> u8 {
+    tracing::warn!("reload: nothing was changed, what runs stays as it is");
+    Fault::Config.exit_code()
+}
+
+/// Bounds what the log takes about the pipelines of each tenant.
+fn limit_lines(specs: &[PipelineSpec]) {
+    let mut lines: BTreeMap<&str, (u32, Vec<String>)> = BTreeMap::new();
+    for PipelineSpec { settings, owner, .. } in specs {
+        if let (Some(tenant), Some(most)) = (owner.name(), owner.log_lines()) {
+            lines.entry(tenant).or_insert((most, Vec::new())).1.push(settings.name.clone());
+        }
+    }
+    for (most, pipelines) in lines.into_values() {
+        telemetry::limit(pipelines, most);
+    }
+}
+
+fn complain_of_file(refusal: Refusal, file: &Path) {
+    match refusal {
+        Refusal::File(diagnostics) => drop(show(&diagnostics)),
+        Refusal::Grant(error) => complain(&not_run(error, file)),
+    }
+}
+
+/// The error of a file that its tenant's grants do not allow.
+pub(super) fn not_run(error: Error, file: &Path) -> Error {
+    error.within(format!("`{}` is not run", file.display()))
 }
 
 /// The exit code of a process in which pipelines with these faults are down at the end.
-pub(super) fn worst(down: &[Fault]) -> u8 {
+fn worst(down: &[Fault]) -> u8 {
     down.iter().map(|fault| fault.exit_code()).max().unwrap_or_default()
-}
-
-/// Tells pipelines that could not be told apart, and those that would fight over one slot.
-#[derive(Default)]
-pub(super) struct Twins {
-    names: HashSet<String>,
-    claims: HashMap<String, String>,
-}
-
-impl Twins {
-    /// Refuses `pipeline` if it is the twin of one that was asked about before.
-    pub(super) fn refuse(&mut self, pipeline: &model::Pipeline) -> Result<()> {
-        let name = &pipeline.name;
-        if !self.names.insert(name.clone()) {
-            let what = format!("two of the files name their pipeline `{name}`");
-            return Err(Error::new(Fault::Config, what)
-                .help("slot and publication are named after the pipeline: give each file a `name` of its own"));
-        }
-        // A source that cannot be read is told of by who opens it.
-        let Ok(Some(Claim { what, help })) = kind_of(&pipeline.source).claim(name) else { return Ok(()) };
-        if let Some(other) = self.claims.get(&what) {
-            let what = format!("the pipelines `{other}` and `{name}` would both read {what}");
-            return Err(Error::new(Fault::Config, what).help(format!("give one of them {help}")));
-        }
-        self.claims.insert(what, name.clone());
-        Ok(())
-    }
 }

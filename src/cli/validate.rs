@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use serde_json::{Value as Json, json};
 
-use super::files::pipeline_files;
-use super::pipeline::own;
-use super::run::Twins;
-use super::{complain, print_json, print_line, show, tenants};
+use super::pipelines::Pipelines;
+use super::run::not_run;
+use super::{complain, print_json, print_line, show};
 use crate::config::Diagnostics;
 use crate::error::{Error, Fault, Result};
-use crate::host::{self, Host};
+use crate::host::{self, FileReading, Host, PipelineSpec, Refusal};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -30,21 +29,45 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Arguments { files, host, connect, json } = arguments;
-    if let Some(host) = &host {
-        return tenants::validate(host, &files, connect, json).await;
-    }
-    let host = if connect { Some(Host::of_this_program()?) } else { None };
+    let Arguments { files, host: host_file, connect, json } = arguments;
+    let named = host_file.clone().unwrap_or_default();
+    let (host, mut pipelines) = match Pipelines::open(files, host_file)? {
+        Ok(opened) => opened,
+        Err(diagnostics) => return report(vec![wrong(&named, &diagnostics, json)], json),
+    };
+    let host = match (connect, host) {
+        (true, Some(host)) => Some(host),
+        (true, None) => Some(Host::of_this_program()?),
+        (false, _) => None,
+    };
+    let depth = if connect { "the file and everything it names" } else { "the file" };
     let mut results = Vec::new();
-    let mut twins = Twins::default();
-    for file in &pipeline_files(&files, 0)? {
-        results.push(check(file, host.as_ref(), &mut twins, json).await?);
+    for FileReading { file, read } in pipelines.read()? {
+        results.push(match read {
+            Ok(PipelineSpec { settings, owner, .. }) => {
+                let errors = match &host {
+                    Some(host) => host.check(&settings, &owner).await,
+                    None => host::review(&settings),
+                };
+                let what = match owner.name() {
+                    Some(_) => format!("{} (within what its tenant is granted)", settings.name),
+                    None => format!("{} ({depth})", file.display()),
+                };
+                describe(&file, &errors, &what, json)?
+            }
+            Err(Refusal::File(diagnostics)) => wrong(&file, &diagnostics, json),
+            Err(Refusal::Grant(error)) if pipelines.have_tenants() => {
+                let (_, result) = describe(&file, &[not_run(error, &file)], "", json)?;
+                (Fault::Config.exit_code(), result)
+            }
+            Err(Refusal::Grant(error)) => describe(&file, &[error], "", json)?,
+        });
     }
     report(results, json)
 }
 
 /// Prints the results if they are to be JSON, and answers with the worst of the exit codes that stand beside them.
-pub(super) fn report(results: Vec<(u8, Json)>, as_json: bool) -> Result<ExitCode> {
+fn report(results: Vec<(u8, Json)>, as_json: bool) -> Result<ExitCode> {
     let worst = results.iter().map(|(code, _)| *code).max().unwrap_or_default();
     if as_json {
         let files: Vec<Json> = results.into_iter().map(|(_, result)| result).collect();
@@ -53,26 +76,8 @@ pub(super) fn report(results: Vec<(u8, Json)>, as_json: bool) -> Result<ExitCode
     Ok(ExitCode::from(worst))
 }
 
-/// Checks one file, prints what it finds unless it is to be JSON, and answers with the exit code and the JSON.
-async fn check(file: &Path, host: Option<&Host>, twins: &mut Twins, as_json: bool) -> Result<(u8, Json)> {
-    let depth = if host.is_some() { "the file and everything it names" } else { "the file" };
-    let errors = match own(file) {
-        Ok(Ok(settings)) => {
-            let mut errors = match host {
-                Some(host) => host.check(&settings, None).await,
-                None => host::review(&settings),
-            };
-            errors.extend(twins.refuse(&settings).err());
-            errors
-        }
-        Ok(Err(diagnostics)) => return Ok(wrong(file, &diagnostics, as_json)),
-        Err(error) => vec![error],
-    };
-    describe(file, &errors, &format!("{} ({depth})", file.display()), as_json)
-}
-
 /// The exit code and the JSON for a file with mistakes. Prints them, unless it is to be JSON.
-pub(super) fn wrong(file: &Path, diagnostics: &Diagnostics, as_json: bool) -> (u8, Json) {
+fn wrong(file: &Path, diagnostics: &Diagnostics, as_json: bool) -> (u8, Json) {
     if !as_json {
         show(diagnostics);
     }
@@ -80,7 +85,7 @@ pub(super) fn wrong(file: &Path, diagnostics: &Diagnostics, as_json: bool) -> (u
 }
 
 /// The exit code and the JSON for a file with these errors. Prints them, or that `what` is ok, unless it is to be JSON.
-pub(super) fn describe(file: &Path, errors: &[Error], what: &str, as_json: bool) -> Result<(u8, Json)> {
+fn describe(file: &Path, errors: &[Error], what: &str, as_json: bool) -> Result<(u8, Json)> {
     let code = errors.iter().map(|error| error.fault().exit_code()).max().unwrap_or_default();
     if !as_json {
         errors.iter().for_each(complain);

@@ -73,7 +73,7 @@ impl Stage {
         let store = Folder::make(bin, None)?;
         let settings = settings(&cluster.url_of("pipeline", DATABASE), &store_path(&store))?;
         let sink = settings.sinks.keys().next().cloned().unwrap_or_default();
-        let pipeline = Host::of_this_program()?.open(&settings).await?;
+        let pipeline = Host::of_this_program()?.open(&settings, &host::Owner::of_everything()).await?;
         let status = pipeline.status();
         let stop = CancellationToken::new();
         let task = tokio::spawn(pipeline.run(stop.clone()));

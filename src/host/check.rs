@@ -19,7 +19,7 @@ impl Host {
     /// Opens every part as `open` does, but makes nothing, neither on the source nor in the sinks. Embeds a word with each
     /// embedder, and sends a row of each table through the handlers, as far as the sinks would take what they answer. For
     /// `validate --connect`, also beside the pipeline when it runs. Answers every failure, not only the first.
-    pub async fn check(&self, settings: &model::Pipeline, owner: Option<&Owner>) -> Vec<Error> {
+    pub async fn check(&self, settings: &model::Pipeline, owner: &Owner) -> Vec<Error> {
         let mut errors = Vec::new();
         errors.extend(feedback::refuse(settings).err());
         errors.extend(fit::refuse(settings).err());

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::embedders::OpenEmbedders;
+use super::handle::PipelineHandle;
 use super::state::Phase;
-use super::supervisor::{PipelineHandle, PipelineSpec, Supervisor};
+use super::supervisor::Supervisor;
 use crate::backoff::{Backoff, seconds};
 use crate::error::{Fault, Result};
 use crate::pipeline::Pipeline;
@@ -15,27 +17,36 @@ use crate::pipeline::Pipeline;
 /// The longest wait before a pipeline is started again. One that ran for longer than this starts over with short waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// How often other settings are tried that the surroundings do not let open, before those from before come back.
+const TRIES: u32 = 3;
+
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_WAIT);
 
 /// A pipeline and what it takes to run it.
 pub(super) struct Keeper {
     pub(super) supervisor: Supervisor,
     pub(super) handle: PipelineHandle,
-    pub(super) spec: PipelineSpec,
     pub(super) stop: CancellationToken,
 }
 
 impl Keeper {
     /// Runs the pipeline, again and again if what ended it may pass. Answers its fault if it is down at the end.
     pub(super) async fn keep(self) -> Option<Fault> {
-        let mut backoff = BACKOFF;
+        let (mut backoff, mut tries) = (BACKOFF, 0);
         loop {
             let began = Instant::now();
             let error = self.once().await.err()?;
             self.handle.met(&error);
             self.supervisor.observer().failed(Some(self.handle.name()), &error);
             let passes = matches!(error.fault(), Fault::Transient | Fault::Environment);
-            if !passes || !self.supervisor.restarts() || self.stop.is_cancelled() {
+            if self.handle.has_former() && !self.stop.is_cancelled() {
+                tries += 1;
+                if !passes || tries > TRIES {
+                    self.handle.go_back();
+                    tracing::warn!("the new settings cannot run; the pipeline goes on with those before");
+                    continue;
+                }
+            } else if !passes || !self.supervisor.restarts() || self.stop.is_cancelled() {
                 return Some(error.fault());
             }
             if began.elapsed() > LONGEST_WAIT {
@@ -56,7 +67,7 @@ impl Keeper {
 
     /// Opens the pipeline, with the embedders that it had before, and runs it to its end.
     async fn once(&self) -> Result<()> {
-        let mut embedders = self.handle.take_embedders();
+        let mut embedders = self.handle.embedders();
         let opened = tokio::select! {
             opened = self.open(&mut embedders) => Some(opened),
             () = self.stop.cancelled() => None,
@@ -67,14 +78,14 @@ impl Keeper {
         if let Some(before) = self.handle.status() {
             pipeline = pipeline.counting_on(&before);
         }
-        self.handle.opened(pipeline.status());
+        self.handle.opened(pipeline.status(), pipeline.swapper());
         let _line = self.supervisor.observer().opened(pipeline.status());
         self.run(pipeline).await
     }
 
-    async fn open(&self, embedders: &mut Option<super::Embedders>) -> Result<Pipeline> {
-        let PipelineSpec { settings, owner } = &self.spec;
-        self.supervisor.host().open_with(settings, owner.as_ref(), embedders).await
+    async fn open(&self, embedders: &mut OpenEmbedders) -> Result<Pipeline> {
+        let spec = self.handle.spec();
+        self.supervisor.host().open_with(&spec.settings, &spec.owner, embedders).await
     }
 
     /// Runs the pipeline, and says meanwhile how it gets on.

@@ -31,6 +31,11 @@ impl Objections {
         judged.map_err(|error| self.refuse(keys, error)).ok()
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     /// All of them.
     pub(super) fn into_list(self) -> Vec<Objection> {
         self.found

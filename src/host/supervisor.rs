@@ -1,29 +1,22 @@
-//! `Supervisor`: the pipelines of a process. Starts, stops and lists them, each in a task of its own.
+//! `Supervisor`: the pipelines of a process. Starts, stops, replaces and lists them, each in a task of its own.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use indexmap::IndexMap;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::handle::PipelineHandle;
 use super::keeper::Keeper;
-use super::state::{Phase, PipelineState};
-use super::{Embedders, Host, Owner};
-use crate::config::model;
+use super::state::Phase;
+use super::{Host, PipelineSpec};
 use crate::error::{Error, Fault, Result};
-use crate::pipeline::Status;
+use crate::pipeline::{Stage, Status};
 
-/// A pipeline that is to run, and whose it is.
-#[derive(Clone)]
-pub struct PipelineSpec {
-    /// What its file says.
-    pub settings: Arc<model::Pipeline>,
-    /// Whose it is, if it is a tenant's.
-    pub owner: Option<Owner>,
-}
+/// How long a swap waits for the batches that are with the handlers before.
+const SWAP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The pipelines that are started again when they end with a fault that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,22 +57,6 @@ struct Entry {
     stop: CancellationToken,
 }
 
-/// A pipeline that a [`Supervisor`] runs or has run. Clones are the same; it stays good for as long as somebody has it.
-#[derive(Clone)]
-pub struct PipelineHandle(Arc<Shared>);
-
-struct Shared {
-    name: String,
-    tenant: Option<String>,
-    state: watch::Sender<PipelineState>,
-    /// Counters of the run that was opened last.
-    status: Mutex<Option<Arc<Status>>>,
-    /// What it ended with, if it has ended.
-    ended_with: Mutex<Option<Fault>>,
-    /// They remember what was paid for.
-    embedders: Mutex<Option<Embedders>>,
-}
-
 impl Supervisor {
     /// Supervises pipelines of `host`, until `stop` is cancelled.
     pub fn new(host: Host, restart: Restart, stop: CancellationToken, observer: Arc<dyn Observer>) -> Self {
@@ -98,12 +75,98 @@ impl Supervisor {
         if pipelines.get(&name).is_some_and(|entry| !entry.handle.state().state.is_over()) {
             return Err(Error::new(Fault::Config, format!("a pipeline `{name}` runs already")));
         }
-        let handle = PipelineHandle::new(&spec);
         let stop = self.0.stop.child_token();
-        pipelines.insert(name, Entry { handle: handle.clone(), stop: stop.clone() });
+        let handle = match pipelines.get_mut(&name) {
+            Some(entry) => {
+                entry.stop = stop.clone();
+                entry.handle.replaced(spec);
+                entry.handle.clone()
+            }
+            None => {
+                let handle = PipelineHandle::new(spec);
+                pipelines.insert(name, Entry { handle: handle.clone(), stop: stop.clone() });
+                handle
+            }
+        };
         drop(pipelines);
-        self.keep(handle.clone(), spec, stop);
+        self.keep(handle.clone(), stop);
         Ok(handle)
+    }
+
+    /// Stops the pipeline of the spec's name in order, and starts it with the new settings; its handle stays good, and its
+    /// counters go on. Returns when it has been started. If it cannot be opened with the new settings, it goes back to those
+    /// before, and tells the observer why.
+    ///
+    /// # Errors
+    /// None but those of [`start`](Self::start).
+    pub async fn replace(&self, spec: PipelineSpec) -> Result<PipelineHandle> {
+        let Some(handle) = self.get(&spec.settings.name) else { return self.start(spec) };
+        let turn = handle.0.turn.lock().await;
+        let replaced = self.replace_now(&handle, spec).await;
+        drop(turn);
+        replaced.map(|()| handle)
+    }
+
+    /// As `replace`, for whoever has the pipeline's turn.
+    async fn replace_now(&self, handle: &PipelineHandle, spec: PipelineSpec) -> Result<()> {
+        // Between the one and the other nothing runs, and yet it is not the end.
+        let _not_over = self.0.tasks.token();
+        if let Some(entry) = locked(&self.0.pipelines).get(handle.name()) {
+            entry.stop.cancel();
+        }
+        handle.ended().await;
+        if !self.0.stop.is_cancelled() {
+            self.start(spec)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a pipeline that runs other handlers, while its stream and its sinks go on. Where that cannot be, or the handlers
+    /// before do not come to an end, the pipeline is replaced. Answers whether the stream went on.
+    ///
+    /// # Errors
+    /// Those of loading the handlers; then nothing has changed.
+    pub(super) async fn swap(&self, handle: &PipelineHandle, spec: PipelineSpec) -> Result<bool> {
+        let _turn = handle.0.turn.lock().await;
+        let swapper = locked(&handle.0.swapper).clone();
+        if let Some(swapper) = swapper {
+            match self.load(handle, &spec).await {
+                Ok(stages) => {
+                    handle.swapped(spec.clone());
+                    if matches!(tokio::time::timeout(SWAP_LIMIT, swapper.swap(stages)).await, Ok(Ok(()))) {
+                        return Ok(true);
+                    }
+                }
+                Err(error) if is_final(&error, &spec) => return Err(error),
+                Err(error) => {
+                    let (pipeline, cause) = (handle.name(), error.chain());
+                    tracing::info!(pipeline, cause, "the new handlers do not fit beside the old");
+                }
+            }
+        }
+        self.replace_now(handle, spec).await.map(|()| false)
+    }
+
+    /// Loads the handlers of other settings of a pipeline, beside those that run.
+    async fn load(&self, handle: &PipelineHandle, spec: &PipelineSpec) -> Result<Vec<Stage>> {
+        let embedders = locked(&handle.0.embedders).clone().of(&spec.settings)?;
+        self.0.host.open_stages(&spec.settings, &spec.owner, &embedders).await
+    }
+
+    /// Refuses settings that cannot run, as far as that can be told beside the pipeline that runs.
+    pub(super) async fn try_out(
+        &self,
+        handle: &PipelineHandle,
+        spec: &PipelineSpec,
+    ) -> std::result::Result<(), Vec<Error>> {
+        let errors = super::review(&spec.settings);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        match self.load(handle, spec).await {
+            Err(error) if is_final(&error, spec) => Err(vec![error]),
+            _ => Ok(()),
+        }
     }
 
     /// Stops a pipeline in order, waits for its end, which is bounded in time, and takes it off the list. None if there is none.
@@ -155,10 +218,10 @@ impl Supervisor {
     }
 
     /// Runs a pipeline in a task of its own. Its handle says at the very end that it is over, whatever happens.
-    fn keep(&self, handle: PipelineHandle, spec: PipelineSpec, stop: CancellationToken) {
+    fn keep(&self, handle: PipelineHandle, stop: CancellationToken) {
         // The span must exist at every log filter, or lines lose their pipeline's name.
-        let span = tracing::error_span!("run", pipeline = %spec.settings.name);
-        let keeper = Keeper { supervisor: self.clone(), handle: handle.clone(), spec, stop };
+        let span = tracing::error_span!("run", pipeline = %handle.name());
+        let keeper = Keeper { supervisor: self.clone(), handle: handle.clone(), stop };
         let supervisor = self.clone();
         self.0.tasks.spawn(async move {
             let ended = tokio::spawn(keeper.keep().instrument(span)).await;
@@ -168,95 +231,24 @@ impl Supervisor {
                 handle.met(&error);
                 Some(Fault::Bug)
             });
+            *locked(&handle.0.swapper) = None;
             *locked(&handle.0.ended_with) = fault;
             handle.enter(if fault.is_some() { Phase::Failed } else { Phase::Stopped });
         });
     }
 }
 
-impl PipelineHandle {
-    fn new(spec: &PipelineSpec) -> Self {
-        Self(Arc::new(Shared {
-            name: spec.settings.name.clone(),
-            tenant: spec.owner.as_ref().map(|owner| owner.name().to_owned()),
-            state: watch::Sender::new(PipelineState::first()),
-            status: Mutex::default(),
-            ended_with: Mutex::default(),
-            embedders: Mutex::default(),
-        }))
-    }
-
-    /// The pipeline's full name.
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// The tenant whose it is.
-    pub fn tenant(&self) -> Option<&str> {
-        self.0.tenant.as_deref()
-    }
-
-    /// The state as it is now.
-    pub fn state(&self) -> PipelineState {
-        self.0.state.borrow().clone()
-    }
-
-    /// The state as it changes.
-    pub fn watch(&self) -> watch::Receiver<PipelineState> {
-        self.0.state.subscribe()
-    }
-
-    /// The counters of the run that was opened last; none before the first is open. A later run has other ones, which count
-    /// on: ask again each time.
-    pub fn status(&self) -> Option<Arc<Status>> {
-        locked(&self.0.status).clone()
-    }
-
-    /// The fault that it has ended with, if it has ended with one.
-    pub fn ended_with(&self) -> Option<Fault> {
-        *locked(&self.0.ended_with)
-    }
-
-    /// Returns when nothing of it runs any more.
-    pub async fn ended(&self) {
-        // The sender is in the handle: this cannot fail.
-        let _ = self.watch().wait_for(|state| state.state.is_over()).await;
-    }
-
-    pub(super) fn enter(&self, phase: Phase) {
-        self.0.state.send_if_modified(|state| state.enter(phase));
-    }
-
-    pub(super) fn change(&self, change: impl FnOnce(&mut PipelineState) -> bool) {
-        self.0.state.send_if_modified(change);
-    }
-
-    /// Notes an error.
-    pub(super) fn met(&self, error: &Error) {
-        self.0.state.send_modify(|state| state.last_error = Some(error.into()));
-    }
-
-    pub(super) fn opened(&self, status: Arc<Status>) {
-        *locked(&self.0.status) = Some(status);
-    }
-
-    /// The embedders of the last run, which come back with [`keep_embedders`](Self::keep_embedders).
-    pub(super) fn take_embedders(&self) -> Option<Embedders> {
-        locked(&self.0.embedders).take()
-    }
-
-    pub(super) fn keep_embedders(&self, embedders: Option<Embedders>) {
-        *locked(&self.0.embedders) = embedders;
-    }
-}
-
-impl fmt::Debug for PipelineHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PipelineHandle").field("name", &self.0.name).field("state", &self.state()).finish()
+/// Whether a handler that cannot be loaded beside the one that runs cannot be loaded at all. Those of a tenant share memory: what
+/// does not fit twice may fit once.
+fn is_final(error: &Error, spec: &PipelineSpec) -> bool {
+    match error.fault() {
+        Fault::Config => true,
+        Fault::Handler => spec.owner.name().is_none(),
+        _ => false,
     }
 }
 
 /// A panic elsewhere leaves whole values.
-fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }

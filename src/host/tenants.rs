@@ -1,6 +1,7 @@
-//! Which pipelines a host with tenants runs: those that keep within what the host file grants their tenant.
+//! `Tenants`: the owners of pipelines. Reads pipeline files, each within what its owner may do and has left. Without a host file
+//! there is one owner, who may do everything.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,22 +9,34 @@ use tokio::sync::Semaphore;
 
 use super::grants::{self, Scope};
 use super::objections::Objections;
-use super::{Embedders, Host, Owner};
+use super::reload::FileReading;
+use super::{Embedders, Host, Owner, PipelineSpec};
 use crate::config::{Diagnostics, Grants, HandedFile, model};
 use crate::embedder;
 use crate::error::{Error, Fault, Result};
 use crate::source::{Claim, kind_of};
 use crate::transform::{Allowance, Compiler, Resources, Tenant};
 
-/// The tenants of a host file, and what each has used up of its grants.
+/// The tenants, and what each has used up of its grants.
 pub struct Tenants {
+    /// Empty without a host file.
     members: BTreeMap<String, Member>,
+    /// Whoever runs the process, where there is no host file.
+    everything: Option<Member>,
+    settings: Option<model::HostFile>,
 }
 
 struct Member {
     owner: Owner,
-    names: HashSet<String>,
-    claims: HashSet<String>,
+    folder: PathBuf,
+    usage: Usage,
+}
+
+/// What the pipelines of an owner have together.
+#[derive(Default)]
+struct Usage {
+    /// The names of pipelines by what their sources claim, or by themselves where that is nothing.
+    names: HashMap<String, String>,
     workers: usize,
     outlets: usize,
 }
@@ -32,7 +45,7 @@ struct Member {
 pub struct Admitted {
     /// As the file says, but for the name, which begins with the tenant's, and for paths, which are absolute.
     pub settings: model::Pipeline,
-    /// What it shares with its tenant's other pipelines.
+    /// What it shares with its owner's other pipelines.
     pub owner: Owner,
 }
 
@@ -61,7 +74,43 @@ impl Tenants {
         let cores = cores.saturating_sub(settings.reserve_cores).max(1);
         let compiler = compiler.within(settings.compile.memory.0, settings.compile.time.0);
         let host = Host::with(&Resources { cache_dir, cache_bytes: settings.cache.0, cores, compiler })?;
+        let members = Self::members(file, settings, &host, None)?;
+        Ok((host, Self { members, everything: None, settings: Some(settings.clone()) }))
+    }
+
+    /// Without a host file: one tenant, who may do everything.
+    pub fn without_host_file() -> Self {
+        let member = Member { owner: Owner::of_everything(), folder: PathBuf::new(), usage: Usage::default() };
+        Self { members: BTreeMap::new(), everything: Some(member), settings: None }
+    }
+
+    /// The same tenants with nothing used up, for files that are read again. Tenants whose grants are the same stay the same,
+    /// with what they have used of their embedders' budgets. `settings` are those of the host file as it is now, if there is one.
+    ///
+    /// # Errors
+    /// `Config` if a folder of a tenant is not there or is also another's.
+    pub fn again(&self, host: &Host, file: Option<(&Path, &model::HostFile)>) -> Result<Self> {
+        let Some((file, settings)) = file else { return Ok(Self::without_host_file()) };
+        let members = Self::members(file, settings, host, Some(self))?;
+        if let Some(before) = &self.settings {
+            let process = |of: &model::HostFile| (of.reserve_cores, of.cache, of.compile.clone());
+            if process(before) != process(settings) {
+                tracing::warn!(
+                    "`reserve_cores`, `cache` and `compile` of the host file change with the next start of the process"
+                );
+            }
+        }
+        Ok(Self { members, everything: None, settings: Some(settings.clone()) })
+    }
+
+    fn members(
+        file: &Path,
+        settings: &model::HostFile,
+        host: &Host,
+        before: Option<&Self>,
+    ) -> Result<BTreeMap<String, Member>> {
         let base = file.parent().unwrap_or(Path::new(""));
+        let lent = before.and_then(|before| before.settings.as_ref()).map(|before| &before.embedders);
         let mut members: BTreeMap<String, Member> = BTreeMap::new();
         for (name, tenant) in &settings.tenants {
             let at = format!("`tenants.{name}.folder`");
@@ -71,22 +120,84 @@ impl Tenants {
             })?;
             let other = members
                 .iter()
-                .find(|(_, other)| other.folder().starts_with(&folder) || folder.starts_with(other.folder()));
+                .find(|(_, other)| other.folder.starts_with(&folder) || folder.starts_with(&other.folder));
             if let Some((other, _)) = other {
                 let what = format!("the folders of tenants `{name}` and `{other}` are one inside the other");
                 let help = "give each tenant a folder of its own: it can read and write all that is in it";
                 return Err(Error::new(Fault::Config, what).at(at).help(help));
             }
-            let scope = Scope { name: name.clone(), granted: tenant.clone(), folder };
-            let owner = owner(&host, settings, scope)?;
-            let (names, claims) = (HashSet::new(), HashSet::new());
-            members.insert(name.clone(), Member { owner, names, claims, workers: 0, outlets: 0 });
+            let same = before.and_then(|before| before.members.get(name)).filter(|before| {
+                let granted = before.owner.scope.as_ref().map(|scope| &scope.granted);
+                granted == Some(tenant) && before.folder == folder && lent == Some(&settings.embedders)
+            });
+            let owner = match same {
+                Some(same) => same.owner.clone(),
+                None => owner(
+                    host,
+                    settings,
+                    Scope { name: name.clone(), granted: tenant.clone(), folder: folder.clone() },
+                )?,
+            };
+            members.insert(name.clone(), Member { owner, folder, usage: Usage::default() });
         }
-        Ok((host, Self { members }))
+        Ok(members)
+    }
+
+    /// Reads pipeline files, in their order. `running` are pipelines that run: one whose file is wrong by now goes on, and counts
+    /// among those of its owner before all others.
+    pub fn read(&mut self, files: Vec<PathBuf>, running: &[PipelineSpec]) -> Vec<FileReading> {
+        let read: Vec<_> = files.into_iter().map(|file| (self.confined(&file), file)).collect();
+        for (_, file) in read.iter().filter(|(read, _)| !read.as_ref().is_ok_and(Confined::is_fine)) {
+            for spec in running.iter().filter(|spec| spec.file.as_ref() == Some(file)) {
+                if let Some(member) = self.member_of(&spec.owner) {
+                    member.usage.add(&spec.settings);
+                }
+            }
+        }
+        let count = |(read, file): (std::result::Result<Confined, Refusal>, PathBuf)| {
+            let read = read.and_then(|confined| self.count(confined));
+            let read = read.map(|Admitted { settings, owner }| PipelineSpec::new(Some(file.clone()), settings, owner));
+            FileReading { file, read }
+        };
+        read.into_iter().map(count).collect()
     }
 
     /// Reads a pipeline file with nothing but what its tenant is granted, and counts it among the tenant's pipelines.
     pub fn admit(&mut self, file: &Path) -> Result<Admitted, Refusal> {
+        let confined = self.confined(file)?;
+        self.count(confined)
+    }
+
+    fn member_of(&mut self, owner: &Owner) -> Option<&mut Member> {
+        match owner.name() {
+            Some(name) => self.members.get_mut(name),
+            None => self.everything.as_mut(),
+        }
+    }
+
+    fn count(&mut self, confined: Confined) -> Result<Admitted, Refusal> {
+        let Confined { settings, owner, handed, mut found } = confined;
+        match (self.member_of(&owner), &owner.scope) {
+            (Some(member), Some(scope)) => member.usage.fits(scope, &settings, &mut found),
+            (Some(member), None) => member.usage.is_single(&settings).map_err(Refusal::Grant)?,
+            (None, _) => {}
+        }
+        let found = found.into_list();
+        if !found.is_empty() {
+            return Err(Refusal::File(handed.refuse(&found)));
+        }
+        if let Some(member) = self.member_of(&owner) {
+            member.usage.add(&settings);
+        }
+        Ok(Admitted { settings, owner })
+    }
+
+    /// Reads a pipeline file with nothing but what its tenant is granted.
+    fn confined(&self, file: &Path) -> Result<Confined, Refusal> {
+        if let Some(Member { owner, .. }) = &self.everything {
+            let (settings, handed) = untenanted(file)?;
+            return Ok(Confined { settings, owner: owner.clone(), handed, found: Objections::default() });
+        }
         let refused = |error: Error| Refusal::Grant(error.at(format!("`{}`", file.display())));
         let home = self.home_of(file);
         let read = match &home {
@@ -100,7 +211,8 @@ impl Tenants {
                 Error::new(Fault::Config, "the pipeline names no tenant, and this host runs pipelines of tenants only");
             return Err(refused(error.help("write `tenant: …` with the name that the host file has for you")));
         };
-        let Some(member) = self.members.get_mut(&name) else {
+        let Some((owner, scope)) = self.members.get(&name).and_then(|it| Some((&it.owner, it.owner.scope.as_ref()?)))
+        else {
             let error = Error::new(Fault::Config, "the pipeline names a tenant that the host file does not know");
             return Err(refused(error.help("correct `tenant`, or add the tenant to the host file")));
         };
@@ -109,21 +221,15 @@ impl Tenants {
             let help = "whoever can write into a tenant's folder speaks for it: move the file there";
             return Err(refused(Error::new(Fault::Config, what).help(help)));
         }
-        let embedders: Vec<String> = member.granted().embedders.keys().cloned().collect();
-        let env = &member.granted().env;
+        let embedders: Vec<String> = scope.granted.embedders.keys().cloned().collect();
+        let env = &scope.granted.env;
         let lookup = |variable: &str| {
             env.iter().any(|granted| grants::covers(granted, variable)).then(|| std::env::var(variable).ok())?
         };
         let grants = Grants { lookup: &lookup, embedders: &embedders };
         let mut settings = handed.parse(&grants).map_err(Refusal::File)?;
-        let mut found = member.owner.scope.confine(&mut settings);
-        let claim = member.count(&name, &settings, &mut found);
-        let found = found.into_list();
-        if !found.is_empty() {
-            return Err(Refusal::File(handed.refuse(&found)));
-        }
-        member.take(&settings, claim);
-        Ok(Admitted { settings, owner: member.owner.clone() })
+        let found = scope.confine(&mut settings);
+        Ok(Confined { settings, owner: owner.clone(), handed, found })
     }
 
     /// The tenant in whose folder a file lies, or is named as if it did; where that is, and the folder.
@@ -131,73 +237,114 @@ impl Tenants {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let named = || Some(folder.canonicalize().ok()?.join(file.file_name()?));
         [file.canonicalize().ok(), named()].into_iter().flatten().find_map(|place| {
-            let (name, member) = self.members.iter().find(|(_, member)| place.starts_with(member.folder()))?;
-            let folder = member.folder().to_owned();
-            Some((name.clone(), place, folder))
+            let (name, member) = self.members.iter().find(|(_, member)| place.starts_with(&member.folder))?;
+            Some((name.clone(), place, member.folder.clone()))
         })
     }
 }
 
-impl Member {
-    fn granted(&self) -> &model::Tenant {
-        &self.owner.scope.granted
+/// A file that was read, and is not counted yet.
+struct Confined {
+    settings: model::Pipeline,
+    owner: Owner,
+    handed: HandedFile,
+    /// What of it goes beyond its grants.
+    found: Objections,
+}
+
+impl Confined {
+    fn is_fine(&self) -> bool {
+        self.found.is_empty()
+    }
+}
+
+impl Usage {
+    fn add(&mut self, settings: &model::Pipeline) {
+        let claimed = kind_of(&settings.source).claim(&settings.name).ok().flatten().map(|claim| claim.what);
+        self.names.insert(claimed.unwrap_or_else(|| settings.name.clone()), settings.name.clone());
+        self.workers += workers(settings);
+        self.outlets += settings.sinks.len();
     }
 
-    fn folder(&self) -> &Path {
-        &self.owner.scope.folder
+    /// Refuses a pipeline that could not be told apart from another one, or would fight with it over a slot.
+    fn is_single(&self, settings: &model::Pipeline) -> Result<()> {
+        let name = &settings.name;
+        if self.names.values().any(|other| other == name) {
+            let what = format!("two of the files name their pipeline `{name}`");
+            return Err(Error::new(Fault::Config, what)
+                .help("slot and publication are named after the pipeline: give each file a `name` of its own"));
+        }
+        // A source that cannot be read is told of by who opens it.
+        let Ok(Some(Claim { what, help })) = kind_of(&settings.source).claim(name) else { return Ok(()) };
+        match self.names.get(&what) {
+            Some(other) => {
+                let what = format!("the pipelines `{other}` and `{name}` would both read {what}");
+                Err(Error::new(Fault::Config, what).help(format!("give one of them {help}")))
+            }
+            None => Ok(()),
+        }
     }
 
-    /// Looks at what all pipelines of the tenant would have together. Answers what of the source the pipeline
-    /// claims for itself.
-    fn count(&self, tenant: &str, settings: &model::Pipeline, found: &mut Objections) -> Option<String> {
+    /// Looks at what all pipelines of the tenant would have together.
+    fn fits(&self, scope: &Scope, settings: &model::Pipeline, found: &mut Objections) {
+        let Scope { name: tenant, granted, .. } = scope;
         let mut beyond = |what: String, at: &str, key: &str| {
             let help = format!("raise `tenants.{tenant}.{key}` in the host file, or run fewer");
             found.refuse(&[at], Error::new(Fault::Config, what).help(help));
         };
-        let (pipelines, limit) = (self.names.len() + 1, self.granted().pipelines);
+        let (pipelines, limit) = (self.names.len() + 1, granted.pipelines);
         if pipelines > limit {
             let what = format!("tenant `{tenant}` already has the {limit} pipelines that it may have");
             beyond(what, "tenant", "pipelines");
         }
-        let (workers, limit) = (workers(settings), self.granted().workers);
+        let (workers, limit) = (workers(settings), granted.workers);
         if self.workers + workers > limit {
-            let left = limit - self.workers;
+            let left = limit.saturating_sub(self.workers);
             let what = format!("it wants {workers} workers, tenant `{tenant}` has {left} left of {limit}");
             beyond(what, "transforms", "workers");
         }
-        let (outlets, limit) = (settings.sinks.len(), self.granted().outlets);
+        let (outlets, limit) = (settings.sinks.len(), granted.outlets);
         if self.outlets + outlets > limit {
-            let left = limit - self.outlets;
+            let left = limit.saturating_sub(self.outlets);
             let what = format!("it wants {outlets} sinks, tenant `{tenant}` has {left} left of {limit}");
             beyond(what, "sinks", "outlets");
         }
-        if self.names.contains(&settings.name) {
+        let named = self.names.values().any(|other| *other == settings.name);
+        if named {
             let what = format!("another pipeline of tenant `{tenant}` has the name `{}` already", settings.name);
             let error = Error::new(Fault::Config, what);
             let help = "slot and publication are named after it: choose another `name`";
             found.refuse(&["name"], error.help(help));
         }
         let source = &settings.source.0;
-        let claim = kind_of(&settings.source).claim(&settings.name);
-        let Claim { what, help } = found.note(&["sources", source], claim)??;
-        if self.claims.contains(&what) && !self.names.contains(&settings.name) {
+        let claim = found.note(&["sources", source], kind_of(&settings.source).claim(&settings.name)).flatten();
+        if let Some(Claim { what, help }) = claim
+            && self.names.contains_key(&what)
+            && !named
+        {
             let told = format!("another pipeline of tenant `{tenant}` reads {what} already");
             found.refuse(&["sources", source], Error::new(Fault::Config, told).help(format!("choose {help}")));
         }
-        Some(what)
-    }
-
-    /// Counts a pipeline among the tenant's.
-    fn take(&mut self, settings: &model::Pipeline, claim: Option<String>) {
-        self.names.insert(settings.name.clone());
-        self.claims.extend(claim);
-        self.workers += workers(settings);
-        self.outlets += settings.sinks.len();
     }
 }
 
 fn workers(settings: &model::Pipeline) -> usize {
     settings.transforms.values().map(|model::Transform::Wasm(wasm)| wasm.workers).sum()
+}
+
+/// Reads a pipeline file of the host's own user: with the whole environment, and with files anywhere.
+fn untenanted(file: &Path) -> Result<(model::Pipeline, HandedFile), Refusal> {
+    let handed = HandedFile::read(file, None).map_err(Refusal::File)?;
+    // Before the rest: what the host lends to tenants would seem to be missing.
+    if let Ok(Some(tenant)) = handed.tenant() {
+        let what = format!("the pipeline in `{}` is one of tenant `{tenant}`", file.display());
+        let error = Error::new(Fault::Config, what).because(
+            "it goes by a name that begins with the tenant's, and may use what the host file grants, and no more",
+        );
+        return Err(Refusal::Grant(error.help("name the host file that it runs with: `--host host.yaml`")));
+    }
+    let settings = handed.parse(&Grants::default()).map_err(Refusal::File)?;
+    Ok((settings, handed))
 }
 
 fn owner(host: &Host, settings: &model::HostFile, scope: Scope) -> Result<Owner> {
@@ -215,5 +362,6 @@ fn owner(host: &Host, settings: &model::HostFile, scope: Scope) -> Result<Owner>
         }
     }
     let tenant = Tenant::new(host.engine(), &scope.name, &allowance);
-    Ok(Owner { tenant, scope: Arc::new(scope), compiling: Arc::new(Semaphore::new(1)), embedders })
+    let (tenant, scope) = (Some(tenant), Some(Arc::new(scope)));
+    Ok(Owner { tenant, scope, compiling: Arc::new(Semaphore::new(1)), embedders })
 }

@@ -8,7 +8,7 @@ use super::dead_letter::Takers;
 use super::inbox::{Inbox, Next};
 use super::outflow::{Outflow, Route};
 use super::progress::Ticket;
-use super::{BACKOFF, Outlet, SinkStatus, Stage, Status};
+use super::{BACKOFF, Outlet, SinkStatus, Status};
 use crate::backoff::{Backoff, seconds};
 use crate::error::{Error, Fault, Result};
 use crate::sabotage::Breakage;
@@ -22,7 +22,6 @@ pub(super) struct Durable {
 
 /// What all sinks of a pipeline share.
 pub(super) struct Shared {
-    pub(super) stages: Arc<[Stage]>,
     pub(super) takers: Takers,
     pub(super) status: Arc<Status>,
 }

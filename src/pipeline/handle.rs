@@ -18,9 +18,10 @@ use crate::lsn::Position;
 use crate::sink::{DeadLetter, Held};
 
 /// What the handlers made of a batch: one [`Made`] per stage.
-#[derive(Debug)]
 pub(super) struct Handled {
     pub(super) ticket: Ticket,
+    /// The handlers that made it.
+    pub(super) stages: Arc<[Stage]>,
     pub(super) through: Held,
     /// The transactions that the batch has events of.
     pub(super) commits: Vec<Commit>,
@@ -51,8 +52,8 @@ impl Handled {
     }
 
     /// Whether the rejected events are no more than each stage may have. To be asked in stream order.
-    pub(super) fn tolerated(&self, stages: &[Stage]) -> Result<()> {
-        for (stage, made) in stages.iter().zip(&self.made) {
+    pub(super) fn tolerated(&self) -> Result<()> {
+        for (stage, made) in self.stages.iter().zip(&self.made) {
             stage.tolerance.count(self.counted(made)).map_err(|TooMany| {
                 let last = made.rejected.last().map(|letter| letter.reason.clone()).unwrap_or_default();
                 stage.tolerance.exceeded(&stage.name, Error::new(Fault::Handler, last))
@@ -92,7 +93,7 @@ pub(super) async fn handle(
     let unread = batch.bad_lines().last().map(|line| line.position).unwrap_or_default();
     let through = Held { position: through.position.max(unread), ..through };
     let bytes = made.iter().map(Made::bytes).sum();
-    Ok(Handled { ticket, through, commits, made, batch, first, bytes, _place: place })
+    Ok(Handled { ticket, stages, through, commits, made, batch, first, bytes, _place: place })
 }
 
 impl Stage {

@@ -36,6 +36,8 @@ mod dead_letter;
 
 mod status;
 
+mod swap;
+
 mod activity;
 
 mod stall;
@@ -44,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -54,10 +56,12 @@ use crate::error::Result;
 use crate::sink::{Admission, Sink};
 use crate::source::{Source, SourceState};
 use crate::transform::Transform;
+use swap::Swap;
 
 pub use meetings::Meetings;
 pub use rehearse::rehearse;
 pub use status::{SinkStatus, Status};
+pub use swap::Swapper;
 pub use tolerance::Tolerance;
 pub use unembedded::Unembedded;
 
@@ -75,6 +79,8 @@ pub struct Pipeline {
     outlets: Vec<Outlet>,
     status: Arc<Status>,
     drain_limit: Duration,
+    swapper: Swapper,
+    swaps: mpsc::Receiver<Swap>,
 }
 
 /// A transform with the embedders that complete its commands.
@@ -124,7 +130,8 @@ impl Pipeline {
             }
         }
         let status = Arc::new(counters(name, &stages, &outlets));
-        Self { name: name.to_owned(), source, stages, outlets, status, drain_limit: DRAIN_LIMIT }
+        let (name, (swapper, swaps)) = (name.to_owned(), Swapper::new());
+        Self { name, source, stages, outlets, status, drain_limit: DRAIN_LIMIT, swapper, swaps }
     }
 
     /// Has a stop wait this long for what was received to become durable, and for sinks to close; 30 s if nobody says so.
@@ -137,6 +144,11 @@ impl Pipeline {
     pub fn counting_on(mut self, before: &Status) -> Self {
         self.status = Arc::new(counters(&self.name, &self.stages, &self.outlets).counting_on(before));
         self
+    }
+
+    /// Hands other handlers to the pipeline while it runs.
+    pub fn swapper(&self) -> Swapper {
+        self.swapper.clone()
     }
 
     /// The state of the source, as it changes.

@@ -104,7 +104,7 @@ impl Narrow<'_, '_> {
     /// Returns once the event is kept elsewhere.
     async fn set_aside(&mut self, asked: Asked<'_>, error: Error) -> Result<()> {
         let Asked { stage: index, handled, .. } = asked;
-        let (Some((at, event)), Some(stage)) = (asked.event(), self.shared.stages.get(index)) else {
+        let (Some((at, event)), Some(stage)) = (asked.event(), handled.stages.get(index)) else {
             return Err(Error::new(Fault::Bug, "a command answers no event of its batch").because(error));
         };
         if !stage.keeps_rejected {

@@ -76,7 +76,7 @@ impl<'a> Outflow<'a> {
             route,
             shared,
             durable,
-            windows: shared.stages.iter().map(|_| Window::default()).collect(),
+            windows: shared.status.stages.iter().map(|_| Window::default()).collect(),
             hands: idle.len(),
             idle,
             under_way: FuturesOrdered::new(),
@@ -180,7 +180,7 @@ impl<'a> Outflow<'a> {
     fn count(&mut self, gathered: &[Arc<Handled>]) {
         for handled in gathered {
             for &index in self.route.commands_of {
-                let (Some(stage), Some(made)) = (self.shared.stages.get(index), handled.made.get(index)) else {
+                let (Some(stage), Some(made)) = (handled.stages.get(index), handled.made.get(index)) else {
                     continue;
                 };
                 let Some(window) = self.windows.get_mut(index) else { continue };

@@ -19,6 +19,7 @@ use super::handle::{Handled, handle};
 use super::inbox::Inbox;
 use super::progress::{Progress, Since};
 use super::room::Room;
+use super::swap::Swap;
 use super::{Pipeline, Stage, Status, stall};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
@@ -33,11 +34,11 @@ const WAITING_FOR_EMBEDDERS: usize = 4;
 const MAX_BATCHES_IN_FLIGHT: usize = 256;
 
 pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<()> {
-    let Pipeline { source, stages, outlets, status, name: _, drain_limit } = pipeline;
+    let Pipeline { source, stages, outlets, status, name: _, drain_limit, swapper: _, swaps } = pipeline;
     let stages: Arc<[Stage]> = stages.into();
     let mut takers = Takers::of(stages.len());
     let letters: Vec<_> = outlets.iter().map(|outlet| takers.add(&outlet.rejected_of)).collect();
-    let shared = Arc::new(Shared { stages: Arc::clone(&stages), takers, status: Arc::clone(&status) });
+    let shared = Arc::new(Shared { takers, status: Arc::clone(&status) });
     let (durable_tx, durable) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
     let (mut inboxes, mut begin, mut deliveries) = (Vec::new(), Vec::new(), JoinSet::new());
     for (index, (outlet, letters)) in outlets.into_iter().zip(letters).enumerate() {
@@ -52,24 +53,28 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
     tracing::info!("running");
     let watching = stall::watch(Arc::clone(&status)).in_current_span();
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
-    let workers: usize = stages.iter().map(|stage| stage.workers).sum();
     let mut flow = Flow {
         source,
         ended: false,
+        max_handling: max_handling(&stages),
         stages,
         inboxes,
         begin,
         deliveries,
         durable,
         handling: FuturesOrdered::new(),
-        max_handling: workers + WAITING_FOR_EMBEDDERS,
+        swaps,
+        swapped: None,
         progress: Progress::default(),
         room: Arc::default(),
         events: 0,
         status,
         drain_limit,
     };
-    flow.flow(&stop).await?;
+    if let Err(error) = flow.flow(&stop).await {
+        flow.let_go().await;
+        return Err(error);
+    }
     let drained = flow.drain().await;
     drained.and(flow.close().await)
 }
@@ -89,6 +94,10 @@ struct Flow {
     /// They end with the pipeline: one that waits for an embedding provider must not outlive it.
     handling: FuturesOrdered<AbortOnDropHandle<Result<Handled>>>,
     max_handling: usize,
+    /// Other handlers for the batches to come.
+    swaps: mpsc::Receiver<Swap>,
+    /// Batches that are still with the handlers before, and who waits for their end.
+    swapped: Option<(usize, oneshot::Sender<()>)>,
     progress: Progress,
     room: Arc<Room>,
     /// Received so far.
@@ -105,6 +114,7 @@ enum Wake {
     Received(Batch),
     Ended,
     Stop,
+    Swap(Swap),
 }
 
 impl Flow {
@@ -116,6 +126,7 @@ impl Flow {
                 Wake::Durable(durable) => self.confirm(durable),
                 Wake::Handled(handled) => self.hand_out(handled)?,
                 Wake::Received(batch) => self.receive(batch),
+                Wake::Swap(swap) => self.swap(swap),
                 Wake::Ended => self.ended = true,
                 Wake::Stop => return Ok(()),
             }
@@ -130,7 +141,7 @@ impl Flow {
                 match self.wake(None).await? {
                     Wake::Durable(durable) => self.confirm(durable),
                     Wake::Handled(handled) => self.hand_out(handled)?,
-                    Wake::Received(_) | Wake::Ended | Wake::Stop => {}
+                    Wake::Received(_) | Wake::Swap(_) | Wake::Ended | Wake::Stop => {}
                 }
             }
             Ok::<(), Error>(())
@@ -155,7 +166,9 @@ impl Flow {
             () = stopped(stop) => Ok(Wake::Stop),
             // 4. Results, in order, before new batches: they are what keeps the sinks busy.
             Some(handled) = self.handling.next() => Ok(Wake::Handled(finished(handled)?)),
-            // 5. New batches, while there is room.
+            // 5. Other handlers, before the next batch: never while only what is on its way goes on.
+            Some(swap) = self.swaps.recv(), if stop.is_some() => Ok(Wake::Swap(swap)),
+            // 6. New batches, while there is room.
             batch = self.source.next(), if taking_in => Ok(batch?.map_or(Wake::Ended, Wake::Received)),
         }
     }
@@ -193,11 +206,34 @@ impl Flow {
         self.handling.push_back(AbortOnDropHandle::new(handling));
     }
 
+    /// What is with the handlers before stays there: it holds on to them, and to what is tolerated of them.
+    fn swap(&mut self, swap: Swap) {
+        let Swap { stages, done } = swap;
+        let before = self.stages.iter().map(|stage| stage.admissions.clone());
+        let stages = stages.into_iter().zip(before).map(|(stage, admissions)| Stage { admissions, ..stage });
+        self.stages = stages.collect();
+        self.max_handling = max_handling(&self.stages);
+        self.swapped = Some((self.handling.len(), done));
+        self.pass_swap(0);
+    }
+
+    /// So many batches more have come through the handlers.
+    fn pass_swap(&mut self, batches: usize) {
+        if let Some((left, done)) = self.swapped.take() {
+            match left.saturating_sub(batches) {
+                // Nobody need wait for it any more.
+                0 => drop(done.send(())),
+                left => self.swapped = Some((left, done)),
+            }
+        }
+    }
+
     fn hand_out(&mut self, mut handled: Handled) -> Result<()> {
         if !self.source.is_in_order_of_time() {
             handled.commits.clear(); // their times tell nothing of the history
         }
-        handled.tolerated(&self.stages)?;
+        self.pass_swap(1);
+        handled.tolerated()?;
         self.status.refused(handled.rejected());
         self.progress.grow(handled.ticket, handled.bytes);
         let handled = Arc::new(handled);
@@ -224,6 +260,16 @@ impl Flow {
         }
     }
 
+    /// After an error, which is what is told of: ends the sinks as they are, then the stream, so that the server learns at once
+    /// what was confirmed last and that nobody reads the slot, and where it was left is written down.
+    async fn let_go(mut self) {
+        self.handling.clear();
+        self.deliveries.shutdown().await;
+        if let Err(error) = self.source.close().await {
+            tracing::debug!(cause = error.chain(), "the source of a pipeline that failed could not be closed in order");
+        }
+    }
+
     /// Ends the sinks, then the stream: its last status update carries the last confirmation.
     async fn close(mut self) -> Result<()> {
         self.inboxes.clear();
@@ -245,6 +291,10 @@ impl Flow {
         }
         result.and(self.source.close().await)
     }
+}
+
+fn max_handling(stages: &[Stage]) -> usize {
+    stages.iter().map(|stage| stage.workers).sum::<usize>() + WAITING_FOR_EMBEDDERS
 }
 
 async fn stopped(stop: Option<&CancellationToken>) {

@@ -25,10 +25,13 @@ const PIPELINE: &str = "pipeline";
 /// Tenants' limits, by the full names of their pipelines.
 static LIMITS: LazyLock<Mutex<HashMap<String, Arc<Limit>>>> = LazyLock::new(Mutex::default);
 
-/// Bounds the lines about the pipelines with these full names, all together, to so many a second.
+/// Bounds the lines about the pipelines with these full names, all together, to so many a second. If some of them have that bound
+/// already, the others join it.
 pub(crate) fn limit(pipelines: impl IntoIterator<Item = String>, lines: u32) {
-    let limit = Arc::new(Limit { lines, window: Mutex::default() });
-    lock(&LIMITS).extend(pipelines.into_iter().map(|pipeline| (pipeline, Arc::clone(&limit))));
+    let (pipelines, mut limits): (Vec<String>, _) = (pipelines.into_iter().collect(), lock(&LIMITS));
+    let there = pipelines.iter().find_map(|pipeline| limits.get(pipeline).filter(|limit| limit.lines == lines));
+    let limit = there.map_or_else(|| Arc::new(Limit { lines, window: Mutex::default() }), Arc::clone);
+    limits.extend(pipelines.into_iter().map(|pipeline| (pipeline, Arc::clone(&limit))));
 }
 
 struct Limit {

@@ -77,6 +77,10 @@ pub(super) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
 /// Reads a component, beneath `folder` if it has an owner who is not trusted. Nothing but a plain file is waited for.
 pub(super) fn read(file: &Path, folder: Option<&Path>) -> Result<Vec<u8>, Refusal> {
     let unreadable = |error: std::io::Error| {

@@ -52,6 +52,11 @@ pub fn hash_of(settings: &WasmTransform) -> Result<String> {
     Ok(load::hash(&bytes))
 }
 
+/// SHA-256 of the bytes of the component that `settings` name, to see whether it has changed. None if it cannot be read.
+pub fn digest_of(settings: &WasmTransform) -> Option<[u8; 32]> {
+    load::read(&settings.component, settings.folder.as_deref()).ok().map(|bytes| load::digest(&bytes))
+}
+
 /// What a handler made of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
@@ -85,18 +90,9 @@ impl Transform {
     /// not in the engine's cache yet.
     ///
     /// Fails with `Config` if the file is not a handler of our world or wants more than it is granted, and with `Handler`
-    /// if it fails while it starts. `embedders` are those of `settings.embedders`, by name.
+    /// if it fails while it starts. `embedders` are those of `settings.embedders`, by name. The handler shares the limits of
+    /// `tenant` with the tenant's other handlers.
     pub fn load(
-        engine: &Engine,
-        name: &str,
-        settings: &WasmTransform,
-        embedders: IndexMap<String, Arc<dyn Embedder>>,
-    ) -> Result<Self> {
-        Self::load_for(&Tenant::lone(engine), engine, name, settings, embedders)
-    }
-
-    /// As `load`, for a handler of `tenant`, whose limits it shares with the tenant's other handlers.
-    pub fn load_for(
         tenant: &Tenant,
         engine: &Engine,
         name: &str,

@@ -50,7 +50,7 @@ impl Tenant {
     }
 
     /// A handler on its own: weighs as much as any other, and has no limit but its own.
-    pub(super) fn lone(engine: &Engine) -> Self {
+    pub fn lone(engine: &Engine) -> Self {
         Self {
             share: Arc::new(engine.share(1)),
             memory: Arc::new(Pool::new(None, usize::MAX)),

@@ -17,7 +17,7 @@ use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::event::json::Json;
-use crate::transform::{Engine, Transform};
+use crate::transform::{Engine, Tenant, Transform};
 
 /// Runs every case of `files` that the options ask for. Must be called on a tokio runtime.
 ///
@@ -138,7 +138,13 @@ impl<'s> Handlers<'s> {
                     ids: Default::default(),
                     allow: Default::default(),
                 };
-                let transform = Transform::load(self.engine, "handler", &settings, self.embedders.clone())?;
+                let transform = Transform::load(
+                    &Tenant::lone(self.engine),
+                    self.engine,
+                    "handler",
+                    &settings,
+                    self.embedders.clone(),
+                )?;
                 self.loaded.push((case.config.clone(), case.limits.clone(), transform));
                 self.loaded.len() - 1
             }

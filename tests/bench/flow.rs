@@ -51,7 +51,7 @@ pub(crate) async fn run(host: &Host, rig: &Rig, recorded: &Recorded, flow: &Flow
     let settings = settings(&pipeline(&rig.url, &recorded.table, &slot, flow))?;
     let (process, began) = (Process::current(), Instant::now());
     let cpu = process.cpu()?;
-    let pipeline = host.open(&settings).await.map_err(failed)?;
+    let pipeline = host.open(&settings, &pgstream_host::host::Owner::of_everything()).await.map_err(failed)?;
     let (opening, began) = (began.elapsed().as_secs_f64(), Instant::now());
     let (status, stop) = (pipeline.status(), CancellationToken::new());
     let running = tokio::spawn(pipeline.run(stop.clone()));

@@ -30,7 +30,8 @@ pub(crate) fn load_for(engine: &Engine, file: &Path, workers: usize, columns: Op
     settings.limits.memory = Size(256 << 20);
     settings.limits.deadline = Span(Duration::from_secs(120));
     settings.limits.output = Size(256 << 20);
-    Transform::load(engine, "embed", &settings, Embedders::new()).map_err(failed)
+    Transform::load(&pgstream_host::transform::Tenant::lone(engine), engine, "embed", &settings, Embedders::new())
+        .map_err(failed)
 }
 
 pub(crate) fn failed(error: pgstream_host::error::Error) -> anyhow::Error {

@@ -1,6 +1,6 @@
 //! The program as a user meets it: commands, exit codes, the shape of its errors.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use pgstream_host::config;
 use serde_json::Value as Json;
@@ -257,14 +257,22 @@ async fn a_terminal_that_goes_away_stops_the_program_in_order() {
     let database = documents().await;
     let folder = Folder::new();
     let file = folder.write("hangup.yaml", &pipeline("hangup", ""));
-    let mut host = Running::start(&file, &[("DATABASE_URL", &database.url)]);
-    host.said("running").await;
+    let said = folder.path("log");
+    let program =
+        format!("exec '{}' run '{}' 2>'{}'", env!("CARGO_BIN_EXE_pgstream-host"), file.display(), said.display());
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["-q", "-c", &program, "/dev/null"]).env("DATABASE_URL", &database.url).current_dir(root());
+    let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let log = || std::fs::read_to_string(&said).unwrap_or_default();
+    eventually("it runs", async || log().contains("running")).await;
     database.client.batch_execute("INSERT INTO documents VALUES (1, 'a', 'b')").await.unwrap();
     eventually("the row arrives", async || count(&database, "vectors").await == 1).await;
-    host.signal(rustix::process::Signal::HUP);
-    let (status, log) = host.ended().await;
-    assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("stopping"), "{log}");
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    eventually("it stops", async || log().contains("stopping")).await;
+    let active = "pg_replication_slots WHERE database = current_database() AND active";
+    eventually("it lets go of its slot", async || count(&database, active).await == 0).await;
+    assert!(!log().contains("reload"), "{}", log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,7 +73,7 @@ pub(crate) fn settings(component: &Path) -> WasmTransform {
 
 /// A transform `embed`, with the shared engine.
 pub(crate) fn load(settings: &WasmTransform, embedders: Embedders) -> Result<Transform> {
-    Transform::load(engine(), "embed", settings, embedders)
+    Transform::load(&pgstream_host::transform::Tenant::lone(engine()), engine(), "embed", settings, embedders)
 }
 
 /// A table `public.things` with the columns `id` and `what`.

@@ -29,6 +29,7 @@ mod partitions;
 mod pipeline;
 mod poison;
 mod refused;
+mod reload;
 mod reread;
 mod schema_changes;
 mod sdk;

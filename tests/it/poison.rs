@@ -166,7 +166,7 @@ async fn what_a_handler_says_when_it_breaks_is_within_its_quota() {
     let (settings, world) = (settings(&component), World::new(1));
     let tenant =
         Tenant::new(engine(), "acme", &Allowance { weight: 1, memory: 1 << 30, log_lines: 1, ..Allowance::default() });
-    let transform = Transform::load_for(&tenant, engine(), "embed", &settings, Embedders::new()).unwrap();
+    let transform = Transform::load(&tenant, engine(), "embed", &settings, Embedders::new()).unwrap();
     let run = world.run(transform, Embedders::new(), &settings, true);
     let began = std::time::Instant::now();
     for lsn in 1..=100 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pgstream_host::config::{self, model};
 use pgstream_host::error::{Error, Fault};
-use pgstream_host::host::{Host, Observer, Phase, PipelineHandle, PipelineSpec, Restart, Supervisor};
+use pgstream_host::host::{Host, Observer, Owner, Phase, PipelineHandle, PipelineSpec, Restart, Supervisor};
 use pgstream_host::pipeline::Status;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -24,7 +24,11 @@ impl Observer for Silent {
 }
 
 fn supervisor() -> Supervisor {
-    Supervisor::new(Host::new().unwrap(), Restart::Always, CancellationToken::new(), Arc::new(Silent))
+    restarting(Restart::Always)
+}
+
+fn restarting(restart: Restart) -> Supervisor {
+    Supervisor::new(Host::new().unwrap(), restart, CancellationToken::new(), Arc::new(Silent))
 }
 
 /// A pipeline from the table `documents` into this sink.
@@ -40,7 +44,7 @@ fn spec(database: &Database, tables: &str, sink: &str) -> PipelineSpec {
         component.display(),
     );
     let settings: model::Pipeline = config::parse("test.yaml", &text, root(), &|_| None).unwrap();
-    PipelineSpec { settings: settings.into(), owner: None }
+    PipelineSpec::new(None, settings, Owner::of_everything())
 }
 
 async fn with_documents() -> Database {
@@ -124,4 +128,25 @@ async fn one_that_cannot_run_has_failed_and_says_what_to_do() {
     comes_to(&again, Phase::Streaming).await;
     assert!(supervisor.down().is_empty(), "what has ended can be started again");
     supervisor.stop(again.name()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_failed_has_left_its_slot_in_order() {
+    let (database, store) = (with_documents().await, QdrantServer::start(None));
+    let sink = format!(
+        "type: qdrant, url: \"{}\", collection: documents, create: {{ dimension: 3, distance: cosine }}",
+        store.url()
+    );
+    let supervisor = restarting(Restart::OneOfSeveral);
+    let handle = supervisor.start(spec(&database, "public.documents", &sink)).unwrap();
+    comes_to(&handle, Phase::Streaming).await;
+    eventually("the row of the copy is written", async || {
+        handle.status().is_some_and(|it| it.sinks[0].commands() == 1)
+    })
+    .await;
+    store.fail(usize::MAX, Code::FailedPrecondition);
+    database.client.batch_execute("INSERT INTO documents VALUES (2, 'Boots', 'Wax them.')").await.unwrap();
+    comes_to(&handle, Phase::Failed).await;
+    let left = "SELECT left_at IS NOT NULL FROM pgstream.slots";
+    assert!(database.client.query_one(left, &[]).await.unwrap().get::<_, bool>(0), "where it was left is written down");
 }

@@ -32,7 +32,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let sink = format!("type: pgvector, url: \"{}\", table: fresh_points", rig.url);
     let flow = Flow { handler: &handler, embeds: true, sink: &sink };
     let settings = flow::settings(&flow::pipeline(&rig.url, "fresh", &slot, &flow))?;
-    let pipeline = host.open(&settings).await.map_err(failed)?;
+    let pipeline = host.open(&settings, &pgstream_host::host::Owner::of_everything()).await.map_err(failed)?;
     let (status, stop) = (pipeline.status(), CancellationToken::new());
     let running = tokio::spawn(pipeline.run(stop.clone()));
 

@@ -42,7 +42,9 @@ pub(super) async fn overshoot(evil: &Path) -> Result<Json> {
     let engine = Engine::new(None).map_err(failed)?;
     let mut settings = settings(evil);
     settings.limits.deadline = Span(DEADLINE);
-    let transform = Transform::load(&engine, "evil", &settings, Embedders::new()).map_err(failed)?;
+    let transform =
+        Transform::load(&pgstream_host::transform::Tenant::lone(&engine), &engine, "evil", &settings, Embedders::new())
+            .map_err(failed)?;
     let spin = words(&["spin"]);
     let mut over = Vec::new();
     for _ in 0..CALLS {

@@ -34,12 +34,14 @@ pub(super) enum Fault {
     SinkBlackholed,
     /// There is no room for what the sink has to write down.
     DiskFull,
+    /// No fault: the settings change, or the component does, and the host reads them while all goes on.
+    Reload,
     /// The slot is dropped: the one fault after which changes are missing, and that must be said or made good.
     SlotDropped,
 }
 
 impl Fault {
-    const ALL: [Fault; 11] = [
+    const ALL: [Fault; 12] = [
         Fault::HostKilled,
         Fault::HostFrozen,
         Fault::FastRestart,
@@ -50,6 +52,7 @@ impl Fault {
         Fault::SourceBlackholed,
         Fault::SinkBlackholed,
         Fault::DiskFull,
+        Fault::Reload,
         Fault::SlotDropped,
     ];
 
@@ -93,7 +96,14 @@ pub(super) fn schedule(seed: u64, kind: Kind, more: usize) -> Vec<Step> {
     let all = faults.clone();
     faults.extend((0..more).map(|_| all[random.random_range(0..all.len())]));
     faults.shuffle(&mut random);
-    let other = [Fault::HostKilled, Fault::SourceCut, Fault::ImmediateRestart, Fault::FastRestart];
+    let other = [
+        Fault::HostKilled,
+        Fault::SourceCut,
+        Fault::ImmediateRestart,
+        Fault::FastRestart,
+        Fault::Reload,
+        Fault::Reload,
+    ];
     faults
         .into_iter()
         .map(|fault| Step {
@@ -187,6 +197,7 @@ impl World<'_> {
             Fault::SinkSlow => self.touched(step.fault, Way::Slow).await,
             Fault::SourceBlackholed | Fault::SinkBlackholed => self.touched(step.fault, Way::Blackhole).await,
             Fault::DiskFull => self.fill_disk().await,
+            Fault::Reload => self.reload(step.abrupt).await,
             Fault::SlotDropped => self.lose_slot().await,
         }
     }

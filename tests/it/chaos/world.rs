@@ -11,10 +11,13 @@ use rustix::process::Signal;
 use crate::sinks::contract::Points;
 use crate::sinks::{qdrant, qdrant_edge};
 use crate::support::oracle::{DIMENSION, TABLE, pgvector_points, transform};
-use crate::support::program::{Folder, PATIENCE, Running, pgstream};
+use crate::support::program::{Folder, PATIENCE, Running, pgstream, root};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::qdrant_server::QdrantServer;
 use crate::support::{Database, connect};
+
+/// The handler of the pipeline.
+const HANDLER: &str = "plugins/documents-rust/documents.wasm";
 
 /// Rows from before the pipeline, so that their copy is under fire, too.
 const ROWS_BEFORE: u32 = 1_200;
@@ -50,6 +53,8 @@ pub(super) struct World<'c> {
     pub(super) patience: Duration,
     file: PathBuf,
     folder: Folder,
+    /// How often the settings and the component were changed.
+    changes: u8,
 }
 
 impl<'c> World<'c> {
@@ -88,7 +93,9 @@ impl<'c> World<'c> {
             if resnapshots { "resnapshot" } else { "stop" },
             transform(),
         );
-        let file = folder.write("chaos.yaml", &pipeline);
+        std::fs::copy(root().join(HANDLER), folder.path("handler.wasm")).unwrap();
+        let component = root().join(HANDLER).display().to_string();
+        let file = folder.write("chaos.yaml", &pipeline.replace(&component, "handler.wasm"));
         let host = Running::spawn(host(&file));
         let (database, vectors) = (database.name, vectors.name);
         Self {
@@ -106,6 +113,7 @@ impl<'c> World<'c> {
             patience: PATIENCE,
             file,
             folder,
+            changes: 0,
         }
     }
 
@@ -140,6 +148,41 @@ impl<'c> World<'c> {
             self.restarts += 1;
             self.start_host();
         }
+    }
+
+    /// Changes the component, or what the source gathers, and has the host read it. Answers whether it has.
+    pub(super) async fn reload(&mut self, component: bool) -> bool {
+        self.changes += 1;
+        let (path, content) = if component {
+            let mut bytes = std::fs::read(root().join(HANDLER)).unwrap();
+            bytes.extend([0, 3, 1, b'n', self.changes]); // a custom section
+            (self.folder.path("handler.wasm"), bytes)
+        } else {
+            let text = std::fs::read_to_string(&self.file).unwrap();
+            let (before, after) = text.split_once("max_events: ").unwrap();
+            let rest = after.split_once(' ').unwrap().1;
+            (self.file.clone(), format!("{before}max_events: {} {rest}", 200 + u32::from(self.changes)).into_bytes())
+        };
+        let beside = self.folder.path("new");
+        std::fs::write(&beside, content).unwrap();
+        std::fs::rename(beside, path).unwrap();
+        // Not while it starts, and has no ear for signals. While its sink is down, one that starts anew never comes to run.
+        let given_up = self.restarts + 3;
+        self.until("the host runs", async |world: &mut Self| {
+            world.host.log().contains(": running") || world.restarts > given_up
+        })
+        .await;
+        if !self.host.log().contains(": running") {
+            return false;
+        }
+        let (pid, before) = (self.host.pid(), self.host.log().len());
+        self.host.signal(Signal::HUP);
+        self.until("the host reads its files", async |world: &mut Self| {
+            let log = world.host.log();
+            world.host.pid() != pid || log.get(before..).unwrap_or_default().contains("reload: reading")
+        })
+        .await;
+        self.host.pid() == pid
     }
 
     /// In place of the one before, which has ended.

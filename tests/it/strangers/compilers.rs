@@ -66,7 +66,13 @@ fn engine(memory: u64, time: Duration) -> Engine {
 }
 
 fn load(engine: &Engine, component: &[u8]) -> Result<Transform, Error> {
-    Transform::load(engine, "embed", &settings(file(component).path()), Embedders::new())
+    Transform::load(
+        &pgstream_host::transform::Tenant::lone(engine),
+        engine,
+        "embed",
+        &settings(file(component).path()),
+        Embedders::new(),
+    )
 }
 
 #[tokio::test]
@@ -146,7 +152,7 @@ tenants:
 
 /// Why the pipeline does not open.
 async fn opened(host: Host, Admitted { settings, owner }: Admitted) -> Error {
-    host.open_for(&settings, Some(&owner)).await.err().expect("there is no server")
+    host.open(&settings, &owner).await.err().expect("there is no server")
 }
 
 /// The compilers that a process has started.

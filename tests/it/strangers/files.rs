@@ -184,7 +184,16 @@ async fn a_component_that_became_a_link_or_a_pipe_is_not_read() {
     let path = folder.join("handler.wasm");
     std::fs::write(&path, smallest()).unwrap();
     let settings = model::WasmTransform { folder: Some(folder.clone()), ..settings(&path) };
-    let load = || Transform::load(engine(), "embed", &settings, Embedders::new()).map(drop);
+    let load = || {
+        Transform::load(
+            &pgstream_host::transform::Tenant::lone(engine()),
+            engine(),
+            "embed",
+            &settings,
+            Embedders::new(),
+        )
+        .map(drop)
+    };
     load().unwrap();
     std::fs::write(secret, smallest()).unwrap(); // it would do
     for (why, put) in swaps(secret) {

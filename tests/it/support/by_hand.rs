@@ -57,7 +57,14 @@ impl World {
             allow: Default::default(),
         };
         let engine = Engine::new(None).unwrap();
-        let transform = Transform::load(&engine, "embed", &settings, embedders.clone()).unwrap();
+        let transform = Transform::load(
+            &pgstream_host::transform::Tenant::lone(&engine),
+            &engine,
+            "embed",
+            &settings,
+            embedders.clone(),
+        )
+        .unwrap();
         self.run(transform, embedders, &settings, false)
     }
 

@@ -110,7 +110,7 @@ async fn where_paths_lead_is_looked_at_again_whenever_a_pipeline_starts() {
     let Admitted { settings, owner } =
         admit(&mut tenants, &place.write("acme/pipeline.yaml", PIPELINE)).unwrap_or_else(|why| panic!("{why}"));
     symlink(place.path("secret.txt"), place.path("acme/out.jsonl")).unwrap();
-    let Err(error) = host.open_for(&settings, Some(&owner)).await else { panic!("it writes where it may not") };
+    let Err(error) = host.open(&settings, &owner).await else { panic!("it writes where it may not") };
     assert!(error.report().contains("`path` leads out of the folder of tenant `acme`"), "{}", error.report());
 }
 

@@ -26,7 +26,7 @@ fn field(component: &Path, weight: u32, spins: bool) -> Field {
             Tenant::new(&engine, &name, &Allowance { weight, memory: 1 << 30, log_lines: 100, ..Allowance::default() });
         let mut settings = settings(component);
         (settings.workers, settings.limits.deadline) = (workers, Span(Duration::from_secs(3600)));
-        Transform::load_for(&tenant, &engine, &name, &settings, Embedders::new()).unwrap()
+        Transform::load(&tenant, &engine, &name, &settings, Embedders::new()).unwrap()
     };
     let normal = (0..NORMAL).map(|n| load(format!("n{n}"), weight, 1)).collect();
     Field { normal, spinning: spins.then(|| load("bad".into(), 1, 2)) }

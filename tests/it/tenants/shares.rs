@@ -25,7 +25,7 @@ fn tenant(engine: &Engine, name: &str, weight: u32) -> Tenant {
 fn load(engine: &Engine, tenant: &Tenant, deadline: Duration) -> Option<Transform> {
     let mut settings = settings(&guest("evil")?);
     settings.limits.deadline = Span(deadline);
-    Some(Transform::load_for(tenant, engine, "embed", &settings, Embedders::new()).unwrap())
+    Some(Transform::load(tenant, engine, "embed", &settings, Embedders::new()).unwrap())
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -115,7 +115,7 @@ async fn all_instances_of_a_tenant_share_its_memory() {
     let Some(component) = guest("evil") else { return };
     let mut settings = settings(&component);
     settings.limits.memory = Size(64 << 20);
-    let load = |tenant: &Tenant| Transform::load_for(tenant, &engine, "embed", &settings, Embedders::new());
+    let load = |tenant: &Tenant| Transform::load(tenant, &engine, "embed", &settings, Embedders::new());
     let handlers = [load(&acme).unwrap(), load(&acme).unwrap()];
     let error = soon(handlers[0].apply(words(&["eat-memory"]))).await.unwrap_err();
     assert_eq!(error.fault(), Fault::Environment);
@@ -136,7 +136,7 @@ async fn an_instance_for_which_the_tenant_has_no_memory_does_not_start() {
         Tenant::new(&engine, "acme", &Allowance { weight: 1, memory: 4 << 20, log_lines: 100, ..Allowance::default() });
     let mut settings = settings(&component);
     settings.workers = 16;
-    let loaded = Transform::load_for(&acme, &engine, "embed", &settings, Embedders::new());
+    let loaded = Transform::load(&acme, &engine, "embed", &settings, Embedders::new());
     let report = loaded.err().expect("sixteen instances hold more").report();
     assert!(report.contains("handler `embed` did not start"), "{report}");
     assert!(report.contains("tenant `acme` together may have 4 MiB"), "{report}");

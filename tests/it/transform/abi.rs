@@ -104,7 +104,7 @@ pub(super) fn load(engine: &Engine, component: &[u8], workers: usize) -> Result<
     let mut settings = settings(Path::new(file.path()));
     settings.limits.deadline = Span(Duration::from_millis(100));
     settings.workers = workers;
-    Transform::load(engine, "embed", &settings, Embedders::new())
+    Transform::load(&pgstream_host::transform::Tenant::lone(engine), engine, "embed", &settings, Embedders::new())
 }
 
 const LOOP: &str = "(loop (br 0)) (unreachable)";
@@ -264,7 +264,14 @@ async fn giving_up_while_the_batch_is_handed_over_frees_the_thread() {
     std::fs::write(file.path(), Hand { realloc: LOOP, ..Hand::default() }.component()).unwrap();
     let mut settings = settings(file.path());
     settings.limits.deadline = Span(Duration::from_secs(3600));
-    let hand = Transform::load(engine(), "embed", &settings, Embedders::new()).unwrap();
+    let hand = Transform::load(
+        &pgstream_host::transform::Tenant::lone(engine()),
+        engine(),
+        "embed",
+        &settings,
+        Embedders::new(),
+    )
+    .unwrap();
     for _ in 0..3 {
         let call = hand.apply(words(&["a word"]));
         assert!(tokio::time::timeout(Duration::from_millis(20), call).await.is_err(), "it ended by itself");

@@ -375,7 +375,7 @@ async fn requests_of_a_tenant_have_so_many_sockets_and_the_others_wait() {
     settings.allow.http = vec![granted(&server)];
     endless(&mut settings);
     let tenant = Tenant::new(engine(), "acme", &Allowance { requests: 4, ..Allowance::default() });
-    let load = || Transform::load_for(&tenant, engine(), "embed", &settings, Embedders::new()).unwrap();
+    let load = || Transform::load(&tenant, engine(), "embed", &settings, Embedders::new()).unwrap();
     let (fetch, other) = (load(), load());
     let begin = server.order(json!({ "do": "begin", "times": 50, "path": "/never" })).to_string();
     let sleep = json!({ "do": "sleep", "millis": 3_600_000 }).to_string();

@@ -165,7 +165,15 @@ fn more_instances_than_the_engine_has_room_for_are_refused() {
     let mut settings = settings(&component);
     settings.workers = 300;
     let engine = Engine::new(None).unwrap();
-    let error = Transform::load(&engine, "embed", &settings, Embedders::new()).err().unwrap();
+    let error = Transform::load(
+        &pgstream_host::transform::Tenant::lone(&engine),
+        &engine,
+        "embed",
+        &settings,
+        Embedders::new(),
+    )
+    .err()
+    .unwrap();
     assert_eq!(error.fault(), Fault::Environment);
     assert_eq!(
         error.report(),
@@ -183,7 +191,14 @@ fn a_compiled_component_is_kept_and_used_again() {
     let files = || walk(cache.path());
     let load = || {
         let engine = Engine::new(Some(cache.path())).unwrap();
-        Transform::load(&engine, "embed", &settings(&component), Embedders::new()).unwrap()
+        Transform::load(
+            &pgstream_host::transform::Tenant::lone(&engine),
+            &engine,
+            "embed",
+            &settings(&component),
+            Embedders::new(),
+        )
+        .unwrap()
     };
     load();
     let first = files();

@@ -197,7 +197,14 @@ async fn threads_are_named_and_end_with_the_transform() {
             .filter(|name| name.starts_with("handler-brief-"))
             .count()
     };
-    let brief = Transform::load(crate::guests::engine(), "brief", &settings, Embedders::new()).unwrap();
+    let brief = Transform::load(
+        &pgstream_host::transform::Tenant::lone(crate::guests::engine()),
+        crate::guests::engine(),
+        "brief",
+        &settings,
+        Embedders::new(),
+    )
+    .unwrap();
     assert_eq!(threads(), 3);
     tokio::select! {
         _ = tell(&brief, "spin") => panic!("it ended by itself"),

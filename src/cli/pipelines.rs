@@ -1,0 +1,98 @@
+//! The pipelines that a command line names: read from their files, and read again when those change.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{pipeline_files, yaml_files};
+use crate::config::{self, Diagnostics};
+use crate::error::{Error, Fault, Result};
+use crate::host::{self, FileReading, Host, PipelineSpec, Tenants};
+use crate::transform::Compiler;
+
+/// Folders in folders beyond this are not looked into, where there are tenants. Without, none are.
+const DEPTH: usize = 8;
+
+/// Files and folders of pipelines, and what their owners may do.
+pub(super) struct Pipelines {
+    paths: Vec<PathBuf>,
+    host_file: Option<PathBuf>,
+    tenants: Tenants,
+}
+
+impl Pipelines {
+    /// Opens the host file, if there is one, and the host that it describes. The problems of a host file that is wrong are no
+    /// error.
+    pub(super) fn open(
+        paths: Vec<PathBuf>,
+        host_file: Option<PathBuf>,
+    ) -> Result<std::result::Result<(Option<Host>, Self), Diagnostics>> {
+        let Some(file) = &host_file else {
+            return Ok(Ok((None, Self { paths, host_file, tenants: Tenants::without_host_file() })));
+        };
+        let opened = open_host(file)?;
+        Ok(opened.map(|(host, tenants)| (Some(host), Self { paths, host_file, tenants })))
+    }
+
+    /// Whether the pipelines are those of tenants.
+    pub(super) fn have_tenants(&self) -> bool {
+        self.host_file.is_some()
+    }
+
+    /// Reads the pipeline files.
+    ///
+    /// # Errors
+    /// `Config` if there is none.
+    pub(super) fn read(&mut self) -> Result<Vec<FileReading>> {
+        let files = self.files()?;
+        Ok(self.tenants.read(files, &[]))
+    }
+
+    /// Reads all files again. `running` are the pipelines that run.
+    ///
+    /// # Errors
+    /// `Config` if there is no pipeline file any more, or the host file is wrong in what it says of the machine.
+    pub(super) fn read_again(
+        &mut self,
+        host: &Host,
+        running: &[PipelineSpec],
+    ) -> Result<std::result::Result<Vec<FileReading>, Diagnostics>> {
+        let settings = match self.host_file.as_deref().map(config::load_host) {
+            Some(Err(diagnostics)) => return Ok(Err(diagnostics)),
+            Some(Ok(settings)) => Some(settings),
+            None => None,
+        };
+        let mut tenants = self.tenants.again(host, self.host_file.as_deref().zip(settings.as_ref()))?;
+        let readings = tenants.read(self.files()?, running);
+        self.tenants = tenants;
+        Ok(Ok(readings))
+    }
+
+    /// The files that decide over the pipelines, beside components.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        let depth = if self.have_tenants() { DEPTH } else { 0 };
+        yaml_files(&self.paths, depth).into_iter().chain(self.host_file.clone()).collect()
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let Some(host) = &self.host_file else { return pipeline_files(&self.paths, 0) };
+        let mut files = pipeline_files(&self.paths, DEPTH)?;
+        // The host file often lies beside the tenants' folders.
+        let own = host.canonicalize().ok();
+        files.retain(|pipeline| own.is_none() || pipeline.canonicalize().ok() != own);
+        if files.is_empty() {
+            return Err(
+                Error::new(Fault::Config, "there is no pipeline file").help("pipeline files end in `.yaml` or `.yml`")
+            );
+        }
+        Ok(files)
+    }
+}
+
+/// Opens a host file: the host that it describes, and its tenants.
+pub(super) fn open_host(file: &Path) -> Result<std::result::Result<(Host, Tenants), Diagnostics>> {
+    match config::load_host(file) {
+        Ok(settings) => {
+            Tenants::open(file, &settings, host::cache_folder().as_deref(), Compiler::this_program()).map(Ok)
+        }
+        Err(diagnostics) => Ok(Err(diagnostics)),
+    }
+}
