@@ -38,10 +38,14 @@ impl Trial {
         self.folder.write("half.yaml", &text)
     }
 
+    fn start(&self, tables: &str, more: &str) -> Running {
+        Running::start(&self.pipeline(tables, more), &[("DATABASE_URL", self.database.url.as_str())])
+    }
+
     /// Runs the pipeline over `tables` until half of a transaction over both is written, and kills it then.
     async fn kill_half_way(&self, tables: &str, more: &str) {
         let client = &self.database.client;
-        let mut host = Running::start(&self.pipeline(tables, more), &[("DATABASE_URL", self.database.url.as_str())]);
+        let mut host = self.start(tables, more);
         host.said("streaming").await;
         // The ids of points begin with the table where there are several, so the first row tells what the one to hold up is called.
         client.batch_execute("INSERT INTO a VALUES (0, 't', 'the first')").await.unwrap();
@@ -80,7 +84,7 @@ impl Trial {
 
     /// Runs the pipeline over `tables` until the row that is written last has come.
     async fn go_on(&self, tables: &str, more: &str) {
-        let host = Running::start(&self.pipeline(tables, more), &[("DATABASE_URL", self.database.url.as_str())]);
+        let host = self.start(tables, more);
         let client = &self.database.client;
         client.batch_execute("INSERT INTO a VALUES (-1, 't', 'the last')").await.unwrap();
         let last = "SELECT FROM vectors WHERE payload->>'content' = 'the last'";
@@ -112,5 +116,6 @@ async fn with_one_table_more_no_row_of_either_is_skipped() {
     trial.kill_half_way("public.a", &more).await;
     trial.go_on("public.a, public.b", &more).await;
     assert_eq!(trial.points("a").await, ROWS + 2);
+    let _host = trial.start("public.a, public.b", &more);
     eventually("rows of the new table are copied", async || trial.points("b").await == ROWS).await;
 }
