@@ -58,7 +58,7 @@ impl Gate {
         }
         let scheme = request.uri().scheme_str().unwrap_or("https");
         let origin: Result<Origin, _> = format!("{scheme}://{authority}").parse();
-        let origin = origin.map_err(|_| Refusal::NoHost(presentable(authority, HOST_BYTES)))?;
+        let origin = origin.map_err(|_| Refusal::NoHost(shown(authority)))?;
         let Some(grant) = self.grants.find(&origin) else { return Err(Refusal::NotGranted(origin)) };
         if !budget.take_request() {
             return Err(Refusal::TooMany(budget.limits.requests));
@@ -171,6 +171,13 @@ impl Refusal {
         };
         Error::new(Fault::Handler, self.to_string()).help(help)
     }
+}
+
+/// An authority that is no host, as it may be repeated. Where a colon stands before something else than a port, it may be a
+/// name and a part of a password: the login of a URL that was cut at a slash in it.
+fn shown(authority: &str) -> String {
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    if port.bytes().all(|byte| byte.is_ascii_digit()) { presentable(authority, HOST_BYTES) } else { "…".to_owned() }
 }
 
 impl fmt::Display for Refusal {

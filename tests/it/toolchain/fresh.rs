@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use super::{fail, has_tools, host, new_project, succeed, text};
@@ -88,7 +88,7 @@ impl Watch {
         command.current_dir(project).stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
         let program = command.spawn().unwrap();
         drop(command); // and with it this process's ends of the pipe
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(1000);
         std::thread::spawn(move || {
             BufReader::new(reader).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
