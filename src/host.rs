@@ -32,14 +32,13 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use tokio::sync::Semaphore;
 
-use crate::config::model;
+use crate::components::PipelineSettings;
 use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
 use crate::pipeline::{Meetings, Outlet, Pipeline, Stage, Tolerance, Unembedded};
-use crate::postgres::Url;
-use crate::sink;
+use crate::sink::SinkKind;
 use crate::source::kind_of;
-use crate::transform::{Compiler, Engine, Resources, Tenant, Transform};
+use crate::transform::{Compiler, Engine, Resources, Tenant};
 
 use self::embedders::OpenEmbedders;
 use self::grants::Scope;
@@ -134,14 +133,14 @@ impl Host {
 
     /// Opens everything that `settings` names: embedders, handlers, sinks, then the source, which sets up
     /// publication and slot. In this order, so that a mistake is found before anything is made on the server.
-    pub async fn open(&self, settings: &model::Pipeline, owner: &Owner) -> Result<Pipeline> {
+    pub async fn open(&self, settings: &PipelineSettings, owner: &Owner) -> Result<Pipeline> {
         self.open_with(settings, owner, &mut OpenEmbedders::default()).await
     }
 
     /// As `open`, with the embedders that the pipeline had before. They remember what was paid for.
     async fn open_with(
         &self,
-        settings: &model::Pipeline,
+        settings: &PipelineSettings,
         owner: &Owner,
         embedders: &mut OpenEmbedders,
     ) -> Result<Pipeline> {
@@ -152,7 +151,7 @@ impl Host {
             let stages = self.open_stages(settings, owner, &own).await?;
             let mut outlets = Vec::new();
             for (name, sink) in &settings.sinks {
-                outlets.push(open_outlet(settings, name, sink).await?);
+                outlets.push(open_outlet(settings, name, &**sink).await?);
             }
             let fed = outlets.iter().filter_map(|outlet| {
                 let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
@@ -165,7 +164,7 @@ impl Host {
     }
 
     /// Compiles and starts the handlers, on a thread of their own: that takes seconds, and nobody else may wait for it.
-    async fn open_stages(&self, settings: &model::Pipeline, owner: &Owner, own: &Embedders) -> Result<Vec<Stage>> {
+    async fn open_stages(&self, settings: &PipelineSettings, owner: &Owner, own: &Embedders) -> Result<Vec<Stage>> {
         let own_turn = Arc::clone(&owner.compiling).acquire_owned().await;
         let turn = Arc::clone(&self.compiling).acquire_owned().await;
         let (engine, settings, owner, own) = (self.engine.clone(), settings.clone(), owner.clone(), own.clone());
@@ -180,7 +179,7 @@ impl Host {
 
 fn open_stages(
     engine: &Engine,
-    settings: &model::Pipeline,
+    settings: &PipelineSettings,
     owner: &Owner,
     mut embedders: Embedders,
 ) -> Result<Vec<Stage>> {
@@ -189,21 +188,24 @@ fn open_stages(
         scope.look_over(&mut settings.clone()).into_result()?;
     }
     embedders.extend(owner.embedders.clone());
-    let stages = settings.transforms.iter().map(|(name, model::Transform::Wasm(wasm))| {
-        let lent: Embedders =
-            wasm.embedders.iter().filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?)))).collect();
+    let stages = settings.transforms.iter().map(|(name, handler)| {
+        let lent: Embedders = handler
+            .embedders()
+            .iter()
+            .filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?))))
+            .collect();
         let tenant = owner.tenant.clone().unwrap_or_else(|| Tenant::lone(engine));
-        let transform = Transform::load(&tenant, engine, name, wasm, lent.clone())?;
+        let transform = handler.open(engine, &tenant, name, lent.clone())?;
         let output = rejected_output(name);
         let keeps_rejected = settings.sinks.values().any(|sink| sink.inputs().contains(&output));
         Ok(Stage {
             name: name.clone(),
             transform,
-            workers: wasm.workers,
+            workers: handler.workers(),
             embedders: lent,
             keeps_rejected,
-            tolerance: Tolerance::new(&wasm.rejections),
-            meetings: Meetings::new(wasm.ids),
+            tolerance: Tolerance::new(handler.rejections()),
+            meetings: Meetings::new(handler.ids()),
             unembedded: Unembedded::default(),
             admissions: Vec::new(),
         })
@@ -212,7 +214,7 @@ fn open_stages(
 }
 
 /// What is wrong with the settings and can be told without any server. Answers every failure.
-pub fn review(settings: &model::Pipeline) -> Vec<Error> {
+pub fn review(settings: &PipelineSettings) -> Vec<Error> {
     let mut errors = Vec::new();
     errors.extend(feedback::refuse(settings).err());
     errors.extend(fit::refuse(settings).err());
@@ -220,20 +222,7 @@ pub fn review(settings: &model::Pipeline) -> Vec<Error> {
     let read = kind_of(&settings.source).claim(&settings.name);
     errors.extend(read.err().map(|error| error.at(format!("source `{}`", settings.source.0))));
     for (name, sink) in &settings.sinks {
-        let read = match sink {
-            model::Sink::Pgvector(sink) => Url::parse(&sink.url, sink.password_file.clone()).map(drop),
-            model::Sink::DeadLetters(sink) => {
-                sink.url.as_ref().map_or(Ok(()), |url| Url::parse(url, sink.password_file.clone()).map(drop))
-            }
-            model::Sink::Qdrant(sink) => sink.url.parse::<http::Uri>().map(drop).map_err(|cause| {
-                Error::new(Fault::Config, "`url` is not the address of a Qdrant server")
-                    .because(cause)
-                    .help("write `url: http://localhost:6334`, or `https://…` for TLS")
-            }),
-            model::Sink::QdrantEdge(_) | model::Sink::File(_) | model::Sink::Stdout(_) | model::Sink::Blackhole(_) => {
-                Ok(())
-            }
-        };
+        let read = sink.parse();
         errors.extend(read.err().map(|error| error.at(format!("sink `{name}`"))));
     }
     errors
@@ -251,18 +240,18 @@ fn at_start(error: Error) -> Error {
 /// Opens the embedder that a sink's vectors named `vector` are made with, to embed a query the same way. It may be one of those
 /// that are `lent` to the pipeline.
 pub fn embedder_of(
-    settings: &model::Pipeline,
+    settings: &PipelineSettings,
     lent: &Embedders,
     sink: &str,
     vector: &str,
 ) -> Result<Arc<dyn Embedder>> {
-    let Some(inputs) = settings.sinks.get(sink).map(model::Sink::inputs) else {
+    let Some(inputs) = settings.sinks.get(sink).map(|sink| sink.inputs()) else {
         let known: Vec<&str> = settings.sinks.keys().map(String::as_str).collect();
         return Err(Error::new(Fault::Config, format!("pipeline `{}` has no sink `{sink}`", settings.name))
             .help(format!("its sinks are: {}", known.join(", "))));
     };
     let feeding = settings.transforms.iter().filter(|(name, _)| inputs.contains(name));
-    let names: Vec<&String> = feeding.flat_map(|(_, model::Transform::Wasm(wasm))| &wasm.embedders).collect();
+    let names: Vec<&String> = feeding.flat_map(|(_, transform)| transform.embedders()).collect();
     let chosen = names.iter().find(|name| ***name == vector).or(names.first());
     if let Some(lent) = chosen.and_then(|name| lent.get(*name)) {
         return Ok(Arc::clone(lent));
@@ -274,16 +263,17 @@ pub fn embedder_of(
         )
         .help("add `embedders: [name]` to the transform that feeds it"));
     };
-    embedder::open(name, embedder)
+    embedder::open(name, &**embedder)
 }
 
-fn open_embedders(settings: &model::Pipeline) -> Result<Embedders> {
-    let opened = settings.embedders.iter().map(|(name, embedder)| Ok((name.clone(), embedder::open(name, embedder)?)));
+fn open_embedders(settings: &PipelineSettings) -> Result<Embedders> {
+    let opened =
+        settings.embedders.iter().map(|(name, embedder)| Ok((name.clone(), embedder::open(name, &**embedder)?)));
     opened.collect()
 }
 
-async fn open_outlet(settings: &model::Pipeline, name: &str, sink: &model::Sink) -> Result<Outlet> {
-    let opened = sink::open(&settings.name, name, sink).await.map_err(|error| error.at(format!("sink `{name}`")))?;
+async fn open_outlet(settings: &PipelineSettings, name: &str, sink: &dyn SinkKind) -> Result<Outlet> {
+    let opened = sink.open(&settings.name, name).await.map_err(|error| error.at(format!("sink `{name}`")))?;
     let stages = |wanted: &dyn Fn(&str) -> String| {
         let indices = settings.transforms.keys().enumerate();
         indices.filter(|(_, stage)| sink.inputs().contains(&wanted(stage))).map(|(index, _)| index).collect()

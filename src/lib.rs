@@ -42,6 +42,8 @@ pub mod toolchain;
 
 pub mod demo;
 
+pub mod components;
+
 pub mod pipeline;
 
 pub mod host;

@@ -44,6 +44,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::components::REGISTRY;
 use crate::config;
 use crate::error::{Error, Fault, Result};
 use crate::sabotage;
@@ -210,7 +211,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Build(arguments) => blocking(move || build::run(&arguments)).await,
         Command::Tap(arguments) => tap::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
-        Command::Schema => print_json(format_args!("{:#}", config::schema())),
+        Command::Schema => print_json(format_args!("{:#}", config::schema(&REGISTRY))),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "pgstream-host", &mut script);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::pipelines::open_host;
 use super::show;
-use crate::config::model;
+use crate::components::PipelineSettings;
 use crate::error::Result;
 use crate::host::{Embedders, Refusal, Tenants};
 
@@ -21,7 +21,7 @@ pub(super) struct PipelineFile {
 
 /// A pipeline file that was read.
 pub(super) struct Loaded {
-    pub(super) settings: model::Pipeline,
+    pub(super) settings: PipelineSettings,
     /// Embedders that the host lends to it.
     pub(super) lent: Embedders,
 }

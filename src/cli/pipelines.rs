@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::{pipeline_files, yaml_files};
+use crate::components::REGISTRY;
 use crate::config::{self, Diagnostics};
 use crate::error::{Error, Fault, Result};
 use crate::host::{self, FileReading, Host, PipelineSpec, Tenants};
@@ -55,7 +56,7 @@ impl Pipelines {
         host: &Host,
         running: &[PipelineSpec],
     ) -> Result<std::result::Result<Vec<FileReading>, Diagnostics>> {
-        let settings = match self.host_file.as_deref().map(config::load_host) {
+        let settings = match self.host_file.as_deref().map(|file| config::load_host(&REGISTRY, file)) {
             Some(Err(diagnostics)) => return Ok(Err(diagnostics)),
             Some(Ok(settings)) => Some(settings),
             None => None,
@@ -89,7 +90,7 @@ impl Pipelines {
 
 /// Opens a host file: the host that it describes, and its tenants.
 pub(super) fn open_host(file: &Path) -> Result<std::result::Result<(Host, Tenants), Diagnostics>> {
-    match config::load_host(file) {
+    match config::load_host(&REGISTRY, file) {
         Ok(settings) => {
             Tenants::open(file, &settings, host::cache_folder().as_deref(), Compiler::this_program()).map(Ok)
         }

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use super::pipeline::{Loaded, PipelineFile};
 use super::{print_json, print_lines};
-use crate::config::model;
+use crate::components::PipelineSettings;
 use crate::error::{Error, Fault, Result};
 use crate::host;
-use crate::sink::{self, Hit, Query};
+use crate::sink::{Hit, Query};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -42,11 +42,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let embedder = host::embedder_of(&settings, &lent, name, vector)?;
     let vectors = embedder.embed(&[text]).await?;
     let query = Query { vector, values: &vectors.data, limit: *limit as usize };
-    let found = match settings.sinks.get(name) {
-        Some(kind) => sink::search(&settings.name, name, kind, &query).await,
-        None => Ok(Vec::new()),
-    };
-    let hits = found.map_err(|error| error.at(format!("sink `{name}`")))?;
+    let searcher = settings.sinks.get(name).and_then(|sink| sink.searcher());
+    let searcher = searcher.ok_or_else(|| unsearchable(&settings, name))?;
+    let hits = searcher.search(&query).await.map_err(|error| error.at(format!("sink `{name}`")))?;
     if *json {
         let hits = serde_json::to_value(&hits)
             .map_err(|error| Error::new(Fault::Bug, "a hit cannot be shown").because(error))?;
@@ -55,18 +53,31 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     print_lines(show(&hits))
 }
 
-fn the_searchable(settings: &model::Pipeline) -> Result<&String> {
-    let searchable = settings.sinks.iter().filter(|(_, sink)| {
-        matches!(sink, model::Sink::Pgvector(_) | model::Sink::Qdrant(_) | model::Sink::QdrantEdge(_))
-    });
-    let names: Vec<&String> = searchable.map(|(name, _)| name).collect();
-    match names.as_slice() {
+fn the_searchable(settings: &PipelineSettings) -> Result<&String> {
+    match searchable(settings).as_slice() {
         [one] => Ok(one),
         [] => Err(Error::new(Fault::Config, format!("pipeline `{}` has no sink that can be searched", settings.name))),
         several => {
             let list: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
             Err(Error::new(Fault::Config, "several sinks can be searched")
                 .help(format!("choose one with `--sink`: {}", list.join(", "))))
+        }
+    }
+}
+
+/// Names of the sinks that can be searched.
+fn searchable(settings: &PipelineSettings) -> Vec<&String> {
+    settings.sinks.iter().filter(|(_, sink)| sink.searcher().is_some()).map(|(name, _)| name).collect()
+}
+
+fn unsearchable(settings: &PipelineSettings, name: &str) -> Error {
+    let kind = settings.sinks.get(name).map_or("", |sink| sink.kind());
+    let error = Error::new(Fault::Config, format!("a `{kind}` sink cannot be searched")).at(format!("sink `{name}`"));
+    match searchable(settings).as_slice() {
+        [] => error.help("no sink of the pipeline can be: it takes one that keeps vectors"),
+        some => {
+            let list: Vec<String> = some.iter().map(|name| format!("`--sink {name}`")).collect();
+            error.help(format!("write {}", list.join(" or ")))
         }
     }
 }

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use super::pipeline::PipelineFile;
 use super::print_lines;
-use crate::config::model;
 use crate::error::Result;
-use crate::sink;
+use crate::sink::Leftover;
 use crate::source::{able, kind_of};
 
 #[derive(Debug, clap::Args)]
@@ -57,37 +56,17 @@ pub(super) async fn teardown(arguments: TeardownArguments) -> Result<ExitCode> {
     let mut done = able(&settings.source.0, kind, kind.slot())?.tear_down(&settings.name).await?;
     for (name, sink) in &settings.sinks {
         if arguments.purge {
-            let purged = sink::purge(&settings.name, name, sink).await;
+            let purged = sink.purge(&settings.name, name).await;
             done.extend(purged.map_err(|error| error.at(format!("sink `{name}`")))?);
         }
-        done.extend(left(name, sink, arguments.purge));
+        let left = sink.leftover(arguments.purge);
+        done.extend(left.map(|Leftover { what, how }| format!("left: {what} of sink `{name}`; to remove it: {how}")));
     }
-    let keeps = |sink: &model::Sink| matches!(sink, model::Sink::Pgvector(_) | model::Sink::DeadLetters(_));
-    if !arguments.purge && settings.sinks.values().any(keeps) {
+    if !arguments.purge && settings.sinks.values().any(|sink| sink.keeps_records()) {
         let typed = arguments.file.typed();
         done.push(format!("left: positions and dead letters; `pgstream-host teardown --purge {typed}` removes them"));
     }
     print_lines(done)
-}
-
-/// What a sink holds still, and what removes it.
-fn left(name: &str, sink: &model::Sink, purged: bool) -> Option<String> {
-    let (what, how) = match sink {
-        model::Sink::Pgvector(sink) => (format!("table `{}`", sink.table), format!("DROP TABLE {};", sink.table)),
-        model::Sink::Qdrant(sink) => {
-            let collection = &sink.collection;
-            (format!("collection `{collection}`"), format!("DELETE /collections/{collection} of Qdrant's API"))
-        }
-        model::Sink::QdrantEdge(sink) => {
-            (format!("folder `{}`", sink.path.display()), format!("rm -r {}", sink.path.display()))
-        }
-        model::Sink::File(sink) => (format!("file `{}`", sink.path.display()), format!("rm {}", sink.path.display())),
-        model::Sink::DeadLetters(_) if !purged => {
-            ("the pipeline's dead letters".to_owned(), "`--purge`, or `pgstream-host dlq drop`".to_owned())
-        }
-        model::Sink::DeadLetters(_) | model::Sink::Stdout(_) | model::Sink::Blackhole(_) => return None,
-    };
-    Some(format!("left: {what} of sink `{name}`; to remove it: {how}"))
 }
 
 pub(super) async fn resnapshot(arguments: Arguments) -> Result<ExitCode> {

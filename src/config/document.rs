@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::diagnostic::{Diagnostics, Findings};
 use super::file::components;
-use super::model::Embedder;
+use super::kind::{Component, KindEntry};
 use super::room::Room;
 use super::yaml::{self, Id, Kind, Node};
 use super::{drop_duplicate_keys, read, reason, syntax_help};
@@ -186,8 +186,8 @@ impl Mistakes<'_> {
     }
 
     /// The file's section `embedders`, as in a pipeline file.
-    pub fn embedders(&mut self) -> IndexMap<String, Embedder> {
-        components(self.root, &mut self.findings)
+    pub fn embedders<C: Component>(&mut self, kinds: &[KindEntry<C>]) -> IndexMap<String, C> {
+        components(self.root, kinds, &mut self.findings)
     }
 
     /// Whether there are none.

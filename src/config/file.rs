@@ -1,16 +1,14 @@
-//! The shape of a pipeline file: its sections, and the kinds of component by their `type`.
-
-use std::marker::PhantomData;
+//! The shape of a pipeline file: its sections, and the components in them by their `type`.
 
 use indexmap::IndexMap;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
+use schemars::JsonSchema;
+use serde::de::{Deserialize, Deserializer, IgnoredAny};
 
 use super::diagnostic::Findings;
+use super::kind::{Component, Components, KindEntry};
 use super::mistake::{nearest, one_of};
-use super::model::{Embedder, Sink, Source, Transform};
 use super::read::read;
-use super::yaml::{Entry, Id, Kind, Node};
+use super::yaml::{Entry, Kind, Node};
 
 /// A pipeline: one source, its transforms, and the sinks that they feed.
 #[derive(serde::Deserialize, JsonSchema)]
@@ -29,24 +27,24 @@ pub(super) struct File {
     pub(super) tenant: Option<String>,
     /// Where events come from: exactly one.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-    pub(super) sources: Section<Source>,
+    pub(super) sources: Section,
     /// Embedding models that the host calls for the handlers.
     #[serde(default)]
-    pub(super) embedders: Section<Embedder>,
+    pub(super) embedders: Section,
     /// Handlers: they turn events into commands.
     #[schemars(extend("minProperties" = 1))]
-    pub(super) transforms: Section<Transform>,
+    pub(super) transforms: Section,
     /// Where the commands go.
     #[schemars(extend("minProperties" = 1))]
-    pub(super) sinks: Section<Sink>,
+    pub(super) sinks: Section,
 }
 
 impl File {
     /// Reads what stands outside the sections.
-    pub(super) fn read(root: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+    pub(super) fn read<C: Components>(root: &Node, findings: &mut Findings<'_>) -> Option<Self> {
         let mut outside = root.clone();
         if let Kind::Map(entries) = &mut outside.kind {
-            let sections = [Source::SECTION, Embedder::SECTION, Transform::SECTION, Sink::SECTION];
+            let sections = [C::Source::SECTION, C::Embedder::SECTION, C::Transform::SECTION, C::Sink::SECTION];
             let within = entries.iter_mut().filter(|entry| sections.contains(&entry.key.as_str()));
             within.for_each(|entry| entry.value.kind = Kind::Null);
         }
@@ -65,98 +63,21 @@ pub(super) fn drop_ignored(root: &mut Node) {
 pub(super) const VERSION: u64 = 1;
 
 /// Components by name. Read one by one through [`components`], so that a mistake in one does not hide the others.
-pub(super) struct Section<C>(PhantomData<C>);
+#[derive(Default)]
+pub(super) struct Section;
 
-impl<C> Default for Section<C> {
-    fn default() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<'de, C> Deserialize<'de> for Section<C> {
+impl<'de> Deserialize<'de> for Section {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Self::default())
-    }
-}
-
-/// A component that is told by its `type`.
-pub(super) trait Component: Sized + 'static {
-    /// Key of the section in the file.
-    const SECTION: &'static str;
-    /// What one of them is called.
-    const NOUN: &'static str;
-
-    /// Every kind there is.
-    fn kinds() -> Vec<Variant<Self>>;
-}
-
-impl Component for Source {
-    const SECTION: &'static str = "sources";
-    const NOUN: &'static str = "source";
-
-    fn kinds() -> Vec<Variant<Self>> {
-        vec![variant("postgres", Source::Postgres), variant("jsonl", Source::Jsonl)]
-    }
-}
-
-impl Component for Embedder {
-    const SECTION: &'static str = "embedders";
-    const NOUN: &'static str = "embedder";
-
-    fn kinds() -> Vec<Variant<Self>> {
-        vec![variant("hash", Embedder::Hash), variant("openai", Embedder::OpenAi)]
-    }
-}
-
-impl Component for Transform {
-    const SECTION: &'static str = "transforms";
-    const NOUN: &'static str = "transform";
-
-    fn kinds() -> Vec<Variant<Self>> {
-        vec![variant("wasm", Transform::Wasm)]
-    }
-}
-
-impl Component for Sink {
-    const SECTION: &'static str = "sinks";
-    const NOUN: &'static str = "sink";
-
-    fn kinds() -> Vec<Variant<Self>> {
-        vec![
-            variant("pgvector", Sink::Pgvector),
-            variant("qdrant", Sink::Qdrant),
-            variant("qdrant-edge", Sink::QdrantEdge),
-            variant("dead-letters", Sink::DeadLetters),
-            variant("file", Sink::File),
-            variant("stdout", Sink::Stdout),
-            variant("blackhole", Sink::Blackhole),
-        ]
-    }
-}
-
-/// One kind of component: its `type`, how it is read, and its schema.
-pub(super) struct Variant<C> {
-    pub(super) kind: &'static str,
-    read: Box<ReadFn<C>>,
-    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
-}
-
-type ReadFn<C> = dyn Fn(&Node, Id, &mut Findings<'_>) -> Option<C>;
-
-fn variant<T, C>(kind: &'static str, wrap: fn(T) -> C) -> Variant<C>
-where
-    T: DeserializeOwned + JsonSchema + 'static,
-    C: 'static,
-{
-    Variant {
-        kind,
-        read: Box::new(move |node, key, findings| read(node, key, findings).map(wrap)),
-        schema: SchemaGenerator::subschema_for::<T>,
+        deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Self)
     }
 }
 
 /// Reads every component of a section. Those with a problem are missing from the answer, the problem is reported.
-pub(super) fn components<C: Component>(root: &Node, findings: &mut Findings<'_>) -> IndexMap<String, C> {
+pub(super) fn components<C: Component>(
+    root: &Node,
+    kinds: &[KindEntry<C>],
+    findings: &mut Findings<'_>,
+) -> IndexMap<String, C> {
     let Some(section) = root.entry(C::SECTION) else { return IndexMap::new() };
     if !section.value.is_map() && section.value.kind != Kind::Null && !section.value.is_hole() {
         let noun = C::NOUN;
@@ -167,12 +88,11 @@ pub(super) fn components<C: Component>(root: &Node, findings: &mut Findings<'_>)
         );
     }
     let entries = section.value.entries().iter();
-    entries.filter_map(|entry| Some((entry.key.clone(), component(entry, findings)?))).collect()
+    entries.filter_map(|entry| Some((entry.key.clone(), component(entry, kinds, findings)?))).collect()
 }
 
-fn component<C: Component>(entry: &Entry, findings: &mut Findings<'_>) -> Option<C> {
-    let kinds = C::kinds();
-    let names: Vec<_> = kinds.iter().map(|variant| variant.kind).collect();
+fn component<C: Component>(entry: &Entry, kinds: &[KindEntry<C>], findings: &mut Findings<'_>) -> Option<C> {
+    let names: Vec<_> = kinds.iter().map(|known| known.kind).collect();
     let example = names.first().copied().unwrap_or_default();
     if entry.value.is_hole() {
         return None;
@@ -193,7 +113,7 @@ fn component<C: Component>(entry: &Entry, findings: &mut Findings<'_>) -> Option
         }
         return None;
     };
-    let Some(variant) = kinds.iter().find(|variant| variant.kind == text) else {
+    let Some(known) = kinds.iter().find(|known| known.kind == text) else {
         let message = match kind.is_hidden() {
             true => format!("an environment variable holds an unknown type of {}", C::NOUN),
             false => format!("unknown type `{text}` of {}", C::NOUN),
@@ -203,5 +123,5 @@ fn component<C: Component>(entry: &Entry, findings: &mut Findings<'_>) -> Option
         findings.at(kind.id, format!("{message}, {}", one_of(&names)), help);
         return None;
     };
-    (variant.read)(&entry.value.without("type"), entry.id, findings)
+    (known.read)(&entry.value.without("type"), entry.id, findings)
 }

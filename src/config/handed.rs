@@ -3,9 +3,10 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::check::Check;
 use super::diagnostic::{Diagnostics, Findings};
+use super::kind::{Components, Registry};
 use super::model::Pipeline;
+use super::problems::report;
 use super::yaml::Node;
 use super::{Grants, ROOM, nodes, parse_granted, read_beneath, reason};
 use crate::error::Error;
@@ -50,18 +51,21 @@ impl HandedFile {
     ///
     /// # Errors
     /// All the problems that were found, never only the first.
-    pub fn parse(&self, grants: &Grants<'_>) -> Result<Pipeline, Diagnostics> {
-        parse_granted(&self.name, &self.text, &self.base, grants)
+    pub fn parse<C: Components>(
+        &self,
+        registry: &Registry<C>,
+        grants: &Grants<'_>,
+    ) -> Result<Pipeline<C>, Diagnostics> {
+        parse_granted(registry, &self.name, &self.text, &self.base, grants)
     }
 
     /// The problems that somebody has with a file that was parsed, each with its line.
     pub fn refuse(&self, objections: &[Objection]) -> Diagnostics {
         let mut findings = Findings::new(&self.name, &self.text);
         if let Some(root) = nodes(&self.text, ROOM, &mut findings) {
-            let mut check = Check { root: &root, findings: &mut findings };
             for Objection { at, error } in objections {
                 let at: Vec<&str> = at.iter().map(String::as_str).collect();
-                check.report(&at, error.chain(), error.advice().unwrap_or_default());
+                report(&root, &mut findings, &at, error.chain(), error.advice().unwrap_or_default());
             }
         }
         findings.finish()

@@ -6,12 +6,14 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::check::{Check, bounds};
+use super::bounds::bounds;
+use super::check::Check;
 use super::diagnostic::{Diagnostics, Findings};
-use super::file::{Component, Section, VERSION, components};
+use super::file::{Section, VERSION, components};
 use super::handed::text_of;
+use super::kind::{Component, Components, Registry};
 use super::mistake::{nearest, one_of};
-use super::model::{Compile, Embedder, HostFile, Sink, Tenant};
+use super::model::{Compile, HostFile, Tenant};
 use super::read::read;
 use super::room::Room;
 use super::yaml::{Kind, Node};
@@ -43,7 +45,7 @@ pub(super) struct Shape {
     compile: Compile,
     /// Embedding models that tenants may use by name.
     #[serde(default)]
-    embedders: Section<Embedder>,
+    embedders: Section,
     /// The tenants by name.
     #[schemars(extend("minProperties" = 1))]
     tenants: BTreeMap<String, Tenant>,
@@ -59,35 +61,40 @@ impl Shape {
 ///
 /// # Errors
 /// All the problems that were found, never only the first.
-pub fn load_host(path: &Path) -> Result<HostFile, Diagnostics> {
+pub fn load_host<C: Components>(registry: &Registry<C>, path: &Path) -> Result<HostFile<C>, Diagnostics> {
     let text = text_of(path)?;
-    parse_host(&path.to_string_lossy(), &text, &|variable| std::env::var(variable).ok())
+    parse_host(registry, &path.to_string_lossy(), &text, &|variable| std::env::var(variable).ok())
 }
 
 /// Checks `text` as the host file `name`, with the environment that `lookup` gives.
 ///
 /// # Errors
 /// All the problems that were found, never only the first.
-pub fn parse_host(name: &str, text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<HostFile, Diagnostics> {
+pub fn parse_host<C: Components>(
+    registry: &Registry<C>,
+    name: &str,
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<HostFile<C>, Diagnostics> {
     let mut findings = Findings::new(name, text);
     let Some(mut root) = nodes(text, ROOM, &mut findings) else { return Err(findings.finish()) };
     env::resolve(&mut root, lookup, &mut findings);
-    let file = host(&root, &mut findings);
+    let file = host(registry, &root, &mut findings);
     file.filter(|_| findings.is_empty()).ok_or_else(|| findings.finish())
 }
 
-fn host(root: &Node, findings: &mut Findings<'_>) -> Option<HostFile> {
+fn host<C: Components>(registry: &Registry<C>, root: &Node, findings: &mut Findings<'_>) -> Option<HostFile<C>> {
     let mut outside = root.clone();
     if let Kind::Map(entries) = &mut outside.kind {
-        let section = entries.iter_mut().filter(|entry| entry.key == Embedder::SECTION);
+        let section = entries.iter_mut().filter(|entry| entry.key == C::Embedder::SECTION);
         section.for_each(|entry| entry.value.kind = Kind::Null);
     }
     let shape: Option<Shape> = read(&outside, root.id, findings);
-    let embedders = components::<Embedder>(root, findings);
+    let mut embedders = components(root, registry.embedders, findings);
     let mut check = Check { root, findings };
-    check.section_bounds::<Embedder>();
-    embedders.iter().for_each(|(name, embedder)| check.embedder(name, embedder));
-    bounds("host", &outside, &schema::host(), root.id, findings);
+    check.bounds(registry.embedders);
+    check.components(embedders.iter_mut(), Path::new(""));
+    bounds("host", &outside, &schema::host(registry), root.id, findings);
     names(root, findings);
 
     let shape = shape?;
@@ -101,7 +108,7 @@ fn host(root: &Node, findings: &mut Findings<'_>) -> Option<HostFile> {
     }
     for (name, tenant) in &shape.tenants {
         let known: Vec<&str> =
-            root.get(Embedder::SECTION).map_or(&[][..], Node::entries).iter().map(|it| it.key.as_str()).collect();
+            root.get(C::Embedder::SECTION).map_or(&[][..], Node::entries).iter().map(|it| it.key.as_str()).collect();
         for lent in tenant.embedders.keys().filter(|lent| !known.contains(&lent.as_str())) {
             let entry = root.get("tenants").and_then(|all| all.get(name)?.get("embedders")?.entry(lent));
             let help = match nearest(lent, known.iter().copied()) {
@@ -110,8 +117,7 @@ fn host(root: &Node, findings: &mut Findings<'_>) -> Option<HostFile> {
             };
             findings.at(entry.map_or(root.id, |entry| entry.id), format!("there is no embedder `{lent}`"), help);
         }
-        let kinds = Sink::kinds();
-        let kinds: Vec<&str> = kinds.iter().map(|variant| variant.kind).collect();
+        let kinds: Vec<&str> = registry.sinks.iter().map(|known| known.kind).collect();
         for (index, sink) in tenant.sinks.iter().enumerate().filter(|(_, sink)| !kinds.contains(&sink.as_str())) {
             let list = root.get("tenants").and_then(|all| all.get(name)?.get("sinks"));
             let item = match list.map(|list| &list.kind) {
@@ -147,6 +153,6 @@ fn names(root: &Node, findings: &mut Findings<'_>) {
 }
 
 /// The schema of a host file, for editors.
-pub fn host_schema() -> Value {
-    schema::host_file()
+pub fn host_schema<C: Components>(registry: &Registry<C>) -> Value {
+    schema::host_file(registry)
 }

@@ -2,7 +2,8 @@
 //!
 //! Text becomes nodes that know their place (`yaml`), references to the environment are resolved in them (`env`),
 //! nodes become structs (`file`, `read`), and what the types cannot say is checked (`wiring`, `check`). Each step
-//! gathers problems and goes on, so that all of them are reported at once (`diagnostic`).
+//! gathers problems and goes on, so that all of them are reported at once (`diagnostic`). Kinds of components come as a list
+//! (`kind`) and report through `problems`; nothing here knows one of them.
 
 pub mod model;
 
@@ -11,6 +12,7 @@ mod units;
 
 mod alien;
 mod beneath;
+mod bounds;
 mod check;
 mod diagnostic;
 mod document;
@@ -19,11 +21,14 @@ mod excerpt;
 mod file;
 mod handed;
 mod host;
+mod kind;
 mod merge;
 mod mistake;
+mod problems;
 mod read;
 mod reference;
 mod repair;
+mod resource;
 mod room;
 mod schema;
 mod table;
@@ -36,7 +41,13 @@ pub use diagnostic::{Diagnostics, Place, Problem};
 pub use document::{Document, Mistakes, Part, Shape};
 pub use handed::{HandedFile, Objection};
 pub use host::{host_schema, load_host, parse_host};
+pub use kind::{
+    Accepts, Component, ComponentKind, ComponentSettings, Components, Holds, KindEntry, Registry, SinkComponent,
+    SourceComponent,
+};
+pub use problems::{MAX_IDENTIFIER, Problems, is_whole_identifier};
 pub use reference::{host_reference, reference};
+pub use resource::{PostgresLogin, Resource, SourceDatabase};
 pub use schema::schema;
 pub use secret::Secret;
 pub use table::{qualified, split};
@@ -61,8 +72,8 @@ const ROOM: Room = Room { nodes: 100_000, text: 4 << 20, brackets: 1000 };
 ///
 /// # Errors
 /// All the problems that were found, never only the first.
-pub fn load(path: &Path) -> Result<Pipeline, Diagnostics> {
-    load_granted(path, &Grants::default())
+pub fn load<C: Components>(registry: &Registry<C>, path: &Path) -> Result<Pipeline<C>, Diagnostics> {
+    load_granted(registry, path, &Grants::default())
 }
 
 /// What a pipeline file may use that is not in the file.
@@ -84,8 +95,12 @@ impl Default for Grants<'_> {
 ///
 /// # Errors
 /// All the problems that were found, never only the first.
-pub fn load_granted(path: &Path, grants: &Grants<'_>) -> Result<Pipeline, Diagnostics> {
-    HandedFile::read(path, None)?.parse(grants)
+pub fn load_granted<C: Components>(
+    registry: &Registry<C>,
+    path: &Path,
+    grants: &Grants<'_>,
+) -> Result<Pipeline<C>, Diagnostics> {
+    HandedFile::read(path, None)?.parse(registry, grants)
 }
 
 /// The tenant that the pipeline file at `path` names, before anything in it is resolved.
@@ -101,22 +116,29 @@ pub fn tenant_of(path: &Path) -> Result<Option<String>, Diagnostics> {
 ///
 /// # Errors
 /// All the problems that were found, never only the first.
-pub fn parse(
+pub fn parse<C: Components>(
+    registry: &Registry<C>,
     name: &str,
     text: &str,
     folder: &Path,
     lookup: &dyn Fn(&str) -> Option<String>,
-) -> Result<Pipeline, Diagnostics> {
-    parse_granted(name, text, folder, &Grants { lookup, embedders: &[] })
+) -> Result<Pipeline<C>, Diagnostics> {
+    parse_granted(registry, name, text, folder, &Grants { lookup, embedders: &[] })
 }
 
-fn parse_granted(name: &str, text: &str, folder: &Path, grants: &Grants<'_>) -> Result<Pipeline, Diagnostics> {
+fn parse_granted<C: Components>(
+    registry: &Registry<C>,
+    name: &str,
+    text: &str,
+    folder: &Path,
+    grants: &Grants<'_>,
+) -> Result<Pipeline<C>, Diagnostics> {
     let mut findings = Findings::new(name, text);
     match nodes(text, ROOM, &mut findings) {
         Some(mut root) => {
             file::drop_ignored(&mut root);
             env::resolve(&mut root, grants.lookup, &mut findings);
-            let pipeline = pipeline(&root, folder, grants.embedders, &mut findings);
+            let pipeline = pipeline(registry, &root, folder, grants.embedders, &mut findings);
             pipeline.filter(|_| findings.is_empty()).ok_or_else(|| findings.finish())
         }
         None => Err(findings.finish()),
@@ -144,27 +166,36 @@ fn nodes(text: &str, room: Room, findings: &mut Findings<'_>) -> Option<Node> {
     Some(root)
 }
 
-fn pipeline(root: &Node, folder: &Path, lent: &[String], findings: &mut Findings<'_>) -> Option<Pipeline> {
-    let file = File::read(root, findings);
-    let sources = components(root, findings);
-    let embedders = components(root, findings);
-    let mut transforms = components(root, findings);
-    let mut sinks = components(root, findings);
-    wiring::check(root, lent, findings);
+fn pipeline<C: Components>(
+    registry: &Registry<C>,
+    root: &Node,
+    folder: &Path,
+    lent: &[String],
+    findings: &mut Findings<'_>,
+) -> Option<Pipeline<C>> {
+    let file = File::read::<C>(root, findings);
+    let mut sources = components(root, registry.sources, findings);
+    let mut embedders = components(root, registry.embedders, findings);
+    let mut transforms = components(root, registry.transforms, findings);
+    let mut sinks = components(root, registry.sinks, findings);
+    wiring::check::<C>(root, registry.sinks, lent, findings);
 
     let mut check = Check { root, findings };
-    check.bounds();
+    check.bounds(registry.sources);
+    check.bounds(registry.embedders);
+    check.bounds(registry.transforms);
+    check.bounds(registry.sinks);
     file.iter().for_each(|file| check.file(file));
-    sources.iter().for_each(|(name, source)| check.source(name, source));
-    embedders.iter().for_each(|(name, embedder)| check.embedder(name, embedder));
-    transforms.iter_mut().for_each(|(name, transform)| check.transform(name, transform, folder));
-    sinks.iter().for_each(|(name, sink)| check.sink(name, sink));
-    let source = sources.first().map(|(_, source)| source);
-    source.iter().for_each(|source| sinks.iter().for_each(|(name, sink)| check.letters(name, sink, source)));
+    check.components(sources.iter_mut(), folder);
+    check.components(embedders.iter_mut(), folder);
+    check.components(transforms.iter_mut(), folder);
+    check.components(sinks.iter_mut(), folder);
+    if let Some((_, source)) = sources.first() {
+        check.complete(&mut sinks, source.database().as_ref());
+    }
 
     let File { name, tenant, .. } = file?;
     let source = sources.into_iter().next()?;
-    sinks.values_mut().for_each(|sink| sink.complete(&source.1));
     Some(Pipeline { name, tenant, source, embedders, transforms, sinks })
 }
 

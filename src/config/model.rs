@@ -1,6 +1,5 @@
 //! What a pipeline file says: one struct per kind of component. They parse the file, and are its schema and reference.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, Size, Span};
+use super::{Components, Holds, Secret, Size, Span};
 
 mod host;
 mod jsonl;
@@ -18,26 +17,23 @@ mod sink;
 pub use host::{Budget, Compile, HostFile, Tenant};
 pub use jsonl::{JsonlSource, LineFormat, OnBadLine};
 pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};
-pub use sink::{
-    BlackholeSink, Create, DeadLettersSink, Distance, FileSink, PgvectorSink, QdrantEdgeSink, QdrantSink, Sink,
-    SinkBatch, StdoutSink, VectorSpec, Vectors,
-};
+pub use sink::{Create, Distance, SinkBatch, VectorSpec};
 
 /// A pipeline: one source, its transforms, and the sinks that they feed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pipeline {
+pub struct Pipeline<C: Components> {
     /// Slot and publication are named after it; positions and dead letters are kept under it.
     pub name: String,
     /// Who owns the pipeline; limits come from the host file.
     pub tenant: Option<String>,
     /// Name and settings of the one source.
-    pub source: (String, Source),
+    pub source: (String, C::Source),
     /// Embedding models that the host calls for the handlers.
-    pub embedders: IndexMap<String, Embedder>,
+    pub embedders: IndexMap<String, C::Embedder>,
     /// Handlers.
-    pub transforms: IndexMap<String, Transform>,
+    pub transforms: IndexMap<String, C::Transform>,
     /// Where the commands go.
-    pub sinks: IndexMap<String, Sink>,
+    pub sinks: IndexMap<String, C::Sink>,
 }
 
 /// A source by its `type`.
@@ -47,16 +43,6 @@ pub enum Source {
     Postgres(PostgresSource),
     /// Lines of JSON.
     Jsonl(JsonlSource),
-}
-
-impl Source {
-    /// The database that the source reads; None if it is none.
-    pub(super) fn database(&self) -> Option<&PostgresSource> {
-        match self {
-            Source::Postgres(source) => Some(source),
-            Source::Jsonl(_) => None,
-        }
-    }
 }
 
 /// Streams the committed changes of tables from Postgres' write-ahead log.
@@ -201,120 +187,6 @@ impl Default for SourceBatch {
     }
 }
 
-/// An embedder by its `type`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Embedder {
-    /// Feature hashing: offline and deterministic, for demos and tests.
-    Hash(HashEmbedder),
-    /// Any endpoint that speaks OpenAI's protocol.
-    OpenAi(OpenAiEmbedder),
-}
-
-/// Hashes words and character n-grams into a vector. Finds shared words, knows nothing of meaning.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HashEmbedder {
-    /// Length of the vectors.
-    #[schemars(range(min = 1, max = 65_535))]
-    pub dimension: usize,
-}
-
-/// Any endpoint that speaks OpenAI's `/embeddings`: OpenAI, Ollama, vLLM, TEI.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OpenAiEmbedder {
-    /// Base URL up to and without `/embeddings`, such as `https://api.openai.com/v1`.
-    pub url: String,
-    /// The model's name.
-    #[schemars(length(min = 1))]
-    pub model: String,
-    /// Sent as bearer token; leave out for servers without one.
-    #[serde(default)]
-    pub api_key: Option<Secret>,
-    /// Asks the model for vectors of this length (`dimensions`); leave out for the model's own.
-    #[schemars(range(min = 1, max = 65_535))]
-    #[serde(default)]
-    pub dimension: Option<usize>,
-    /// Texts in one request.
-    #[schemars(range(min = 1, max = 2048))]
-    #[serde(default = "OpenAiEmbedder::default_max_texts")]
-    pub max_texts: usize,
-    /// Requests in flight at once.
-    #[schemars(range(min = 1, max = 256))]
-    #[serde(default = "OpenAiEmbedder::default_concurrency")]
-    pub concurrency: usize,
-    /// How long one request may take.
-    #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
-    #[serde(default = "OpenAiEmbedder::default_timeout")]
-    pub timeout: Span,
-}
-
-impl OpenAiEmbedder {
-    fn default_max_texts() -> usize {
-        128 // below every provider's limit; larger requests gain little
-    }
-    fn default_concurrency() -> usize {
-        4
-    }
-    fn default_timeout() -> Span {
-        Span(Duration::from_secs(30))
-    }
-}
-
-/// A transform by its `type`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Transform {
-    /// A WebAssembly component.
-    Wasm(WasmTransform),
-}
-
-/// Hands batches of events to a WebAssembly component.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WasmTransform {
-    /// Sources whose events it gets.
-    #[schemars(length(min = 1))]
-    pub inputs: Vec<String>,
-    /// The component's file, relative to the pipeline file.
-    pub component: PathBuf,
-    /// The folder that the component lies in, if a tenant's.
-    #[serde(skip)]
-    pub folder: Option<PathBuf>,
-    /// Columns that the handler gets, beside those of the key, of whichever table has them. Default: all. What it does not
-    /// read costs nothing when it is left out.
-    #[serde(default)]
-    pub columns: Option<Vec<String>>,
-    /// What the handler reads through `config.get`.
-    #[schemars(extend("additionalProperties" = { "type": ["string", "number", "boolean"] }))]
-    #[serde(default)]
-    pub config: BTreeMap<String, String>,
-    /// Embedders that the handler may use. The first embeds texts of vectors that no embedder is named after.
-    #[serde(default)]
-    pub embedders: Vec<String>,
-    /// Batches handled at once, each on a thread and an instance of its own.
-    #[schemars(range(min = 1, max = 64))]
-    #[serde(default = "WasmTransform::default_workers")]
-    pub workers: usize,
-    /// What one call may use up.
-    #[serde(default)]
-    pub limits: Limits,
-    /// How many events may end among the rejected before the pipeline stops.
-    #[serde(default)]
-    pub rejections: Rejections,
-    /// Whether ids tell from which table a row is, where the source has several.
-    #[serde(default)]
-    pub ids: Ids,
-    /// What the handler may reach beyond its batch. Nothing, unless it is named here.
-    #[serde(default)]
-    pub allow: Allow,
-}
-
-impl WasmTransform {
-    fn default_workers() -> usize {
-        1 // a second one only pays where the handler, not the database, is what is slow
-    }
-}
-
 /// How the SDKs' `id` of an event is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -371,5 +243,17 @@ impl Default for Limits {
             output: Size(16 << 20),
             http: HttpLimits::default(),
         }
+    }
+}
+
+impl Holds<JsonlSource> for Source {
+    fn hold(settings: JsonlSource) -> Self {
+        Self::Jsonl(settings)
+    }
+}
+
+impl Holds<PostgresSource> for Source {
+    fn hold(settings: PostgresSource) -> Self {
+        Self::Postgres(settings)
     }
 }

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value};
 
+use super::kind::{Components, Registry};
 use super::schema::{host_file, schema};
 
 /// Tables of every setting: outside the sections, then each section with its kinds.
-pub fn reference() -> String {
-    let schema = schema();
+pub fn reference<C: Components>(registry: &Registry<C>) -> String {
+    let schema = schema(registry);
     let mut out = String::new();
     let sections = || fields(&schema).filter(|(_, field)| kinds(field).next().is_some());
     out.push_str("### The file\n\n");
@@ -23,9 +24,9 @@ pub fn reference() -> String {
 }
 
 /// A table of every setting of a host file.
-pub fn host_reference() -> String {
+pub fn host_reference<C: Components>(registry: &Registry<C>) -> String {
     let mut out = String::new();
-    table(&mut out, rows(&host_file(), "").into_iter());
+    table(&mut out, rows(&host_file(registry), "").into_iter());
     out
 }
 

@@ -6,12 +6,17 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::file::{Component, File, Section, Variant};
+use super::file::{File, Section};
 use super::host::Shape;
+use super::kind::{Component, Components, KindEntry, Registry};
 
 /// The schema of a whole pipeline file.
-pub fn schema() -> Value {
+pub fn schema<C: Components>(registry: &Registry<C>) -> Value {
     let mut schema = generator().into_root_schema_for::<File>().to_value();
+    fill(&mut schema, registry.sources);
+    fill(&mut schema, registry.embedders);
+    fill(&mut schema, registry.transforms);
+    fill(&mut schema, registry.sinks);
     if let Some(object) = schema.as_object_mut() {
         object.insert("title".into(), "pgstream-host pipeline".into());
         object.insert("patternProperties".into(), json!({ "^x-": true }));
@@ -22,8 +27,8 @@ pub fn schema() -> Value {
 }
 
 /// The schema of a host file.
-pub(super) fn host_file() -> Value {
-    let mut schema = host();
+pub(super) fn host_file<C: Components>(registry: &Registry<C>) -> Value {
+    let mut schema = host(registry);
     if let Some(object) = schema.as_object_mut() {
         object.insert("title".into(), "pgstream-host host".into());
     }
@@ -33,8 +38,18 @@ pub(super) fn host_file() -> Value {
 }
 
 /// The same as the reader of the file needs it: with numbers as numbers.
-pub(super) fn host() -> Value {
-    generator().into_root_schema_for::<Shape>().to_value()
+pub(super) fn host<C: Components>(registry: &Registry<C>) -> Value {
+    let mut schema = generator().into_root_schema_for::<Shape>().to_value();
+    fill(&mut schema, registry.embedders);
+    schema
+}
+
+/// Puts the kinds of a section where [`Section`] leaves room for them.
+fn fill<C: Component>(schema: &mut Value, kinds: &[KindEntry<C>]) {
+    let place = format!("/properties/{}/additionalProperties/oneOf", C::SECTION);
+    if let Some(choices) = schema.pointer_mut(&place) {
+        *choices = json!(kinds.iter().map(kind).collect::<Vec<Schema>>());
+    }
 }
 
 /// Without what says nothing to an editor: Rust's names of number types, and defaults that are "nothing".
@@ -55,8 +70,8 @@ fn tidy(schema: &mut Value) {
 }
 
 /// The schema of one kind of component, without the `type` that tells it, and without references to elsewhere.
-pub(super) fn of<C>(variant: &Variant<C>) -> Value {
-    (variant.schema)(&mut generator()).to_value()
+pub(super) fn of<C>(kind: &KindEntry<C>) -> Value {
+    (kind.schema)(&mut generator()).to_value()
 }
 
 /// Every struct in its place: the reader of the schema, man or program, has no `$ref` to follow.
@@ -64,29 +79,28 @@ fn generator() -> SchemaGenerator {
     SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator()
 }
 
-impl<C: Component> JsonSchema for Section<C> {
+impl JsonSchema for Section {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        C::SECTION.into()
+        "Section".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let kinds: Vec<Schema> = C::kinds().iter().map(|variant| kind(variant, generator)).collect();
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
             "propertyNames": { "pattern": "^[a-z0-9_-]{1,63}$" },
-            "additionalProperties": { "type": "object", "required": ["type"], "oneOf": kinds },
+            "additionalProperties": { "type": "object", "required": ["type"], "oneOf": [] },
         })
     }
 }
 
-fn kind<C>(variant: &Variant<C>, generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = (variant.schema)(generator);
+fn kind<C>(kind: &KindEntry<C>) -> Schema {
+    let mut schema = (kind.schema)(&mut generator());
     let mut properties = Map::new();
-    properties.insert("type".into(), json!({ "const": variant.kind }));
+    properties.insert("type".into(), json!({ "const": kind.kind }));
     if let Some(Value::Object(own)) = schema.remove("properties") {
         properties.extend(own);
     }

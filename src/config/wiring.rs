@@ -4,37 +4,38 @@
 use std::collections::{HashMap, HashSet};
 
 use super::diagnostic::Findings;
-use super::file::Component;
+use super::kind::{Accepts, Component, Components, KindEntry};
 use super::mistake::nearest;
-use super::model::{Embedder, Sink, Source, Transform};
 use super::yaml::{Entry, Id, Kind, Node};
 
 /// The output of a transform that carries the events which its handler refused.
 pub(super) const REJECTED: &str = ".rejected";
 
-/// Types of sinks that can take rejected events, which have no vectors.
-const TAKE_REJECTED: [&str; 4] = [KEEPS_REJECTED, "file", "stdout", "blackhole"];
-
-/// The type of sink that takes rejected events only.
-const KEEPS_REJECTED: &str = "dead-letters";
+/// The word for what the host may lend, so that a name may be known although the file has no such section.
+const EMBEDDER: &str = "embedder";
 
 /// Reports everything about names and `inputs` that cannot work.
-pub(super) fn check(root: &Node, lent: &[String], findings: &mut Findings<'_>) {
-    let sources = section::<Source>(root);
-    let embedders = section::<Embedder>(root);
-    let transforms = section::<Transform>(root);
-    let sinks = section::<Sink>(root);
+pub(super) fn check<C: Components>(
+    root: &Node,
+    kinds: &[KindEntry<C::Sink>],
+    lent: &[String],
+    findings: &mut Findings<'_>,
+) {
+    let sources = section::<C::Source>(root);
+    let embedders = section::<C::Embedder>(root);
+    let transforms = section::<C::Transform>(root);
+    let sinks = section::<C::Sink>(root);
 
     names(&[("source", sources), ("transform", transforms), ("sink", sinks)], findings);
     names(&[("embedder", embedders)], findings);
-    counts(root, findings);
+    counts::<C>(root, findings);
 
     let (used, chained) = transform_inputs(sources, transforms, sinks, findings);
     for source in sources.iter().take(1).filter(|source| used.lacks(&source.key)) {
         let help = format!("add `{}` to the `inputs` of a transform", source.key);
         findings.at(source.id, format!("no transform takes the events of source `{}`", source.key), help);
     }
-    let used = sink_inputs(sources, transforms, sinks, findings);
+    let used = sink_inputs(sources, transforms, sinks, kinds, findings);
     let idle = |transform: &&Entry| used.lacks(&transform.key) && !chained.contains(&transform.key);
     for transform in transforms.iter().filter(idle) {
         let help = format!("add `{}` to the `inputs` of a sink", transform.key);
@@ -51,7 +52,7 @@ fn section<C: Component>(root: &Node) -> &[Entry] {
     root.get(C::SECTION).map_or(&[], Node::entries)
 }
 
-/// Names are used in slots, metrics and file names, and `.` leads to a transform's other outputs.
+/// Names stand in log lines, in stored positions and on the command line, and `.` leads to a transform's other outputs.
 fn names(sections: &[(&'static str, &[Entry])], findings: &mut Findings<'_>) {
     let mut seen: HashMap<&str, (&str, Id)> = HashMap::new();
     for (noun, entries) in sections {
@@ -75,8 +76,8 @@ fn names(sections: &[(&'static str, &[Entry])], findings: &mut Findings<'_>) {
 
 const MAX_NAME: usize = 63;
 
-fn counts(root: &Node, findings: &mut Findings<'_>) {
-    for second in section::<Source>(root).iter().skip(1) {
+fn counts<C: Components>(root: &Node, findings: &mut Findings<'_>) {
+    for second in section::<C::Source>(root).iter().skip(1) {
         let help = "positions of two sources have no common order; write one pipeline file for each";
         findings.at(second.id, format!("a second source `{}`, a pipeline has exactly one", second.key), help);
     }
@@ -88,9 +89,9 @@ fn counts(root: &Node, findings: &mut Findings<'_>) {
             findings.at(entry.id, format!("a pipeline needs a {noun}, `{key}` is empty"), "");
         }
     };
-    needs_one(Source::NOUN, Source::SECTION);
-    needs_one(Transform::NOUN, Transform::SECTION);
-    needs_one(Sink::NOUN, Sink::SECTION);
+    needs_one(C::Source::NOUN, C::Source::SECTION);
+    needs_one(C::Transform::NOUN, C::Transform::SECTION);
+    needs_one(C::Sink::NOUN, C::Sink::SECTION);
 }
 
 /// Names that something refers to.
@@ -170,29 +171,32 @@ fn transform_inputs(
     (used, chained)
 }
 
-fn sink_inputs(sources: &[Entry], transforms: &[Entry], sinks: &[Entry], findings: &mut Findings<'_>) -> Used {
+fn sink_inputs<C>(
+    sources: &[Entry],
+    transforms: &[Entry],
+    sinks: &[Entry],
+    kinds: &[KindEntry<C>],
+    findings: &mut Findings<'_>,
+) -> Used {
     let mut used = Used { unsure: sinks.is_empty(), ..Used::default() };
     let outputs: Vec<String> =
         transforms.iter().flat_map(|it| [it.key.clone(), format!("{}{REJECTED}", it.key)]).collect();
     for sink in sinks {
         used.unsure |= sink.value.get("inputs").is_none();
         let kind = sink.value.get("type").and_then(Node::text).unwrap_or_default();
+        let accepts = kinds.iter().find(|known| known.kind == kind).and_then(|known| known.accepts).map(|of| of());
         for (id, input) in references(sink, "inputs", &mut used, findings) {
             let base = input.strip_suffix(REJECTED);
             if has(transforms, input) {
                 used.names.insert(input.to_owned());
-                if kind == KEEPS_REJECTED {
+                if accepts == Some(Accepts::Rejected) {
                     let message = format!("a sink of type `{kind}` takes rejected events, not commands");
                     findings.at(id, message, format!("write `inputs: [{input}{REJECTED}]`"));
                 }
             } else if base.is_some_and(|base| has(transforms, base)) {
-                if !kind.is_empty() && !TAKE_REJECTED.contains(&kind) {
+                if accepts == Some(Accepts::Commands) {
                     let message = format!("a sink of type `{kind}` cannot take rejected events, which have no vectors");
-                    findings.at(
-                        id,
-                        message,
-                        "send them to a sink of type `dead-letters`, `file`, `stdout` or `blackhole`",
-                    );
+                    findings.at(id, message, format!("send them to a sink of type {}", takers_of_rejected(kinds)));
                 }
             } else if has(sources, input) {
                 let message = format!("sink `{}` takes source `{input}` directly", sink.key);
@@ -221,7 +225,7 @@ fn embedder_uses(embedders: &[Entry], lent: &[String], transforms: &[Entry], fin
             } else {
                 let own = embedders.iter().map(|embedder| embedder.key.as_str());
                 let known = own.chain(lent.iter().map(String::as_str));
-                dangling(id, name, "embedder", known, &mut used, findings);
+                dangling(id, name, EMBEDDER, known, &mut used, findings);
             }
         }
     }
@@ -241,7 +245,7 @@ fn dangling<'n>(
         used.unsure = true;
         return; // to look for what was meant costs more than to read the file
     }
-    if known.clone().next().is_none() && noun != Embedder::NOUN {
+    if known.clone().next().is_none() && noun != EMBEDDER {
         used.unsure = true;
         return; // that the whole section is missing is reported as such
     }
@@ -259,6 +263,17 @@ fn dangling<'n>(
         }
     };
     findings.at(id, format!("there is no {noun} `{name}`"), help);
+}
+
+/// The kinds of sinks that can take rejected events, which have no vectors.
+fn takers_of_rejected<C>(kinds: &[KindEntry<C>]) -> String {
+    let takes = |kind: &&KindEntry<C>| kind.accepts.is_some_and(|accepts| accepts() != Accepts::Commands);
+    let names: Vec<String> = kinds.iter().filter(takes).map(|kind| format!("`{}`", kind.kind)).collect();
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, before)) => format!("{} or {last}", before.join(", ")),
+        None => String::new(),
+    }
 }
 
 fn has(entries: &[Entry], name: &str) -> bool {

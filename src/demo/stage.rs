@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::folder::Folder;
 use super::process::environment;
 use super::{Cluster, Options};
-use crate::config::{self, model};
+use crate::components::{PipelineSettings, REGISTRY};
+use crate::config;
 use crate::error::{Error, Fault, Result};
 use crate::host::{self, Embedders, Host};
 use crate::pipeline::Status;
-use crate::sink::{self, Hit, Query};
+use crate::sink::{Hit, Query};
 
 /// What the demo runs; it looks for them from the folder that it is started in.
 const PIPELINE: &str = "pipelines/demo.yaml";
@@ -49,7 +50,7 @@ pub(super) struct Running {
 
 pub(super) struct Stage {
     status: Arc<Status>,
-    settings: model::Pipeline,
+    settings: PipelineSettings,
     sink: String,
     client: Client,
     store: Folder,
@@ -113,8 +114,8 @@ impl Stage {
         let embedder = host::embedder_of(&self.settings, &Embedders::new(), &self.sink, "")?;
         let vectors = embedder.embed(&[text]).await?;
         let query = Query { vector: "", values: &vectors.data, limit };
-        match self.settings.sinks.get(&self.sink) {
-            Some(kind) => sink::search(&self.settings.name, &self.sink, kind, &query).await,
+        match self.settings.sinks.get(&self.sink).and_then(|sink| sink.searcher()) {
+            Some(searcher) => searcher.search(&query).await,
             None => Ok(Vec::new()),
         }
     }
@@ -179,7 +180,7 @@ impl Running {
 }
 
 /// The demo's pipeline file, with the demo's own server and store in place of the environment's.
-fn settings(url: &str, store: &str) -> Result<model::Pipeline> {
+fn settings(url: &str, store: &str) -> Result<PipelineSettings> {
     let text = std::fs::read_to_string(PIPELINE).map_err(|cause| missing(PIPELINE, cause))?;
     let lookup = |name: &str| match name {
         "DATABASE_URL" => Some(url.to_owned()),
@@ -187,7 +188,7 @@ fn settings(url: &str, store: &str) -> Result<model::Pipeline> {
         _ => std::env::var(name).ok(),
     };
     let folder = Path::new(PIPELINE).parent().unwrap_or(Path::new(""));
-    config::parse(PIPELINE, &text, folder, &lookup).map_err(|problems| {
+    config::parse(&REGISTRY, PIPELINE, &text, folder, &lookup).map_err(|problems| {
         Error::new(Fault::Config, format!("`{PIPELINE}` has {} problems", problems.problems().len()))
             .because(std::io::Error::other(problems.render(false)))
             .help(format!("`DATABASE_URL=postgres:// pgstream-host validate {PIPELINE}` shows each with its line"))

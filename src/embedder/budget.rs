@@ -10,7 +10,7 @@ use crate::config::model::Budget;
 use crate::error::{Error, Fault, Result};
 
 /// A budget, and what is spent of it.
-pub(super) struct Account {
+pub struct Account {
     name: String,
     budget: Budget,
     spent: Mutex<Spent>,

@@ -1,10 +1,52 @@
 //! `hash`: feature hashing of words and character n-grams. Offline and deterministic; finds shared words, not meaning.
 
-use async_trait::async_trait;
+use std::sync::Arc;
 
-use super::{Embedder, Vectors};
-use crate::config::model::HashEmbedder;
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Account, Budgeted, Embedder, EmbedderKind, Vectors};
+use crate::config::{ComponentKind, Problems, Resource};
 use crate::error::Result;
+
+/// Hashes words and character n-grams into a vector. Finds shared words, knows nothing of meaning.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HashEmbedder {
+    /// Length of the vectors.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub dimension: usize,
+}
+
+impl ComponentKind for HashEmbedder {
+    const TYPE: &'static str = "hash";
+
+    fn review(&self, _problems: &mut Problems<'_, '_>) {}
+
+    fn resources(&mut self) -> Vec<Resource<'_>> {
+        let Self { dimension: _ } = self;
+        Vec::new()
+    }
+}
+
+impl EmbedderKind for HashEmbedder {
+    fn open(&self, _name: &str, account: Option<Account>) -> Result<Arc<dyn Embedder>> {
+        let hash = Hash::new(self);
+        Ok(match account {
+            Some(account) => Arc::new(Budgeted::new(hash, account)),
+            None => Arc::new(hash),
+        })
+    }
+
+    fn dimension(&self) -> Option<usize> {
+        Some(self.dimension)
+    }
+
+    fn is_offline(&self) -> bool {
+        true
+    }
+}
 
 /// The hashing trick with a sign from the hash, so that collisions cancel out on average.
 ///

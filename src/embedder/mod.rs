@@ -1,12 +1,12 @@
 //! The contract of an `Embedder`: text in, vectors out.
 
+mod kind;
+
 mod resolve;
 
 mod hash;
 
 mod openai;
-mod reply;
-mod retry;
 
 mod budget;
 mod memory;
@@ -16,9 +16,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::config::model;
+use crate::config::model::Budget;
 use crate::error::Result;
 
+pub use budget::Account;
+use budget::Budgeted;
+pub use hash::HashEmbedder;
+pub use kind::{EmbedderKind, kind};
+pub use openai::OpenAiEmbedder;
 pub use resolve::{resolve, weights};
 
 /// An embedding model. The same text gives the same vector, as far as the model does so.
@@ -66,20 +71,17 @@ impl Vectors {
 }
 
 /// Makes the embedder that the pipeline file calls `name`. Asks nothing of the provider yet.
-pub fn open(name: &str, settings: &model::Embedder) -> Result<Arc<dyn Embedder>> {
-    Ok(match settings {
-        model::Embedder::Hash(settings) => Arc::new(hash::Hash::new(settings)),
-        model::Embedder::OpenAi(settings) => Arc::new(paid::Paid::new(openai::OpenAi::open(name, settings)?, None)),
-    })
+///
+/// # Errors
+/// `Config` if the settings cannot be used.
+pub fn open(name: &str, settings: &dyn EmbedderKind) -> Result<Arc<dyn Embedder>> {
+    settings.open(name, None)
 }
 
 /// As `open`, for one tenant within its budget. It shares neither requests nor memory of texts with other tenants.
-pub fn open_within(name: &str, settings: &model::Embedder, allowed: &model::Budget) -> Result<Arc<dyn Embedder>> {
-    let account = budget::Account::new(name, allowed);
-    Ok(match settings {
-        model::Embedder::Hash(settings) => Arc::new(budget::Budgeted::new(hash::Hash::new(settings), account)),
-        model::Embedder::OpenAi(settings) => {
-            Arc::new(paid::Paid::new(openai::OpenAi::open(name, settings)?, Some(account)))
-        }
-    })
+///
+/// # Errors
+/// As [`open`].
+pub fn open_within(name: &str, settings: &dyn EmbedderKind, allowed: &Budget) -> Result<Arc<dyn Embedder>> {
+    settings.open(name, Some(Account::new(name, allowed)))
 }

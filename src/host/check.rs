@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Embedders, Host, Owner, at_start, feedback, fit, open_embedders, rejected_output};
+use crate::components::PipelineSettings;
 use crate::config::model;
 use crate::error::{Code, Error, Fault};
 use crate::pipeline::{Stage, Tolerance, rehearse};
 use crate::printable::printable;
-use crate::sink::{self, Admission, DeadLetter, Look};
+use crate::sink::{Admission, DeadLetter, Look, SinkKind};
 use crate::source::{Fed, SampleRow, kind_of};
 
 /// How long one word may take to be embedded, and a row to go through all handlers.
@@ -19,7 +20,7 @@ impl Host {
     /// Opens every part as `open` does, but makes nothing, neither on the source nor in the sinks. Embeds a word with each
     /// embedder, and sends a row of each table through the handlers, as far as the sinks would take what they answer. For
     /// `validate --connect`, also beside the pipeline when it runs. Answers every failure, not only the first.
-    pub async fn check(&self, settings: &model::Pipeline, owner: &Owner) -> Vec<Error> {
+    pub async fn check(&self, settings: &PipelineSettings, owner: &Owner) -> Vec<Error> {
         let mut errors = Vec::new();
         errors.extend(feedback::refuse(settings).err());
         errors.extend(fit::refuse(settings).err());
@@ -35,8 +36,8 @@ impl Host {
         };
         let mut looks = Vec::new();
         for (name, sink) in &settings.sinks {
-            match sink::look(sink).await {
-                Ok(look) => looks.push((name.as_str(), sink, look)),
+            match sink.look().await {
+                Ok(look) => looks.push((name.as_str(), &**sink, look)),
                 Err(error) => errors.push(at_start(error).at(format!("sink `{name}`"))),
             }
         }
@@ -86,13 +87,13 @@ async fn probe(own: &Embedders, stages: &[Stage], errors: &mut Vec<Error>) -> bo
 }
 
 /// Names in `columns` that no table has.
-fn misnamed(settings: &model::Pipeline, samples: &[SampleRow]) -> Vec<Error> {
+fn misnamed(settings: &PipelineSettings, samples: &[SampleRow]) -> Vec<Error> {
     let relations = || samples.iter().flat_map(|sample| sample.batch.relations());
     let known: BTreeSet<&str> =
         relations().flat_map(|relation| relation.columns.iter().map(|column| column.name.as_str())).collect();
     let mut errors = Vec::new();
-    for (name, model::Transform::Wasm(wasm)) in &settings.transforms {
-        for column in wasm.columns.iter().flatten().filter(|column| !known.contains(column.as_str())) {
+    for (name, transform) in &settings.transforms {
+        for column in transform.columns().into_iter().flatten().filter(|column| !known.contains(column.as_str())) {
             let list: Vec<String> = known.iter().map(|known| format!("`{}`", printable(known))).collect();
             let error = Error::new(Fault::Config, format!("no table of the source has a column `{column}`"));
             let error = error.at(format!("`transforms.{name}.columns`"));
@@ -104,9 +105,9 @@ fn misnamed(settings: &model::Pipeline, samples: &[SampleRow]) -> Vec<Error> {
 
 /// Sends each sample through the handlers.
 async fn try_out(
-    settings: &model::Pipeline,
+    settings: &PipelineSettings,
     mut stages: Vec<Stage>,
-    looks: &[(&str, &model::Sink, Look)],
+    looks: &[(&str, &dyn SinkKind, Look)],
     samples: Vec<SampleRow>,
 ) -> Vec<Error> {
     for stage in &mut stages {
@@ -133,7 +134,7 @@ async fn try_out(
 }
 
 /// What a row that was set aside tells. Handlers may well refuse one that was made up.
-fn judge(settings: &model::Pipeline, letter: &DeadLetter, table: &str, made_up: bool) -> Option<Error> {
+fn judge(settings: &PipelineSettings, letter: &DeadLetter, table: &str, made_up: bool) -> Option<Error> {
     let (name, reason) = (&letter.transform, &letter.reason);
     if made_up && letter.code == Code::Rejected {
         tracing::warn!(

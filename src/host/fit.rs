@@ -1,31 +1,26 @@
 //! Whether the lengths of vectors fit together, as far as the pipeline file tells: before a table is made that nothing fits into.
 
-use crate::config::model;
+use crate::components::PipelineSettings;
 use crate::error::{Error, Fault, Result};
 
 /// Refuses a sink whose `create` has no vector that any embedder of the transforms before it could fill.
-pub(super) fn refuse(settings: &model::Pipeline) -> Result<()> {
+pub(super) fn refuse(settings: &PipelineSettings) -> Result<()> {
     for (name, sink) in &settings.sinks {
-        let create = match sink {
-            model::Sink::Pgvector(sink) => sink.create.as_ref(),
-            model::Sink::Qdrant(sink) => sink.create.as_ref(),
-            model::Sink::QdrantEdge(sink) => Some(&sink.create),
-            _ => None,
-        };
-        let Some(create) = create else { continue };
+        let Some(create) = sink.create() else { continue };
         let default = create.dimension.map(|dimension| ("", dimension));
         let spaces: Vec<(&str, usize)> = default
             .into_iter()
             .chain(create.vectors.iter().map(|(name, spec)| (name.as_str(), spec.dimension)))
             .collect();
-        for (transform, model::Transform::Wasm(wasm)) in &settings.transforms {
-            if !sink.inputs().contains(transform) || wasm.embedders.is_empty() {
+        for (transform, handler) in &settings.transforms {
+            if !sink.inputs().contains(transform) || handler.embedders().is_empty() {
                 continue;
             }
-            let filled_by = |space: &str| wasm.embedders.iter().find(|name| *name == space).or(wasm.embedders.first());
+            let filled_by =
+                |space: &str| handler.embedders().iter().find(|name| *name == space).or(handler.embedders().first());
             let misfit = |(space, wanted): &(&str, usize)| {
                 let embedder = filled_by(space)?;
-                let made = dimension(settings.embedders.get(embedder)?)?;
+                let made = settings.embedders.get(embedder)?.dimension()?;
                 (made != *wanted).then_some((embedder, made))
             };
             // A handler may make some vectors itself; that it makes all of them, and asks an embedder besides, is not likely.
@@ -46,12 +41,4 @@ pub(super) fn refuse(settings: &model::Pipeline) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The length of an embedder's vectors, where the file says it.
-fn dimension(embedder: &model::Embedder) -> Option<usize> {
-    match embedder {
-        model::Embedder::Hash(hash) => Some(hash.dimension),
-        model::Embedder::OpenAi(openai) => openai.dimension,
-    }
 }

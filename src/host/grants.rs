@@ -1,16 +1,18 @@
 //! What a pipeline file of a tenant may reach: each of its settings against what the host file grants.
 //!
 //! The file was written by somebody whom the host's owner does not trust. Every setting that names a place, in the file
-//! system, on the network or in a database, is checked here; `match` and destructuring name them all, so that a new one
-//! does not slip by.
+//! system, on the network or in a database, is checked here: components name them as their [`Resource`]s, and each kind of
+//! resource is matched, so that a new one does not slip by.
 
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use super::objections::Objections;
-use crate::config::{Secret, Size, model};
+use crate::components::PipelineSettings;
+use crate::config::{Resource, Secret, Size, model};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{Address, Root, Url};
+use crate::sink::SinkKind;
 use crate::transform::is_of_the_connection;
 
 /// A tenant, what it is granted, and its folder.
@@ -22,13 +24,13 @@ pub(super) struct Scope {
 
 impl Scope {
     /// Finds what goes beyond a grant. The name becomes the tenant's own, and paths absolute.
-    pub(super) fn confine(&self, settings: &mut model::Pipeline) -> Objections {
+    pub(super) fn confine(&self, settings: &mut PipelineSettings) -> Objections {
         settings.name = format!("{}-{}", self.name, settings.name);
         self.look_over(settings)
     }
 
     /// As [`confine`](Self::confine), for settings that have their name already.
-    pub(super) fn look_over(&self, settings: &mut model::Pipeline) -> Objections {
+    pub(super) fn look_over(&self, settings: &mut PipelineSettings) -> Objections {
         let mut found = Objections::default();
         for name in settings.embedders.keys() {
             let error = self.beyond(format!("it defines an embedder `{name}`, and embedders are the host's here"));
@@ -42,11 +44,11 @@ impl Scope {
         }
         let (name, source) = &mut settings.source;
         found.within(&["sources", name], |found| self.source(source, found));
-        for (name, model::Transform::Wasm(transform)) in &mut settings.transforms {
-            found.within(&["transforms", name], |found| self.transform(transform, found));
+        for (name, transform) in &mut settings.transforms {
+            found.within(&["transforms", name], |found| self.resources(transform.resources(), found));
         }
         for (name, sink) in &mut settings.sinks {
-            found.within(&["sinks", name], |found| self.sink(sink, found));
+            found.within(&["sinks", name], |found| self.sink(&mut **sink, found));
         }
         found
     }
@@ -91,8 +93,8 @@ impl Scope {
         found.note(&["batch", "max_bytes"], self.batch(&mut source.batch.max_bytes, usual));
     }
 
-    fn transform(&self, transform: &mut model::WasmTransform, found: &mut Objections) {
-        let model::Limits { memory, deadline, output, http } = &transform.limits;
+    fn limits(&self, limits: &model::Limits, found: &mut Objections) {
+        let model::Limits { memory, deadline, output, http } = limits;
         let most = &self.granted.limits;
         let over = [
             ("memory", *memory > most.memory, most.memory.to_string()),
@@ -111,12 +113,6 @@ impl Scope {
             let keys: Vec<&str> = ["limits"].into_iter().chain(key.split('.')).collect();
             found.refuse(&keys, error.help(help));
         }
-        let model::Allow { http } = &mut transform.allow;
-        for (index, wanted) in http.iter_mut().enumerate() {
-            found.note(&["allow", "http", &index.to_string()], self.http_host(wanted));
-        }
-        transform.folder = Some(self.folder.clone());
-        self.place(&["component"], &mut transform.component, found);
     }
 
     /// Adds what the host file adds to the requests of this host.
@@ -141,54 +137,53 @@ impl Scope {
         Ok(())
     }
 
-    fn sink(&self, sink: &mut model::Sink, found: &mut Objections) {
-        let kind = match sink {
-            model::Sink::Pgvector(_) => "pgvector",
-            model::Sink::Qdrant(_) => "qdrant",
-            model::Sink::QdrantEdge(_) => "qdrant-edge",
-            model::Sink::DeadLetters(_) => "dead-letters",
-            model::Sink::File(_) => "file",
-            model::Sink::Stdout(_) => "stdout",
-            model::Sink::Blackhole(_) => "blackhole",
-        };
+    fn sink(&self, sink: &mut dyn SinkKind, found: &mut Objections) {
+        let kind = sink.kind();
         if !self.granted.sinks.iter().any(|granted| granted == kind) {
             let error = self.beyond(format!("tenant `{}` may not use sinks of type `{kind}`", self.name));
             let help = format!("add `{kind}` to `tenants.{}.sinks` in the host file", self.name);
             found.refuse(&["type"], error.help(help));
         }
-        match sink {
-            model::Sink::Pgvector(sink) => {
-                found.note(&["table"], self.prefix("table", &sink.table));
+        self.resources(sink.resources(), found);
+    }
+
+    /// Finds what is not granted, and makes paths absolute.
+    fn resources(&self, resources: Vec<Resource<'_>>, found: &mut Objections) {
+        resources.into_iter().for_each(|resource| self.resource(resource, found));
+    }
+
+    fn resource(&self, resource: Resource<'_>, found: &mut Objections) {
+        match resource {
+            Resource::Postgres { logins, folder } => {
+                *folder = Some(self.folder.clone());
+                for login in logins {
+                    self.postgres(login.keys, login.url, login.password_file, found);
+                }
+            }
+            Resource::HttpUrl { key, url } => {
+                found.note(&[key], self.http_url(url));
+            }
+            Resource::Path { key, path, folder } => {
+                *folder = Some(self.folder.clone());
+                self.place(&[key], path, found);
+            }
+            Resource::Table { key, name } => {
+                found.note(&[key], self.prefix(key, name, name.split_once('.')));
                 // As what it was judged, whatever schemas the role's own settings name first.
-                if !sink.table.contains('.') {
-                    sink.table = format!("public.{}", sink.table);
-                }
-                sink.folder = Some(self.folder.clone());
-                self.postgres(["url", "password_file"], &sink.url, &mut sink.password_file, found);
-            }
-            model::Sink::Qdrant(sink) => {
-                found.note(&["collection"], self.prefix("collection", &sink.collection));
-                found.note(&["url"], self.http_url(&sink.url));
-            }
-            model::Sink::QdrantEdge(sink) => {
-                sink.folder = Some(self.folder.clone());
-                self.place(&["path"], &mut sink.path, found);
-            }
-            model::Sink::DeadLetters(sink) => {
-                sink.folder = Some(self.folder.clone());
-                if let Some(url) = &sink.url {
-                    self.postgres(["url", "password_file"], url, &mut sink.password_file, found);
+                if !name.contains('.') {
+                    *name = format!("public.{name}");
                 }
             }
-            model::Sink::File(sink) => {
-                sink.folder = Some(self.folder.clone());
-                self.place(&["path"], &mut sink.path, found);
+            Resource::Name { key, name } => {
+                found.note(&[key], self.prefix(key, name, None));
             }
-            model::Sink::Stdout(_) | model::Sink::Blackhole(_) => {}
-        }
-        if let Some(batch) = sink.batch_mut() {
-            let usual = model::SinkBatch::default().max_bytes;
-            found.note(&["batch", "max_bytes"], self.batch(&mut batch.max_bytes, usual));
+            Resource::HandlerLimits(limits) => self.limits(limits, found),
+            Resource::HttpHost { index, host } => {
+                found.note(&["allow", "http", &index.to_string()], self.http_host(host));
+            }
+            Resource::BatchBytes { bytes, usual } => {
+                found.note(&["batch", "max_bytes"], self.batch(bytes, usual));
+            }
         }
     }
 
@@ -287,10 +282,10 @@ impl Scope {
             .help(format!("add it to `tenants.{}.servers` in the host file", self.name))
     }
 
-    fn prefix(&self, key: &str, name: &str) -> Result<()> {
+    fn prefix(&self, key: &str, name: &str, qualified: Option<(&str, &str)>) -> Result<()> {
         let own = || vec![format!("{}_", self.name), format!("{}-", self.name)];
         let prefixes = self.granted.prefixes.clone().unwrap_or_else(own);
-        let (schema, table) = name.split_once('.').filter(|_| key == "table").unwrap_or(("public", name));
+        let (schema, table) = qualified.unwrap_or(("public", name));
         let qualified = format!("{schema}.{table}");
         let begins = |prefix: &String| {
             if prefix.contains('.') { qualified.starts_with(prefix) } else { table.starts_with(prefix) }

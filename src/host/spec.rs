@@ -6,8 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::Owner;
-use crate::config::model;
-use crate::transform;
+use crate::components::PipelineSettings;
 
 /// A pipeline that is to run.
 #[derive(Clone)]
@@ -15,7 +14,7 @@ pub struct PipelineSpec {
     /// The file that it was read from; none for one that was made in another way.
     pub file: Option<PathBuf>,
     /// The settings of its file.
-    pub settings: Arc<model::Pipeline>,
+    pub settings: Arc<PipelineSettings>,
     /// Its owner.
     pub owner: Owner,
     /// The digests of its components, by the names of their transforms; none for a component that cannot be read.
@@ -34,18 +33,15 @@ pub(super) enum Difference {
 
 impl PipelineSpec {
     /// A pipeline with these settings. Reads its components, to know them again.
-    pub fn new(file: Option<PathBuf>, settings: model::Pipeline, owner: Owner) -> Self {
-        let components = settings
-            .transforms
-            .iter()
-            .map(|(name, model::Transform::Wasm(wasm))| (name.clone(), transform::digest_of(wasm)))
-            .collect();
+    pub fn new(file: Option<PathBuf>, settings: PipelineSettings, owner: Owner) -> Self {
+        let components =
+            settings.transforms.iter().map(|(name, transform)| (name.clone(), transform.digest())).collect();
         Self { file, settings: Arc::new(settings), owner, components }
     }
 
     /// The files that decide over it, beside its own.
     pub fn components(&self) -> impl Iterator<Item = &PathBuf> {
-        self.settings.transforms.values().map(|model::Transform::Wasm(wasm)| &wasm.component)
+        self.settings.transforms.values().map(|transform| transform.component())
     }
 
     pub(super) fn differs_from(&self, before: &Self) -> Difference {
@@ -55,20 +51,14 @@ impl PipelineSpec {
         if self.settings == before.settings && self.components == before.components {
             return Difference::Nothing;
         }
-        let mut adapted = model::Pipeline::clone(&before.settings);
+        let mut adapted = PipelineSettings::clone(&before.settings);
         let names = (adapted.transforms.keys(), self.settings.transforms.keys());
         if !names.0.eq(names.1) {
             return Difference::Pipeline;
         }
         let both = adapted.transforms.values_mut().zip(self.settings.transforms.values());
-        for (model::Transform::Wasm(old), model::Transform::Wasm(new)) in both {
-            old.component = new.component.clone();
-            old.config = new.config.clone();
-            old.columns = new.columns.clone();
-            old.workers = new.workers;
-            old.limits = new.limits.clone();
-            old.allow = new.allow.clone();
-            old.rejections = new.rejections.clone();
+        for (old, new) in both {
+            old.adapt(&**new);
         }
         if adapted == *self.settings { Difference::Handlers } else { Difference::Pipeline }
     }

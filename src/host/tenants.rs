@@ -11,7 +11,8 @@ use super::grants::{self, Scope};
 use super::objections::Objections;
 use super::reload::FileReading;
 use super::{Embedders, Host, Owner, PipelineSpec};
-use crate::config::{Diagnostics, Grants, HandedFile, model};
+use crate::components::{HostSettings, PipelineSettings, REGISTRY};
+use crate::config::{Diagnostics, Grants, HandedFile};
 use crate::embedder;
 use crate::error::{Error, Fault, Result};
 use crate::source::{Claim, kind_of};
@@ -23,7 +24,7 @@ pub struct Tenants {
     members: BTreeMap<String, Member>,
     /// Whoever runs the process, where there is no host file.
     everything: Option<Member>,
-    settings: Option<model::HostFile>,
+    settings: Option<HostSettings>,
 }
 
 struct Member {
@@ -44,7 +45,7 @@ struct Usage {
 /// A pipeline that may run, under its full name, and whose it is.
 pub struct Admitted {
     /// As the file says, but for the name, which begins with the tenant's, and for paths, which are absolute.
-    pub settings: model::Pipeline,
+    pub settings: PipelineSettings,
     /// What it shares with its owner's other pipelines.
     pub owner: Owner,
 }
@@ -66,7 +67,7 @@ impl Tenants {
     /// `Config` if a folder of a tenant is not there or is also another's, `Environment` if the engine does not start.
     pub fn open(
         file: &Path,
-        settings: &model::HostFile,
+        settings: &HostSettings,
         cache_dir: Option<&Path>,
         compiler: Compiler,
     ) -> Result<(Host, Self)> {
@@ -89,11 +90,11 @@ impl Tenants {
     ///
     /// # Errors
     /// `Config` if a folder of a tenant is not there or is also another's.
-    pub fn again(&self, host: &Host, file: Option<(&Path, &model::HostFile)>) -> Result<Self> {
+    pub fn again(&self, host: &Host, file: Option<(&Path, &HostSettings)>) -> Result<Self> {
         let Some((file, settings)) = file else { return Ok(Self::without_host_file()) };
         let members = Self::members(file, settings, host, Some(self))?;
         if let Some(before) = &self.settings {
-            let process = |of: &model::HostFile| (of.reserve_cores, of.cache, of.compile.clone());
+            let process = |of: &HostSettings| (of.reserve_cores, of.cache, of.compile.clone());
             if process(before) != process(settings) {
                 tracing::warn!(
                     "`reserve_cores`, `cache` and `compile` of the host file change with the next start of the process"
@@ -105,7 +106,7 @@ impl Tenants {
 
     fn members(
         file: &Path,
-        settings: &model::HostFile,
+        settings: &HostSettings,
         host: &Host,
         before: Option<&Self>,
     ) -> Result<BTreeMap<String, Member>> {
@@ -227,7 +228,7 @@ impl Tenants {
             env.iter().any(|granted| grants::covers(granted, variable)).then(|| std::env::var(variable).ok())?
         };
         let grants = Grants { lookup: &lookup, embedders: &embedders };
-        let mut settings = handed.parse(&grants).map_err(Refusal::File)?;
+        let mut settings = handed.parse(&REGISTRY, &grants).map_err(Refusal::File)?;
         let found = scope.confine(&mut settings);
         Ok(Confined { settings, owner: owner.clone(), handed, found })
     }
@@ -245,7 +246,7 @@ impl Tenants {
 
 /// A file that was read, and is not counted yet.
 struct Confined {
-    settings: model::Pipeline,
+    settings: PipelineSettings,
     owner: Owner,
     handed: HandedFile,
     /// What of it goes beyond its grants.
@@ -259,7 +260,7 @@ impl Confined {
 }
 
 impl Usage {
-    fn add(&mut self, settings: &model::Pipeline) {
+    fn add(&mut self, settings: &PipelineSettings) {
         let claimed = kind_of(&settings.source).claim(&settings.name).ok().flatten().map(|claim| claim.what);
         self.names.insert(claimed.unwrap_or_else(|| settings.name.clone()), settings.name.clone());
         self.workers += workers(settings);
@@ -267,7 +268,7 @@ impl Usage {
     }
 
     /// Refuses a pipeline that could not be told apart from another one, or would fight with it over a slot.
-    fn is_single(&self, settings: &model::Pipeline) -> Result<()> {
+    fn is_single(&self, settings: &PipelineSettings) -> Result<()> {
         let name = &settings.name;
         if self.names.values().any(|other| other == name) {
             let what = format!("two of the files name their pipeline `{name}`");
@@ -286,7 +287,7 @@ impl Usage {
     }
 
     /// Looks at what all pipelines of the tenant would have together.
-    fn fits(&self, scope: &Scope, settings: &model::Pipeline, found: &mut Objections) {
+    fn fits(&self, scope: &Scope, settings: &PipelineSettings, found: &mut Objections) {
         let Scope { name: tenant, granted, .. } = scope;
         let mut beyond = |what: String, at: &str, key: &str| {
             let help = format!("raise `tenants.{tenant}.{key}` in the host file, or run fewer");
@@ -328,12 +329,12 @@ impl Usage {
     }
 }
 
-fn workers(settings: &model::Pipeline) -> usize {
-    settings.transforms.values().map(|model::Transform::Wasm(wasm)| wasm.workers).sum()
+fn workers(settings: &PipelineSettings) -> usize {
+    settings.transforms.values().map(|transform| transform.workers()).sum()
 }
 
 /// Reads a pipeline file of the host's own user: with the whole environment, and with files anywhere.
-fn untenanted(file: &Path) -> Result<(model::Pipeline, HandedFile), Refusal> {
+fn untenanted(file: &Path) -> Result<(PipelineSettings, HandedFile), Refusal> {
     let handed = HandedFile::read(file, None).map_err(Refusal::File)?;
     // Before the rest: what the host lends to tenants would seem to be missing.
     if let Ok(Some(tenant)) = handed.tenant() {
@@ -343,11 +344,11 @@ fn untenanted(file: &Path) -> Result<(model::Pipeline, HandedFile), Refusal> {
         );
         return Err(Refusal::Grant(error.help("name the host file that it runs with: `--host host.yaml`")));
     }
-    let settings = handed.parse(&Grants::default()).map_err(Refusal::File)?;
+    let settings = handed.parse(&REGISTRY, &Grants::default()).map_err(Refusal::File)?;
     Ok((settings, handed))
 }
 
-fn owner(host: &Host, settings: &model::HostFile, scope: Scope) -> Result<Owner> {
+fn owner(host: &Host, settings: &HostSettings, scope: Scope) -> Result<Owner> {
     let tenant = &scope.granted;
     let allowance = Allowance {
         weight: tenant.weight,
@@ -358,7 +359,7 @@ fn owner(host: &Host, settings: &model::HostFile, scope: Scope) -> Result<Owner>
     let mut embedders = Embedders::new();
     for (lent, budget) in &tenant.embedders {
         if let Some(embedder) = settings.embedders.get(lent) {
-            embedders.insert(lent.clone(), embedder::open_within(lent, embedder, budget)?);
+            embedders.insert(lent.clone(), embedder::open_within(lent, &**embedder, budget)?);
         }
     }
     let tenant = Tenant::new(host.engine(), &scope.name, &allowance);

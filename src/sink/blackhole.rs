@@ -1,10 +1,55 @@
-//! `Blackhole`: takes everything and keeps nothing but the count.
+//! The sink `blackhole`: takes everything and keeps nothing but the count.
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::lines::Lines;
-use super::{Delivery, Held, Hit, Query, Sink};
+use super::{Delivery, Held, Leftover, Look, Sink, SinkKind};
+use crate::config::{Accepts, ComponentKind, Problems, Resource};
 use crate::error::Result;
+
+/// Takes everything and keeps nothing.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlackholeSettings {
+    /// Transforms whose commands it takes, or `<transform>.rejected`.
+    #[schemars(length(min = 1))]
+    pub inputs: Vec<String>,
+}
+
+impl ComponentKind for BlackholeSettings {
+    const TYPE: &'static str = "blackhole";
+
+    fn review(&self, _problems: &mut Problems<'_, '_>) {}
+
+    fn resources(&mut self) -> Vec<Resource<'_>> {
+        let Self { inputs: _ } = self;
+        Vec::new()
+    }
+}
+
+#[async_trait]
+impl SinkKind for BlackholeSettings {
+    fn accepts() -> Accepts {
+        Accepts::Both
+    }
+
+    fn inputs(&self) -> &[String] {
+        &self.inputs
+    }
+
+    async fn open(&self, _pipeline: &str, _name: &str) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(Blackhole::default()))
+    }
+
+    async fn look(&self) -> Result<Look> {
+        Ok(Look::default())
+    }
+
+    fn leftover(&self, _purged: bool) -> Option<Leftover> {
+        None
+    }
+}
 
 /// A sink that costs nothing, to measure what lies before it.
 #[derive(Debug, Default)]
@@ -23,10 +68,6 @@ impl Sink for Blackhole {
         self.commands += delivery.commands.len() as u64;
         self.rejected += delivery.rejected.len() as u64;
         Ok(())
-    }
-
-    async fn search(&mut self, _query: &Query<'_>) -> Result<Vec<Hit>> {
-        Err(Lines::unsearchable("blackhole"))
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

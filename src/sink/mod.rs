@@ -1,6 +1,6 @@
 //! The contract of a `Sink`: where commands become durable.
 
-mod open;
+mod kind;
 
 mod coalesce;
 mod payload;
@@ -25,7 +25,7 @@ pub mod blackhole;
 pub mod dead_letters;
 
 pub use coalesce::{GroupDelete, Patch, PatchRun, Payload, Upsert, WriteSet};
-pub use open::{look, open, purge, search};
+pub use kind::{Leftover, SinkKind, WrittenPlace, kind};
 
 use std::sync::Arc;
 
@@ -72,9 +72,6 @@ pub trait Sink: Send {
         None
     }
 
-    /// The nearest points to a query, best first; for people at a prompt, not for serving.
-    async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>>;
-
     /// Closes connections and files. Everything that was written is durable already.
     async fn close(self: Box<Self>) -> Result<()>;
 }
@@ -91,7 +88,7 @@ pub struct Look {
     pub admission: Option<Admission>,
 }
 
-/// What one write carries: commands or rejected events, never none of both.
+/// Content of one write: commands, or rejected events, or neither. An empty delivery only moves a stored position on.
 #[derive(Debug, Default)]
 pub struct Delivery<'a> {
     /// In stream order.
@@ -148,6 +145,16 @@ pub struct DeadLetter {
     pub replayed: bool,
     /// The event in its JSON form, see [`crate::event::json`].
     pub event: String,
+}
+
+/// Finds points in a store, for people at a prompt and not for serving. Works beside a running pipeline.
+#[async_trait]
+pub trait Searcher: Send + Sync {
+    /// The nearest points to a query, best first. Opens the store to read it, makes nothing, and lets it go.
+    ///
+    /// # Errors
+    /// As [`SinkKind::open`]; `Environment` if there is no such store; and `Config` if it cannot be searched by this vector.
+    async fn search(&self, query: &Query<'_>) -> Result<Vec<Hit>>;
 }
 
 /// A vector to look for, in the vector space named `vector` (`""` is the default one).

@@ -7,6 +7,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
 
+use super::WasmTransform;
 use super::bindings;
 use super::compiler::Failure;
 use super::effort;
@@ -16,7 +17,6 @@ use super::imports::State;
 use super::instance::size;
 use super::wasi;
 use super::words::presentable;
-use crate::config::model::WasmTransform;
 use crate::config::open_beneath;
 use crate::error::{Error, Fault, Result};
 

@@ -12,11 +12,13 @@ mod http;
 mod imports;
 pub mod inspect;
 mod instance;
+mod kind;
 mod lift;
 mod limits;
 mod load;
 mod lower;
 mod place;
+mod settings;
 mod tenant;
 mod voice;
 mod wait;
@@ -32,7 +34,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::command::Command;
-use crate::config::model::WasmTransform;
 use crate::embedder::Embedder;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
@@ -40,6 +41,8 @@ use crate::event::Batch;
 pub use compiler::Compiler;
 pub use engine::{Engine, Resources};
 pub use http::is_of_the_connection;
+pub use kind::{TransformKind, kind};
+pub use settings::WasmTransform;
 pub use tenant::{Allowance, Tenant};
 
 /// SHA-256 of the component that `settings` name, in hexadecimal, as [`Transform::hash`] answers it.

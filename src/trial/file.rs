@@ -9,8 +9,10 @@ use serde::de::IgnoredAny;
 
 use super::events::{Source, source};
 use super::expect::expected;
-use crate::config::model::{Embedder, HashEmbedder, Limits};
+use crate::components::REGISTRY;
+use crate::config::model::Limits;
 use crate::config::{Diagnostics, Document, Mistakes, Part, Shape};
+use crate::embedder::{EmbedderKind, HashEmbedder};
 use crate::event::json::Json;
 
 /// Events of one call, unless a case says otherwise: as many as a source puts into a batch.
@@ -21,7 +23,7 @@ const DIMENSION: usize = 8;
 /// A file that was read.
 pub(super) struct Suite<'d> {
     pub(super) component: Option<PathBuf>,
-    pub(super) embedders: IndexMap<String, Embedder>,
+    pub(super) embedders: IndexMap<String, Box<dyn EmbedderKind>>,
     pub(super) vectors: bool,
     pub(super) cases: Vec<Case<'d>>,
 }
@@ -88,20 +90,18 @@ pub(super) fn read(document: &Document) -> Result<Suite<'_>, Diagnostics> {
 
 fn suite<'d>(root: Part<'d>, mistakes: &mut Mistakes<'_>) -> Option<Suite<'d>> {
     let head: Option<Head> = mistakes.read(root);
-    let mut embedders = mistakes.embedders();
+    let mut embedders = mistakes.embedders(REGISTRY.embedders);
     for (name, embedder) in &embedders {
         let part = root.get("embedders").and_then(|part| part.get(name)).unwrap_or(root);
-        match embedder {
-            Embedder::Hash(hash) if (1..=65_535).contains(&hash.dimension) => {}
-            Embedder::Hash(_) => mistakes.at(part, "`dimension` is out of range", "write a value from 1 to 65535"),
-            Embedder::OpenAi(_) => {
-                let help = format!("write `{name}: {{ type: hash, dimension: {DIMENSION} }}`");
-                mistakes.at(part, "a test has no network: only embedders of type `hash` give the same each time", help);
-            }
+        if !embedder.is_offline() {
+            let help = format!("write `{name}: {{ type: hash, dimension: {DIMENSION} }}`");
+            mistakes.at(part, "a test has no network: only embedders of type `hash` give the same each time", help);
+        } else if embedder.dimension().is_some_and(|dimension| !(1..=65_535).contains(&dimension)) {
+            mistakes.at(part, "`dimension` is out of range", "write a value from 1 to 65535");
         }
     }
     if embedders.is_empty() {
-        embedders.insert("default".to_owned(), Embedder::Hash(HashEmbedder { dimension: DIMENSION }));
+        embedders.insert("default".to_owned(), Box::new(HashEmbedder { dimension: DIMENSION }));
     }
     let list = root.get("cases")?;
     if !matches!(list.shape(), Shape::List(_)) {

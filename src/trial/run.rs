@@ -12,12 +12,12 @@ use super::compare::all_match;
 use super::file::{Case, Suite};
 use super::{CaseReport, FileReport, Options, Refusal, Report, bless, events, file, find};
 use crate::config::Document;
-use crate::config::model::{Limits, Rejections, WasmTransform};
+use crate::config::model::{Limits, Rejections};
 use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::event::json::Json;
-use crate::transform::{Engine, Tenant, Transform};
+use crate::transform::{Engine, Tenant, Transform, WasmTransform};
 
 /// Runs every case of `files` that the options ask for. Must be called on a tokio runtime.
 ///
@@ -80,7 +80,8 @@ struct Handlers<'s> {
 
 impl<'s> Handlers<'s> {
     fn new(engine: &'s Engine, component: PathBuf, suite: &Suite<'_>) -> Result<Self> {
-        let opened = suite.embedders.iter().map(|(name, settings)| Ok((name.clone(), embedder::open(name, settings)?)));
+        let opened =
+            suite.embedders.iter().map(|(name, settings)| Ok((name.clone(), embedder::open(name, &**settings)?)));
         let embedders = opened.collect::<Result<_>>()?;
         Ok(Self { engine, component, embedders, vectors: suite.vectors, loaded: Vec::new() })
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use pgstream_host::config::{self, model};
+use pgstream_host::components::{PipelineSettings, REGISTRY};
+use pgstream_host::config;
 use pgstream_host::host::Host;
 use tokio_util::sync::CancellationToken;
 
@@ -69,8 +70,9 @@ pub(crate) async fn run(host: &Host, rig: &Rig, recorded: &Recorded, flow: &Flow
 }
 
 /// Reads a pipeline file.
-pub(crate) fn settings(text: &str) -> Result<model::Pipeline> {
-    config::parse("bench.yaml", text, Path::new(""), &|_| None).map_err(|problems| anyhow!(problems.render(false)))
+pub(crate) fn settings(text: &str) -> Result<PipelineSettings> {
+    config::parse(&REGISTRY, "bench.yaml", text, Path::new(""), &|_| None)
+        .map_err(|problems| anyhow!(problems.render(false)))
 }
 
 /// What lies behind the source.

@@ -1,8 +1,8 @@
 //! The points that the handler `points` makes of a table's rows, for clients that only write them.
 
 use anyhow::Result;
-use pgstream_host::config::model::{Embedder, HashEmbedder};
 use pgstream_host::embedder;
+use pgstream_host::embedder::HashEmbedder;
 use serde_json::json;
 
 use crate::handler::failed;
@@ -19,7 +19,7 @@ pub(crate) struct Point {
 pub(crate) async fn of(rig: &Rig, recorded: &Recorded) -> Result<Vec<Point>> {
     let sql = format!("SELECT id, content, title, category FROM {} ORDER BY id", recorded.table);
     let rows = rig.client().await?.query(&sql, &[]).await?;
-    let embedder = embedder::open("words", &Embedder::Hash(HashEmbedder { dimension: DIMENSION })).map_err(failed)?;
+    let embedder = embedder::open("words", &HashEmbedder { dimension: DIMENSION }).map_err(failed)?;
     let mut points = Vec::new();
     for rows in rows.chunks(1000) {
         let texts: Vec<&str> = rows.iter().map(|row| row.get("content")).collect();

@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use pgstream_host::components::REGISTRY;
 use pgstream_host::config;
 use serde_json::Value as Json;
 
@@ -11,7 +12,7 @@ use crate::support::{Database, connect, documents};
 #[test]
 fn schema_and_completions_are_printed() {
     let schema = pgstream(["schema"]).output().unwrap();
-    assert_eq!(serde_json::from_slice::<Json>(&schema.stdout).unwrap(), config::schema());
+    assert_eq!(serde_json::from_slice::<Json>(&schema.stdout).unwrap(), config::schema(&REGISTRY));
     for shell in ["bash", "zsh", "fish"] {
         let script = pgstream(["completions", shell]).output().unwrap();
         assert!(script.status.success() && text(&script.stdout).contains("validate"), "{shell}");

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use pgstream_host::components::{PipelineSettings, REGISTRY};
 use pgstream_host::config::{self, Diagnostics, model};
+use pgstream_host::embedder::OpenAiEmbedder;
+use pgstream_host::transform::WasmTransform;
 use proptest::prelude::*;
 
 /// Set to anything to write the expected texts anew.
@@ -30,10 +33,10 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// Reads a file as it would be named on the command line from inside `tests/config`.
-fn parse(path: &Path) -> Result<model::Pipeline, Diagnostics> {
+fn parse(path: &Path) -> Result<PipelineSettings, Diagnostics> {
     let text = std::fs::read_to_string(path).unwrap();
     let named = path.strip_prefix(folder("")).unwrap().to_str().unwrap();
-    config::parse(named, &text, path.parent().unwrap(), &variable)
+    config::parse(&REGISTRY, named, &text, path.parent().unwrap(), &variable)
 }
 
 /// Compares with the text at `path`, or writes it there if the person at the keyboard said so.
@@ -70,7 +73,7 @@ fn good_files_are_read() {
 #[test]
 fn schema_and_reference_are_those_of_the_code() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
+    let schema = serde_json::to_string_pretty(&config::schema(&REGISTRY)).unwrap() + "\n";
     expect(&root.join("pipelines/schema.json"), &schema);
 
     let page = root.join("docs/configuration.md");
@@ -78,7 +81,7 @@ fn schema_and_reference_are_those_of_the_code() {
     let (begin, end) = ("<!-- settings: made from the code; a test fails when stale -->\n", "<!-- end of settings -->");
     let (before, rest) = text.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
-    expect(&page, &format!("{before}{begin}\n{}\n{end}{after}", config::reference()));
+    expect(&page, &format!("{before}{begin}\n{}\n{end}{after}", config::reference(&REGISTRY)));
 }
 
 #[test]
@@ -92,10 +95,10 @@ fn a_good_file_says_what_it_says() {
     assert_eq!(source.tables, ["public.documents", "public.chunk_*"]);
     assert_eq!((source.batch.max_events, source.batch.max_bytes.0), (1000, 4 << 20));
 
-    let Some(model::Embedder::OpenAi(small)) = pipeline.embedders.get("small") else { panic!("no embedder") };
+    let small = pipeline.embedders["small"].as_kind::<OpenAiEmbedder>().unwrap();
     assert_eq!((&small.api_key, small.dimension), (&None, Some(384)));
 
-    let model::Transform::Wasm(embed) = &pipeline.transforms["embed"];
+    let embed = pipeline.transforms["embed"].as_kind::<WasmTransform>().unwrap();
     assert_eq!(embed.component, folder("ok").join("../handler.wasm"));
     let config: Vec<_> = embed.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let expected = [("chunk", "800"), ("flag", "true"), ("price", "costs $5 or $5"), ("text_column", "content")];
@@ -121,7 +124,7 @@ fn defaults_are_those_of_the_model() {
     let pipeline = parse(&folder("ok").join("least.yaml")).unwrap();
     let (_, model::Source::Postgres(source)) = &pipeline.source else { panic!() };
     assert_eq!(source.batch, model::SourceBatch::default());
-    let model::Transform::Wasm(embed) = &pipeline.transforms["embed"];
+    let embed = pipeline.transforms["embed"].as_kind::<WasmTransform>().unwrap();
     assert_eq!((embed.workers, &embed.limits), (1, &model::Limits::default()));
 }
 
@@ -144,20 +147,20 @@ fn a_file_that_cannot_be_read_is_a_problem_too() {
         (folder("bad"), "it is a folder"),
         (folder("ok/least.yaml"), ""),
     ] {
-        let message = config::load(&path).err().map_or(String::new(), |error| error.to_string());
+        let message = config::load(&REGISTRY, &path).err().map_or(String::new(), |error| error.to_string());
         assert!(message.contains(expected), "{message}");
         assert_eq!(message.is_empty(), expected.is_empty(), "{message}");
     }
 }
 
 /// The least file, with something before it and something beside its source's tables.
-fn least(before: &str, tables: &str) -> Result<model::Pipeline, Diagnostics> {
+fn least(before: &str, tables: &str) -> Result<PipelineSettings, Diagnostics> {
     let text = std::fs::read_to_string(folder("ok/least.yaml")).unwrap();
     let text = before.to_owned() + &text.replace("[\"public.*\"]", tables);
-    config::parse("least.yaml", &text, &folder("ok"), &variable)
+    config::parse(&REGISTRY, "least.yaml", &text, &folder("ok"), &variable)
 }
 
-fn messages(result: Result<model::Pipeline, Diagnostics>) -> Vec<String> {
+fn messages(result: Result<PipelineSettings, Diagnostics>) -> Vec<String> {
     result.err().into_iter().flat_map(|all| all.problems().to_vec()).map(|problem| problem.message).collect()
 }
 
@@ -171,7 +174,7 @@ fn what_a_file_holds_is_counted_with_its_aliases_written_out() {
         let file = aliases(&value, times);
         let expected = format!("the file holds more than {what}, those behind aliases counted each time");
         assert_eq!(messages(least(&file, "[public.a]")), [expected.as_str()]);
-        let host = config::parse_host("host.yaml", &file, &|_| None).unwrap_err();
+        let host = config::parse_host(&REGISTRY, "host.yaml", &file, &|_| None).unwrap_err();
         assert!(host.render(false).starts_with(&format!("error: {expected}\n  --> host.yaml\n  help: ")));
     }
     let tables = format!("[{}]", (0..20_000).map(|n| format!("public.t{n}")).collect::<Vec<_>>().join(","));
@@ -222,7 +225,7 @@ sinks: {{ s: {{ type: {long}, inputs: [{long}] }} }}
 secret: {tricky}
 "
     );
-    let diagnostics = config::parse("long.yaml", &file, &folder("ok"), &variable).unwrap_err();
+    let diagnostics = config::parse(&REGISTRY, "long.yaml", &file, &folder("ok"), &variable).unwrap_err();
     let shown = diagnostics.render(false);
     assert!(diagnostics.problems().len() > 5 && shown.len() < 20_000, "{} bytes", shown.len());
 }
@@ -238,7 +241,7 @@ fn variables_of_ignored_keys_are_needed_only_where_an_alias_brings_them() {
 /// Any answer will do, so long as there is one, and it does not show what the environment holds.
 fn survives(text: &str) {
     let lookup = |name: &str| Some(format!("env-secret-{name}"));
-    if let Err(diagnostics) = config::parse("any.yaml", text, Path::new("."), &lookup) {
+    if let Err(diagnostics) = config::parse(&REGISTRY, "any.yaml", text, Path::new("."), &lookup) {
         assert!(!diagnostics.problems().is_empty());
         assert!(!diagnostics.render(true).contains("env-secret"), "{diagnostics}");
     }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pgstream_host::config::model::{Create, Distance, QdrantEdgeSink, Sink, SinkBatch};
-use pgstream_host::sink::{self, Query};
+use pgstream_host::config::model::{Create, Distance, SinkBatch};
+use pgstream_host::sink::qdrant_edge::QdrantEdgeSettings;
+use pgstream_host::sink::{Query, Searcher};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio_postgres::Client;
@@ -88,9 +89,9 @@ async fn agree(database: &Database) -> BTreeMap<String, Vec<Row>> {
 async fn embedded(store: &Path) -> BTreeMap<String, Vec<Row>> {
     let create = Create { dimension: Some(16), distance: Distance::Cosine, vectors: BTreeMap::new(), sparse: vec![] };
     let settings =
-        QdrantEdgeSink { inputs: vec![], path: store.into(), folder: None, create, batch: SinkBatch::default() };
+        QdrantEdgeSettings { inputs: vec![], path: store.into(), folder: None, create, batch: SinkBatch::default() };
     let query = Query { vector: "", values: &[0.25; 16], limit: 100_000 };
-    let hits = sink::search("crash", "embedded", &Sink::QdrantEdge(settings), &query).await.unwrap();
+    let hits = settings.search(&query).await.unwrap();
     let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     for hit in hits {
         let text = |key: &str| hit.payload[key].as_str().map(str::to_owned);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use indexmap::IndexMap;
 use pgstream_host::command::{Action, Command, Embedding, Point};
-use pgstream_host::config::model::{self, HashEmbedder, OpenAiEmbedder};
 use pgstream_host::config::{Secret, Span};
+use pgstream_host::embedder::HashEmbedder;
+use pgstream_host::embedder::OpenAiEmbedder;
 use pgstream_host::embedder::{self, Embedder, Vectors};
 use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::lsn::Position;
@@ -106,7 +107,7 @@ impl Server {
 }
 
 fn open(settings: OpenAiEmbedder) -> Arc<dyn Embedder> {
-    embedder::open("small", &model::Embedder::OpenAi(settings)).unwrap()
+    embedder::open("small", &settings).unwrap()
 }
 
 /// One request per connection, which is all that HTTP asks of a server.
@@ -333,7 +334,7 @@ async fn empty_texts_get_a_vector_and_known_ones_are_not_paid_for_twice() {
 async fn a_key_that_no_header_can_hold_is_a_mistake_in_the_configuration() {
     let server = Server::good().await;
     let settings = OpenAiEmbedder { api_key: Some(Secret::new("secret\nkey")), ..server.settings() };
-    let error = embedder::open("small", &model::Embedder::OpenAi(settings)).err().unwrap();
+    let error = embedder::open("small", &settings).err().unwrap();
     assert_eq!(error.fault(), Fault::Config);
     assert!(!format!("{error:?}").contains("secret"));
 }
@@ -411,7 +412,7 @@ async fn text_without_an_embedder_says_what_to_add() {
 
 #[tokio::test]
 async fn the_hash_embedder_needs_nothing() {
-    let hash = embedder::open("offline", &model::Embedder::Hash(HashEmbedder { dimension: 16 })).unwrap();
+    let hash = embedder::open("offline", &HashEmbedder { dimension: 16 }).unwrap();
     let vectors = hash.embed(&["one", "", "one"]).await.unwrap();
     let rows: Vec<_> = vectors.rows().collect();
     assert_eq!((rows.len(), vectors.dimension), (3, 16));

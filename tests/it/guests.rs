@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use pgstream_host::config::model::{Limits, Rejections, WasmTransform};
+use pgstream_host::config::model::{Limits, Rejections};
 use pgstream_host::embedder::Embedder;
 use pgstream_host::error::Result;
 use pgstream_host::event::{
     Batch, BatchBuilder, Cell, Column, EventHead, Kind, Naming, Operation, Place, Relation, ReplicaIdentity, Value,
 };
 use pgstream_host::lsn::{Lsn, Position};
+use pgstream_host::transform::WasmTransform;
 use pgstream_host::transform::{Engine, Transform};
 
 /// The component of `plugins/<name>`, built from its source. None, with a word on why, where the target is missing.

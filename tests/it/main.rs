@@ -16,6 +16,7 @@ mod decode;
 mod demo;
 mod embedder;
 mod examples;
+mod extending;
 mod failover;
 mod fed;
 mod given_up;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pgstream_host::command::{Action, Command};
-use pgstream_host::config::model::{Rejections, WasmTransform};
+use pgstream_host::config::model::Rejections;
 use pgstream_host::config::{Size, Span};
 use pgstream_host::embedder::{Embedder, Vectors};
 use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::sink::DeadLetter;
+use pgstream_host::transform::WasmTransform;
 use pgstream_host::transform::{Allowance, Tenant, Transform};
 use serde_json::Value as Json;
 

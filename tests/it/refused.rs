@@ -1,9 +1,10 @@
 //! Events of which a sink refuses what the handler made: each is found in its write and set aside, nothing is confirmed before
 //! it is kept, and nobody else notices.
 
-use pgstream_host::config::model::{Rejections, WasmTransform};
+use pgstream_host::config::model::Rejections;
 use pgstream_host::error::{Code, Fault};
 use pgstream_host::lsn::{Lsn, Position};
+use pgstream_host::transform::WasmTransform;
 
 use crate::guests::{Embedders, guest, load, settings, words_at};
 use crate::support::by_hand::{Run, Shelf, World};

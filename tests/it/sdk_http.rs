@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pgstream_host::command::Action;
 use pgstream_host::config::Span;
-use pgstream_host::config::model::WasmTransform;
 use pgstream_host::error::{Error, Fault, Result};
+use pgstream_host::transform::WasmTransform;
 use pgstream_host::transform::{Output, Transform};
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use pgstream_host::config::{self, model};
+use pgstream_host::components::{PipelineSettings, REGISTRY};
+use pgstream_host::config;
 use pgstream_host::error::{Error, Fault};
 use pgstream_host::host::{Host, Observer, Owner, Phase, PipelineHandle, PipelineSpec, Restart, Supervisor};
 use pgstream_host::pipeline::Status;
@@ -43,7 +44,7 @@ fn spec(database: &Database, tables: &str, sink: &str) -> PipelineSpec {
         database.url,
         component.display(),
     );
-    let settings: model::Pipeline = config::parse("test.yaml", &text, root(), &|_| None).unwrap();
+    let settings: PipelineSettings = config::parse(&REGISTRY, "test.yaml", &text, root(), &|_| None).unwrap();
     PipelineSpec::new(None, settings, Owner::of_everything())
 }
 

@@ -40,17 +40,31 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sabotage",
         ],
     ),
+    ("components", &["config", "embedder", "sink", "source", "transform"]),
     (
         "host",
-        &["backoff", "config", "embedder", "error", "pipeline", "postgres", "printable", "sink", "source", "transform"],
+        &[
+            "backoff",
+            "components",
+            "config",
+            "embedder",
+            "error",
+            "pipeline",
+            "postgres",
+            "printable",
+            "sink",
+            "source",
+            "transform",
+        ],
     ),
-    ("trial", &["command", "config", "embedder", "error", "event", "lsn", "printable", "transform"]),
+    ("trial", &["command", "components", "config", "embedder", "error", "event", "lsn", "printable", "transform"]),
     ("telemetry", &["error", "printable"]),
     ("toolchain", &["error"]),
-    ("demo", &["config", "error", "host", "pipeline", "sink"]),
+    ("demo", &["components", "config", "error", "host", "pipeline", "sink"]),
     (
         "cli",
         &[
+            "components",
             "config",
             "demo",
             "error",
@@ -90,7 +104,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ),
     ("postgres_protocol", &["src/postgres/", "src/source/postgres/", "src/sink/pgvector/", "src/demo/"]),
     ("qdrant_client", &["src/sink/qdrant/"]),
-    ("qdrant_edge", &["src/sink/qdrant_edge/", "src/sink/open.rs"]), // the latter means our module of that name
+    ("qdrant_edge", &["src/sink/qdrant_edge/", "src/components.rs"]), // the latter means our module of that name
     ("wasmtime_wasi_http", &["src/transform/"]),
     ("reqwest", &["src/embedder/", "src/transform/http/"]),
     ("serde_yaml", &["src/config/"]),
@@ -123,7 +137,7 @@ fn every_file_keeps_the_house_rules() {
     let files = rust_files();
     assert!(files.len() > 20, "the walk finds the sources");
     let check = |rule: fn(&File) -> Vec<String>| files.iter().flat_map(rule).collect::<Vec<_>>();
-    let rules = [purpose, length, name, imports, kinds_of_source, fences, doors, assumptions];
+    let rules = [purpose, length, name, imports, kinds_of_source, resources, fences, doors, assumptions];
     let broken: Vec<_> = rules.into_iter().flat_map(check).collect();
     assert!(broken.is_empty(), "{} house rules are broken:\n{}", broken.len(), broken.join("\n"));
 }
@@ -294,6 +308,26 @@ fn kinds_of_source(file: &File) -> Vec<String> {
     broken.dedup();
     broken
 }
+
+/// A kind takes all its settings apart to say what they reach, so that a new one does not compile until somebody thought of it.
+fn resources(file: &File) -> Vec<String> {
+    const SAID: &str = "fn resources(&mut self) -> Vec<Resource<'_>> {";
+    let code = file.code();
+    let bodies = code.match_indices(SAID).map(|(at, _)| (at, code[at + SAID.len()..].trim_start()));
+    let forgetful = bodies.filter(|(_, body)| {
+        let fields = body.strip_prefix("let Self {").and_then(|rest| rest.split_once("} = self;"));
+        fields.is_none_or(|(fields, _)| fields.contains(".."))
+    });
+    let line = |at: usize| code[..at].lines().count();
+    let listed = file.is_production() && file.path != KIND;
+    let broken = forgetful
+        .filter(|_| listed)
+        .map(|(at, _)| file.broken(line(at), "name each setting: `let Self { … } = self;`"));
+    broken.collect()
+}
+
+/// Where the contract of all kinds stands.
+const KIND: &str = "src/config/kind.rs";
 
 /// Every path into our crate, from its root, with its line: `crate::a::B`, `super::super::a`, and what groups hold.
 fn paths(file: &File, depth: usize) -> Vec<(usize, Vec<String>)> {
@@ -537,6 +571,17 @@ mod proofs {
         assert!(
             broken("src/cli/tap.rs", "use crate::source::{Source, kind_of};\nuse crate::postgres::Url;").is_empty()
         );
+    }
+
+    #[test]
+    fn a_kind_that_does_not_name_each_setting_is_found() {
+        let broken = |body: &str| {
+            let text = format!("fn resources(&mut self) -> Vec<Resource<'_>> {{\n    {body}\n    Vec::new()\n}}");
+            resources(&file("src/sink/x.rs", &text)).len()
+        };
+        assert_eq!(broken("let Self { inputs: _, url } = self;"), 0);
+        assert_eq!(broken("let Self { url, .. } = self;"), 1);
+        assert_eq!(broken("self.url.touch();"), 1);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use pgstream_host::command::Embedding;
-use pgstream_host::config::model::{Embedder as Settings, HashEmbedder};
 use pgstream_host::embedder;
+use pgstream_host::embedder::HashEmbedder;
 use serde_json::Value;
 
 use crate::sinks::contract::{Points, Stored};
@@ -168,7 +168,7 @@ async fn summary(points: &Points) -> Vec<String> {
 }
 
 async fn vector(text: &str) -> Embedding {
-    let embedder = embedder::open("words", &Settings::Hash(HashEmbedder { dimension: DIMENSION })).unwrap();
+    let embedder = embedder::open("words", &HashEmbedder { dimension: DIMENSION }).unwrap();
     Embedding::Dense(embedder.embed(&[text]).await.unwrap().data)
 }
 

@@ -9,9 +9,10 @@ use std::time::SystemTime;
 
 use super::pipeline::PipelineFile;
 use super::{print, print_json, print_line};
-use crate::config::{Span, model, qualified};
+use crate::components::PipelineSettings;
+use crate::config::{Span, qualified};
 use crate::error::{Error, Fault, Result};
-use crate::sink::dead_letters::{Filter, Letters};
+use crate::sink::dead_letters::{DeadLettersSettings, Filter, Letters};
 use crate::telemetry::Bars;
 
 #[derive(Debug, clap::Args)]
@@ -185,11 +186,8 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
 }
 
 /// The sink that keeps the pipeline's letters.
-fn keeper<'s>(settings: &'s model::Pipeline, name: Option<&str>) -> Result<&'s model::DeadLettersSink> {
-    let keepers = settings.sinks.iter().filter_map(|(name, sink)| match sink {
-        model::Sink::DeadLetters(sink) => Some((name, sink)),
-        _ => None,
-    });
+fn keeper<'s>(settings: &'s PipelineSettings, name: Option<&str>) -> Result<&'s DeadLettersSettings> {
+    let keepers = settings.sinks.iter().filter_map(|(name, sink)| Some((name, sink.as_kind::<DeadLettersSettings>()?)));
     let keepers: Vec<_> = keepers.filter(|(known, _)| name.is_none_or(|name| name == known.as_str())).collect();
     let mut databases = keepers.iter().map(|(_, sink)| &sink.url);
     let pipeline = &settings.name;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::show;
 use crate::cli::copies::{all_known, follow};
 use crate::cli::print;
-use crate::config::model;
+use crate::components::PipelineSettings;
 use crate::error::{Error, Result};
 use crate::screen::Screen;
 use crate::sink::dead_letters::{Filter, Letters, Settled};
@@ -16,7 +16,7 @@ use crate::telemetry::Bars;
 
 /// A replay that somebody asks for.
 pub(super) struct Order<'a> {
-    pub(super) settings: &'a model::Pipeline,
+    pub(super) settings: &'a PipelineSettings,
     pub(super) detach: bool,
     pub(super) json: bool,
 }
@@ -105,7 +105,7 @@ impl Order<'_> {
 
 /// Settles what replays of earlier commands have left: whoever asked for them may have gone away. Says what became of them. The
 /// letters may lie elsewhere than their rows: they are there for whoever asks also while the source cannot be reached.
-pub(super) async fn settle(settings: &model::Pipeline, letters: &mut Letters) -> Result<()> {
+pub(super) async fn settle(settings: &PipelineSettings, letters: &mut Letters) -> Result<()> {
     let unsettled = letters.unsettled().await?;
     if unsettled.is_empty() {
         return Ok(());

@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::config::model;
+use crate::components::PipelineSettings;
 use crate::event::json::Json;
 use crate::printable::printable;
 use crate::screen::Screen;
 use crate::sink::dead_letters::{Letter, Stored};
-use crate::transform;
 
 /// One line each, below a headline.
 pub(super) fn list(letters: &[Letter], as_json: bool) -> Screen {
@@ -54,7 +53,7 @@ fn object(letter: &Letter) -> Value {
 }
 
 /// A letter, whole. `file` is what commands about it are given.
-pub(super) fn letter(settings: &model::Pipeline, file: &str, stored: &Stored, as_json: bool) -> Screen {
+pub(super) fn letter(settings: &PipelineSettings, file: &str, stored: &Stored, as_json: bool) -> Screen {
     let mut screen = Screen::new();
     let Stored { letter, key, event } = stored;
     if as_json {
@@ -85,11 +84,11 @@ pub(super) fn letter(settings: &model::Pipeline, file: &str, stored: &Stored, as
 }
 
 /// Whether the handler is another one by now.
-fn changed(settings: &model::Pipeline, letter: &Letter) -> &'static str {
-    let Some(model::Transform::Wasm(wasm)) = settings.transforms.get(&letter.transform) else {
+fn changed(settings: &PipelineSettings, letter: &Letter) -> &'static str {
+    let Some(transform) = settings.transforms.get(&letter.transform) else {
         return " (the file has no such transform any more)";
     };
-    match transform::hash_of(wasm) {
+    match transform.hash() {
         Ok(now) if now == letter.handler => " (still the same)",
         Ok(_) => " (another one by now)",
         Err(_) => "",

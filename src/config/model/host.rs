@@ -7,12 +7,12 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Embedder, HttpHost, Limits};
-use crate::config::{Size, Span};
+use super::{HttpHost, Limits};
+use crate::config::{Components, Size, Span};
 
 /// The host file: who may run pipelines here, and with what.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HostFile {
+pub struct HostFile<C: Components> {
     /// Cores that handlers leave to the rest of the host.
     pub reserve_cores: usize,
     /// Bytes of compiled handlers that are kept.
@@ -20,7 +20,7 @@ pub struct HostFile {
     /// What compiling one handler may take.
     pub compile: Compile,
     /// Embedding models that tenants may use by name.
-    pub embedders: IndexMap<String, Embedder>,
+    pub embedders: IndexMap<String, C::Embedder>,
     /// The tenants by name.
     pub tenants: BTreeMap<String, Tenant>,
 }

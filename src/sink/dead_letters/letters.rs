@@ -3,8 +3,8 @@
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
+use super::settings::DeadLettersSettings;
 use super::table::TABLE;
-use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{failed, has_table, sqlstate};
 
@@ -91,7 +91,7 @@ impl Letters {
     ///
     /// # Errors
     /// As for a pipeline that opens the sink.
-    pub async fn open(pipeline: &str, settings: &model::DeadLettersSink) -> Result<Self> {
+    pub async fn open(pipeline: &str, settings: &DeadLettersSettings) -> Result<Self> {
         let client = super::connect(&super::url(settings)?).await?;
         Ok(Self { client, pipeline: pipeline.to_owned() })
     }

@@ -2,19 +2,20 @@
 
 mod letters;
 mod replays;
+mod settings;
 mod table;
 
 use async_trait::async_trait;
 use tokio_postgres::Client;
 
 use self::table::Insert;
-use super::{Delivery, Held, Hit, Query, Sink};
-use crate::config::model;
+use super::{Delivery, Held, Sink};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{self, Url, failed};
 
 pub use letters::{Filter, Letter, Letters, Stored, Wanted};
 pub use replays::Settled;
+pub use settings::DeadLettersSettings;
 
 /// `Ok` from a write promises that it survives a crash, which `synchronous_commit = off` would not.
 const SETTINGS: &str = "
@@ -38,7 +39,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// `Environment` if the table may not be made, `Transient` if the server cannot be reached.
-    pub async fn open(pipeline: &str, settings: &model::DeadLettersSink) -> Result<Self> {
+    pub async fn open(pipeline: &str, settings: &DeadLettersSettings) -> Result<Self> {
         let url = url(settings)?;
         let client = connect(&url).await?;
         table::ensure(&client, &url).await?;
@@ -50,7 +51,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn look(settings: &model::DeadLettersSink) -> Result<()> {
+    pub async fn look(settings: &DeadLettersSettings) -> Result<()> {
         let url = url(settings)?;
         let client = connect(&url).await?;
         postgres::warn_of_excess(&client, &url.user).await?;
@@ -66,7 +67,7 @@ impl DeadLetters {
 }
 
 /// The database that holds the table.
-fn url(settings: &model::DeadLettersSink) -> Result<Url> {
+fn url(settings: &DeadLettersSettings) -> Result<Url> {
     let Some(url) = &settings.url else {
         return Err(Error::new(Fault::Config, "a sink of type `dead-letters` has no database").help("set its `url`"));
     };
@@ -99,10 +100,6 @@ impl Sink for DeadLetters {
         insert.run(&mut client, &delivery.rejected).await?;
         self.client = Some(client);
         Ok(())
-    }
-
-    async fn search(&mut self, _query: &Query<'_>) -> Result<Vec<Hit>> {
-        Err(super::lines::Lines::unsearchable("dead-letters"))
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
-use crate::config::model::FileSink;
+use super::FileSettings;
 use crate::config::{folder_beneath, open_beneath};
 use crate::error::{Error, Fault, Result};
 
@@ -48,7 +48,7 @@ struct Open {
 }
 
 impl Whereabouts {
-    pub(super) fn of(settings: &FileSink) -> Self {
+    pub(super) fn of(settings: &FileSettings) -> Self {
         Self { path: settings.path.clone(), folder: settings.folder.clone() }
     }
 

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use super::settings::Vectors;
 use crate::command::{Action, Command, Embedding, Point};
-use crate::config::model::Vectors;
 use crate::sink::DeadLetter;
 
 /// How many numbers of a vector that is cut short are written.

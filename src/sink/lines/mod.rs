@@ -4,6 +4,7 @@
 
 mod file;
 mod json;
+mod settings;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::file::{LineFile, Whereabouts};
-use super::{Delivery, Held, Hit, Query, Sink, blocking};
-use crate::config::model::{FileSink, Vectors};
+use super::{Delivery, Held, Sink, blocking};
 use crate::error::{Error, Fault, Result};
 use crate::printable::printable_json;
+
+pub use self::settings::{FileSettings, StdoutSettings, Vectors};
 
 /// A sink that writes each command and each rejected event as one line.
 #[derive(Debug)]
@@ -32,14 +34,14 @@ enum Target {
 
 impl Lines {
     /// Appends to the file that `settings` name, which is made if missing. What a crash left of a last line of ours is cut off.
-    pub async fn file(pipeline: &str, settings: &FileSink) -> Result<Self> {
+    pub async fn file(pipeline: &str, settings: &FileSettings) -> Result<Self> {
         let at = Whereabouts::of(settings);
         let file = blocking::run(move || LineFile::open(at)).await?;
         Ok(Self { pipeline: pipeline.to_owned(), to: Target::File(Arc::new(file)), vectors: Vectors::Whole })
     }
 
     /// Whether `file` would succeed, also while another process has the file open. Alters nothing.
-    pub async fn check(settings: &FileSink) -> Result<()> {
+    pub async fn check(settings: &FileSettings) -> Result<()> {
         let at = Whereabouts::of(settings);
         blocking::run(move || LineFile::check(&at)).await
     }
@@ -47,12 +49,6 @@ impl Lines {
     /// Prints to standard output.
     pub fn stdout(pipeline: &str, vectors: Vectors) -> Self {
         Self { pipeline: pipeline.to_owned(), to: Target::Stdout, vectors }
-    }
-
-    /// The answer to a search.
-    pub(super) fn unsearchable(kind: &str) -> Error {
-        Error::new(Fault::Config, format!("a `{kind}` sink cannot be searched"))
-            .help("search a sink of type `qdrant`, `qdrant-edge` or `pgvector`")
     }
 }
 
@@ -76,14 +72,6 @@ impl Sink for Lines {
             }
             Target::Stdout => blocking::run(move || print(&mut io::stdout().lock(), &text)).await,
         }
-    }
-
-    async fn search(&mut self, _query: &Query<'_>) -> Result<Vec<Hit>> {
-        let kind = match self.to {
-            Target::File(_) => "file",
-            Target::Stdout => "stdout",
-        };
-        Err(Self::unsearchable(kind))
     }
 
     async fn close(self: Box<Self>) -> Result<()> {
@@ -124,17 +112,5 @@ mod tests {
         let error = print(&mut writer, b"{}\n").unwrap_err();
         assert_eq!(error.fault(), Fault::Environment);
         assert_eq!(error.to_string(), "standard output was closed by its reader");
-    }
-
-    #[tokio::test]
-    async fn a_search_says_which_sinks_can() {
-        let query = Query { vector: "", values: &[], limit: 1 };
-        let error = Lines::stdout("test", Vectors::Short).search(&query).await.unwrap_err();
-        assert_eq!(
-            error.report(),
-            "error: a `stdout` sink cannot be searched\n  \
-             help: search a sink of type `qdrant`, `qdrant-edge` or `pgvector`\n"
-        );
-        assert_eq!(error.fault(), Fault::Config);
     }
 }

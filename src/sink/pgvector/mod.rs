@@ -8,6 +8,7 @@ mod position;
 mod refusal;
 mod search;
 mod session;
+mod settings;
 mod statements;
 mod table;
 mod write;
@@ -18,10 +19,11 @@ use async_trait::async_trait;
 
 use self::position::Lease;
 use self::session::{Session, Target};
-use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet};
-use crate::config::model;
+use super::{Admission, Delivery, Held, Look, Sink, WriteSet};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::Url;
+
+pub use self::settings::PgvectorSettings;
 
 /// Writes points to a table:
 ///
@@ -63,7 +65,7 @@ impl PgvectorSink {
     /// # Errors
     /// `Config` if settings and table contradict each other, `Environment` if something is missing or forbidden,
     /// `Transient` if the server cannot be reached.
-    pub async fn open(pipeline: &str, name: &str, settings: &model::PgvectorSink) -> Result<Self> {
+    pub async fn open(pipeline: &str, name: &str, settings: &PgvectorSettings) -> Result<Self> {
         let target = target(settings)?;
         let session = Session::open(&target).await?;
         let oid = session.table.oid;
@@ -84,7 +86,7 @@ impl PgvectorSink {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn look(settings: &model::PgvectorSink) -> Result<Look> {
+    pub async fn look(settings: &PgvectorSettings) -> Result<Look> {
         let target = target(settings)?;
         let (columns, name, marks) = match Session::look(&target).await? {
             Some(session) => {
@@ -100,7 +102,7 @@ impl PgvectorSink {
     ///
     /// # Errors
     /// What the server says.
-    pub async fn forget(pipeline: &str, name: &str, settings: &model::PgvectorSink) -> Result<()> {
+    pub async fn forget(pipeline: &str, name: &str, settings: &PgvectorSettings) -> Result<()> {
         position::forget(&session::connect(&target(settings)?.url).await?, pipeline, name).await
     }
 
@@ -152,19 +154,12 @@ impl Sink for PgvectorSink {
         written
     }
 
-    async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>> {
-        let mut session = self.session().await?;
-        let hits = search::search(&mut session.client, &session.table, query).await;
-        self.session = Some(session);
-        hits
-    }
-
     async fn close(self: Box<Self>) -> Result<()> {
         Ok(())
     }
 }
 
-fn target(settings: &model::PgvectorSink) -> Result<Target> {
+fn target(settings: &PgvectorSettings) -> Result<Target> {
     let url = Url::parse(&settings.url, settings.password_file.clone())?.beneath(settings.folder.clone());
     let url = url.trusting(&settings.trusted_owners);
     let wanted = settings.create.as_ref().map(columns::wanted).transpose()?;

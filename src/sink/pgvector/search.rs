@@ -3,7 +3,9 @@
 use tokio_postgres::{Client, Row};
 
 use super::columns::{Column, Kind, List, quoted, title};
+use super::session::{Session, Target};
 use super::table::Table;
+use super::{PgvectorSettings, target};
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::failed;
@@ -13,7 +15,14 @@ use crate::sink::{Hit, Query};
 const MAX_EF_SEARCH: usize = 1000;
 const DEFAULT_EF_SEARCH: usize = 40;
 
-pub(super) async fn search(client: &mut Client, table: &Table, query: &Query<'_>) -> Result<Vec<Hit>> {
+/// The nearest rows of the table that `settings` name. Makes nothing: neither the table nor a record of a position.
+pub(super) async fn search(settings: &PgvectorSettings, query: &Query<'_>) -> Result<Vec<Hit>> {
+    let target = Target { wanted: None, ..target(settings)? };
+    let Some(mut session) = Session::look(&target).await? else { return Ok(Vec::new()) };
+    search_table(&mut session.client, &session.table, query).await
+}
+
+async fn search_table(client: &mut Client, table: &Table, query: &Query<'_>) -> Result<Vec<Hit>> {
     let column = searchable(table, query)?;
     let distance = column.distance.unwrap_or_default();
     let text = format!("[{}]", query.values.iter().map(f32::to_string).collect::<Vec<_>>().join(","));

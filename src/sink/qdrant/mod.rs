@@ -7,6 +7,7 @@ mod client;
 mod collection;
 mod fault;
 mod request;
+mod settings;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,8 +24,10 @@ use self::fault::{Peer, is_too_large};
 use self::request::{Merge, Operations, Phase, Request};
 use super::spaces::Spaces;
 use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet, stored};
-use crate::config::model::{self, Distance};
+use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
+
+pub use self::settings::QdrantSettings;
 
 /// Requests in flight at once, of all writes together. Qdrant applies the writes of a shard one after the other, so more would
 /// only queue.
@@ -50,7 +53,7 @@ pub struct QdrantSink {
 
 impl QdrantSink {
     /// Connects, and makes or checks the collection.
-    pub async fn open(config: &model::QdrantSink) -> Result<Self> {
+    pub async fn open(config: &QdrantSettings) -> Result<Self> {
         let (client, peer, wanted) = Self::dial(config)?;
         let collection = collection::ensure(&client, &peer, wanted).await?;
         let (seen, lines) = (Arc::new(Mutex::new(Instant::now())), Arc::new(Semaphore::new(CONCURRENCY)));
@@ -61,13 +64,33 @@ impl QdrantSink {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn look(config: &model::QdrantSink) -> Result<Look> {
+    pub async fn look(config: &QdrantSettings) -> Result<Look> {
         let (client, peer, wanted) = Self::dial(config)?;
         let Collection { spaces, marks, .. } = collection::look(&client, &peer, wanted).await?;
         Ok(Look { marks: Some(marks), admission: Some(admission(spaces)) })
     }
 
-    fn dial(config: &model::QdrantSink) -> Result<(Client, Peer, Option<Spaces>)> {
+    /// The nearest points of a collection that is there.
+    async fn search(config: &QdrantSettings, query: &Query<'_>) -> Result<Vec<Hit>> {
+        let (client, peer, _) = Self::dial(config)?;
+        let distance = collection::look(&client, &peer, None).await?.spaces.searchable(query)?;
+        let mut request = QueryPointsBuilder::new(peer.collection())
+            .query(query.values.to_vec())
+            .limit(query.limit as u64)
+            .with_payload(true);
+        if !query.vector.is_empty() {
+            request = request.using(query.vector);
+        }
+        let found = client.query(request).await.map_err(|error| peer.error(error))?.result;
+        let hits = found.into_iter().filter_map(|point| {
+            let id = request::host_id(point.id?)?;
+            let score = if distance == Distance::Euclid { -point.score } else { point.score };
+            Some(stored::hit(id, score, Payload::from(point.payload).into()))
+        });
+        Ok(hits.collect())
+    }
+
+    fn dial(config: &QdrantSettings) -> Result<(Client, Peer, Option<Spaces>)> {
         let wanted = config.create.as_ref().map(Spaces::wanted).transpose()?;
         let peer = Peer::new(&config.url, &config.collection)?;
         let client = Client::new(&config.url, config.api_key.as_ref(), config.timeout.0).map_err(|what| {
@@ -177,24 +200,6 @@ impl Sink for QdrantSink {
             self.run(phase).await?;
         }
         self.see().await
-    }
-
-    async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>> {
-        let distance = self.collection.spaces.searchable(query)?;
-        let mut request = QueryPointsBuilder::new(self.peer.collection())
-            .query(query.values.to_vec())
-            .limit(query.limit as u64)
-            .with_payload(true);
-        if !query.vector.is_empty() {
-            request = request.using(query.vector);
-        }
-        let found = self.client.query(request).await.map_err(|error| self.peer.error(error))?.result;
-        let hits = found.into_iter().filter_map(|point| {
-            let id = request::host_id(point.id?)?;
-            let score = if distance == Distance::Euclid { -point.score } else { point.score };
-            Some(stored::hit(id, score, Payload::from(point.payload).into()))
-        });
-        Ok(hits.collect())
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

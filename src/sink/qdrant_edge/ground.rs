@@ -13,8 +13,8 @@ use std::sync::Arc;
 use rustix::fs::{Mode, mkdirat};
 use rustix::io::Errno;
 
+use super::QdrantEdgeSettings;
 use crate::config::folder_beneath;
-use crate::config::model::QdrantEdgeSink;
 use crate::error::{Error, Fault, Result};
 
 /// A folder of points.
@@ -30,7 +30,7 @@ pub(super) struct Ground {
 
 impl Ground {
     /// The folder that `settings` name, made if it is missing.
-    pub(super) fn make(settings: &QdrantEdgeSink) -> Result<Self> {
+    pub(super) fn make(settings: &QdrantEdgeSettings) -> Result<Self> {
         let made = match &settings.folder {
             None => fs::create_dir_all(&settings.path),
             Some(owners) => make_beneath(&settings.path, owners),
@@ -44,7 +44,7 @@ impl Ground {
     }
 
     /// The folder that `settings` name, if it is there; else only its name.
-    pub(super) fn find(settings: &QdrantEdgeSink) -> Result<Self> {
+    pub(super) fn find(settings: &QdrantEdgeSettings) -> Result<Self> {
         let Some(owners) = &settings.folder else { return Ok(Self::from(settings.path.as_path())) };
         match hold(&settings.path, owners) {
             Ok(held) => Ok(held),

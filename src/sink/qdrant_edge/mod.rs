@@ -6,6 +6,7 @@ mod lock;
 mod mark;
 mod operation;
 mod serve;
+mod settings;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,8 +22,9 @@ use self::mark::Mark;
 use self::serve::Server;
 use super::spaces::Spaces;
 use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet, blocking};
-use crate::config::model;
 use crate::error::{Error, Fault, Result};
+
+pub use self::settings::QdrantEdgeSettings;
 
 /// Steps that are made while the engine carries out those before; few, because each may hold megabytes.
 const STEPS_AHEAD: usize = 2;
@@ -49,7 +51,7 @@ pub struct QdrantEdge {
 
 impl QdrantEdge {
     /// Opens the folder, or makes it. Refused while another pipeline has it open.
-    pub async fn open(config: &model::QdrantEdgeSink) -> Result<Self> {
+    pub async fn open(config: &QdrantEdgeSettings) -> Result<Self> {
         let wanted = Spaces::wanted(&config.create)?;
         let config = config.clone();
         let open = move || {
@@ -72,7 +74,7 @@ impl QdrantEdge {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn look(config: &model::QdrantEdgeSink) -> Result<Look> {
+    pub async fn look(config: &QdrantEdgeSettings) -> Result<Look> {
         let wanted = Spaces::wanted(&config.create)?;
         let config = config.clone();
         let look = move || {
@@ -135,10 +137,6 @@ impl Sink for QdrantEdge {
         Ok(())
     }
 
-    async fn search(&mut self, query: &Query<'_>) -> Result<Vec<Hit>> {
-        search_in(Arc::clone(&self.engine), query).await
-    }
-
     async fn close(self: Box<Self>) -> Result<()> {
         let Self { engine, server, optimizer, .. } = *self;
         drop(server);
@@ -172,7 +170,7 @@ fn could_be_made(path: &Path) -> Result<()> {
 }
 
 /// The nearest points in a folder: from the pipeline that holds it, or from its files if none does.
-pub async fn search(config: &model::QdrantEdgeSink, query: &Query<'_>) -> Result<Vec<Hit>> {
+pub async fn search(config: &QdrantEdgeSettings, query: &Query<'_>) -> Result<Vec<Hit>> {
     let config = config.clone();
     let ground = blocking::run(move || Ground::find(&config)).await?;
     if !Engine::exists(&ground) {

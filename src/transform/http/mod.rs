@@ -19,8 +19,9 @@ use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::voice::Voice;
-use crate::config::model::{HttpHost, HttpLimits, Origin, WasmTransform};
+use crate::config::model::{HttpHost, HttpLimits, Origin};
 use crate::error::{Error, Fault, Result};
+use crate::transform::WasmTransform;
 use added::Added;
 use exchange::Budget;
 use gate::Gate;

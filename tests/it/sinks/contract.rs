@@ -7,7 +7,7 @@ use pgstream_host::command::{Action, Command, Embedding, Point};
 use pgstream_host::config::model::{Create, Distance, VectorSpec};
 use pgstream_host::error::{Error, Fault, Result};
 use pgstream_host::lsn::{Lsn, Position};
-use pgstream_host::sink::{Delivery, Held, Query, Sink};
+use pgstream_host::sink::{Delivery, Held, Query, Sink, SinkKind};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -15,12 +15,17 @@ use serde_json::{Map, Value, json};
 
 /// A store for one test: how to open the sink on it, and how to read it past the sink.
 #[async_trait]
-pub(crate) trait Store: Send + Sized {
+pub(crate) trait Store: Send + Sync + Sized {
     /// An empty store whose table or collection does not exist yet; `create` goes into the sink's settings.
     async fn make(create: Create) -> Self;
 
+    /// The settings of the sink under test.
+    fn settings(&self) -> Box<dyn SinkKind>;
+
     /// The sink under test, on what the store holds by now. Never called while another one is open.
-    async fn open(&self) -> Result<Box<dyn Sink>>;
+    async fn open(&self) -> Result<Box<dyn Sink>> {
+        self.settings().open("documents", "search").await
+    }
 
     /// Every point, as it lies in the store. Never called while a sink is open.
     async fn dump(&self) -> Points;
@@ -378,15 +383,17 @@ pub(crate) async fn the_nearest_come_first<S: Store>() {
         let no_vector = Action::Upsert(Point { id: "nowhere".into(), embeddings: Vec::new(), payload: "{}".into() });
         write(&mut *sink, 1, actions.into_iter().chain([no_vector])).await.unwrap();
         let values = [1.0, 0.0, 0.0, 0.0];
-        let hits = sink.search(&Query { vector: "", values: &values, limit: 3 }).await.unwrap();
+        let settings = store.settings();
+        let searcher = settings.searcher().unwrap();
+        let hits = searcher.search(&Query { vector: "", values: &values, limit: 3 }).await.unwrap();
         assert_eq!(hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>(), order, "{distance:?}");
         for (hit, score) in hits.iter().zip(scores) {
             assert!((hit.score - score).abs() < 1e-5, "{distance:?}: {hit:?}, expected {score}");
             assert_eq!(Value::Object(hit.payload.clone()), json!({ "to": hit.id }));
         }
-        assert!(sink.search(&Query { vector: "title", values: &[1.0; 3], limit: 3 }).await.unwrap().is_empty());
+        assert!(searcher.search(&Query { vector: "title", values: &[1.0; 3], limit: 3 }).await.unwrap().is_empty());
         for (vector, values) in [("", &[1.0; 5][..]), ("summary", &[1.0; 3])] {
-            let error = sink.search(&Query { vector, values, limit: 3 }).await.unwrap_err();
+            let error = searcher.search(&Query { vector, values, limit: 3 }).await.unwrap_err();
             assert_eq!(error.fault(), Fault::Config, "{error:?}");
         }
         sink.close().await.unwrap();

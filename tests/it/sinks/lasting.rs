@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use pgstream_host::command::{Action, Embedding, Point};
 use pgstream_host::config::Secret;
-use pgstream_host::config::model::{self, Create, DeadLettersSink, Distance, SinkBatch};
+use pgstream_host::config::model::{Create, Distance, SinkBatch};
 use pgstream_host::error::Fault;
-use pgstream_host::sink::{self, Sink};
+use pgstream_host::sink::dead_letters::DeadLettersSettings;
+use pgstream_host::sink::pgvector::PgvectorSettings;
+use pgstream_host::sink::qdrant_edge::QdrantEdgeSettings;
+use pgstream_host::sink::{Sink, SinkKind};
 
 use super::contract::{ORIGIN, write};
 use crate::support::{Database, fresh_database};
@@ -15,8 +18,8 @@ fn create() -> Create {
     Create { dimension: Some(1), distance: Distance::Dot, vectors: BTreeMap::new(), sparse: Vec::new() }
 }
 
-fn table(database: &Database) -> model::Sink {
-    model::Sink::Pgvector(model::PgvectorSink {
+fn table(database: &Database) -> PgvectorSettings {
+    PgvectorSettings {
         inputs: Vec::new(),
         url: Secret::new(&database.url),
         password_file: None,
@@ -25,7 +28,7 @@ fn table(database: &Database) -> model::Sink {
         table: "points".into(),
         create: Some(create()),
         batch: SinkBatch::default(),
-    })
+    }
 }
 
 fn upsert(id: &str) -> Action {
@@ -53,21 +56,21 @@ async fn a_table_that_a_crash_would_empty_is_refused_with_the_statement_that_men
     ] {
         let database = fresh_database().await;
         database.client.batch_execute(&format!("CREATE EXTENSION vector; {tables}")).await.unwrap();
-        let opened = sink::open("documents", "search", &table(&database)).await.map(drop).unwrap_err();
-        let looked = sink::look(&table(&database)).await.map(drop).unwrap_err();
+        let opened = table(&database).open("documents", "search").await.map(drop).unwrap_err();
+        let looked = table(&database).look().await.map(drop).unwrap_err();
         for error in [opened, looked] {
             assert_eq!(error.fault(), Fault::Environment);
             assert_eq!(error.advice(), Some(&*format!("ALTER TABLE public.{volatile} SET LOGGED")), "{error:?}");
         }
         database.client.batch_execute(&format!("ALTER TABLE {volatile} SET LOGGED")).await.unwrap();
-        sink::look(&table(&database)).await.map(drop).unwrap();
+        table(&database).look().await.map(drop).unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_table_that_is_made_unlogged_while_it_is_written_takes_nothing_more() {
     let database = fresh_database().await;
-    let mut sink = sink::open("documents", "search", &table(&database)).await.unwrap();
+    let mut sink = table(&database).open("documents", "search").await.unwrap();
     sink.resume(ORIGIN).await.unwrap();
     put(&mut *sink, 1).await.unwrap();
     database.client.batch_execute("ALTER TABLE points SET UNLOGGED").await.unwrap();
@@ -80,7 +83,7 @@ async fn a_table_that_is_made_unlogged_while_it_is_written_takes_nothing_more() 
 async fn dead_letters_are_not_kept_where_a_crash_would_remove_them() {
     let database = fresh_database().await;
     let url = Some(Secret::new(&database.url));
-    let letters = DeadLettersSink {
+    let letters = DeadLettersSettings {
         inputs: Vec::new(),
         url,
         password_file: None,
@@ -88,10 +91,9 @@ async fn dead_letters_are_not_kept_where_a_crash_would_remove_them() {
         folder: None,
         max_letters: 10,
     };
-    let letters = model::Sink::DeadLetters(letters);
-    sink::open("documents", "letters", &letters).await.unwrap();
+    letters.open("documents", "letters").await.unwrap();
     database.client.batch_execute("ALTER TABLE pgstream.dead_letters SET UNLOGGED").await.unwrap();
-    let error = sink::open("documents", "letters", &letters).await.map(drop).unwrap_err();
+    let error = letters.open("documents", "letters").await.map(drop).unwrap_err();
     assert!(error.advice().unwrap().contains("ALTER TABLE pgstream.dead_letters SET LOGGED"), "{error:?}");
 }
 
@@ -99,21 +101,20 @@ async fn dead_letters_are_not_kept_where_a_crash_would_remove_them() {
 async fn a_folder_that_is_removed_or_replaced_takes_nothing_more() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("edge");
-    let settings = model::QdrantEdgeSink {
+    let settings = QdrantEdgeSettings {
         inputs: Vec::new(),
         path: path.clone(),
         folder: None,
         create: create(),
         batch: SinkBatch::default(),
     };
-    let settings = model::Sink::QdrantEdge(settings);
     for replace in [false, true] {
-        let mut sink = sink::open("documents", "edge", &settings).await.unwrap();
+        let mut sink = settings.open("documents", "edge").await.unwrap();
         put(&mut *sink, 1).await.unwrap();
         let marks = sink.marks();
         std::fs::rename(&path, parent.path().join(format!("old {replace}"))).unwrap();
         if replace {
-            let mut other = sink::open("documents", "edge", &settings).await.unwrap();
+            let mut other = settings.open("documents", "edge").await.unwrap();
             assert_ne!(other.marks(), marks, "it is told from the one before");
             put(&mut *other, 1).await.unwrap();
             other.close().await.unwrap();

@@ -1,10 +1,11 @@
 //! The `file` sink: lines that survive, and searches that are refused.
 
 use pgstream_host::command::{Action, Command};
-use pgstream_host::config::model::{self, BlackholeSink, FileSink};
-use pgstream_host::error::{Code, Fault};
+use pgstream_host::error::Code;
 use pgstream_host::lsn::{Lsn, Position};
-use pgstream_host::sink::{self, DeadLetter, Delivery, Query};
+use pgstream_host::sink::blackhole::BlackholeSettings;
+use pgstream_host::sink::lines::FileSettings;
+use pgstream_host::sink::{DeadLetter, Delivery, SinkKind};
 
 use super::contract::held;
 
@@ -12,7 +13,7 @@ use super::contract::held;
 async fn commands_and_rejected_events_are_appended_across_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
-    let config = model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone(), folder: None });
+    let config = FileSettings { inputs: Vec::new(), path: path.clone(), folder: None };
     let position = Position { lsn: Lsn(0x16B3748), ordinal: 3 };
     let command = Command { position, action: Action::Delete { id: "a".into() } };
     let letter = DeadLetter {
@@ -29,7 +30,7 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
         event: r#"{"table":"docs"}"#.into(),
     };
 
-    let mut sink = sink::open("documents", "parked", &config).await.unwrap();
+    let mut sink = config.open("documents", "parked").await.unwrap();
     assert_eq!(sink.resume("origin").await.unwrap(), None);
     let delivery = Delivery { commands: vec![&command], rejected: Vec::new(), through: held(position) };
     sink.write(&delivery).await.unwrap();
@@ -38,7 +39,7 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
     let torn = std::fs::read_to_string(&path).unwrap() + r#"{"position":"0/17"#;
     std::fs::write(&path, torn).unwrap();
 
-    let mut sink = sink::open("documents", "parked", &config).await.unwrap();
+    let mut sink = config.open("documents", "parked").await.unwrap();
     sink.write(&Delivery { commands: Vec::new(), rejected: vec![&letter], through: held(position) }).await.unwrap();
     assert_eq!(
         std::fs::read_to_string(&path).unwrap(),
@@ -53,25 +54,9 @@ async fn commands_and_rejected_events_are_appended_across_restarts() {
 }
 
 #[tokio::test]
-async fn what_keeps_no_vectors_cannot_be_searched() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("out.jsonl");
-    let query = Query { vector: "", values: &[1.0], limit: 1 };
-    for (config, kind) in [
-        (model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone(), folder: None }), "file"),
-        (model::Sink::Blackhole(BlackholeSink { inputs: Vec::new() }), "blackhole"),
-    ] {
-        let error = sink::search("documents", "out", &config, &query).await.unwrap_err();
-        assert_eq!(error.fault(), Fault::Config);
-        assert_eq!(error.to_string(), format!("a `{kind}` sink cannot be searched"));
-    }
-    assert!(!path.exists(), "a search makes nothing");
-}
-
-#[tokio::test]
 async fn a_blackhole_takes_everything() {
-    let config = model::Sink::Blackhole(BlackholeSink { inputs: Vec::new() });
-    let mut sink = sink::open("documents", "nowhere", &config).await.unwrap();
+    let config = BlackholeSettings { inputs: Vec::new() };
+    let mut sink = config.open("documents", "nowhere").await.unwrap();
     let command = Command { position: Position::default(), action: Action::Clear };
     sink.write(&Delivery { commands: vec![&command], ..Delivery::default() }).await.unwrap();
     sink.close().await.unwrap();

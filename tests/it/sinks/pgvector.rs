@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pgstream_host::command::{Action, Embedding, Point};
 use pgstream_host::config::Secret;
-use pgstream_host::config::model::{self, Create, Distance, SinkBatch, VectorSpec};
+use pgstream_host::config::model::{Create, Distance, SinkBatch, VectorSpec};
 use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::lsn::{Lsn, Position};
-use pgstream_host::sink::pgvector::PgvectorSink;
-use pgstream_host::sink::{Query, Sink};
+use pgstream_host::sink::pgvector::{PgvectorSettings, PgvectorSink};
+use pgstream_host::sink::{Query, Searcher, Sink, SinkKind};
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
 
@@ -33,9 +33,8 @@ impl Store for Table {
         Self { database: fresh_database().await, create: Some(create) }
     }
 
-    async fn open(&self) -> Result<Box<dyn Sink>> {
-        let sink = PgvectorSink::open("documents", "search", &settings(&self.database, self.create.clone())).await?;
-        Ok(Box::new(sink))
+    fn settings(&self) -> Box<dyn SinkKind> {
+        Box::new(settings(&self.database, self.create.clone()))
     }
 
     async fn dump(&self) -> Points {
@@ -43,8 +42,8 @@ impl Store for Table {
     }
 }
 
-fn settings(database: &Database, create: Option<Create>) -> model::PgvectorSink {
-    model::PgvectorSink {
+fn settings(database: &Database, create: Option<Create>) -> PgvectorSettings {
+    PgvectorSettings {
         inputs: Vec::new(),
         url: Secret::new(&database.url),
         password_file: None,
@@ -443,14 +442,15 @@ async fn create_makes_an_index_for_each_distance_and_size() {
                 Action::Upsert(Point { id: format!("{name} {id}"), embeddings, payload: "{}".into() })
             });
             write(&mut sink, 1, points).await.unwrap();
-            let hits = sink.search(&Query { vector: name, values: &near, limit: 5 }).await.unwrap();
+            let query = Query { vector: name, values: &near, limit: 5 };
+            let hits = settings(&database, Some(create.clone())).search(&query).await.unwrap();
             let ids: Vec<&str> = hits.iter().map(|hit| hit.id.trim()).collect();
             assert_eq!(ids, [format!("{name} near").trim(), format!("{name} far").trim()], "{distance:?}");
         }
         drop(open(&database, Some(create)).await.unwrap());
         // Without `create` the distance is that of the index.
-        let mut sink = open(&database, None).await.unwrap();
-        let hits = sink.search(&Query { vector: "half", values: &[1.0; 2001], limit: 1 }).await.unwrap();
+        let query = Query { vector: "half", values: &[1.0; 2001], limit: 1 };
+        let hits = settings(&database, None).search(&query).await.unwrap();
         let score = match distance {
             Distance::Cosine => 1.0,
             Distance::Dot => 2001.0,
@@ -474,9 +474,9 @@ async fn searches_use_the_index() {
         database.name, database.name
     );
     database.client.batch_execute(&script).await.unwrap();
-    let mut sink = open(&database, None).await.unwrap();
-    sink.search(&Query { vector: "", values: &[1.0; 2], limit: 1 }).await.unwrap();
-    sink.search(&Query { vector: "half", values: &[1.0; 2001], limit: 1 }).await.unwrap();
+    let settings = settings(&database, None);
+    settings.search(&Query { vector: "", values: &[1.0; 2], limit: 1 }).await.unwrap();
+    settings.search(&Query { vector: "half", values: &[1.0; 2001], limit: 1 }).await.unwrap();
     let scans =
         "SELECT string_agg(indexrelname || ' ' || idx_scan, ', ' ORDER BY indexrelname) FROM pg_stat_user_indexes
                  WHERE indexrelname IN ('points_embedding_idx', 'points_half_idx')";
@@ -494,7 +494,8 @@ async fn a_search_for_more_than_an_index_answers_finds_them_all() {
     write(&mut sink, 1, points.iter().map(|id| upsert(id, "{}"))).await.unwrap();
     database.client.batch_execute("ANALYZE points").await.unwrap();
     for limit in [1000, 1001] {
-        let hits = sink.search(&Query { vector: "", values: &[1.0; 2], limit }).await.unwrap();
+        let query = Query { vector: "", values: &[1.0; 2], limit };
+        let hits = settings(&database, small()).search(&query).await.unwrap();
         assert_eq!(hits.len(), limit);
     }
 }
@@ -593,7 +594,8 @@ async fn ids_may_be_integers_and_uuids_in_one_spelling() {
         let mut sink = ready(&database, small()).await;
         write(&mut sink, 1, [replace("g", &[good]), upsert(good, "{}")]).await.unwrap();
         write(&mut sink, 2, [Action::Patch { id: good.into(), payload: r#"{"x":1}"#.into() }]).await.unwrap();
-        assert_eq!(sink.search(&Query { vector: "", values: &[1.0, 0.0], limit: 5 }).await.unwrap()[0].id, good);
+        let query = Query { vector: "", values: &[1.0, 0.0], limit: 5 };
+        assert_eq!(settings(&database, small()).search(&query).await.unwrap()[0].id, good);
         for action in [
             upsert(bad, "{}"),
             Action::Delete { id: bad.into() },
@@ -816,7 +818,7 @@ async fn schemas_and_names_that_need_quotes_work_and_the_extension_may_lie_anywh
         .unwrap();
     let vectors = BTreeMap::from([("Ti\"tle".to_owned(), VectorSpec { dimension: 2001, distance: Distance::Euclid })]);
     let create = Create { vectors, sparse: vec!["select".into()], ..small().unwrap() };
-    let settings = model::PgvectorSink { table: "My Schema.Po\"ints".into(), ..settings(&database, Some(create)) };
+    let settings = PgvectorSettings { table: "My Schema.Po\"ints".into(), ..settings(&database, Some(create)) };
     for delivery in 1..3 {
         let mut sink = PgvectorSink::open("documents", "search", &settings).await.unwrap();
         sink.resume(ORIGIN).await.unwrap();
@@ -830,7 +832,7 @@ async fn schemas_and_names_that_need_quotes_work_and_the_extension_may_lie_anywh
             .await
             .unwrap();
         write(&mut sink, delivery, [group, Action::Delete { id: "b".into() }]).await.unwrap();
-        let hits = sink.search(&Query { vector: "Ti\"tle", values: &[1.0; 2001], limit: 1 }).await.unwrap();
+        let hits = settings.search(&Query { vector: "Ti\"tle", values: &[1.0; 2001], limit: 1 }).await.unwrap();
         assert_eq!((hits[0].score, &hits[0].payload["n"]), (0.0, &Value::from(delivery)));
     }
 }

@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use pgstream_host::command::{Action, Embedding, Point};
 use pgstream_host::config::model::{self, Create, Distance, SinkBatch};
 use pgstream_host::config::{Secret, Span};
-use pgstream_host::error::{Fault, Result};
-use pgstream_host::sink::Sink;
-use pgstream_host::sink::qdrant::QdrantSink;
+use pgstream_host::error::Fault;
+use pgstream_host::sink::qdrant::{QdrantSettings, QdrantSink};
+use pgstream_host::sink::qdrant_edge::QdrantEdgeSettings;
+use pgstream_host::sink::{Sink, SinkKind};
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::{
     CreateCollectionBuilder, Distance as Metric, PointStruct, ScrollPointsBuilder, UpsertPointsBuilder, VectorOutput,
@@ -43,14 +44,13 @@ impl Store for Collection {
         Self { name, create }
     }
 
-    async fn open(&self) -> Result<Box<dyn Sink>> {
+    fn settings(&self) -> Box<dyn SinkKind> {
         let (url, api_key) = shared();
-        let settings = model::QdrantSink {
+        Box::new(QdrantSettings {
             api_key: api_key.map(Secret::new),
             collection: self.name.clone(),
             ..settings(&url, Some(self.create.clone()))
-        };
-        Ok(Box::new(QdrantSink::open(&settings).await?))
+        })
     }
 
     async fn dump(&self) -> Points {
@@ -86,8 +86,8 @@ pub(crate) fn client(url: &str, api_key: Option<&str>) -> Qdrant {
     Qdrant::from_url(url).api_key(api_key).skip_compatibility_check().build().unwrap()
 }
 
-fn settings(url: &str, create: Option<Create>) -> model::QdrantSink {
-    model::QdrantSink {
+fn settings(url: &str, create: Option<Create>) -> QdrantSettings {
+    QdrantSettings {
         inputs: Vec::new(),
         url: url.to_owned(),
         api_key: None,
@@ -196,7 +196,7 @@ async fn a_server_that_fails_for_a_while_is_worth_another_try() {
 async fn a_slow_server_runs_into_the_timeout() {
     let server = QdrantServer::start(None);
     let timeout = Span(Duration::from_millis(300));
-    let settings = model::QdrantSink { timeout, ..settings(&server.url(), create(2, Distance::Dot)) };
+    let settings = QdrantSettings { timeout, ..settings(&server.url(), create(2, Distance::Dot)) };
     let mut sink = QdrantSink::open(&settings).await.unwrap();
     server.slow_down(Duration::from_secs(60));
     let error = write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap_err();
@@ -210,14 +210,14 @@ async fn a_wrong_key_is_the_configuration_s_fault() {
     let server = QdrantServer::start(Some("swordfish"));
     let settings = settings(&server.url(), create(2, Distance::Dot));
     for api_key in [None, Some(Secret::new("wrong"))] {
-        let error = QdrantSink::open(&model::QdrantSink { api_key, ..settings.clone() }).await.err().unwrap();
+        let error = QdrantSink::open(&QdrantSettings { api_key, ..settings.clone() }).await.err().unwrap();
         assert_eq!(error.fault(), Fault::Config);
         assert_eq!(error.to_string(), format!("Qdrant at `{}` refuses the API key", server.url()));
         assert!(error.advice().unwrap().contains("api_key: ${QDRANT_API_KEY}"));
         assert!(!format!("{error:?}").contains("wrong"));
     }
     let api_key = Some(Secret::new("swordfish"));
-    let mut sink = QdrantSink::open(&model::QdrantSink { api_key, ..settings }).await.unwrap();
+    let mut sink = QdrantSink::open(&QdrantSettings { api_key, ..settings }).await.unwrap();
     server.fail(2, Code::PermissionDenied);
     let error = write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap_err();
     assert_eq!(error.fault(), Fault::Config);
@@ -346,7 +346,7 @@ async fn ten_thousand_points_of_384_numbers() {
     println!("qdrant: {} points/s", per_second(start));
 
     let folder = tempfile::tempdir().unwrap();
-    let settings = model::QdrantEdgeSink {
+    let settings = QdrantEdgeSettings {
         inputs: Vec::new(),
         path: folder.path().to_owned(),
         folder: None,

@@ -12,10 +12,10 @@ use ::qdrant_edge::{
 };
 use async_trait::async_trait;
 use pgstream_host::command::{Action, Embedding, Point};
-use pgstream_host::config::model::{self, Create, Distance, SinkBatch};
+use pgstream_host::config::model::{Create, Distance, SinkBatch};
 use pgstream_host::error::{Fault, Result};
-use pgstream_host::sink::qdrant_edge::{self, QdrantEdge};
-use pgstream_host::sink::{Query, Sink};
+use pgstream_host::sink::qdrant_edge::{self, QdrantEdge, QdrantEdgeSettings};
+use pgstream_host::sink::{Query, Searcher, Sink, SinkKind};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -35,8 +35,8 @@ impl Store for Folder {
         Self { folder: tempfile::tempdir().unwrap(), create }
     }
 
-    async fn open(&self) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(QdrantEdge::open(&settings(self.folder.path(), self.create.clone())).await?))
+    fn settings(&self) -> Box<dyn SinkKind> {
+        Box::new(settings(self.folder.path(), self.create.clone()))
     }
 
     async fn dump(&self) -> Points {
@@ -44,14 +44,8 @@ impl Store for Folder {
     }
 }
 
-fn settings(path: &Path, create: Create) -> model::QdrantEdgeSink {
-    model::QdrantEdgeSink {
-        inputs: Vec::new(),
-        path: path.to_owned(),
-        folder: None,
-        create,
-        batch: SinkBatch::default(),
-    }
+fn settings(path: &Path, create: Create) -> QdrantEdgeSettings {
+    QdrantEdgeSettings { inputs: Vec::new(), path: path.to_owned(), folder: None, create, batch: SinkBatch::default() }
 }
 
 fn create(dimension: usize) -> Create {
@@ -142,10 +136,11 @@ async fn a_killed_optimizer_leaves_everything_in_place() {
     let half_built = folder.path().join("temp_segments");
     wait_for(|| std::fs::read_dir(&half_built).is_ok_and(|entries| entries.count() > 0));
     child.kill();
-    let mut sink = QdrantEdge::open(&settings(folder.path(), create(384))).await.unwrap();
+    let sink = QdrantEdge::open(&settings(folder.path(), create(384))).await.unwrap();
     let mut values = vec![0.0; 384];
     values[0] = 1.0;
-    let hits = sink.search(&Query { vector: "", values: &values, limit: 10_000 }).await.unwrap();
+    let query = Query { vector: "", values: &values, limit: 10_000 };
+    let hits = settings(folder.path(), create(384)).search(&query).await.unwrap();
     assert_eq!(hits.len(), 8000);
     assert_eq!(hits[0].id, "7999");
     Box::new(sink).close().await.unwrap();

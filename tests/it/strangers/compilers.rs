@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use pgstream_host::components::REGISTRY;
 use pgstream_host::config;
 use pgstream_host::error::{Error, Fault};
 use pgstream_host::host::{Admitted, Host, Tenants};
@@ -118,7 +119,7 @@ tenants:
   acme: { folder: acme, sinks: [file], servers: ['127.0.0.1:1'] }
   umbrella: { folder: umbrella, sinks: [file], servers: ['127.0.0.1:1'] }
 ";
-    let settings = config::parse_host("host.yaml", host, &|_| None).unwrap();
+    let settings = config::parse_host(&REGISTRY, "host.yaml", host, &|_| None).unwrap();
     for (tenant, component) in [("acme", sly()), ("umbrella", smallest())] {
         std::fs::create_dir(place(tenant)).unwrap();
         std::fs::write(place(tenant).join("handler.wasm"), component).unwrap();

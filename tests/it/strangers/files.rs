@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use pgstream_host::command::{Action, Command};
-use pgstream_host::config::model::{Create, Distance, FileSink, QdrantEdgeSink, SinkBatch};
-use pgstream_host::config::{Secret, model, parse_host};
+use pgstream_host::components::REGISTRY;
+use pgstream_host::config::model::{Create, Distance, SinkBatch};
+use pgstream_host::config::{Secret, parse_host};
 use pgstream_host::error::{Error, Fault, Result};
 use pgstream_host::host::{Refusal, Tenants};
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::postgres::{Url, connect};
-use pgstream_host::sink::{self, Delivery, Look, Query, Sink};
-use pgstream_host::transform::{Compiler, Transform};
+use pgstream_host::sink::lines::FileSettings;
+use pgstream_host::sink::qdrant_edge::QdrantEdgeSettings;
+use pgstream_host::sink::{Delivery, Look, Query, Searcher, Sink, SinkKind};
+use pgstream_host::transform::{Compiler, Transform, WasmTransform};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -146,16 +149,16 @@ async fn lines_do_not_follow_what_is_put_in_place_of_their_file() {
     let Place { folder, secret, .. } = &place();
     let (sub, path) = (folder.join("sub"), folder.join("sub/out.jsonl"));
     std::fs::create_dir(&sub).unwrap();
-    let settings = model::Sink::File(FileSink { inputs: Vec::new(), path: path.clone(), folder: Some(folder.clone()) });
-    let mut sink = sink::open("documents", "out", &settings).await.unwrap();
+    let settings = FileSettings { inputs: Vec::new(), path: path.clone(), folder: Some(folder.clone()) };
+    let mut sink = settings.open("documents", "out").await.unwrap();
     write_line(&mut sink).await.unwrap();
     let other_name =
         ("it has another name besides", Box::new(|path: &Path| std::fs::hard_link(secret, path).unwrap()) as _);
     for (why, put) in swaps(secret).into_iter().chain([other_name]) {
         std::fs::remove_file(&path).unwrap();
         put(&path);
-        let open = sink::open("documents", "out", &settings).await.map(drop);
-        let look = sink::look(&settings).await.map(|_: Look| ());
+        let open = settings.open("documents", "out").await.map(drop);
+        let look = settings.look().await.map(|_: Look| ());
         for refused in [write_line(&mut sink).await, open, look] {
             let error = refused.expect_err("it was written");
             assert_eq!(error.fault(), Fault::Environment);
@@ -183,7 +186,7 @@ async fn a_component_that_became_a_link_or_a_pipe_is_not_read() {
     let Place { folder, secret, .. } = &place();
     let path = folder.join("handler.wasm");
     std::fs::write(&path, smallest()).unwrap();
-    let settings = model::WasmTransform { folder: Some(folder.clone()), ..settings(&path) };
+    let settings = WasmTransform { folder: Some(folder.clone()), ..settings(&path) };
     let load = || {
         Transform::load(
             &pgstream_host::transform::Tenant::lone(engine()),
@@ -210,7 +213,7 @@ async fn a_component_that_became_a_link_or_a_pipe_is_not_read() {
 fn a_pipeline_file_that_is_a_link_or_a_pipe_is_not_read() {
     let Place { folder, secret, .. } = &place();
     let host = "version: 1\ntenants:\n  acme: { folder: acme, sinks: [file] }\n";
-    let host = parse_host("host.yaml", host, &|_| None).unwrap();
+    let host = parse_host(&REGISTRY, "host.yaml", host, &|_| None).unwrap();
     let at = folder.parent().unwrap().join("host.yaml");
     let (_, mut tenants) = Tenants::open(&at, &host, None, Compiler::in_process()).unwrap();
     // Of what is wrong with a file its lines are shown.
@@ -235,8 +238,8 @@ fn a_pipeline_file_that_is_a_link_or_a_pipe_is_not_read() {
     }
 }
 
-fn points(folder: &Path) -> QdrantEdgeSink {
-    QdrantEdgeSink {
+fn points(folder: &Path) -> QdrantEdgeSettings {
+    QdrantEdgeSettings {
         inputs: Vec::new(),
         path: folder.join("deep/points"),
         folder: Some(folder.to_owned()),
@@ -249,7 +252,7 @@ fn points(folder: &Path) -> QdrantEdgeSink {
 async fn points_stay_in_the_folder_that_was_opened_whatever_takes_its_place() {
     let Place { folder, secret, .. } = &place();
     let settings = points(folder);
-    let mut sink = sink::open("documents", "out", &model::Sink::QdrantEdge(settings.clone())).await.unwrap();
+    let mut sink = settings.open("documents", "out").await.unwrap();
     let write = async |sink: &mut Box<dyn Sink>, id: &str| {
         let position = Position { lsn: Lsn(7), ordinal: 0 };
         let command = Command { position, action: Action::Upsert(point(id, 1, "{}")) };
@@ -258,7 +261,7 @@ async fn points_stay_in_the_folder_that_was_opened_whatever_takes_its_place() {
     write(&mut sink, "a").await.unwrap();
     let found = async || {
         let query = Query { vector: "", values: &[1.0, 0.0, 0.0, 0.0], limit: 9 };
-        sink::search("documents", "out", &model::Sink::QdrantEdge(settings.clone()), &query).await
+        settings.search(&query).await
     };
     assert_eq!(found().await.unwrap().len(), 1, "from the running pipeline");
     for path in [&settings.path, &folder.join("deep")] {
@@ -278,7 +281,7 @@ async fn points_stay_in_the_folder_that_was_opened_whatever_takes_its_place() {
         assert_eq!(error.fault(), Fault::Environment);
         assert!(error.report().contains(why), "{}", error.report());
     };
-    let open = async || sink::open("documents", "out", &model::Sink::QdrantEdge(settings.clone())).await.map(drop);
+    let open = async || settings.open("documents", "out").await.map(drop);
     refused(open().await.unwrap_err(), "it leads out of the tenant's folder");
     refused(found().await.unwrap_err(), "it leads out of the tenant's folder");
     assert_eq!(std::fs::read_dir(&theirs).unwrap().count(), 0);

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use pgstream_host::config::model::{Create, Distance, QdrantSink, Sink, SinkBatch};
+use pgstream_host::config::model::{Create, Distance, SinkBatch};
 use pgstream_host::config::{Secret, Span};
 use pgstream_host::error::{Error, Fault};
-use pgstream_host::sink::{self, Query};
+use pgstream_host::sink::qdrant::QdrantSettings;
+use pgstream_host::sink::{Query, Searcher, SinkKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::support::qdrant_server::QdrantServer;
 
-fn settings(url: &str) -> QdrantSink {
-    QdrantSink {
+fn settings(url: &str) -> QdrantSettings {
+    QdrantSettings {
         inputs: Vec::new(),
         url: url.to_owned(),
         api_key: None,
@@ -64,8 +65,8 @@ const SETTINGS: (u8, u8, &[u8]) = (4, 0, &[]);
 /// `:status: 200`, `content-type: application/grpc`.
 const HEAD: (u8, u8, &[u8]) = (1, 4, b"\x88\x0f\x10\x10application/grpc");
 
-async fn refused(settings: QdrantSink) -> Error {
-    sink::open("documents", "out", &Sink::Qdrant(settings)).await.err().expect("it opened")
+async fn refused(settings: QdrantSettings) -> Error {
+    settings.open("documents", "out").await.err().expect("it opened")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,18 +75,18 @@ async fn an_answer_that_claims_gigabytes_or_never_ends_is_given_up() {
     let error = refused(settings(&claims)).await;
     assert!(error.report().contains("is too large to be read"), "{}", error.report());
     let begins = speaking(&[SETTINGS, HEAD, (0, 0, b"\0\0\0\x10\0some")]).await;
-    let error = refused(QdrantSink { timeout: Span(Duration::from_millis(300)), ..settings(&begins) }).await;
+    let error = refused(QdrantSettings { timeout: Span(Duration::from_millis(300)), ..settings(&begins) }).await;
     assert!(error.report().contains("no whole answer came within 300ms"), "{}", error.report());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_more_than_was_asked_for_is_not_read() {
     let server = QdrantServer::start(None);
-    let settings = Sink::Qdrant(settings(&server.url()));
-    sink::open("documents", "out", &settings).await.unwrap();
+    let settings = settings(&server.url());
+    settings.open("documents", "out").await.unwrap();
     let search = async || {
         let query = Query { vector: "", values: &[1.0, 0.0], limit: 3 };
-        sink::search("documents", "out", &settings, &query).await
+        settings.search(&query).await
     };
     assert_eq!(search().await.unwrap().len(), 0);
     // Each is two bytes on the wire, and hundreds in memory.
@@ -101,7 +102,7 @@ async fn an_answer_of_more_than_was_asked_for_is_not_read() {
 #[tokio::test]
 async fn a_key_that_is_no_header_is_refused_and_not_repeated() {
     let api_key = Some(Secret::new("swordfish\n"));
-    let error = refused(QdrantSink { api_key, ..settings("http://127.0.0.1:1") }).await;
+    let error = refused(QdrantSettings { api_key, ..settings("http://127.0.0.1:1") }).await;
     assert_eq!(error.fault(), Fault::Config);
     assert!(!format!("{error:?}").contains("swordfish"), "{error:?}");
 }

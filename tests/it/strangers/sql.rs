@@ -6,8 +6,8 @@ use pgstream_host::config::Secret;
 use pgstream_host::config::model;
 use pgstream_host::error::Error;
 use pgstream_host::sink::Sink;
-use pgstream_host::sink::dead_letters::DeadLetters;
-use pgstream_host::sink::pgvector::PgvectorSink;
+use pgstream_host::sink::dead_letters::{DeadLetters, DeadLettersSettings};
+use pgstream_host::sink::pgvector::{PgvectorSettings, PgvectorSink};
 use pgstream_host::source::postgres;
 
 use crate::source::{config, pipeline, slot};
@@ -491,8 +491,8 @@ async fn tables_are_read_with_a_login_of_their_own_where_the_settings_name_one()
     program.does(&["teardown"], &[]);
 }
 
-pub(super) fn letters(url: &str, trusted: &[&str]) -> model::DeadLettersSink {
-    model::DeadLettersSink {
+pub(super) fn letters(url: &str, trusted: &[&str]) -> DeadLettersSettings {
+    DeadLettersSettings {
         inputs: vec!["embed.rejected".into()],
         url: Some(Secret::new(url)),
         password_file: None,
@@ -502,8 +502,8 @@ pub(super) fn letters(url: &str, trusted: &[&str]) -> model::DeadLettersSink {
     }
 }
 
-pub(super) fn vectors(url: &str, table: &str, trusted: &[&str]) -> model::PgvectorSink {
-    model::PgvectorSink {
+pub(super) fn vectors(url: &str, table: &str, trusted: &[&str]) -> PgvectorSettings {
+    PgvectorSettings {
         inputs: vec!["embed".into()],
         url: Secret::new(url),
         password_file: None,
@@ -529,7 +529,7 @@ async fn a_table_of_a_stranger_is_no_sink_unless_the_settings_name_him() {
              CREATE TRIGGER hook BEFORE INSERT OR UPDATE OR DELETE ON public.points FOR EACH STATEMENT EXECUTE FUNCTION public.evil_trigger()",
         )
         .await;
-    let refused = async |settings: &model::PgvectorSink| -> Error {
+    let refused = async |settings: &PgvectorSettings| -> Error {
         PgvectorSink::open("documents", "search", settings).await.unwrap_err()
     };
     for table in ["points", "public.points"] {
@@ -610,7 +610,7 @@ async fn who_holds_every_advisory_lock_of_ours_is_in_nobody_s_way() {
     postgres::setup(&name, &source).await.unwrap();
     DeadLetters::open(&name, &letters(&database.url, &[])).await.unwrap();
     let create = model::Create { dimension: Some(3), ..serde_json::from_str("{}").unwrap() };
-    let points = model::PgvectorSink { create: Some(create), ..vectors(&database.url, "points", &[]) };
+    let points = PgvectorSettings { create: Some(create), ..vectors(&database.url, "points", &[]) };
     let mut sink = PgvectorSink::open(&name, "search", &points).await.unwrap();
     sink.resume("origin").await.unwrap();
     let asked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
@@ -710,7 +710,7 @@ async fn default_privileges_give_nobody_a_right_to_hang_code_on_what_we_make() {
     PgvectorSink::open(
         &name,
         "search",
-        &model::PgvectorSink { create: Some(create), ..vectors(&database.url, "points", &[]) },
+        &PgvectorSettings { create: Some(create), ..vectors(&database.url, "points", &[]) },
     )
     .await
     .unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pgstream_host::components::REGISTRY;
 use pgstream_host::config::{self, Secret};
 use pgstream_host::host;
 use pgstream_host::postgres::Url;
@@ -35,7 +36,7 @@ fn said_of_file(source: &str, sink: &str, embedder: &str) -> String {
              sinks:\n  q: {{ type: qdrant, inputs: [x], url: {sink}, collection: c{mistake} }}\n  \
              p: {{ type: pgvector, inputs: [x], url: {source}, table: v{mistake} }}\n"
         );
-        match config::parse("canary.yaml", &text, Path::new(""), &|_| None) {
+        match config::parse(&REGISTRY, "canary.yaml", &text, Path::new(""), &|_| None) {
             Ok(settings) => host::review(&settings).iter().for_each(|error| said.push_str(&error.report())),
             Err(problems) => said.push_str(&problems.render(false)),
         }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use indexmap::IndexMap;
 use pgstream_host::command::{Action, Command};
-use pgstream_host::config::model::{Limits, Rejections, SinkBatch, WasmTransform};
+use pgstream_host::config::model::{Limits, Rejections, SinkBatch};
 use pgstream_host::embedder::{Embedder, Vectors};
 use pgstream_host::error::{Code, Error, Fault, Result};
 use pgstream_host::event::{
@@ -17,8 +17,9 @@ use pgstream_host::event::{
 };
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::pipeline::{Meetings, Outlet, Pipeline, Stage, Tolerance, Unembedded};
-use pgstream_host::sink::{DeadLetter, Delivery, Held, Hit, Query, Sink};
+use pgstream_host::sink::{DeadLetter, Delivery, Held, Sink};
 use pgstream_host::source::{Lag, Source};
+use pgstream_host::transform::WasmTransform;
 use pgstream_host::transform::{Engine, Transform};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -352,10 +353,6 @@ impl Sink for Shelf {
                 Ok(())
             }
         }
-    }
-
-    async fn search(&mut self, _: &Query<'_>) -> Result<Vec<Hit>> {
-        Ok(Vec::new())
     }
 
     async fn close(self: Box<Self>) -> Result<()> {

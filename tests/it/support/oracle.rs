@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use pgstream_host::command::{Action, Embedding};
-use pgstream_host::config::model::{self, HashEmbedder};
+use pgstream_host::embedder::HashEmbedder;
 use pgstream_host::embedder::{self, Embedder};
 use pgstream_host::event::{Operation, Relation, Value};
 use pgstream_host::transform::Transform;
@@ -44,7 +44,7 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     pub(crate) fn new() -> Self {
-        let hash = model::Embedder::Hash(HashEmbedder { dimension: DIMENSION });
+        let hash = HashEmbedder { dimension: DIMENSION };
         let embedders = IndexMap::from([("words".to_owned(), embedder::open("words", &hash).unwrap())]);
         let mut settings = guests::settings(&root().join("plugins/documents-rust/documents.wasm"));
         settings.config.insert("title_column".into(), String::new());

@@ -3,9 +3,12 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use pgstream_host::components::REGISTRY;
 use pgstream_host::config::{self, model};
 use pgstream_host::host::{Admitted, Host, Refusal, Tenants};
+use pgstream_host::sink::lines::FileSettings;
 use pgstream_host::transform::Compiler;
+use pgstream_host::transform::WasmTransform;
 
 const HOST: &str = "
 version: 1
@@ -66,7 +69,8 @@ impl Place {
     }
 
     fn open(&self, host: &str) -> (Host, Tenants) {
-        let host = config::parse_host("host.yaml", host, &|_| None).unwrap_or_else(|it| panic!("{}", it.render(false)));
+        let host = config::parse_host(&REGISTRY, "host.yaml", host, &|_| None)
+            .unwrap_or_else(|it| panic!("{}", it.render(false)));
         Tenants::open(&self.path("host.yaml"), &host, None, Compiler::in_process()).unwrap()
     }
 
@@ -95,11 +99,11 @@ fn what_is_granted_is_run_under_the_tenants_name() {
     let admitted = place.admit("name: documents", "name: documents").unwrap_or_else(|why| panic!("{why}")).settings;
     assert_eq!(admitted.name, "acme-documents");
     assert_eq!(model::PostgresSource::default_slot(&admitted.name), "pgstream_acme_documents");
-    let model::Sink::File(out) = &admitted.sinks["out"] else { panic!() };
+    let out = admitted.sinks["out"].as_kind::<FileSettings>().unwrap();
     assert_eq!(out.path, place.path("acme/out.jsonl"));
     let (_, model::Source::Postgres(source)) = &admitted.source else { panic!() };
     assert_eq!(source.folder, Some(place.path("acme")), "files that its URL names are opened beneath it");
-    let model::Transform::Wasm(embed) = &admitted.transforms["embed"];
+    let embed = admitted.transforms["embed"].as_kind::<WasmTransform>().unwrap();
     assert_eq!(embed.component, place.path("acme/handler.wasm"));
 }
 
@@ -366,7 +370,7 @@ fn the_hosts_headers_have_the_last_word_in_any_case() {
     };
     let admitted = admit("one", "{ authorization: mine, AUTHORIZATION-2: mine, x-mine: mine }");
     let settings = admitted.unwrap_or_else(|why| panic!("{why}")).settings;
-    let model::Transform::Wasm(embed) = &settings.transforms["embed"];
+    let embed = settings.transforms["embed"].as_kind::<WasmTransform>().unwrap();
     let headers = embed.allow.http[0].headers.iter().map(|(name, value)| (name.as_str(), value.expose()));
     let expected = [("AUTHORIZATION-2", "mine"), ("Authorization", "Bearer s3cret"), ("x-mine", "mine")];
     assert_eq!(headers.collect::<Vec<_>>(), expected);
@@ -395,7 +399,7 @@ fn folders_that_overlap_are_refused() {
     let place = Place::new();
     std::fs::create_dir(place.path("acme/inner")).unwrap();
     let host = HOST.replace("folder: other", "folder: acme/inner");
-    let host = config::parse_host("host.yaml", &host, &|_| None).unwrap();
+    let host = config::parse_host(&REGISTRY, "host.yaml", &host, &|_| None).unwrap();
     let error = Tenants::open(&place.path("host.yaml"), &host, None, Compiler::in_process()).err().unwrap();
     assert!(error.report().contains("are one inside the other"), "{}", error.report());
 }

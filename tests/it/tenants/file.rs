@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use pgstream_host::components::REGISTRY;
 use pgstream_host::config;
 
 fn root() -> &'static Path {
@@ -25,21 +26,21 @@ fn broken_host_files_are_answered_word_for_word() {
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let name = format!("bad-host/{}", path.file_name().unwrap().to_str().unwrap());
-        let problems = config::parse_host(&name, &text, &|_| None).expect_err(&name);
+        let problems = config::parse_host(&REGISTRY, &name, &text, &|_| None).expect_err(&name);
         expect(&path.with_extension("err"), &problems.render(false));
     }
 }
 
 #[test]
 fn the_reference_and_the_schema_of_the_host_file_are_those_of_the_code() {
-    let schema = serde_json::to_string_pretty(&config::host_schema()).unwrap() + "\n";
+    let schema = serde_json::to_string_pretty(&config::host_schema(&REGISTRY)).unwrap() + "\n";
     expect(&root().join("docs/host.schema.json"), &schema);
     let page = root().join("docs/tenants.md");
     let text = std::fs::read_to_string(&page).unwrap();
     let (begin, end) = ("<!-- settings: made from the code; a test fails when stale -->\n", "<!-- end of settings -->");
     let (before, rest) = text.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
-    expect(&page, &format!("{before}{begin}\n{}\n{end}{after}", config::host_reference()));
+    expect(&page, &format!("{before}{begin}\n{}\n{end}{after}", config::host_reference(&REGISTRY)));
 }
 
 #[test]
@@ -47,7 +48,7 @@ fn the_example_of_the_page_is_a_good_file() {
     let page = std::fs::read_to_string(root().join("docs/tenants.md")).unwrap();
     let (_, rest) = page.split_once("```yaml\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
-    let file = config::parse_host("host.yaml", example, &|_| Some("secret".into()));
+    let file = config::parse_host(&REGISTRY, "host.yaml", example, &|_| Some("secret".into()));
     let file = file.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
     assert_eq!((file.tenants["acme"].weight, file.tenants.len()), (4, 2));
 }

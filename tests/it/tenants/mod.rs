@@ -3,6 +3,7 @@
 mod admission;
 mod fairness;
 mod file;
+mod kinds;
 mod live;
 mod operate;
 mod shares;

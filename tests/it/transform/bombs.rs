@@ -58,7 +58,7 @@ fn ran_for(report: &str) -> Duration {
 
 #[tokio::test]
 async fn others_answer_while_a_guest_spins() {
-    let hour = |settings: &mut pgstream_host::config::model::WasmTransform| {
+    let hour = |settings: &mut pgstream_host::transform::WasmTransform| {
         settings.limits.deadline = Span(Duration::from_secs(3600));
     };
     let (Some(spinning), Some(well)) = (evil(hour), evil(|_| ())) else { return };

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pgstream_host::command::Action;
-use pgstream_host::config::model::{HttpHost, WasmTransform};
+use pgstream_host::config::model::HttpHost;
 use pgstream_host::config::{Secret, Size, Span};
 use pgstream_host::error::{Error, Fault};
+use pgstream_host::transform::WasmTransform;
 use pgstream_host::transform::{Allowance, Tenant, Transform};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -13,8 +13,8 @@ mod workers;
 pub(crate) use sandbox::Log;
 
 use pgstream_host::command::Action;
-use pgstream_host::config::model::WasmTransform;
 use pgstream_host::error::{Error, Result};
+use pgstream_host::transform::WasmTransform;
 use pgstream_host::transform::{Output, Transform};
 
 use crate::guests::{Embedders, guest, load, settings, words};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::Vectors;
+use crate::embedder::Vectors;
 
 /// Longer explanations of a server are cut.
 const MAX_REASON: usize = 300;

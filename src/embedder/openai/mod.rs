@@ -1,5 +1,9 @@
 //! The embedder `openai`: any endpoint that speaks OpenAI's `/embeddings` (OpenAI, Ollama, vLLM, TEI).
 
+mod reply;
+mod retry;
+mod settings;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,14 +17,15 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::reply::{Refusal, Unusable, vectors};
+use self::retry::{BACKOFF, PATIENCE, pause, retry_after};
 use super::paid::{Provider, Unanswered};
-use super::reply::{Refusal, Unusable, vectors};
-use super::retry::{BACKOFF, PATIENCE, pause, retry_after};
 use super::{ANY_TEXT, Vectors};
 use crate::backoff::seconds;
 use crate::config::Secret;
-use crate::config::model::OpenAiEmbedder;
 use crate::error::{Code, Error, Fault, Result};
+
+pub use self::settings::OpenAiEmbedder;
 
 /// Bytes of text in one request. Providers bound tokens; this keeps English below 300,000 of them.
 const MAX_REQUEST_BYTES: usize = 1 << 20;

@@ -1,0 +1,150 @@
+//! `Problems`: where a kind of component reports what is wrong with its settings, and the checks that kinds share.
+
+use std::collections::HashSet;
+
+use super::diagnostic::Findings;
+use super::model::Create;
+use super::yaml::{Kind, Node};
+
+/// Postgres cuts longer names off without a word (`NAMEDATALEN` - 1).
+pub const MAX_IDENTIFIER: usize = 63;
+
+/// What is wrong with one component. Paths are keys below the component's name; an index of a list is written as text.
+pub struct Problems<'a, 't> {
+    root: &'a Node,
+    section: &'static str,
+    name: &'a str,
+    findings: &'a mut Findings<'t>,
+}
+
+impl<'a, 't> Problems<'a, 't> {
+    pub(super) fn of(root: &'a Node, section: &'static str, name: &'a str, findings: &'a mut Findings<'t>) -> Self {
+        Self { root, section, name, findings }
+    }
+
+    /// Reports a problem with what stands at `path`, or as far along it as the file goes.
+    pub fn at(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        let path = [&[self.section, self.name], path].concat();
+        report(self.root, self.findings, &path, message, help);
+    }
+
+    /// Checks that a URL is one of Postgres.
+    pub fn postgres_url(&mut self, path: &[&str], url: &str) {
+        // Frameworks write it in several ways; what is told from the source's own reading of it comes later.
+        let begins = url.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`'));
+        let begins = begins.strip_prefix("jdbc:").unwrap_or(begins);
+        let rest = begins
+            .split_once("://")
+            .filter(|(scheme, _)| ["postg", "psql", "pgsql"].iter().any(|ours| scheme.starts_with(ours)));
+        if rest.is_none_or(|(_, rest)| rest.is_empty()) {
+            let message = "expected a URL that starts with `postgres://`";
+            self.at(path, message, "such as `postgres://user@localhost:5432/database`");
+        }
+    }
+
+    /// Checks that a URL is one of HTTP.
+    pub fn http_url(&mut self, path: &[&str], url: &str, example: &str) {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
+            let message = "expected a URL that starts with `http://` or `https://`";
+            self.at(path, message, format!("such as `{example}`"));
+        }
+    }
+
+    /// Checks the name of a table, or a pattern of names.
+    pub fn table(&mut self, path: &[&str], table: &str, pattern: bool) -> bool {
+        let problem = table_problem(table, pattern);
+        let good = problem.is_none();
+        problem.into_iter().for_each(|(message, help)| self.at(path, message, help));
+        good
+    }
+
+    /// Checks the vectors that a table or collection is to be made with, under the key `create`.
+    pub fn create(&mut self, create: Option<&Create>) {
+        let Some(create) = create else { return };
+        if create.dimension.is_none() && create.vectors.is_empty() && create.sparse.is_empty() {
+            let help = "write `create: { dimension: 384 }`, with the length of your embedder's vectors";
+            self.at(&["create"], "`create` names no vector", help);
+        }
+        let good = |name: &str| {
+            is_whole_identifier(name) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+        };
+        let help = format!(
+            "use letters, digits, `_` and `-`, at most {MAX_IDENTIFIER}; the unnamed vector is `create.dimension`"
+        );
+        for name in create.vectors.keys().filter(|name| !good(name)) {
+            self.at(&["create", "vectors", name], format!("`{name}` cannot name a vector"), &help);
+        }
+        let mut seen = HashSet::new();
+        for (index, name) in create.sparse.iter().enumerate() {
+            let path = ["create", "sparse", &index.to_string()];
+            if !good(name) {
+                self.at(&path, format!("`{name}` cannot name a vector"), &help);
+            } else if create.vectors.contains_key(name) || !seen.insert(name) {
+                self.at(&path, format!("two vectors have the name `{name}`"), "rename one of the two");
+            }
+        }
+    }
+}
+
+/// Reports a problem with what stands at `path`, or as far along it as the file goes.
+pub(super) fn report(
+    root: &Node,
+    findings: &mut Findings<'_>,
+    path: &[&str],
+    message: impl Into<String>,
+    help: impl Into<String>,
+) {
+    if findings.is_full() {
+        return;
+    }
+    let mut node = root;
+    let mut at = node.id;
+    for step in path {
+        let next = match &node.kind {
+            Kind::List(items) => {
+                step.parse().ok().and_then(|index: usize| items.get(index)).map(|item| (item.id, item))
+            }
+            _ => node.entry(step).map(|entry| (entry.id, &entry.value)),
+        };
+        let Some((id, value)) = next else { break };
+        (at, node) = (id, value);
+    }
+    let at = if node.text().is_some() { node.id } else { at };
+    findings.at(at, message, help);
+}
+
+/// Tells if Postgres keeps the whole of an identifier.
+pub fn is_whole_identifier(name: &str) -> bool {
+    (1..=MAX_IDENTIFIER).contains(&name.len())
+}
+
+/// Message and help about the name of a table, or a pattern of names, that cannot be one.
+fn table_problem(table: &str, pattern: bool) -> Option<(String, String)> {
+    let parts: Vec<&str> = table.split('.').collect();
+    let (schema, name) = match parts[..] {
+        [schema, name] => (Some(schema), name),
+        [name] if !pattern => (None, name),
+        [name] => return Some((format!("`{table}` has no schema"), format!("write `public.{name}`"))),
+        _ => {
+            return Some((
+                format!("`{table}` is not of the form `schema.table`"),
+                "a pipeline reads one database, that of `url`".into(),
+            ));
+        }
+    };
+    let odd = |part: &str| part.is_empty() || part.chars().any(|c| c.is_control() || c == '"' || c.is_whitespace());
+    if schema.is_some_and(odd) || odd(name) {
+        let help = "write names as they are in the catalogue, without SQL quotes".to_owned();
+        return Some((format!("`{table}` is not of the form `schema.table`"), help));
+    }
+    if schema.is_some_and(|schema| schema.contains('*')) {
+        let help = "list each schema: `[one.*, two.*]`".to_owned();
+        return Some((format!("`{table}` has a `*` in its schema, it may only stand in the table's name"), help));
+    }
+    if !pattern && name.contains('*') {
+        return Some((format!("`{table}` is a pattern, a sink writes to one table"), "name the table".to_owned()));
+    }
+    let long = schema.is_some_and(|schema| !is_whole_identifier(schema)) || !is_whole_identifier(name);
+    long.then(|| (format!("`{table}` is longer than Postgres' {MAX_IDENTIFIER} characters for a name"), String::new()))
+}
