@@ -38,6 +38,10 @@ const ZOO: &[(&str, &str)] = &[
         "CREATE TABLE generated_keyless (id int, day date, content text, twice int GENERATED ALWAYS AS (id * 2) STORED);
          ALTER TABLE generated_keyless REPLICA IDENTITY FULL",
     ),
+    (
+        "generated_key",
+        "CREATE TABLE generated_key (id int NOT NULL UNIQUE, day date, content text, twice int GENERATED ALWAYS AS (id * 2) STORED PRIMARY KEY)",
+    ),
     ("\"Odd name\"", "CREATE TABLE \"Odd name\" (id int, day date, content text)"),
     // The identity of a partitioned table counts nothing for Postgres, that of its partitions does.
     (

@@ -105,6 +105,17 @@ impl Member {
         }
     }
 
+    /// A generated column of the key by which rows are told apart, where the server does not send it.
+    pub(super) fn unpublished_key(&self, version: i32) -> Option<&str> {
+        let key = match self.identity() {
+            Identity::Key(columns) => columns,
+            Identity::Full => self.primary.as_deref().unwrap_or_default(),
+            Identity::Nothing => &[],
+        };
+        let unsent = |column: &&String| version < GENERATED && self.stored.contains(column);
+        key.iter().find(unsent).map(String::as_str)
+    }
+
     /// Why the server would refuse writes if this were its identity. The rules are those of `CheckCmdReplicaIdentity` and
     /// `RelationBuildPublicationDesc`.
     pub(super) fn flaw(&self, identity: Identity<'_>, rule: &Rule, version: i32) -> Option<Flaw> {

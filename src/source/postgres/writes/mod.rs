@@ -90,6 +90,9 @@ impl Writes {
             let what = format!("table `{}` {what}, so updates and deletes cannot be followed", root.name);
             return Err(refusal(what, &advice));
         }
+        if let Some(column) = root.unpublished_key(self.version) {
+            return Err(unpublished(root, column));
+        }
         if settings.copies_first && root.identity() == Identity::Full && root.primary_name.is_none() {
             return Err(keyless(&advice, root));
         }
@@ -186,6 +189,23 @@ fn helped(error: Error, advice: &Advice<'_>) -> Error {
              there (SELECT * FROM pg_publication_tables), or drop the virtual columns, or leave the table out of `tables`",
         ),
     }
+}
+
+/// Rows whose key is not sent cannot be told apart.
+fn unpublished(root: &Member, column: &str) -> Error {
+    let what = format!(
+        "the key of table `{}` holds the generated column `{column}`, which Postgres sends from version 18 on",
+        root.name
+    );
+    let index = match &root.candidate {
+        Some((name, _)) => format!("ALTER TABLE {} REPLICA IDENTITY USING INDEX {};", root.sql, quoted(name)),
+        None => format!(
+            "let a unique index of other columns, all NOT NULL, be the identity: \
+             ALTER TABLE {} REPLICA IDENTITY USING INDEX <its name>;",
+            root.sql
+        ),
+    };
+    Error::new(Fault::Environment, what).help(format!("{index}\nor leave out the table in `tables`"))
 }
 
 /// A table without a key cannot be copied, though its changes can be followed.

@@ -45,3 +45,22 @@ fn what_the_server_refuses_depends_on_its_version() {
         assert_eq!(member.flaw(identity, rule, version), flaw, "{identity:?} {rule:?} {version}");
     }
 }
+
+#[test]
+fn a_generated_column_tells_rows_apart_only_where_it_is_sent() {
+    let by = |replident: &str, key: &[&str]| Member {
+        replident: replident.into(),
+        primary: Some(texts(key)),
+        stored: texts(&["twice"]),
+        ..table()
+    };
+    for (member, version, column) in [
+        (by("d", &["id", "twice"]), 170_000, Some("twice")),
+        (by("f", &["twice"]), 170_000, Some("twice")),
+        (by("d", &["twice"]), 180_000, None),
+        (by("d", &["id"]), 150_000, None),
+        (by("f", &["id"]), 150_000, None),
+    ] {
+        assert_eq!(member.unpublished_key(version), column, "{member:?} {version}");
+    }
+}
