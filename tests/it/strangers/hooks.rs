@@ -81,7 +81,7 @@ async fn nothing_hangs_on_a_sink_s_table_that_runs_what_a_stranger_wrote() {
         (
             "ALTER TABLE points ADD hook public.evil_domain".to_owned(),
             "ALTER TABLE points DROP hook",
-            of_his("uses type public.evil_domain"),
+            of_his("uses function public.evil_check(text)"),
         ),
         (
             "CREATE DOMAIN public.own AS text CHECK (public.evil_check(VALUE)); ALTER TABLE points ADD hook public.own".to_owned(),
