@@ -92,7 +92,7 @@ pub enum WrittenPlace<'a> {
     /// A table, as `table` or `schema.table`.
     Table {
         /// Its database.
-        database: Url,
+        database: Box<Url>,
         /// Its name.
         name: &'a str,
     },

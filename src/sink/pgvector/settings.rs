@@ -100,7 +100,7 @@ impl SinkKind for PgvectorSettings {
     }
 
     fn writes(&self) -> Option<WrittenPlace<'_>> {
-        Some(WrittenPlace::Table { database: self.url().ok()?, name: &self.table })
+        Some(WrittenPlace::Table { database: Box::new(self.url().ok()?), name: &self.table })
     }
 
     fn keeps_records(&self) -> bool {
