@@ -97,7 +97,7 @@ async fn a_commit_that_was_lost_is_not_waited_for() {
     let reading = tokio::spawn(async move { last_word(&mut source).await });
     let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     eventually("the commit waits", async || client.query_one(waits, &[]).await.unwrap().get(0)).await;
-    let asked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'BEGIN%pg_current_snapshot%'";
+    let asked = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%BEGIN%pg_current_snapshot%' AND pid <> pg_backend_pid()";
     eventually("the value is asked for", async || client.query_one(asked, &[]).await.unwrap().get(0)).await;
 
     primary.stop(Stop::Immediate).unwrap();

@@ -790,7 +790,7 @@ async fn a_user_without_rights_is_told_which() {
         format!(
             "error: cannot create table `pgstream.positions`\n  \
              caused by: permission denied for database {name} (SQLSTATE 42501)\n  \
-             help: as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION \"{name}_app\"\n"
+             help: as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION \"{name}_app\";\n"
         )
     );
     let sql = error.advice().unwrap().split_once(": ").unwrap().1;
