@@ -115,7 +115,7 @@ fn tree() -> String {
          )
          SELECT c.name, pg_get_userbyid(c.relowner)::text, {owner}, flaw.what, flaw.remedy, flaw.roles
          FROM found c LEFT JOIN LATERAL ({flaws}) flaw ON true
-         ORDER BY {owner}, c.oid <> $1, c.name, flaw.what IS NULL, flaw.remedy IS NULL, flaw.what LIMIT 1"
+         ORDER BY {owner}, flaw.what IS NULL, c.oid <> $1, c.name, flaw.remedy IS NULL, flaw.what LIMIT 1"
     )
 }
 
