@@ -254,6 +254,8 @@ async fn after_kills_a_table_of_vectors_holds_what_the_file_says_last() {
         rows.iter().map(|row| (row.get(0), row.get::<_, Option<String>>(1).unwrap_or_default())).collect()
     };
     eventually("the table is what the file says", async || rows().await == expected).await;
+    // The one before may have written all of it, while this one did not yet listen to signals.
+    host.said("running").await;
     let (status, log) = host.stop().await;
     assert!(status.success(), "{log}");
 }
