@@ -30,6 +30,22 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All of them, in their order.
+    pub const ALL: [Fault; 6] =
+        [Fault::Transient, Fault::Config, Fault::Environment, Fault::Handler, Fault::Data, Fault::Bug];
+
+    /// The word for it, for machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::Transient => "transient",
+            Fault::Config => "config",
+            Fault::Environment => "environment",
+            Fault::Handler => "handler",
+            Fault::Data => "data",
+            Fault::Bug => "bug",
+        }
+    }
+
     /// The exit code of a command that ends with this fault.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -69,6 +85,21 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, in their order.
+    pub const ALL: [Code; 11] = [
+        Code::Rejected,
+        Code::Trap,
+        Code::Deadline,
+        Code::Wait,
+        Code::Memory,
+        Code::Output,
+        Code::Embed,
+        Code::Contract,
+        Code::Text,
+        Code::Sink,
+        Code::Line,
+    ];
+
     /// The word for it in dead letters.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 use crate::components::PipelineSettings;
 use crate::embedder::{self, Embedder};
 use crate::error::{Error, Fault, Result};
+use crate::meter::{PipelineMeter, TenantMeter};
 use crate::pipeline::{Meetings, Outlet, Pipeline, Stage, Tolerance, Unembedded};
 use crate::sink::SinkKind;
 use crate::source::kind_of;
@@ -86,6 +87,21 @@ impl Owner {
         self.scope.as_ref().map(|scope| scope.name.as_str())
     }
 
+    /// All that its handlers have used; none without a host file.
+    pub fn meter(&self) -> Option<&TenantMeter> {
+        self.tenant.as_ref().map(|tenant| &**tenant.meter())
+    }
+
+    /// Linear memory that its handlers hold now, and that they may have together; in bytes.
+    pub fn memory(&self) -> Option<(usize, usize)> {
+        self.tenant.as_ref().map(Tenant::memory)
+    }
+
+    /// Its part of the CPU time, in proportion to those of others.
+    pub fn weight(&self) -> Option<u32> {
+        self.scope.as_ref().map(|scope| scope.granted.weight)
+    }
+
     /// Lines per second that the log takes about its pipelines; none for no bound.
     pub fn log_lines(&self) -> Option<u32> {
         self.scope.as_ref().map(|scope| scope.granted.log_lines)
@@ -134,7 +150,7 @@ impl Host {
     /// Opens everything that `settings` names: embedders, handlers, sinks, then the source, which sets up
     /// publication and slot. In this order, so that a mistake is found before anything is made on the server.
     pub async fn open(&self, settings: &PipelineSettings, owner: &Owner) -> Result<Pipeline> {
-        self.open_with(settings, owner, &mut OpenEmbedders::default()).await
+        self.open_with(settings, owner, &mut OpenEmbedders::default(), meter_of(settings)).await
     }
 
     /// As `open`, with the embedders that the pipeline had before. They remember what was paid for.
@@ -143,12 +159,13 @@ impl Host {
         settings: &PipelineSettings,
         owner: &Owner,
         embedders: &mut OpenEmbedders,
+        meter: Arc<PipelineMeter>,
     ) -> Result<Pipeline> {
         let opened = async {
             feedback::refuse(settings)?;
             fit::refuse(settings)?;
             let own = embedders.of(settings)?;
-            let stages = self.open_stages(settings, owner, &own).await?;
+            let stages = self.open_stages(settings, owner, &own, &meter).await?;
             let mut outlets = Vec::new();
             for (name, sink) in &settings.sinks {
                 outlets.push(open_outlet(settings, name, &**sink).await?);
@@ -157,21 +174,28 @@ impl Host {
                 let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
                 check::fed(&outlet.name, outlet.sink.marks(), feeding)
             });
-            let source = kind_of(&settings.source).open(&settings.name, fed.collect()).await?;
-            Ok(Pipeline::new(&settings.name, source, stages, outlets))
+            let (source, meter_of_source) = (kind_of(&settings.source), Arc::clone(&meter.source));
+            let source = source.open(&settings.name, fed.collect(), meter_of_source).await?;
+            Ok(Pipeline::new(&settings.name, source, stages, outlets).metered(meter))
         };
         opened.await.map_err(|error| at_start(error).within(format!("pipeline `{}` cannot start", settings.name)))
     }
 
     /// Compiles and starts the handlers, on a thread of their own: that takes seconds, and nobody else may wait for it.
-    async fn open_stages(&self, settings: &PipelineSettings, owner: &Owner, own: &Embedders) -> Result<Vec<Stage>> {
+    async fn open_stages(
+        &self,
+        settings: &PipelineSettings,
+        owner: &Owner,
+        own: &Embedders,
+        meter: &Arc<PipelineMeter>,
+    ) -> Result<Vec<Stage>> {
         let own_turn = Arc::clone(&owner.compiling).acquire_owned().await;
         let turn = Arc::clone(&self.compiling).acquire_owned().await;
         let (engine, settings, owner, own) = (self.engine.clone(), settings.clone(), owner.clone(), own.clone());
-        let span = tracing::Span::current();
+        let (span, meter) = (tracing::Span::current(), Arc::clone(meter));
         let opened = tokio::task::spawn_blocking(move || {
             let _turns = (own_turn, turn);
-            span.in_scope(|| open_stages(&engine, &settings, &owner, own))
+            span.in_scope(|| open_stages(&engine, &settings, &owner, own, &meter))
         });
         opened.await.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "a handler cannot be opened").because(panic)))
     }
@@ -182,20 +206,21 @@ fn open_stages(
     settings: &PipelineSettings,
     owner: &Owner,
     mut embedders: Embedders,
+    meter: &PipelineMeter,
 ) -> Result<Vec<Stage>> {
     // Again at each start: the tenant may have moved what the paths lead to.
     if let Some(scope) = &owner.scope {
         scope.look_over(&mut settings.clone()).into_result()?;
     }
     embedders.extend(owner.embedders.clone());
-    let stages = settings.transforms.iter().map(|(name, handler)| {
+    let stages = settings.transforms.iter().zip(&meter.transforms).map(|((name, handler), meter)| {
         let lent: Embedders = handler
             .embedders()
             .iter()
             .filter_map(|name| Some((name.clone(), Arc::clone(embedders.get(name)?))))
             .collect();
         let tenant = owner.tenant.clone().unwrap_or_else(|| Tenant::lone(engine));
-        let transform = handler.open(engine, &tenant, name, lent.clone())?;
+        let transform = handler.open(engine, &tenant, name, lent.clone(), Arc::clone(meter))?;
         let output = rejected_output(name);
         let keeps_rejected = settings.sinks.values().any(|sink| sink.inputs().contains(&output));
         Ok(Stage {
@@ -211,6 +236,12 @@ fn open_stages(
         })
     });
     stages.collect()
+}
+
+/// All that counts for a pipeline with these settings.
+fn meter_of(settings: &PipelineSettings) -> Arc<PipelineMeter> {
+    let (transforms, sinks) = (settings.transforms.keys(), settings.sinks.keys());
+    PipelineMeter::new(transforms.map(String::as_str), sinks.map(String::as_str))
 }
 
 /// What is wrong with the settings and can be told without any server. Answers every failure.

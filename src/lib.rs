@@ -20,6 +20,8 @@ pub mod error;
 
 pub mod screen;
 
+pub mod meter;
+
 mod backoff;
 
 pub mod sabotage;
@@ -47,6 +49,8 @@ pub mod components;
 pub mod pipeline;
 
 pub mod host;
+
+pub mod api;
 
 pub mod trial;
 

@@ -22,6 +22,8 @@ mod files;
 
 mod slot;
 
+mod status;
+
 mod search;
 
 mod test;
@@ -106,6 +108,11 @@ enum Command {
         after_help = "Examples:\n  pgstream-host backfill pipeline.yaml\n  pgstream-host backfill pipeline.yaml --table documents --where \"id > 1000\"\n  pgstream-host backfill pipeline.yaml --rate 500 --detach\n  pgstream-host backfill pipeline.yaml --status\n\nWhoever runs the pipeline makes the copy; rows that change meanwhile win over it. After a crash it goes on where it was."
     )]
     Backfill(backfill::Arguments),
+    /// Says how pipelines are doing: as the running host tells it, or else as the database does.
+    #[command(
+        after_help = "Examples:\n  pgstream-host status                   all pipelines of the hosts that this user runs here\n  pgstream-host status pipeline.yaml     also when nothing runs: slot, log that is kept, what is confirmed\n  pgstream-host status --json | jq '.pipelines[] | {name, state}'\n\nExit codes: 0 all is fine; 1 something needs somebody: a pipeline has failed, waits, or is run by nobody; 2 a file is wrong; 3 there is nobody to ask: no host runs and no file is named, or the database cannot be reached."
+    )]
+    Status(status::Arguments),
     /// Shows, replays and drops dead letters: events that a handler or a sink refused.
     #[command(
         after_help = "Examples:\n  pgstream-host dlq list pipeline.yaml\n  pgstream-host dlq show pipeline.yaml 17\n  pgstream-host dlq replay pipeline.yaml --all\n\nThe pipeline keeps them in a sink of type `dead-letters`:\n  rejected: { type: dead-letters, inputs: [embed.rejected] }"
@@ -204,6 +211,7 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Resnapshot(arguments) => slot::resnapshot(arguments).await,
         Command::Demo(arguments) => Box::pin(crate::demo::run(arguments)).await.map(|()| ExitCode::SUCCESS),
         Command::Backfill(arguments) => backfill::run(arguments, bars).await,
+        Command::Status(arguments) => status::run(arguments).await,
         Command::Dlq(arguments) => dlq::run(arguments, bars).await,
         Command::Search(arguments) => search::run(arguments).await,
         Command::New(arguments) => blocking(move || new::run(&arguments)).await,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{pipeline_files, yaml_files};
 use crate::components::REGISTRY;
-use crate::config::{self, Diagnostics};
+use crate::config::{self, Diagnostics, model};
 use crate::error::{Error, Fault, Result};
 use crate::host::{self, FileReading, Host, PipelineSpec, Tenants};
 use crate::transform::Compiler;
@@ -36,6 +36,16 @@ impl Pipelines {
     /// Whether the pipelines are those of tenants.
     pub(super) fn have_tenants(&self) -> bool {
         self.host_file.is_some()
+    }
+
+    /// What the host file says of the API, with paths that lead where they do from it.
+    pub(super) fn api(&self) -> model::Api {
+        let mut api = self.tenants.api();
+        let folder = self.host_file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        for path in api.tokens.iter_mut().map(|token| &mut token.file).chain(&mut api.socket) {
+            *path = folder.join(&path);
+        }
+        api
     }
 
     /// Reads the pipeline files.

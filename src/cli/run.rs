@@ -9,6 +9,8 @@ use super::progress::Progress;
 use super::signals::{self, Signals};
 use super::watch::FileWatch;
 use super::{complain, notify, show};
+use crate::api::Api;
+use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::host::{FileReading, Host, Outcome, PipelineHandle, PipelineSpec, Refusal, Reloaded, Restart, Supervisor};
 use crate::telemetry::{self, Bars};
@@ -24,10 +26,38 @@ pub(super) struct Arguments {
     /// Reloads when a file or a component changes, as on SIGHUP.
     #[arg(long)]
     watch: bool,
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
+/// The ways in which others ask the host how it is doing.
+#[derive(Debug, clap::Args)]
+pub(super) struct ApiArguments {
+    /// Answers at this address too, such as 127.0.0.1:7433: /metrics, /health, /ready and, with a token, /api/v1/status.
+    /// Stands over `api.listen` of the host file.
+    #[arg(long, value_name = "ADDRESS")]
+    api: Option<model::Listen>,
+    /// A file with a token that may read all that the API tells.
+    #[arg(long, value_name = "FILE")]
+    api_token: Option<PathBuf>,
+}
+
+impl ApiArguments {
+    /// All that a host file says, with what was typed over it.
+    fn over(self, mut file: model::Api) -> model::Api {
+        file.listen = self.api.or(file.listen);
+        file.tokens.extend(self.api_token.map(|file| model::ApiToken {
+            name: "--api-token".to_owned(),
+            file,
+            may: vec![model::ApiRight::Read],
+            tenant: None,
+        }));
+        file
+    }
 }
 
 pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
-    let Arguments { files, host, watch } = arguments;
+    let Arguments { files, host, watch, api } = arguments;
     let (host, mut pipelines) = match Pipelines::open(files, host)? {
         Ok(opened) => opened,
         Err(diagnostics) => return Ok(show(&diagnostics)),
@@ -52,6 +82,7 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     let Signals { stop, reload } = signals::stop_or_reload();
     let restart = if pipelines.have_tenants() { Restart::Always } else { Restart::OneOfSeveral };
     let supervisor = Supervisor::new(host.clone(), restart, stop.clone(), Progress::show(bars));
+    let api = Api::open(&api.over(pipelines.api()), host.clone(), supervisor.clone(), stop.clone()).await?.serve();
     limit_lines(&specs);
     let mut components: Vec<PathBuf> = specs.iter().flat_map(PipelineSpec::components).cloned().collect();
     for spec in specs {
@@ -77,6 +108,8 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     }
     notify::stopping();
     supervisor.ended().await;
+    // Last, so that whoever asks sees the pipelines end.
+    api.close().await;
     Ok(ExitCode::from(worst(&supervisor.down()).max(refused)))
 }
 

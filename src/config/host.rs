@@ -13,7 +13,7 @@ use super::file::{Section, VERSION, components};
 use super::handed::text_of;
 use super::kind::{Component, Components, Registry};
 use super::mistake::{nearest, one_of};
-use super::model::{Compile, HostFile, Tenant};
+use super::model::{Api, Compile, HostFile, Tenant};
 use super::read::read;
 use super::room::Room;
 use super::yaml::{Kind, Node};
@@ -43,6 +43,9 @@ pub(super) struct Shape {
     /// What compiling one handler may take.
     #[serde(default)]
     compile: Compile,
+    /// The ways in which others ask the host how it is doing.
+    #[serde(default)]
+    api: Api,
     /// Embedding models that tenants may use by name.
     #[serde(default)]
     embedders: Section,
@@ -106,6 +109,18 @@ fn host<C: Components>(registry: &Registry<C>, root: &Node, findings: &mut Findi
             "write `version: 1`",
         );
     }
+    for (index, token) in shape.api.tokens.iter().enumerate() {
+        if let Some(tenant) = token.tenant.as_ref().filter(|tenant| !shape.tenants.contains_key(*tenant)) {
+            let list = root.get("api").and_then(|api| api.get("tokens"));
+            let item = match list.map(|list| &list.kind) {
+                Some(Kind::List(items)) => items.get(index).and_then(|item| item.entry("tenant")).map(|entry| entry.id),
+                _ => None,
+            };
+            let help = nearest(tenant, shape.tenants.keys().map(String::as_str))
+                .map_or("name one of `tenants`".to_owned(), |near| format!("did you mean `{near}`?"));
+            findings.at(item.unwrap_or(root.id), format!("there is no tenant `{tenant}`"), help);
+        }
+    }
     for (name, tenant) in &shape.tenants {
         let known: Vec<&str> =
             root.get(C::Embedder::SECTION).map_or(&[][..], Node::entries).iter().map(|it| it.key.as_str()).collect();
@@ -129,8 +144,8 @@ fn host<C: Components>(registry: &Registry<C>, root: &Node, findings: &mut Findi
             findings.at(item.unwrap_or(root.id), format!("unknown type `{sink}` of sink, {}", one_of(&kinds)), help);
         }
     }
-    let Shape { reserve_cores, cache, compile, tenants, .. } = shape;
-    Some(HostFile { reserve_cores, cache, compile, embedders, tenants })
+    let Shape { reserve_cores, cache, compile, api, tenants, .. } = shape;
+    Some(HostFile { reserve_cores, cache, compile, api, embedders, tenants })
 }
 
 /// A tenant's name stands before all that is its own, so none may be the beginning of another's.

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Components, Holds, Secret, Size, Span};
 
+mod api;
 mod host;
 mod jsonl;
 mod network;
 mod sink;
 
+pub use api::{Api, ApiRight, ApiToken, Listen, ListenError, MetricsDetail};
 pub use host::{Budget, Compile, HostFile, Tenant};
 pub use jsonl::{JsonlSource, LineFormat, OnBadLine};
 pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};

@@ -1,6 +1,6 @@
 //! `Account`: what an embedder may embed in a period; beyond it, it asks to be tried again in the next one.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::{Embedder, Vectors};
 use crate::config::model::Budget;
 use crate::error::{Error, Fault, Result};
+use crate::meter::EmbedderMeter;
 
 /// A budget, and what is spent of it.
 pub struct Account {
@@ -69,6 +70,22 @@ impl Account {
         let sum = amounts.iter().copied().fold(Amount::default(), Amount::plus);
         let period = self.spend(sum, Instant::now())?;
         Ok(amounts.into_iter().map(|amount| Charge { account: self, amount, period }).collect())
+    }
+
+    /// The part of the budget that is used in the present period, of the limit that is nearest.
+    pub(super) fn used(&self) -> f64 {
+        let (spent, per) = (self.spent(), self.budget.per.0);
+        if spent.began.is_none_or(|began| began.elapsed() >= per) {
+            return 0.0;
+        }
+        let Amount { texts, bytes, requests } = spent.amount;
+        let limits = [
+            (texts, self.budget.texts),
+            (bytes, self.budget.bytes.map(|most| most.0)),
+            (requests, Some(self.budget.most_requests())),
+        ];
+        let parts = limits.into_iter().filter_map(|(used, most)| Some(used as f64 / most?.max(1) as f64));
+        parts.fold(0.0, f64::max)
     }
 
     fn spent(&self) -> MutexGuard<'_, Spent> {
@@ -175,6 +192,14 @@ impl<E: Embedder> Embedder for Budgeted<E> {
 
     fn model(&self) -> String {
         self.inner.model()
+    }
+
+    fn meter(&self) -> Option<Arc<EmbedderMeter>> {
+        self.inner.meter()
+    }
+
+    fn budget_used(&self) -> Option<f64> {
+        Some(self.account.used())
     }
 
     async fn probe(&self) -> Result<()> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{Account, Budgeted, Embedder, EmbedderKind, Vectors};
 use crate::config::{ComponentKind, Problems, Resource};
 use crate::error::Result;
+use crate::meter::EmbedderMeter;
 
 /// Hashes words and character n-grams into a vector. Finds shared words, knows nothing of meaning.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -31,8 +32,8 @@ impl ComponentKind for HashEmbedder {
 }
 
 impl EmbedderKind for HashEmbedder {
-    fn open(&self, _name: &str, account: Option<Account>) -> Result<Arc<dyn Embedder>> {
-        let hash = Hash::new(self);
+    fn open(&self, name: &str, account: Option<Account>) -> Result<Arc<dyn Embedder>> {
+        let hash = Hash::new(name, self);
         Ok(match account {
             Some(account) => Arc::new(Budgeted::new(hash, account)),
             None => Arc::new(hash),
@@ -54,6 +55,7 @@ impl EmbedderKind for HashEmbedder {
 /// by users: they must never change between versions or machines, which a test pins.
 pub(super) struct Hash {
     dimension: usize,
+    meter: Arc<EmbedderMeter>,
 }
 
 /// A word says more than its parts.
@@ -80,8 +82,8 @@ struct Scratch {
 }
 
 impl Hash {
-    pub(super) fn new(settings: &HashEmbedder) -> Self {
-        Self { dimension: settings.dimension.max(1) }
+    pub(super) fn new(name: &str, settings: &HashEmbedder) -> Self {
+        Self { dimension: settings.dimension.max(1), meter: Arc::new(EmbedderMeter::new(name)) }
     }
 
     /// Adds the text's vector, of length one, to `data`. A text without a letter or digit gets the first axis,
@@ -132,7 +134,13 @@ impl Embedder for Hash {
         for text in texts {
             self.embed_one(text, &mut scratch, &mut data);
         }
+        self.meter.texts.add(texts.len() as u64);
+        self.meter.text_bytes.add(texts.iter().map(|text| text.len() as u64).sum());
         Ok(Vectors { dimension: self.dimension, data })
+    }
+
+    fn meter(&self) -> Option<Arc<EmbedderMeter>> {
+        Some(Arc::clone(&self.meter))
     }
 
     fn model(&self) -> String {
@@ -188,7 +196,7 @@ mod tests {
     use super::*;
 
     fn embed(dimension: usize, texts: &[&str]) -> Vec<Vec<f32>> {
-        let hash = Hash::new(&HashEmbedder { dimension });
+        let hash = Hash::new("words", &HashEmbedder { dimension });
         let vectors = hash.embed(texts).now_or_never().unwrap().unwrap();
         vectors.rows().map(<[f32]>::to_vec).collect()
     }

@@ -18,6 +18,7 @@ use async_trait::async_trait;
 
 use crate::config::model::Budget;
 use crate::error::Result;
+use crate::meter::EmbedderMeter;
 
 pub use budget::Account;
 use budget::Budgeted;
@@ -38,6 +39,16 @@ pub trait Embedder: Send + Sync {
     /// nothing tells.
     fn model(&self) -> String {
         String::new()
+    }
+
+    /// The counts of it, if there are any.
+    fn meter(&self) -> Option<Arc<EmbedderMeter>> {
+        None
+    }
+
+    /// The part of its budget that is used in the present period, of the limit that is nearest. None without a budget.
+    fn budget_used(&self) -> Option<f64> {
+        None
     }
 
     /// Embeds a word, once, to see whether it can: a failure that may pass is not waited out.

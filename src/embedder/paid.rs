@@ -14,6 +14,7 @@ use super::budget::{Account, Charge, Receipt};
 use super::memory::{Key, Memory, key};
 use super::{ANY_TEXT, Embedder, Vectors};
 use crate::error::{Error, Fault, Result};
+use crate::meter::EmbedderMeter;
 
 /// Memory for vectors, of which half is sure: the last 5,000 of 1536 numbers, the last 10,000 of 768. Of a call that fails after
 /// more than that, the rest is asked for again.
@@ -36,6 +37,9 @@ pub(super) trait Provider: Send + Sync {
 
     /// As [`Embedder::model`].
     fn model(&self) -> String;
+
+    /// The counts of it.
+    fn meter(&self) -> &Arc<EmbedderMeter>;
 
     /// As [`Embedder::probe`].
     async fn probe(&self) -> Result<()>;
@@ -131,6 +135,14 @@ impl<P: Provider> Embedder for Paid<P> {
         self.provider.model()
     }
 
+    fn meter(&self) -> Option<Arc<EmbedderMeter>> {
+        Some(Arc::clone(self.provider.meter()))
+    }
+
+    fn budget_used(&self) -> Option<f64> {
+        self.account.as_ref().map(Account::used)
+    }
+
     async fn probe(&self) -> Result<()> {
         let charges = self.account.as_ref().map(|account| account.charge(&[&[ANY_TEXT]])).transpose()?;
         let receipts: Vec<Receipt<'_>> = charges.into_iter().flatten().map(Charge::spend).collect();
@@ -146,6 +158,7 @@ impl<P: Provider> Embedder for Paid<P> {
         let mut rows = self.recall(&keys);
         let missing: IndexMap<Key, &str> =
             keys.iter().copied().zip(texts.iter().copied()).filter(|(key, _)| !rows.contains_key(key)).collect();
+        self.provider.meter().cache_hits.add(rows.len() as u64);
         if !missing.is_empty() {
             let (missing, texts): (Vec<Key>, Vec<&str>) = missing.into_iter().unzip();
             rows.extend(missing.into_iter().zip(self.buy(&texts).await?));
@@ -183,6 +196,15 @@ mod tests {
         asked: Mutex<Vec<String>>,
         refused: Mutex<BTreeSet<&'static str>>,
         bills_refusals: bool,
+        meter: Meter,
+    }
+
+    struct Meter(Arc<EmbedderMeter>);
+
+    impl Default for Meter {
+        fn default() -> Self {
+            Self(Arc::new(EmbedderMeter::new("small")))
+        }
     }
 
     #[async_trait]
@@ -209,6 +231,10 @@ mod tests {
 
         fn model(&self) -> String {
             String::new()
+        }
+
+        fn meter(&self) -> &Arc<EmbedderMeter> {
+            &self.meter.0
         }
 
         async fn probe(&self) -> Result<()> {

@@ -26,7 +26,7 @@ impl Host {
         errors.extend(fit::refuse(settings).err());
         let stages = async {
             let own = open_embedders(settings)?;
-            let stages = self.open_stages(settings, owner, &own).await?;
+            let stages = self.open_stages(settings, owner, &own, &super::meter_of(settings)).await?;
             Ok::<_, Error>((own, stages))
         };
         let opened = stages.await.map_err(|error| errors.push(error)).ok();

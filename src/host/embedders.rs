@@ -21,6 +21,11 @@ struct OpenEmbedder {
 }
 
 impl OpenEmbedders {
+    /// All that are open.
+    pub(super) fn all(&self) -> Vec<Arc<dyn Embedder>> {
+        self.0.values().map(|open| Arc::clone(&open.embedder)).collect()
+    }
+
     /// The embedders of the settings. Those that are open, and have the same settings, stay open.
     pub(super) fn of(&mut self, settings: &PipelineSettings) -> Result<Embedders> {
         let mut opened = IndexMap::new();

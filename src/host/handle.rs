@@ -9,7 +9,10 @@ use super::PipelineSpec;
 use super::embedders::OpenEmbedders;
 use super::state::{Phase, PipelineState};
 use super::supervisor::locked;
+use crate::components::PipelineSettings;
+use crate::embedder::Embedder;
 use crate::error::{Error, Fault};
+use crate::meter::PipelineMeter;
 use crate::pipeline::{Status, Swapper};
 
 /// A pipeline that a [`Supervisor`](super::Supervisor) runs or has run. Clones are the same; it stays good for as long as somebody has it.
@@ -29,6 +32,8 @@ pub(super) struct Shared {
     pub(super) embedders: Mutex<OpenEmbedders>,
     /// The way to the handlers of what runs now.
     pub(super) swapper: Mutex<Option<Swapper>>,
+    /// Counts from the first start on.
+    meter: Mutex<Arc<PipelineMeter>>,
     /// Held by whoever changes what runs: one at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -47,6 +52,7 @@ impl PipelineHandle {
         Self(Arc::new(Shared {
             name: spec.settings.name.clone(),
             tenant: spec.owner.name().map(str::to_owned),
+            meter: Mutex::new(super::meter_of(&spec.settings)),
             specs: Mutex::new(Specs { current: spec, proven: false, former: None }),
             state: watch::Sender::new(PipelineState::first()),
             status: Mutex::default(),
@@ -88,6 +94,24 @@ impl PipelineHandle {
         locked(&self.0.status).clone()
     }
 
+    /// The counts of it, from its first start on.
+    pub fn meter(&self) -> Arc<PipelineMeter> {
+        Arc::clone(&locked(&self.0.meter))
+    }
+
+    /// Its own embedders, as far as they are open.
+    pub fn own_embedders(&self) -> Vec<Arc<dyn Embedder>> {
+        locked(&self.0.embedders).all()
+    }
+
+    /// The meter of a run with these settings; parts that it had before count on.
+    pub(super) fn meter_for(&self, settings: &PipelineSettings) -> Arc<PipelineMeter> {
+        let mut meter = locked(&self.0.meter);
+        let (transforms, sinks) = (settings.transforms.keys(), settings.sinks.keys());
+        *meter = meter.with(transforms.map(String::as_str), sinks.map(String::as_str));
+        Arc::clone(&meter)
+    }
+
     /// The fault that it has ended with, if it has ended with one.
     pub fn ended_with(&self) -> Option<Fault> {
         *locked(&self.0.ended_with)
@@ -109,6 +133,7 @@ impl PipelineHandle {
 
     /// Notes an error.
     pub(super) fn met(&self, error: &Error) {
+        self.meter().failed(error.fault());
         self.0.state.send_modify(|state| state.last_error = Some(error.into()));
     }
 

@@ -85,7 +85,8 @@ impl Keeper {
 
     async fn open(&self, embedders: &mut OpenEmbedders) -> Result<Pipeline> {
         let spec = self.handle.spec();
-        self.supervisor.host().open_with(&spec.settings, &spec.owner, embedders).await
+        let meter = self.handle.meter_for(&spec.settings);
+        self.supervisor.host().open_with(&spec.settings, &spec.owner, embedders, meter).await
     }
 
     /// Runs the pipeline, and says meanwhile how it gets on.

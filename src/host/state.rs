@@ -124,7 +124,7 @@ impl PipelineState {
             SourceState::Retrying(reason) => {
                 self.last_error = Some(LastError {
                     code: None,
-                    fault: word(Fault::Transient),
+                    fault: Fault::Transient.as_str(),
                     message: reason.clone(),
                     place: vec!["source".to_owned()],
                     help: None,
@@ -141,23 +141,12 @@ impl From<&Error> for LastError {
     fn from(error: &Error) -> Self {
         Self {
             code: error.misdeed().map(|code| code.as_str()),
-            fault: word(error.fault()),
+            fault: error.fault().as_str(),
             message: error.chain(),
             place: error.places(),
             help: error.advice().map(str::to_owned),
             at: SystemTime::now(),
         }
-    }
-}
-
-fn word(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Transient => "transient",
-        Fault::Config => "config",
-        Fault::Environment => "environment",
-        Fault::Handler => "handler",
-        Fault::Data => "data",
-        Fault::Bug => "bug",
     }
 }
 

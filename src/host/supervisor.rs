@@ -150,7 +150,7 @@ impl Supervisor {
     /// Loads the handlers of other settings of a pipeline, beside those that run.
     async fn load(&self, handle: &PipelineHandle, spec: &PipelineSpec) -> Result<Vec<Stage>> {
         let embedders = locked(&handle.0.embedders).clone().of(&spec.settings)?;
-        self.0.host.open_stages(&spec.settings, &spec.owner, &embedders).await
+        self.0.host.open_stages(&spec.settings, &spec.owner, &embedders, &handle.meter()).await
     }
 
     /// Refuses settings that cannot run, as far as that can be told beside the pipeline that runs.

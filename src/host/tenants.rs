@@ -12,6 +12,7 @@ use super::objections::Objections;
 use super::reload::FileReading;
 use super::{Embedders, Host, Owner, PipelineSpec};
 use crate::components::{HostSettings, PipelineSettings, REGISTRY};
+use crate::config::model::Api;
 use crate::config::{Diagnostics, Grants, HandedFile};
 use crate::embedder;
 use crate::error::{Error, Fault, Result};
@@ -83,6 +84,11 @@ impl Tenants {
     pub fn without_host_file() -> Self {
         let member = Member { owner: Owner::of_everything(), folder: PathBuf::new(), usage: Usage::default() };
         Self { members: BTreeMap::new(), everything: Some(member), settings: None }
+    }
+
+    /// Access to the API, as the host file says.
+    pub fn api(&self) -> Api {
+        self.settings.as_ref().map_or_else(Api::default, |settings| settings.api.clone())
     }
 
     /// The same tenants with nothing used up, for files that are read again. Tenants whose grants are the same stay the same,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::dead_letter::Takers;
 use super::inbox::{Inbox, Next};
@@ -10,7 +11,9 @@ use super::outflow::{Outflow, Route};
 use super::progress::Ticket;
 use super::{BACKOFF, Outlet, SinkStatus, Status};
 use crate::backoff::{Backoff, seconds};
+use crate::command::Action;
 use crate::error::{Error, Fault, Result};
+use crate::meter::SinkMeter;
 use crate::sabotage::Breakage;
 use crate::sink::{Delivery, Held, Sink};
 
@@ -37,7 +40,7 @@ pub(super) async fn deliver(
 ) -> Result<()> {
     let Outlet { name, sink, commands_of, rejected_of, .. } = outlet;
     let place = |error: Error| error.at(format!("sink `{name}`"));
-    let unknown = SinkStatus::default();
+    let unknown = SinkStatus::new(Arc::new(SinkMeter::new(&name)));
     let status = shared.status.sinks.get(index).unwrap_or(&unknown);
     let mut writer = Writer { sink, name: &name, status };
     let Some(origin) = inbox.begun().await else { return writer.close().await.map_err(place) };
@@ -58,6 +61,28 @@ pub(super) async fn deliver(
         }
     }
     outflow.finish().await.map_err(place)
+}
+
+/// Counts what a write has made durable.
+fn count(meter: &SinkMeter, delivery: &Delivery<'_>) {
+    let (mut points, mut bytes) = ([0u64; 3], 0);
+    let [written, deleted, patched] = &mut points;
+    for command in &delivery.commands {
+        bytes += command.bytes();
+        match &command.action {
+            Action::Upsert(_) => *written += 1,
+            Action::Replace { points, .. } => *written += points.len() as u64,
+            Action::Delete { .. } | Action::DeleteGroup { .. } | Action::Clear => *deleted += 1,
+            Action::Patch { .. } | Action::PatchGroup { .. } => *patched += 1,
+        }
+    }
+    for letter in &delivery.rejected {
+        bytes += letter.event.len() + letter.reason.len();
+    }
+    meter.points.iter().zip(points).for_each(|(counter, more)| counter.add(more));
+    meter.bytes.add(bytes as u64);
+    meter.commands.add((delivery.commands.len() + delivery.rejected.len()) as u64);
+    meter.writes.add(1);
 }
 
 /// A sink, and what its failures are reported to.
@@ -87,16 +112,27 @@ impl Writer<'_> {
     /// Writes as often as it takes. An error is not a transient one.
     pub(super) async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {
         let _under_way = self.status.writing.begin();
+        let meter = &self.status.meter;
         let mut backoff = BACKOFF;
         loop {
-            match self.sink.write(delivery).await {
+            let began = Instant::now();
+            meter.in_flight.more(1);
+            let written = self.sink.write(delivery).await;
+            meter.in_flight.less(1);
+            meter.duration.observe(began.elapsed(), 1);
+            match written {
                 Err(error) if error.fault() == Fault::Transient => {
                     self.wait(&error, &mut backoff).await;
+                    meter.retries.add(1);
                     if Breakage::RetrySkipped.is_on() {
                         return Ok(());
                     }
                 }
-                written => return written,
+                Ok(()) => {
+                    count(meter, delivery);
+                    return Ok(());
+                }
+                refused => return refused,
             }
         }
     }

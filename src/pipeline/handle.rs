@@ -62,6 +62,18 @@ impl Handled {
         Ok(())
     }
 
+    /// The number of commands that handlers of these stages answered with.
+    pub(super) fn commands_of(&self, stages: &[usize]) -> u64 {
+        stages.iter().filter_map(|&stage| self.made.get(stage)).map(|made| made.commands.len() as u64).sum()
+    }
+
+    /// Counts what was rejected by whom and why.
+    pub(super) fn count(&self) {
+        for (stage, made) in self.stages.iter().zip(&self.made) {
+            made.rejected.iter().for_each(|letter| stage.transform.meter().rejects(letter.code));
+        }
+    }
+
     /// The numbers in the stream of the events that a handler, whose work `made` is, rejected.
     pub(super) fn counted(&self, made: &Made) -> impl Iterator<Item = u64> {
         made.rejected_at.iter().map(|&index| self.first + index as u64)
@@ -113,6 +125,8 @@ impl Stage {
         Embed { stage: self, batch, place }.run(&mut commands, &mut refused).await?;
         drop(embedding);
         self.admit(batch, &mut commands, &mut refused)?;
+        transform.meter().events.add(batch.events().len() as u64);
+        transform.meter().commands.add(commands.len() as u64);
         let counts = |event: &usize| batch.events().get(*event).is_some_and(|event| !event.replayed);
         let counted = refused.iter().map(|refused| refused.event).filter(counts);
         let rejected_at = counted.chain(unread.iter().map(|_| batch.events().len() - 1)).collect();

@@ -53,6 +53,7 @@ use crate::backoff::Backoff;
 use crate::config::model::SinkBatch;
 use crate::embedder::Embedder;
 use crate::error::Result;
+use crate::meter::PipelineMeter;
 use crate::sink::{Admission, Sink};
 use crate::source::{Source, SourceState};
 use crate::transform::Transform;
@@ -60,7 +61,7 @@ use swap::Swap;
 
 pub use meetings::Meetings;
 pub use rehearse::rehearse;
-pub use status::{SinkStatus, Status};
+pub use status::{SinkStatus, Status, Trouble};
 pub use swap::Swapper;
 pub use tolerance::Tolerance;
 pub use unembedded::Unembedded;
@@ -129,7 +130,9 @@ impl Pipeline {
                 stage.into_iter().for_each(|(stage, admission)| stage.admissions.push(admission));
             }
         }
-        let status = Arc::new(counters(name, &stages, &outlets));
+        let sinks = outlets.iter().map(|outlet| outlet.name.as_str());
+        let meter = PipelineMeter::new(stages.iter().map(|stage| stage.name.as_str()), sinks);
+        let status = Arc::new(counters(name, &stages, meter));
         let (name, (swapper, swaps)) = (name.to_owned(), Swapper::new());
         Self { name, source, stages, outlets, status, drain_limit: DRAIN_LIMIT, swapper, swaps }
     }
@@ -140,9 +143,15 @@ impl Pipeline {
         self
     }
 
+    /// Has it count with `meter`, which is made for its transforms and sinks, in their order.
+    pub fn metered(self, meter: Arc<PipelineMeter>) -> Self {
+        Self { status: Arc::new(counters(&self.name, &self.stages, meter)), ..self }
+    }
+
     /// Counts on from an earlier run of the pipeline.
     pub fn counting_on(mut self, before: &Status) -> Self {
-        self.status = Arc::new(counters(&self.name, &self.stages, &self.outlets).counting_on(before));
+        let meter = Arc::clone(self.status.meter());
+        self.status = Arc::new(counters(&self.name, &self.stages, meter).counting_on(before));
         self
     }
 
@@ -170,7 +179,6 @@ impl Pipeline {
     }
 }
 
-fn counters(name: &str, stages: &[Stage], outlets: &[Outlet]) -> Status {
-    let stages = stages.iter().map(|stage| stage.name.as_str());
-    Status::new(name, stages, outlets.iter().map(|outlet| outlet.name.as_str()))
+fn counters(name: &str, stages: &[Stage], meter: Arc<PipelineMeter>) -> Status {
+    Status::new(name, stages.iter().map(|stage| stage.name.as_str()), meter)
 }

@@ -125,6 +125,8 @@ impl Narrow<'_, '_> {
             self.shared.takers.keep(index, &letter).await;
         }
         self.shared.status.refused(1);
+        stage.transform.meter().rejects(Code::Sink);
+        self.writer.status.meter.refused.add(1);
         Ok(())
     }
 

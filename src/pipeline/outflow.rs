@@ -130,8 +130,10 @@ impl<'a> Outflow<'a> {
         }
         self.touched.pop_front();
         writer.status.wrote(commands + letters);
+        let status = writer.status;
         self.idle.push(writer);
         for handled in gathered {
+            status.meter.waiting.less(handled.commands_of(self.route.commands_of));
             // The loop is gone only when the pipeline is ending; what is not reported comes again.
             let _ = self.durable.send(Durable { ticket: handled.ticket }).await;
         }

@@ -22,6 +22,8 @@ pub(crate) struct Progress {
     pending: VecDeque<Pending>,
     confirmable: Lsn,
     bytes: usize,
+    /// All that became durable since it was last asked.
+    delivered: Vec<Since>,
 }
 
 /// Since when a batch with events waits to be durable.
@@ -31,6 +33,8 @@ pub(crate) struct Since {
     pub(crate) committed: i64,
     /// When it was received.
     pub(crate) received: Instant,
+    /// The number of its events that were streamed, and not copied from a table.
+    pub(crate) streamed: u64,
 }
 
 #[derive(Debug)]
@@ -93,6 +97,11 @@ impl Progress {
         self.confirmable
     }
 
+    /// Since when those batches waited that became durable since the last call of this.
+    pub(crate) fn delivered(&mut self) -> impl Iterator<Item = Since> {
+        self.delivered.drain(..)
+    }
+
     /// Whether every batch that was entered is durable in every sink.
     pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty()
@@ -118,6 +127,7 @@ impl Progress {
             if let Some(pending) = self.pending.pop_front() {
                 self.first += 1;
                 self.bytes -= pending.bytes;
+                self.delivered.extend(pending.since.filter(|since| since.streamed > 0));
                 self.confirmable = self.confirmable.max(pending.ends_at.unwrap_or_default());
             }
         }

@@ -8,6 +8,7 @@ use super::room::Room;
 use super::{Stage, Status};
 use crate::error::Result;
 use crate::event::Batch;
+use crate::meter::PipelineMeter;
 use crate::sink::DeadLetter;
 
 /// The events of the batch that would be set aside: those that handlers refuse or fail on, those of which an embedder refuses a
@@ -17,7 +18,8 @@ use crate::sink::DeadLetter;
 /// What would stop the pipeline.
 pub async fn rehearse(stages: Arc<[Stage]>, batch: Batch) -> Result<Vec<DeadLetter>> {
     let room = Arc::new(Room::default());
-    let status = Arc::new(Status::new("", stages.iter().map(|stage| stage.name.as_str()), []));
+    let meter = PipelineMeter::new([], []);
+    let status = Arc::new(Status::new("", stages.iter().map(|stage| stage.name.as_str()), meter));
     let handled = handle(stages, status, Arc::new(batch), Ticket::default(), 0, room.enter()).await?;
     Ok(handled.made.into_iter().flat_map(|made| made.rejected).collect())
 }

@@ -22,7 +22,8 @@ use super::room::Room;
 use super::swap::Swap;
 use super::{Pipeline, Stage, Status, stall};
 use crate::error::{Error, Fault, Result};
-use crate::event::Batch;
+use crate::event::{Batch, Event};
+use crate::meter::SourceMeter;
 use crate::source::Source;
 
 /// Memory that batches on their way may hold. Beyond it the source is not read: back-pressure reaches the server.
@@ -41,6 +42,7 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
     let shared = Arc::new(Shared { takers, status: Arc::clone(&status) });
     let (durable_tx, durable) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
     let (mut inboxes, mut begin, mut deliveries) = (Vec::new(), Vec::new(), JoinSet::new());
+    let routes = outlets.iter().map(|outlet| outlet.commands_of.clone()).collect();
     for (index, (outlet, letters)) in outlets.into_iter().zip(letters).enumerate() {
         let (inbox, handled) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
         inboxes.push(inbox);
@@ -53,12 +55,14 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
     tracing::info!("running");
     let watching = stall::watch(Arc::clone(&status)).in_current_span();
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+    status.meter().flow.in_flight_limit.set(MAX_BYTES_IN_FLIGHT as u64);
     let mut flow = Flow {
         source,
         ended: false,
         max_handling: max_handling(&stages),
         stages,
         inboxes,
+        routes,
         begin,
         deliveries,
         durable,
@@ -71,12 +75,22 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
         status,
         drain_limit,
     };
+    let _counted = Counted(Arc::clone(&flow.status));
     if let Err(error) = flow.flow(&stop).await {
         flow.let_go().await;
         return Err(error);
     }
     let drained = flow.drain().await;
     drained.and(flow.close().await)
+}
+
+/// Clears the counts of what is under way when nothing can be any more.
+struct Counted(Arc<Status>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.meter().ended();
+    }
 }
 
 /// Everything that is in motion.
@@ -86,6 +100,8 @@ struct Flow {
     ended: bool,
     stages: Arc<[Stage]>,
     inboxes: Vec<mpsc::Sender<Arc<Handled>>>,
+    /// Indices of the stages whose commands each of them takes.
+    routes: Vec<Vec<usize>>,
     /// Tells the sinks that the source streams, and what their positions belong to. Empty once it is told.
     begin: Vec<oneshot::Sender<Arc<str>>>,
     deliveries: JoinSet<Result<()>>,
@@ -155,8 +171,10 @@ impl Flow {
 
     /// The next thing to do. With `stop`, new batches are taken in; without, only what is on its way goes on.
     async fn wake(&mut self, stop: Option<&CancellationToken>) -> Result<Wake> {
-        let taking_in = stop.is_some() && !self.ended && self.has_room();
-        tokio::select! {
+        let has_room = self.has_room();
+        let taking_in = stop.is_some() && !self.ended && has_room;
+        self.note(stop.is_some() && !self.ended && !has_room);
+        let wake = tokio::select! {
             biased;
             // 1. A sink that gave up ends the pipeline before anything else happens.
             Some(ended) = self.deliveries.join_next() => Err(why(ended)),
@@ -165,11 +183,25 @@ impl Flow {
             // 3. A stop comes before new work.
             () = stopped(stop) => Ok(Wake::Stop),
             // 4. Results, in order, before new batches: they are what keeps the sinks busy.
-            Some(handled) = self.handling.next() => Ok(Wake::Handled(finished(handled)?)),
+            Some(handled) = self.handling.next() => finished(handled).map(Wake::Handled),
             // 5. Other handlers, before the next batch: never while only what is on its way goes on.
             Some(swap) = self.swaps.recv(), if stop.is_some() => Ok(Wake::Swap(swap)),
             // 6. New batches, while there is room.
-            batch = self.source.next(), if taking_in => Ok(batch?.map_or(Wake::Ended, Wake::Received)),
+            batch = self.source.next(), if taking_in => batch.map(|batch| batch.map_or(Wake::Ended, Wake::Received)),
+        };
+        self.status.meter().flow.turn.start();
+        wake
+    }
+
+    /// Counts what is under way, and whether the source waits for it.
+    fn note(&self, blocked: bool) {
+        let meter = &self.status.meter().flow;
+        meter.turn.stop();
+        meter.in_flight_bytes.set(self.progress.bytes() as u64);
+        meter.in_flight_batches.set(self.progress.batches() as u64);
+        match blocked {
+            true => meter.blocked.start(),
+            false => meter.blocked.stop(),
         }
     }
 
@@ -194,8 +226,10 @@ impl Flow {
             return self.tell_source();
         }
         let ticket = self.progress.enter(batch.ends_at(), self.inboxes.len(), batch.bytes());
+        let streamed = count(&self.status.meter().source, batch.events());
         if let Some(first) = batch.events().first() {
-            self.progress.waits(ticket, Since { committed: first.commit_time, received: Instant::now() });
+            let since = Since { committed: first.commit_time, received: Instant::now(), streamed };
+            self.progress.waits(ticket, since);
             self.status.waits_since(self.progress.oldest());
         }
         let first = self.events;
@@ -234,8 +268,12 @@ impl Flow {
         }
         self.pass_swap(1);
         handled.tolerated()?;
+        handled.count();
         self.status.refused(handled.rejected());
         self.progress.grow(handled.ticket, handled.bytes);
+        for (sink, stages) in self.status.sinks.iter().zip(&self.routes) {
+            sink.meter.waiting.more(handled.commands_of(stages));
+        }
         let handled = Arc::new(handled);
         for inbox in &self.inboxes {
             // A closed inbox means that its sink has failed: the next turn of the loop finds out why.
@@ -248,6 +286,10 @@ impl Flow {
 
     fn confirm(&mut self, durable: Durable) {
         self.progress.durable(durable.ticket);
+        let meter = self.status.meter();
+        for Since { committed, streamed, .. } in self.progress.delivered() {
+            meter.flow.delivery.observe(meter.source.age(committed), streamed);
+        }
         self.status.waits_since(self.progress.oldest());
         self.tell_source();
     }
@@ -295,6 +337,24 @@ impl Flow {
 
 fn max_handling(stages: &[Stage]) -> usize {
     stages.iter().map(|stage| stage.workers).sum::<usize>() + WAITING_FOR_EMBEDDERS
+}
+
+/// Counts events by operation. Answers how many came as they were committed, and were not copied from a table.
+fn count(source: &SourceMeter, events: &[Event]) -> u64 {
+    let (mut operations, mut copied) = ([0u64; 4], 0);
+    for event in events {
+        if let Some(count) = operations.get_mut(event.operation as usize) {
+            *count += 1;
+        }
+        copied += u64::from(event.snapshot);
+    }
+    for (counter, count) in source.events.iter().zip(operations).filter(|(_, count)| *count > 0) {
+        counter.add(count);
+    }
+    if copied > 0 {
+        source.copied_rows.add(copied);
+    }
+    (events.len() as u64).saturating_sub(copied)
 }
 
 async fn stopped(stop: Option<&CancellationToken>) {

@@ -1,7 +1,7 @@
 //! `Status`: what a running pipeline tells the outside about itself. Counters only, never a row's value.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use super::activity::Activity;
 use super::progress::Since;
 use super::stall::QUIET;
 use crate::lsn::Lsn;
+use crate::meter::{PipelineMeter, SinkMeter};
 use crate::source::Lag;
 
 /// How a pipeline is doing; read at any time, from any thread.
@@ -21,21 +22,32 @@ pub struct Status {
     pub sinks: Vec<SinkStatus>,
     /// One per transform, in the same order.
     pub(super) stages: Vec<StageStatus>,
+    meter: Arc<PipelineMeter>,
     events: AtomicU64,
     rejected: AtomicU64,
     confirmed: AtomicU64,
-    lag: Mutex<Lag>,
+    lag: AtomicU64,
     oldest: Mutex<Option<Since>>,
 }
 
 /// How a sink is doing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SinkStatus {
     /// The sink's name.
     pub name: String,
+    pub(super) meter: Arc<SinkMeter>,
     commands: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
     pub(super) writing: Activity,
+}
+
+/// The reason why a sink is not getting on, and since when.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// The last failure, on one line.
+    pub why: String,
+    /// The time when the first one was, since the last success.
+    pub since: SystemTime,
 }
 
 /// What a transform has under way.
@@ -47,21 +59,18 @@ pub(super) struct StageStatus {
 }
 
 impl Status {
-    pub(crate) fn new<'a>(
-        name: &str,
-        stages: impl IntoIterator<Item = &'a str>,
-        sinks: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        let sink = |name: &str| SinkStatus { name: name.to_owned(), ..SinkStatus::default() };
+    /// Of a pipeline whose parts are counted by `meter`.
+    pub(crate) fn new<'a>(name: &str, stages: impl IntoIterator<Item = &'a str>, meter: Arc<PipelineMeter>) -> Self {
         let stage = |name: &str| StageStatus { name: name.to_owned(), ..StageStatus::default() };
         Self {
             name: name.to_owned(),
-            sinks: sinks.into_iter().map(sink).collect(),
+            sinks: meter.sinks.iter().map(|meter| SinkStatus::new(Arc::clone(meter))).collect(),
             stages: stages.into_iter().map(stage).collect(),
+            meter,
             events: AtomicU64::default(),
             rejected: AtomicU64::default(),
             confirmed: AtomicU64::default(),
-            lag: Mutex::default(),
+            lag: AtomicU64::default(),
             oldest: Mutex::default(),
         }
     }
@@ -75,6 +84,11 @@ impl Status {
             sink.commands.store(earlier.map_or(0, SinkStatus::commands), Ordering::Relaxed);
         }
         self
+    }
+
+    /// The counts of the pipeline, from its first start on.
+    pub fn meter(&self) -> &Arc<PipelineMeter> {
+        &self.meter
     }
 
     /// Events received since the process began to run the pipeline.
@@ -94,13 +108,13 @@ impl Status {
 
     /// How far behind the server the pipeline was when last looked at.
     pub fn lag(&self) -> Lag {
-        *locked(&self.lag)
+        Lag { bytes: self.lag.load(Ordering::Relaxed) }
     }
 
     /// The age of the oldest commit that was received and is not durable in all sinks; zero if all are. Grows for as long as
     /// nothing becomes durable.
     pub fn age(&self) -> Duration {
-        let Some(Since { committed, received }) = *locked(&self.oldest) else { return Duration::ZERO };
+        let Some(Since { committed, received, .. }) = *locked(&self.oldest) else { return Duration::ZERO };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
         let age = Duration::from_micros(now.saturating_sub(committed).max(0) as u64);
         // The server's clock may be ahead of ours.
@@ -138,7 +152,7 @@ impl Status {
 
     pub(crate) fn received(&self, events: usize, lag: Lag) {
         self.events.fetch_add(events as u64, Ordering::Relaxed);
-        *locked(&self.lag) = lag;
+        self.lag.store(lag.bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self, events: usize) {
@@ -147,7 +161,7 @@ impl Status {
 
     pub(crate) fn confirmed_up_to(&self, lsn: Lsn, lag: Lag) {
         self.confirmed.store(lsn.0, Ordering::Relaxed);
-        *locked(&self.lag) = lag;
+        self.lag.store(lag.bytes, Ordering::Relaxed);
     }
 
     /// Since when the oldest batch waits.
@@ -165,6 +179,11 @@ fn seconds(since: Instant) -> u64 {
 }
 
 impl SinkStatus {
+    pub(super) fn new(meter: Arc<SinkMeter>) -> Self {
+        let (commands, trouble, writing) = (AtomicU64::default(), Mutex::default(), Activity::default());
+        Self { name: meter.name.clone(), meter, commands, trouble, writing }
+    }
+
     /// Commands made durable since the process began to run the pipeline with a sink of this name.
     pub fn commands(&self) -> u64 {
         self.commands.load(Ordering::Relaxed)
@@ -172,6 +191,11 @@ impl SinkStatus {
 
     /// Why the sink is not getting on at the moment; none if it is.
     pub fn trouble(&self) -> Option<String> {
+        locked(&self.trouble).as_ref().map(|trouble| trouble.why.clone())
+    }
+
+    /// As `trouble`, with since when.
+    pub fn trouble_since(&self) -> Option<Trouble> {
         locked(&self.trouble).clone()
     }
 
@@ -181,7 +205,9 @@ impl SinkStatus {
     }
 
     pub(crate) fn failing(&self, why: String) {
-        *locked(&self.trouble) = Some(why);
+        let mut trouble = locked(&self.trouble);
+        let since = trouble.as_ref().map_or_else(SystemTime::now, |trouble| trouble.since);
+        *trouble = Some(Trouble { why, since });
     }
 }
 
@@ -191,24 +217,25 @@ mod tests {
 
     #[test]
     fn a_run_counts_on_from_the_one_before_but_confirms_anew() {
-        let first = Status::new("docs", ["embed"], ["search", "gone"]);
+        let first = Status::new("docs", ["embed"], PipelineMeter::new(["embed"], ["search", "gone"]));
         first.received(7, Lag::default());
         first.refused(2);
         first.sinks[0].wrote(5);
         first.confirmed_up_to(Lsn(9), Lag::default());
-        let next = Status::new("docs", ["embed"], ["added", "search"]).counting_on(&first);
+        let next = PipelineMeter::new(["embed"], ["added", "search"]);
+        let next = Status::new("docs", ["embed"], next).counting_on(&first);
         assert_eq!((next.events(), next.rejected(), next.confirmed()), (7, 2, Lsn::INVALID));
         assert_eq!([next.sinks[0].commands(), next.sinks[1].commands()], [0, 5]);
     }
 
     #[test]
     fn the_lag_is_the_age_of_what_is_not_durable_and_grows() {
-        let status = Status::new("docs", ["embed"], ["search"]);
+        let status = Status::new("docs", ["embed"], PipelineMeter::new(["embed"], ["search"]));
         assert_eq!((status.age(), status.stuck_since()), (Duration::ZERO, None));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         // By the server's clock it was committed in a minute.
-        let waits = |received| status.waits_since(Some(Since { committed: now + 60_000_000, received }));
+        let waits = |received| status.waits_since(Some(Since { committed: now + 60_000_000, received, streamed: 1 }));
         waits(Instant::now());
         let young = status.age();
         assert_eq!(status.stuck_since(), None);
@@ -216,7 +243,7 @@ mod tests {
         waits(received);
         assert!(young < Duration::from_secs(22) && status.lag_seconds() >= 22.0, "it grows as time goes by");
         assert_eq!(status.stuck_since(), Some(received));
-        status.waits_since(Some(Since { committed: now - 3_600_000_000, received }));
+        status.waits_since(Some(Since { committed: now - 3_600_000_000, received, streamed: 1 }));
         assert!(status.lag_seconds() >= 3600.0, "it waited in the server's log before");
         let write = status.sinks[0].writing.begin();
         let handling = status.stages[0].handling.begin();

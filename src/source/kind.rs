@@ -1,13 +1,16 @@
 //! The contract of a kind of source: what can be asked of one beside its stream, and what it cannot do.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::rows::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
+use super::standing::Standing;
 use super::{Fed, Source};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
+use crate::meter::SourceMeter;
 use crate::postgres::Url;
 
 /// A kind of source, with the settings of one. Its methods take the pipeline's name, under which it keeps what it keeps.
@@ -28,11 +31,11 @@ pub trait SourceKind: Send + Sync {
     /// The setting by which the source reads what this program keeps its own state in; None if it does not.
     fn reads_state(&self) -> Option<ReadBack>;
 
-    /// Opens the stream, as far as it takes with what it needs at its origin.
+    /// Opens the stream, as far as it takes with what it needs at its origin. It counts with `meter`.
     ///
     /// # Errors
     /// `Config` or `Environment` with what to type; `Transient` if it may pass.
-    async fn open(&self, pipeline: &str, sinks: Vec<Fed>) -> Result<Box<dyn Source>>;
+    async fn open(&self, pipeline: &str, sinks: Vec<Fed>, meter: Arc<SourceMeter>) -> Result<Box<dyn Source>>;
 
     /// Tries everything that `open` needs, and makes nothing.
     ///
@@ -103,6 +106,15 @@ pub trait AdministerSlot: Send + Sync {
 
     /// Has the stream begin anew with the next start. Answers what it did and what comes next, line by line.
     async fn begin_anew(&self, pipeline: &str) -> Result<Vec<String>>;
+
+    /// Looks how the pipeline stands there, whether or not anybody runs it. Changes nothing.
+    ///
+    /// # Errors
+    /// `Config` if nothing is known of a pipeline that does not run.
+    async fn standing(&self, _pipeline: &str) -> Result<Standing> {
+        Err(Error::new(Fault::Config, "its source tells nothing of a pipeline that does not run")
+            .help("`pgstream-host status` without a file asks the hosts that run"))
+    }
 
     /// Removes it: changes from now on are lost to the pipeline. Answers what it did, line by line.
     async fn tear_down(&self, pipeline: &str) -> Result<Vec<String>>;

@@ -6,6 +6,8 @@ mod kinds;
 
 mod rows;
 
+mod standing;
+
 pub mod postgres;
 
 pub mod jsonl;
@@ -22,6 +24,7 @@ pub use kind::{
 };
 pub use kinds::kind_of;
 pub use rows::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
+pub use standing::{NotedSlot, SlotStanding, Standing};
 
 /// A stream of committed changes that can be confirmed, and that resends what was not.
 ///

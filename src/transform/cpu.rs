@@ -8,7 +8,7 @@ mod queue;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
 use rustix::time::{ClockId, clock_gettime};
@@ -49,6 +49,11 @@ impl Cpu {
     pub(super) fn share(&self, weight: u32) -> Share {
         let id = self.0.queue().open(weight);
         Share { cpu: self.clone(), id }
+    }
+
+    /// The number of guests that compute now, and of those that can.
+    pub(super) fn level(&self) -> (usize, usize) {
+        self.0.queue().level()
     }
 
     /// How many guests wait for a slot.
@@ -107,11 +112,26 @@ pub(super) struct Turn {
     share: Arc<Share>,
     /// Up to which thread time it is charged; none without a slot.
     charged: Option<Duration>,
+    spent: Spent,
+}
+
+/// All that a guest has used since it was last asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spent {
+    /// CPU time.
+    pub(super) ran: Duration,
+    /// Time in which it wanted to compute, and others did.
+    pub(super) waited: Duration,
 }
 
 impl Turn {
     pub(super) fn new(share: Arc<Share>) -> Self {
-        Self { share, charged: None }
+        Self { share, charged: None, spent: Spent::default() }
+    }
+
+    /// All that the guest has used since the last call of this.
+    pub(super) fn take_spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
     }
 
     /// Waits for a slot, until nobody waits for the call any more.
@@ -142,7 +162,9 @@ impl Turn {
         let now = thread_time();
         let id = self.share.id;
         let mut queue = self.share.cpu.0.queue();
-        queue.charge(id, now.saturating_sub(charged));
+        let ran = now.saturating_sub(charged);
+        queue.charge(id, ran);
+        self.spent.ran += ran;
         self.charged = Some(now);
         if queue.goes_on(id) {
             return Ok(());
@@ -162,6 +184,7 @@ impl Turn {
     pub(super) fn give_up(&mut self) {
         let Some(charged) = self.charged.take() else { return };
         let ran = thread_time().saturating_sub(charged);
+        self.spent.ran += ran;
         let mut queue = self.share.cpu.0.queue();
         queue.charge(self.share.id, ran);
         let next = queue.leave();
@@ -169,7 +192,8 @@ impl Turn {
         call_in(next);
     }
 
-    fn wait(&self, ticket: u64, granted: oneshot::Receiver<()>, call: Option<&mut Call>) -> Result<(), Stop> {
+    fn wait(&mut self, ticket: u64, granted: oneshot::Receiver<()>, call: Option<&mut Call>) -> Result<(), Stop> {
+        let began = Instant::now();
         let abandoned = match call {
             Some(Call { runtime, reply }) => {
                 let either =
@@ -181,6 +205,7 @@ impl Turn {
                 false
             }
         };
+        self.spent.waited += began.elapsed();
         if !abandoned {
             return Ok(());
         }
@@ -218,7 +243,6 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
-    use std::time::Instant;
 
     fn until(what: &str, mut condition: impl FnMut() -> bool) {
         let began = Instant::now();

@@ -1,5 +1,6 @@
 //! `Engine`: one per process; compiles handlers, owns the pool of their memories and the ticker of their deadlines.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::compiler::Compiler;
 use super::cpu::{Cpu, Share};
 use super::limits::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
 use crate::error::{Error, Fault, Result};
+use crate::meter::EngineMeter;
 
 /// Stack of a guest: twice wasmtime's default, for JavaScript and Python, whose interpreters recurse.
 pub(super) const GUEST_STACK: usize = 1 << 20;
@@ -54,6 +56,7 @@ pub struct Engine {
     cpu: Cpu,
     cache: Option<Arc<Cache>>,
     compiler: Compiler,
+    meter: Arc<EngineMeter>,
 }
 
 impl Engine {
@@ -80,16 +83,34 @@ impl Engine {
             }
         };
         let compiler = resources.compiler.clone();
-        Ok(Self { cpu: Cpu::start(resources.cores, tick)?, cache: cache.map(Arc::new), compiler, wasmtime })
+        let (cpu, meter) = (Cpu::start(resources.cores, tick)?, Arc::default());
+        Ok(Self { cpu, cache: cache.map(Arc::new), compiler, wasmtime, meter })
     }
 
     /// The component of `bytes`, compiled now or before.
     pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
-        let compile = || self.compiler.compile(&self.wasmtime, bytes);
-        match &self.cache {
+        let compiled = Cell::new(false);
+        let compile = || {
+            compiled.set(true);
+            self.compiler.compile(&self.wasmtime, bytes)
+        };
+        let component = match &self.cache {
             Some(cache) => cache.compiled_by(&self.wasmtime, bytes, compile),
             None => compile(),
-        }
+        }?;
+        let counter = if compiled.get() { &self.meter.compiled } else { &self.meter.cached };
+        counter.add(1);
+        Ok(component)
+    }
+
+    /// The counts of it.
+    pub fn meter(&self) -> &EngineMeter {
+        &self.meter
+    }
+
+    /// The number of guests that compute now, and of those that can at once.
+    pub fn cpu_slots(&self) -> (usize, usize) {
+        self.cpu.level()
     }
 
     pub(super) fn share(&self, weight: u32) -> Share {

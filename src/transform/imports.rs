@@ -17,7 +17,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::pgstream::host::{config, embeddings, log, types};
 use super::columns::Columns;
-use super::cpu::{Turn, thread_time};
+use super::cpu::{Spent, Turn, thread_time};
 use super::http::{Grants, Session};
 use super::limits::Meter;
 use super::tenant::Tenant;
@@ -28,6 +28,7 @@ use crate::config::model::Ids;
 use crate::embedder::Embedder;
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Naming, Relation};
+use crate::meter::TransformMeter;
 
 /// Texts in one `embed`: the host holds all their vectors at once.
 const TEXTS: usize = 4096;
@@ -63,6 +64,7 @@ pub(super) struct Shared {
     pub(super) ids: Ids,
     pub(super) tenant: Tenant,
     pub(super) grants: Arc<Grants>,
+    pub(super) meter: Arc<TransformMeter>,
 }
 
 /// The call that an instance is busy with.
@@ -134,7 +136,7 @@ impl State {
     pub(super) fn new(shared: Arc<Shared>, voice: Voice, memory: usize) -> Self {
         Self {
             turn: Turn::new(Arc::clone(&shared.tenant.share)),
-            meter: Meter::new(memory, Arc::clone(&shared.tenant.memory)),
+            meter: Meter::new(memory, Arc::clone(&shared.tenant.memory), Arc::clone(&shared.meter)),
             http: Session::new(Arc::clone(&shared.grants), voice.clone()),
             shared,
             waited: Duration::ZERO,
@@ -180,6 +182,19 @@ impl State {
     /// Waits until the guest may compute. Nothing of the wait counts as the guest's time.
     pub(super) fn take_turn(&mut self) -> Result<(), Stop> {
         self.turn.take(self.call.as_mut())
+    }
+
+    /// Leaves its turn to others, and counts what it has used.
+    pub(super) fn give_up_turn(&mut self) {
+        self.turn.give_up();
+        let Spent { ran, waited } = self.turn.take_spent();
+        let (handler, tenant) = (&self.shared.meter, &self.shared.tenant.meter);
+        handler.cpu.add(ran);
+        tenant.cpu.add(ran);
+        if !waited.is_zero() {
+            handler.cpu_wait.add(waited);
+            tenant.cpu_wait.add(waited);
+        }
     }
 
     /// What every tick does to a guest that computes.

@@ -1,7 +1,7 @@
 //! One instance of a handler: calls it, ends calls that go beyond a limit, and says in words why a call failed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::Func;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, format_err};
@@ -18,6 +18,7 @@ use super::voice::Voice;
 use super::words::presentable;
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
+use crate::meter::StartReason;
 
 /// Bytes of a sentence that a guest gives for a failure.
 const FAILURE_BYTES: usize = 1024;
@@ -61,7 +62,7 @@ impl Maker {
         let instantiated = begun
             .and_then(|()| self.component.instance_pre().instantiate(&mut store))
             .and_then(|made| made.get_func(&mut store, "handle").ok_or_else(|| format_err!("it has no `handle`")));
-        store.data_mut().turn.give_up();
+        store.data_mut().give_up_turn();
         let error = match instantiated {
             Ok(handle) => return Ok(Instance { store, handle, used: false }),
             Err(error) => error,
@@ -77,9 +78,15 @@ impl Maker {
         Err(cause.within(format!("handler `{}` did not start", self.shared.name)))
     }
 
-    /// One call. None if the instance is to be dropped, which is after any trap, and once it was refused memory: JavaScript and
+    /// One call. The reason if the instance is to be dropped, which is after any trap, and once it was refused memory: JavaScript and
     /// Python turn that into an exception, and would reject whatever comes next. The answer goes to the caller.
-    pub(super) fn call(&self, mut instance: Instance, batch: &Batch, call: Call) -> Option<Instance> {
+    pub(super) fn call(
+        &self,
+        mut instance: Instance,
+        batch: &Batch,
+        call: Call,
+    ) -> std::result::Result<Instance, StartReason> {
+        let began = Instant::now();
         let Instance { store, handle, used } = &mut instance;
         let used = std::mem::replace(used, true);
         let runtime = call.runtime.clone();
@@ -109,11 +116,17 @@ impl Maker {
             Ok(Err(failure)) => Err(self.failed(failure, state).at(Place::batch(batch))),
             Err(error) => Err(self.explain(error, state).at(Place::batch(batch))),
         };
-        state.turn.give_up();
+        state.give_up_turn();
+        self.shared.meter.calls.observe(began.elapsed(), 1);
+        let crashed = matches!(result.as_ref().err().and_then(Error::misdeed), Some(Code::Trap | Code::Contract));
         if let Some(call) = state.call.take() {
             let _ = call.reply.send(result); // the caller may be gone, which is its right
         }
-        (!spent).then_some(instance)
+        match spent {
+            false => Ok(instance),
+            true if crashed => Err(StartReason::Trap),
+            true => Err(StartReason::Limit),
+        }
     }
 
     /// A handler's own decision.

@@ -10,12 +10,13 @@ use crate::config::model::{Ids, Rejections};
 use crate::config::{Component, ComponentKind, ComponentSettings, Holds, KindEntry, Problems};
 use crate::embedder::Embedder;
 use crate::error::Result;
+use crate::meter::TransformMeter;
 
 /// Settings of a transform. A kind of transform is a struct that implements this and [`ComponentKind`], and a line in the list of
 /// kinds.
 pub trait TransformKind: ComponentSettings {
     /// Reads, checks, compiles and starts the handler of transform `name`, which shares the limits of `tenant` with the tenant's
-    /// other handlers. Blocks, for seconds if a large component is not in the engine's cache yet.
+    /// other handlers, and counts with `meter`. Blocks, for seconds if a large component is not in the engine's cache yet.
     ///
     /// # Errors
     /// `Config` if it is no handler or wants more than it is granted, `Handler` if it fails while it starts.
@@ -25,6 +26,7 @@ pub trait TransformKind: ComponentSettings {
         tenant: &Tenant,
         name: &str,
         embedders: IndexMap<String, Arc<dyn Embedder>>,
+        meter: Arc<TransformMeter>,
     ) -> Result<Transform>;
 
     /// Hash by which dead letters name the handler, as it is now.

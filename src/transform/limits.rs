@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmtime::ResourceLimiter;
 
+use crate::meter::TransformMeter;
+
 /// Core instances of one component. Python's dynamic linking takes about forty; the rest is room.
 pub(super) const CORE_INSTANCES: u32 = 200;
 
@@ -28,6 +30,11 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(tenant: Option<&str>, limit: usize) -> Self {
         Self { tenant: tenant.map(Arc::from), limit, used: AtomicUsize::new(0) }
+    }
+
+    /// All that is held, and what may be.
+    pub(super) fn level(&self) -> (usize, usize) {
+        (self.used.load(Ordering::Relaxed), self.limit)
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -56,6 +63,7 @@ pub(super) enum Refused {
 pub(super) struct Meter {
     limit: usize,
     pool: Arc<Pool>,
+    handler: Arc<TransformMeter>,
     memory: usize,
     last_growth: usize,
     elements: usize,
@@ -63,9 +71,10 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// A meter for `limit` bytes of linear memory, taken out of `pool`.
-    pub(super) fn new(limit: usize, pool: Arc<Pool>) -> Self {
-        Self { limit, pool, memory: 0, last_growth: 0, elements: 0, refused: None }
+    /// A meter for `limit` bytes of linear memory of an instance of `handler`, taken out of `pool`.
+    pub(super) fn new(limit: usize, pool: Arc<Pool>, handler: Arc<TransformMeter>) -> Self {
+        handler.instances.more(1);
+        Self { limit, pool, handler, memory: 0, last_growth: 0, elements: 0, refused: None }
     }
 
     /// What the guest last asked for in vain since the last call of this. A guest that is refused memory usually gives up
@@ -85,6 +94,8 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         self.pool.give_back(self.memory);
+        self.handler.memory.less(self.memory as u64);
+        self.handler.instances.less(1);
     }
 }
 
@@ -102,6 +113,8 @@ impl ResourceLimiter for Meter {
             return Ok(false);
         }
         (self.memory, self.last_growth) = (after, growth);
+        self.handler.memory.more(growth as u64);
+        self.handler.memory_peak.raise(after as u64);
         Ok(true)
     }
 
@@ -110,6 +123,7 @@ impl ResourceLimiter for Meter {
         self.refused = Some(Refused::Own { asked: self.memory });
         self.memory -= growth;
         self.pool.give_back(growth);
+        self.handler.memory.less(growth as u64);
         Ok(())
     }
 
@@ -140,14 +154,18 @@ mod tests {
     use super::*;
 
     fn meter(limit: usize) -> Meter {
-        Meter::new(limit, Arc::new(Pool::new(None, usize::MAX)))
+        meter_of(limit, &Arc::new(Pool::new(None, usize::MAX)))
+    }
+
+    fn meter_of(limit: usize, pool: &Arc<Pool>) -> Meter {
+        Meter::new(limit, Arc::clone(pool), Arc::new(TransformMeter::new("embed")))
     }
 
     #[test]
     fn all_instances_of_a_tenant_count_together_until_they_are_dropped() {
         let pool = Arc::new(Pool::new(Some("acme"), 100));
-        let mut one = Meter::new(80, Arc::clone(&pool));
-        let mut other = Meter::new(80, Arc::clone(&pool));
+        let mut one = meter_of(80, &pool);
+        let mut other = meter_of(80, &pool);
         assert!(one.memory_growing(0, 70, None).is_ok_and(|granted| granted));
         assert!(other.memory_growing(0, 31, None).is_ok_and(|granted| !granted));
         assert_eq!(other.take_refused(), Some(Refused::Tenant { tenant: "acme".into(), limit: 100, more: 31 }));
@@ -173,6 +191,7 @@ mod tests {
         let mut meter = meter(100);
         assert!(meter.memory_growing(0, 100, None).is_ok_and(|granted| granted));
         assert!(meter.memory_grow_failed(wasmtime::Error::msg("no memory")).is_ok());
+        assert_eq!(meter.handler.memory.get(), 0);
         assert!(meter.memory_growing(0, 100, None).is_ok_and(|granted| granted));
     }
 }

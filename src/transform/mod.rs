@@ -27,6 +27,7 @@ mod words;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use indexmap::IndexMap;
@@ -37,6 +38,7 @@ use crate::command::Command;
 use crate::embedder::Embedder;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
+use crate::meter::TransformMeter;
 
 pub use compiler::Compiler;
 pub use engine::{Engine, Resources};
@@ -86,6 +88,7 @@ pub struct Transform {
     workers: Arc<Semaphore>,
     max_output: usize,
     voice: voice::Voice,
+    meter: Arc<TransformMeter>,
 }
 
 impl Transform {
@@ -102,6 +105,19 @@ impl Transform {
         settings: &WasmTransform,
         embedders: IndexMap<String, Arc<dyn Embedder>>,
     ) -> Result<Self> {
+        let meter = Arc::new(TransformMeter::new(name));
+        Self::load_metered(tenant, engine, name, settings, embedders, meter)
+    }
+
+    /// As `load`, counting with `meter`.
+    pub fn load_metered(
+        tenant: &Tenant,
+        engine: &Engine,
+        name: &str,
+        settings: &WasmTransform,
+        embedders: IndexMap<String, Arc<dyn Embedder>>,
+        meter: Arc<TransformMeter>,
+    ) -> Result<Self> {
         let bytes = |size: crate::config::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         let limits = instance::Bounds { memory: bytes(settings.limits.memory), output: bytes(settings.limits.output) };
         let name: Arc<str> = name.into();
@@ -116,11 +132,22 @@ impl Transform {
             columns: columns::Columns::new(&name, settings.columns.as_deref()),
             tenant: tenant.clone(),
             grants,
+            meter: Arc::clone(&meter),
         });
+        meter.memory_limit.set(limits.memory as u64);
+        meter.loaded(&hash);
         let workers = settings.workers.max(1);
-        let voice = voice::Voice::new(Arc::clone(&name), Arc::clone(&tenant.quota));
+        let voice = voice::Voice::new(Arc::clone(&meter), Arc::clone(&tenant.quota));
         let jobs = worker::start(instance::Maker { component, shared, limits }, workers)?;
-        Ok(Self { name, hash, jobs, workers: Arc::new(Semaphore::new(workers)), max_output: limits.output, voice })
+        Ok(Self {
+            name,
+            hash,
+            jobs,
+            workers: Arc::new(Semaphore::new(workers)),
+            max_output: limits.output,
+            voice,
+            meter,
+        })
     }
 
     /// The transform's name in the pipeline file.
@@ -131,6 +158,11 @@ impl Transform {
     /// SHA-256 of the component, in hexadecimal.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The counts of it.
+    pub fn meter(&self) -> &Arc<TransformMeter> {
+        &self.meter
     }
 
     /// Bytes that a call may answer.
@@ -160,11 +192,12 @@ impl Transform {
     }
 
     async fn call(&self, batch: Arc<Batch>, fresh: bool) -> Result<Output> {
+        let asked = Instant::now();
         let gone = || Error::new(Fault::Bug, format!("the threads of handler `{}` are gone", self.name));
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| gone())?;
         let (reply, answer) = oneshot::channel();
         let call = imports::Call { runtime: Handle::current(), reply };
-        self.jobs.try_send(worker::Job { batch, call, fresh, permit }).map_err(|_| gone())?;
+        self.jobs.try_send(worker::Job { batch, call, fresh, asked, permit }).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }

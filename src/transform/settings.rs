@@ -13,6 +13,7 @@ use crate::config::model::{Allow, Ids, Limits, Rejections};
 use crate::config::{ComponentKind, Problems, Resource, Secret};
 use crate::embedder::Embedder;
 use crate::error::Result;
+use crate::meter::TransformMeter;
 
 /// Hands batches of events to a WebAssembly component.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -119,8 +120,9 @@ impl TransformKind for WasmTransform {
         tenant: &Tenant,
         name: &str,
         embedders: IndexMap<String, Arc<dyn Embedder>>,
+        meter: Arc<TransformMeter>,
     ) -> Result<Transform> {
-        Transform::load(tenant, engine, name, self, embedders)
+        Transform::load_metered(tenant, engine, name, self, embedders, meter)
     }
 
     fn hash(&self) -> Result<String> {

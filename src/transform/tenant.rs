@@ -8,6 +8,7 @@ use super::cpu::Share;
 use super::engine::Engine;
 use super::limits::Pool;
 use super::voice::Quota;
+use crate::meter::TenantMeter;
 
 /// How much a tenant may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub struct Tenant {
     pub(super) memory: Arc<Pool>,
     pub(super) quota: Arc<Quota>,
     pub(super) requests: Arc<Semaphore>,
+    pub(super) meter: Arc<TenantMeter>,
 }
 
 impl Tenant {
@@ -46,7 +48,18 @@ impl Tenant {
             memory: Arc::new(Pool::new(Some(name), allowance.memory)),
             quota: Arc::new(Quota::new(allowance.log_lines)),
             requests: Arc::new(Semaphore::new(allowance.requests)),
+            meter: Arc::default(),
         }
+    }
+
+    /// All that its handlers have used.
+    pub fn meter(&self) -> &Arc<TenantMeter> {
+        &self.meter
+    }
+
+    /// Linear memory that its handlers hold now, and that they may have together; in bytes.
+    pub fn memory(&self) -> (usize, usize) {
+        self.memory.level()
     }
 
     /// A handler on its own: weighs as much as any other, and has no limit but its own.
@@ -56,6 +69,7 @@ impl Tenant {
             memory: Arc::new(Pool::new(None, usize::MAX)),
             quota: Arc::default(),
             requests: Arc::new(Semaphore::new(Allowance::default().requests)),
+            meter: Arc::default(),
         }
     }
 }

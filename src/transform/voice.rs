@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::words::presentable;
+use crate::meter::TransformMeter;
 
 /// Lines per second of one handler, over all its workers, unless its tenant has another limit: more than a person
 /// reads, too few to fill a disk.
@@ -116,7 +117,7 @@ pub(super) struct Voice(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    handler: Arc<str>,
+    handler: Arc<TransformMeter>,
     quota: Arc<Quota>,
     unfinished: [Vec<u8>; 2],
     last: VecDeque<String>,
@@ -124,8 +125,13 @@ struct Inner {
 
 impl Voice {
     /// The voice of an instance of `handler`.
-    pub(super) fn new(handler: Arc<str>, quota: Arc<Quota>) -> Self {
+    pub(super) fn new(handler: Arc<TransformMeter>, quota: Arc<Quota>) -> Self {
         Self(Arc::new(Mutex::new(Inner { handler, quota, unfinished: Default::default(), last: VecDeque::new() })))
+    }
+
+    /// The counts of the handler.
+    pub(super) fn meter(&self) -> Arc<TransformMeter> {
+        Arc::clone(&lock(&self.0).handler)
     }
 
     /// Says a line through the `log` import.
@@ -215,7 +221,7 @@ impl Inner {
         if !level.is_logged() || !self.may_speak() {
             return;
         }
-        let (handler, text) = (&*self.handler, presentable(message, LINE_BYTES));
+        let (handler, text) = (self.handler.name.as_str(), presentable(message, LINE_BYTES));
         match level {
             Level::Trace => tracing::trace!(handler, "{text}"),
             Level::Debug => tracing::debug!(handler, "{text}"),
@@ -228,12 +234,13 @@ impl Inner {
     fn may_speak(&self) -> bool {
         let (granted, dropped) = self.quota.ask(Instant::now());
         self.own_up(dropped);
+        self.handler.dropped_lines.add(u64::from(!granted));
         granted
     }
 
     fn own_up(&self, dropped: u64) {
         if dropped > 0 {
-            let (handler, limit) = (&*self.handler, self.quota.limit);
+            let (handler, limit) = (self.handler.name.as_str(), self.quota.limit);
             tracing::warn!(handler, dropped, "{dropped} lines were dropped: a handler may log {limit} a second");
         }
     }
@@ -259,6 +266,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn handler() -> Arc<TransformMeter> {
+        Arc::new(TransformMeter::new("embed"))
+    }
+
     #[test]
     fn a_flood_is_cut_and_owned_up_to() {
         let quota = Quota::default();
@@ -283,7 +294,7 @@ mod tests {
     #[test]
     fn what_nobody_logs_takes_nothing_of_the_quota() {
         let quota = Arc::new(Quota::new(1));
-        let voice = Voice::new("embed".into(), Arc::clone(&quota));
+        let voice = Voice::new(handler(), Arc::clone(&quota));
         let quiet = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::sink).finish();
         tracing::subscriber::with_default(quiet, || (0..9).for_each(|_| voice.say(Level::Trace, "step")));
         assert!(quota.ask(Instant::now()).0);
@@ -292,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_last_complaints_are_kept_and_plain_output_is_not() {
-        let voice = Voice::new("embed".into(), Arc::default());
+        let voice = Voice::new(handler(), Arc::default());
         voice.write(Stream::Stdout, b"fine\n");
         voice.write(Stream::Stderr, b"thread 'main' panicked at src/lib.rs:1:2:\nbo");
         voice.write(Stream::Stderr, b"om\nnote: run with `RUST_BACKTRACE=1` for more\n");
@@ -306,7 +317,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_not_kept() {
-        let voice = Voice::new("embed".into(), Arc::default());
+        let voice = Voice::new(handler(), Arc::default());
         (0..1000).for_each(|_| voice.write(Stream::Stdout, &[b'x'; 4096]));
         assert!(lock(&voice.0).unfinished[0].len() <= LINE_BYTES + 1);
     }

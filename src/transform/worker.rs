@@ -1,7 +1,7 @@
 //! The threads that run a handler's instances: one instance each, kept from call to call, replaced after a trap.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::OwnedSemaphorePermit;
@@ -12,6 +12,7 @@ use super::instance::{Instance, Maker};
 use super::voice::Voice;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
+use crate::meter::StartReason;
 
 /// How long a worker without work waits before it accounts for log lines that were dropped.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ pub(super) struct Job {
     pub(super) call: Call,
     /// Whether the instance must be a new one.
     pub(super) fresh: bool,
+    /// The time when it was asked for.
+    pub(super) asked: Instant,
     /// One for each worker: held until the worker is free again, so that the queue is never longer than there are workers.
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -38,7 +41,7 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
     let span = tracing::Span::current();
     for number in 0..workers {
         let name = Arc::clone(&maker.shared.name);
-        let voice = Voice::new(Arc::clone(&name), Arc::clone(&quota));
+        let voice = Voice::new(Arc::clone(&maker.shared.meter), Arc::clone(&quota));
         let (maker, queue, ready) = (Arc::clone(&maker), queue.clone(), ready.clone());
         let (log, span) = (log.clone(), span.clone());
         std::thread::Builder::new()
@@ -48,9 +51,12 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
                 tracing::dispatcher::with_default(&log, || {
                     let _within = span.enter();
                     let (report, first) = match maker.make(&voice) {
-                        Ok(instance) => (Ok(()), Some(instance)),
-                        Err(error) => (Err(error), None),
+                        Ok(instance) => (Ok(()), Ok(instance)),
+                        Err(error) => (Err(error), Err(StartReason::First)),
                     };
+                    if report.is_ok() {
+                        maker.shared.meter.starts(StartReason::First);
+                    }
                     let _ = ready.send(report); // a `start` that failed already no longer listens
                     drop(ready);
                     work(&maker, &voice, &queue, first);
@@ -65,10 +71,12 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
     Ok(jobs)
 }
 
-fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Option<Instance>) {
+/// `instance` is the one that is there, or why another one is to be made.
+fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: std::result::Result<Instance, StartReason>) {
+    let meter = &maker.shared.meter;
     loop {
         let next = if voice.owes() { queue.recv_timeout(SETTLE) } else { queue.recv().map_err(RecvTimeoutError::from) };
-        let Job { batch, call, fresh, permit } = match next {
+        let Job { batch, call, fresh, asked, permit } = match next {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 voice.settle();
@@ -76,19 +84,22 @@ fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: Optio
             }
             Err(RecvTimeoutError::Disconnected) => return voice.settle(),
         };
+        meter.queue_wait.add(asked.elapsed());
         if call.reply.is_closed() {
             continue;
         }
-        let ready = match instance.take() {
-            Some(ready) if !fresh => Ok(ready),
+        let ready = match std::mem::replace(&mut instance, Err(StartReason::Afresh)) {
+            Ok(ready) if !fresh => Ok(ready),
             old => {
-                drop(old); // its place in the pool is free for the new one
-                maker.make(voice)
+                let reason = old.err().unwrap_or(StartReason::Afresh); // its place in the pool is free for the new one
+                let made = maker.make(voice);
+                made.inspect(|_| meter.starts(reason)).map_err(|error| (error, reason))
             }
         };
         match ready {
             Ok(ready) => instance = maker.call(ready, &batch, call),
-            Err(error) => {
+            Err((error, reason)) => {
+                instance = Err(reason);
                 let _ = call.reply.send(Err(error));
             }
         }

@@ -1,5 +1,6 @@
 //! The one integration binary: linking the engines once is what keeps it quick.
 
+mod api;
 mod as_found;
 mod backfill;
 mod breakages;

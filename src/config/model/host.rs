@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{HttpHost, Limits};
+use super::{Api, HttpHost, Limits};
 use crate::config::{Components, Size, Span};
 
 /// The host file: who may run pipelines here, and with what.
@@ -19,6 +19,8 @@ pub struct HostFile<C: Components> {
     pub cache: Size,
     /// What compiling one handler may take.
     pub compile: Compile,
+    /// The ways in which others ask the host how it is doing.
+    pub api: Api,
     /// Embedding models that tenants may use by name.
     pub embedders: IndexMap<String, C::Embedder>,
     /// The tenants by name.

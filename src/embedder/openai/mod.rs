@@ -3,7 +3,9 @@
 mod reply;
 mod retry;
 mod settings;
+mod usage;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use super::{ANY_TEXT, Vectors};
 use crate::backoff::seconds;
 use crate::config::Secret;
 use crate::error::{Code, Error, Fault, Result};
+use crate::meter::{EmbedderMeter, RequestOutcome};
 
 pub use self::settings::OpenAiEmbedder;
 
@@ -49,6 +52,7 @@ pub(super) struct OpenAi {
     concurrency: usize,
     /// Length of the vectors so far; zero before the first answer.
     dimension: AtomicUsize,
+    meter: Arc<EmbedderMeter>,
 }
 
 #[derive(Serialize)]
@@ -90,6 +94,7 @@ impl OpenAi {
             permits: Semaphore::new(settings.concurrency.max(1)),
             concurrency: settings.concurrency.max(1),
             dimension: AtomicUsize::new(0),
+            meter: Arc::new(EmbedderMeter::new(name)),
         })
     }
 
@@ -128,7 +133,10 @@ impl OpenAi {
                 return Err(Unanswered { error, billed });
             }
             tracing::warn!(embedder = self.name, error = %error.chain(), failures, wait_seconds = seconds(pause), "request failed, trying again");
-            if enough.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            self.meter.backoff.set(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+            let waited = enough.run_until_cancelled(tokio::time::sleep(pause)).await;
+            self.meter.backoff.set(0);
+            if waited.is_none() {
                 return Err(Unanswered { error, billed });
             }
         }
@@ -139,7 +147,23 @@ impl OpenAi {
         self.dimension.load(Ordering::Relaxed) != 0 || self.attempt(&[ANY_TEXT]).await.is_ok()
     }
 
+    /// One try, which is counted.
     async fn attempt(&self, texts: &[&str]) -> Result<Vectors, Failure> {
+        let (began, _under_way) = (Instant::now(), UnderWay::begin(&self.meter));
+        let answer = self.ask(texts).await;
+        self.meter.duration.observe(began.elapsed(), 1);
+        match &answer {
+            Ok(_) => {
+                self.meter.ended(RequestOutcome::Ok);
+                self.meter.texts.add(texts.len() as u64);
+                self.meter.text_bytes.add(texts.iter().map(|text| text.len() as u64).sum());
+            }
+            Err(failure) => self.meter.ended(failure.outcome),
+        }
+        answer
+    }
+
+    async fn ask(&self, texts: &[&str]) -> Result<Vectors, Failure> {
         let request = Request { model: &self.model, input: texts, encoding_format: "float", dimensions: self.asked };
         let sent = self.client.post(&self.endpoint).json(&request).send().await;
         let response = sent.map_err(|error| self.unreachable(error))?;
@@ -154,7 +178,9 @@ impl OpenAi {
                 &Refusal::read(&body, self.key.as_ref().map(Secret::expose), texts),
             ));
         }
-        vectors(&body, texts.len()).map_err(|unusable| self.unusable(unusable))
+        let (vectors, tokens) = vectors(&body, texts.len()).map_err(|unusable| self.unusable(unusable))?;
+        self.meter.tokens.add(tokens.unwrap_or(0));
+        Ok(vectors)
     }
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
@@ -195,13 +221,14 @@ impl OpenAi {
         let billed = !error.is_connect();
         let what =
             if error.is_timeout() { "the server did not answer in time" } else { "the server cannot be reached" };
-        Failure { billed, ..Failure::transient(self.error(Fault::Transient, what).because(error), None) }
+        let outcome = if error.is_timeout() { RequestOutcome::TimedOut } else { RequestOutcome::Failed };
+        Failure { billed, outcome, ..Failure::transient(self.error(Fault::Transient, what).because(error), None) }
     }
 
     fn unusable(&self, unusable: Unusable) -> Failure {
         let nonsense = unusable == Unusable::NotJson;
         let error = self.error(Fault::Environment, "the server's answer cannot be used").because(unusable);
-        Failure { error, passes: nonsense, asked: None, nonsense, billed: true }
+        Failure { error, passes: nonsense, asked: None, nonsense, billed: true, outcome: RequestOutcome::Failed }
     }
 
     fn refused(&self, status: StatusCode, asked: Option<Duration>, refusal: &Refusal) -> Failure {
@@ -213,7 +240,9 @@ impl OpenAi {
         let quota = refusal.code.as_deref() == Some("insufficient_quota");
         let passes = matches!(status.as_u16(), 408 | 409 | 425 | 429 | 500..=599) && !quota;
         if passes {
-            return Failure::transient(because(self.error(Fault::Transient, answer)), asked);
+            let limited = status == StatusCode::TOO_MANY_REQUESTS;
+            let outcome = if limited { RequestOutcome::RateLimited } else { RequestOutcome::Failed };
+            return Failure { outcome, ..Failure::transient(because(self.error(Fault::Transient, answer)), asked) };
         }
         let (fault, help) = match status.as_u16() {
             _ if quota => (Fault::Environment, "the account has used up its quota: see to its billing".to_owned()),
@@ -233,7 +262,8 @@ impl OpenAi {
             ),
             _ => (Fault::Environment, "see the server's own log".to_owned()),
         };
-        Failure::definite(because(self.error(fault, answer)).help(help))
+        let refused = Failure::definite(because(self.error(fault, answer)).help(help));
+        Failure { outcome: RequestOutcome::Refused, ..refused }
     }
 
     fn error(&self, fault: Fault, what: impl Into<String>) -> Error {
@@ -266,6 +296,10 @@ impl Provider for OpenAi {
         format!("openai {}{numbers}", self.model)
     }
 
+    fn meter(&self) -> &Arc<EmbedderMeter> {
+        &self.meter
+    }
+
     async fn probe(&self) -> Result<()> {
         let vectors = self.attempt(&[ANY_TEXT]).await.map_err(|failure| failure.error)?;
         self.checked(vectors).map(drop)
@@ -280,15 +314,33 @@ struct Failure {
     nonsense: bool,
     /// Whether the server may have embedded the texts, although no vectors came of it.
     billed: bool,
+    outcome: RequestOutcome,
+}
+
+/// A request that is under way until this is dropped.
+struct UnderWay<'a>(&'a EmbedderMeter);
+
+impl<'a> UnderWay<'a> {
+    fn begin(meter: &'a EmbedderMeter) -> Self {
+        meter.in_flight.more(1);
+        Self(meter)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.less(1);
+    }
 }
 
 impl Failure {
     fn transient(error: Error, asked: Option<Duration>) -> Self {
-        Self { error, passes: true, asked, nonsense: false, billed: false }
+        Self { error, passes: true, asked, nonsense: false, billed: false, outcome: RequestOutcome::Failed }
     }
 
     fn definite(error: Error) -> Self {
-        Self { error, passes: false, asked: None, nonsense: false, billed: false }
+        let outcome = RequestOutcome::Failed;
+        Self { error, passes: false, asked: None, nonsense: false, billed: false, outcome }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
+use super::usage::Usage;
 use crate::embedder::Vectors;
 
 /// Longer explanations of a server are cut.
@@ -30,6 +31,8 @@ pub(super) enum Unusable {
 #[derive(Deserialize)]
 struct Reply {
     data: Vec<Item>,
+    #[serde(default)]
+    usage: Usage,
 }
 
 #[derive(Deserialize)]
@@ -41,9 +44,9 @@ struct Item {
     embedding: Vec<Option<f64>>,
 }
 
-/// The vectors of an answer to `expected` texts, in the order of the texts.
-pub(super) fn vectors(body: &[u8], expected: usize) -> Result<Vectors, Unusable> {
-    let Reply { data: mut items } = serde_json::from_slice(body).map_err(|_| Unusable::NotJson)?;
+/// The vectors of an answer to `expected` texts, in the order of the texts; and how many tokens the server counted, if it says so.
+pub(super) fn vectors(body: &[u8], expected: usize) -> Result<(Vectors, Option<u64>), Unusable> {
+    let Reply { data: mut items, usage } = serde_json::from_slice(body).map_err(|_| Unusable::NotJson)?;
     if items.len() != expected {
         return Err(Unusable::Count { expected, found: items.len() });
     }
@@ -67,7 +70,7 @@ pub(super) fn vectors(body: &[u8], expected: usize) -> Result<Vectors, Unusable>
     if !data.iter().all(|number| number.is_finite()) {
         return Err(Unusable::NotFinite);
     }
-    Ok(Vectors { dimension, data })
+    Ok((Vectors { dimension, data }, usage.tokens))
 }
 
 /// What a refusal says, as far as it may be shown: without the key, without the texts, in one bounded line.
@@ -161,7 +164,7 @@ mod tests {
 
     #[test]
     fn answers_are_put_in_order_and_checked() {
-        let read = |json: &str| vectors(json.as_bytes(), 2);
+        let read = |json: &str| vectors(json.as_bytes(), 2).map(|(vectors, _)| vectors);
         let good = Ok(Vectors { dimension: 2, data: vec![1.0, 2.0, 3.0, 4.0] });
         assert_eq!(read(r#"{"data":[{"index":1,"embedding":[3,4]},{"index":0,"embedding":[1,2]}],"usage":{}}"#), good);
         assert_eq!(read(r#"{"data":[{"embedding":[1,2]},{"embedding":[3,4]}]}"#), good);

@@ -1,6 +1,7 @@
 //! What lines can be asked as a kind of source: to begin anew and to forget, if they are a file's.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -10,6 +11,7 @@ use super::feed;
 use super::followed::{Followed, take_up, unreadable};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
+use crate::meter::SourceMeter;
 use crate::source::{
     AdministerSlot, Capability, Claim, CopyRows, Fed, OpenTap, ReadBack, SampleRow, Source, SourceKind, Written,
 };
@@ -37,7 +39,8 @@ impl SourceKind for model::JsonlSource {
         None
     }
 
-    async fn open(&self, pipeline: &str, sinks: Vec<Fed>) -> Result<Box<dyn Source>> {
+    async fn open(&self, pipeline: &str, sinks: Vec<Fed>, meter: Arc<SourceMeter>) -> Result<Box<dyn Source>> {
+        meter.connected(true);
         if self.is_stdin() {
             return Ok(Box::new(JsonlSource::stdin(self)?));
         }

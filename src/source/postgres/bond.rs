@@ -122,6 +122,11 @@ impl Bond {
         }))
     }
 
+    /// The position that was confirmed when the pipeline ended in order, if it has.
+    pub(super) fn left(&self) -> Option<Lsn> {
+        self.left_at
+    }
+
     /// The tables that we published for the slot, if it was made.
     pub(super) fn published(&self) -> Option<&[u32]> {
         self.made.then_some(&self.tables)

@@ -108,6 +108,7 @@ impl Dial {
         let place = Place::ask(&client).await?;
         // Before the bond: who takes the slot up says so there first, and moves it then.
         let slot = Slot::find(&client, &settings.slot).await?;
+        settings.meter.slot_is_active(slot.as_ref().is_some_and(Slot::is_active));
         if slot.as_ref().is_some_and(Slot::is_active) {
             // To try nevertheless would cost the server a login and a line in its log each time.
             return Err(slot::in_use(&client, &settings.slot).await);
@@ -172,8 +173,7 @@ impl Dial {
         let patience = sender_timeout(&client).await? * 2;
         let handover = Arc::new(Handover::new(self.streamed));
         let windows = Windows::new(Arc::clone(&handover));
-        let stream =
-            Stream::new(streaming, decoder, windows, self.progress, settings.limits, (place.end, from), patience);
+        let stream = Stream::new(streaming, decoder, windows, self.progress, settings, (place.end, from), patience);
         Ok(Opened::Stream { stream: Box::new(stream), handover, turn })
     }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::message::EPOCH;
 use crate::lsn::Lsn;
+use crate::meter::SourceMeter;
 use crate::source::Lag;
 
 /// An idle connection speaks this often: well below any sensible `wal_sender_timeout`, and the age that the
@@ -86,8 +87,18 @@ impl Progress {
         self.leave.notify_waiters();
     }
 
+    /// Up to where the server is known to have log.
+    pub(super) fn ahead(&self) -> Lsn {
+        Lsn(self.ahead.load(Relaxed))
+    }
+
+    /// Tells how far the server and the pipeline are.
+    pub(super) fn tell(&self, meter: &SourceMeter) {
+        meter.stands_at(self.ahead().0, self.confirmed().0);
+    }
+
     pub(super) fn lag(&self) -> Lag {
-        Lag { bytes: Lsn(self.ahead.load(Relaxed)).bytes_since(self.confirmed()) }
+        Lag { bytes: self.ahead().bytes_since(self.confirmed()) }
     }
 
     /// When the next status update is due, if `told` was confirmed by the last one, at `last`.

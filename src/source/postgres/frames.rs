@@ -143,8 +143,8 @@ impl<R> Frames<R> {
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    /// Reads some bytes; `UnexpectedEof` at the end of the stream. Safe to cancel.
-    pub(super) async fn fill(&mut self) -> io::Result<()> {
+    /// Reads some bytes, and answers how many; `UnexpectedEof` at the end of the stream. Safe to cancel.
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
         let missing = self.header()?.map_or(0, |(_, length)| length.saturating_sub(self.buffer.len()));
         let room = self.buffer.capacity() - self.buffer.len();
         if room < ROOM.max(missing.min(CHUNK)) {
@@ -153,7 +153,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
         match self.input.read_buf(&mut self.buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+            read => Ok(read),
         }
     }
 

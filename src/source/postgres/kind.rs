@@ -1,15 +1,18 @@
 //! What Postgres can be asked as a kind of source: everything.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::control::{self, Copying};
-use super::{PostgresSource, Tap, read_back, replay, sample};
+use super::{PostgresSource, Tap, read_back, replay, sample, standing};
 use crate::config::model;
 use crate::error::Result;
 use crate::event::Batch;
+use crate::meter::SourceMeter;
 use crate::source::{
     AdministerSlot, AskedRows, Capability, Claim, Copied, CopyRequest, CopyRows, Fed, FollowCopies, OpenTap, ReadBack,
-    SampleRow, Source, SourceKind, TapStream, WantedRow, Written,
+    SampleRow, Source, SourceKind, Standing, TapStream, WantedRow, Written,
 };
 
 #[async_trait]
@@ -31,8 +34,8 @@ impl SourceKind for model::PostgresSource {
         read_back::of_state(self)
     }
 
-    async fn open(&self, pipeline: &str, sinks: Vec<Fed>) -> Result<Box<dyn Source>> {
-        Ok(Box::new(Box::pin(PostgresSource::connect_for(pipeline, self, sinks)).await?))
+    async fn open(&self, pipeline: &str, sinks: Vec<Fed>, meter: Arc<SourceMeter>) -> Result<Box<dyn Source>> {
+        Ok(Box::new(Box::pin(PostgresSource::connect_for(pipeline, self, sinks, meter)).await?))
     }
 
     async fn check(&self, pipeline: &str, sinks: Vec<Fed>) -> Result<()> {
@@ -70,6 +73,10 @@ impl AdministerSlot for model::PostgresSource {
         let mut done = control::resnapshot(pipeline, self).await?;
         done.push("the next `pgstream-host run` clears the sinks and copies all rows".to_owned());
         Ok(done)
+    }
+
+    async fn standing(&self, pipeline: &str) -> Result<Standing> {
+        standing::standing(pipeline, self).await
     }
 
     async fn tear_down(&self, pipeline: &str) -> Result<Vec<String>> {

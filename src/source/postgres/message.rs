@@ -18,7 +18,8 @@ pub(super) const EPOCH: i64 = 946_684_800_000_000;
 #[derive(Debug)]
 pub(super) enum Said {
     /// A message of the output plugin.
-    Data { payload: Bytes },
+    /// `sent` is when the server sent it, in µs since 1970-01-01 UTC.
+    Data { payload: Bytes, sent: i64 },
     /// The server has nothing for us before `end`, and may want to be answered at once.
     Keepalive { end: Lsn, answer: bool },
     /// The stream ends with an error.
@@ -53,8 +54,9 @@ impl Said {
         match body.try_get_u8() {
             Ok(b'w') if body.len() >= 24 => {
                 // The LSNs of the header are those of single records, zero for some: not positions. Then when it was sent.
-                body.advance(24);
-                Ok(Self::Data { payload: body })
+                body.advance(16);
+                let sent = body.get_i64().saturating_add(EPOCH);
+                Ok(Self::Data { payload: body, sent })
             }
             Ok(b'k') if body.len() == 17 => {
                 let end = Lsn(body.get_u64());

@@ -9,6 +9,7 @@
 mod auth;
 mod blockers;
 mod bond;
+mod broken;
 mod connection;
 mod control;
 mod copy;
@@ -34,7 +35,9 @@ mod schema;
 mod settings;
 mod setup;
 mod slot;
+mod slot_look;
 mod snapshot;
+mod standing;
 mod stream;
 mod tables;
 mod tap;
@@ -58,6 +61,8 @@ use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
+use crate::meter::{Connected, SourceMeter};
+use broken::Broken;
 pub use control::{Copying, accept_sinks, ask_copy, check, check_for, copied, resnapshot, setup, slot_of, teardown};
 use copy::Copies;
 use dial::{Dial, Opened};
@@ -65,7 +70,7 @@ use feedback::Progress;
 use loss::Loss;
 use reread::Rereading;
 use settings::Settings;
-use stream::{Broken, Stream};
+use stream::Stream;
 use tables::Table;
 use watch::Watch;
 
@@ -130,6 +135,7 @@ struct Live {
     watch: Watch,
     /// The number of our turn at the slot.
     turn: i64,
+    _connected: Connected,
 }
 
 impl PostgresSource {
@@ -138,16 +144,21 @@ impl PostgresSource {
     /// # Errors
     /// `Config` or `Environment` with what to type; `Transient` if the server cannot be reached or is starting.
     pub async fn connect(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
-        Self::connect_for(pipeline, config, Vec::new()).await
+        Self::connect_for(pipeline, config, Vec::new(), Arc::default()).await
     }
 
-    /// As `connect`, for these sinks. Refuses those that lack what the slot has confirmed, see [`Fed`].
+    /// As `connect`, for these sinks, counting with `meter`. Refuses sinks that lack what the slot has confirmed, see [`Fed`].
     ///
     /// # Errors
     /// As for `connect`.
-    pub async fn connect_for(pipeline: &str, config: &model::PostgresSource, fed: Vec<Fed>) -> Result<Self> {
+    pub async fn connect_for(
+        pipeline: &str,
+        config: &model::PostgresSource,
+        fed: Vec<Fed>,
+        meter: Arc<SourceMeter>,
+    ) -> Result<Self> {
         let mut settings = Settings::new(pipeline, config)?;
-        settings.fed = fed;
+        (settings.fed, settings.meter) = (fed, meter);
         let mut source = Self::set_up(Arc::new(settings)).await?;
         match source.dial.clone().open(None).await {
             Ok(opened) => source.opened(opened),
@@ -191,9 +202,9 @@ impl PostgresSource {
                 let (settings, tables) = (&self.settings, &self.tables);
                 let watch = Watch::start(Arc::clone(settings), Arc::clone(tables), Arc::clone(&self.progress));
                 self.show(SourceState::Streaming);
-                let (settings, tables) = (&self.settings, &self.tables);
                 let copies = Copies::start(Arc::clone(settings), Arc::clone(tables), handover, self.shown.clone());
-                State::Live(Box::new(Live { stream: *stream, copies, watch, turn }))
+                let _connected = SourceMeter::connect(&settings.meter);
+                State::Live(Box::new(Live { stream: *stream, copies, watch, turn, _connected }))
             }
             Opened::Anew => {
                 self.show(SourceState::Connecting);
@@ -231,7 +242,9 @@ impl PostgresSource {
                     error = live.watch.ended() => Err(Broken::Failed(error)),
                     // 3. The stream.
                     next = live.stream.next() => next,
-                } {
+                }
+                .inspect_err(|broken| self.settings.meter.reconnects(broken.reason()))
+                {
                     Ok(batch) => {
                         let gaps = live.stream.left_gaps();
                         let Some(batch) = self.note(batch) else { continue };
@@ -259,11 +272,11 @@ impl PostgresSource {
                     attempt.spawn(self.dial.clone().open(self.returned).in_current_span());
                     self.state = State::Dialling(attempt);
                 }
-                State::Dialling(attempt) => match ended(attempt.join_next().await) {
+                State::Dialling(attempt) => match broken::ended_task(attempt.join_next().await) {
                     Ok(opened) => self.opened(opened),
                     Err(error) => self.fail(error)?,
                 },
-                State::BeginningAnew(setting_up) => match ended(setting_up.join_next().await) {
+                State::BeginningAnew(setting_up) => match broken::ended_task(setting_up.join_next().await) {
                     Ok(mut anew) => {
                         if self.ended > Lsn::INVALID || self.returned.is_some() {
                             // Sinks hold what they hold under the name that they were told first.
@@ -316,8 +329,8 @@ impl PostgresSource {
 
     /// Takes note of a batch; None if it says nothing new.
     fn note(&mut self, batch: Batch) -> Option<Batch> {
-        (self.backoff, self.waiting) = (BACKOFF, WAITING);
-        (self.down_since, self.reminded) = (None, None);
+        (self.backoff, self.waiting, self.down_since, self.reminded) = (BACKOFF, WAITING, None, None);
+        self.progress.tell(&self.settings.meter);
         if self.tables.len() > 1 {
             tables::warn_of_truncates(&batch);
         }
@@ -347,6 +360,7 @@ impl Source for PostgresSource {
             return;
         }
         self.progress.confirm(lsn);
+        self.progress.tell(&self.settings.meter);
         if let State::Live(live) = &self.state {
             live.copies.confirm(lsn);
         }
@@ -376,12 +390,5 @@ impl Source for PostgresSource {
             tracing::debug!("where the slot was left could not be written down");
         }
         stream.close().await
-    }
-}
-
-fn ended<T>(task: Option<Result<Result<T>, tokio::task::JoinError>>) -> Result<T> {
-    match task {
-        Some(Ok(result)) => result,
-        _ => Err(Error::new(Fault::Bug, "the task that connects to Postgres ended without a result")),
     }
 }

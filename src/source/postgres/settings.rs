@@ -1,9 +1,11 @@
 //! `Settings`: what the pipeline file says of the source, checked as far as that needs no server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Secret, model, split};
 use crate::error::{Error, Fault, Result};
+use crate::meter::SourceMeter;
 pub(super) use crate::postgres::quoted;
 use crate::postgres::{Room, Url};
 use crate::source::Fed;
@@ -33,6 +35,8 @@ pub(super) struct Settings {
     pub(super) rereads: bool,
     /// The sinks that can be told from others in their place.
     pub(super) fed: Vec<Fed>,
+    /// The counts of the source.
+    pub(super) meter: Arc<SourceMeter>,
 }
 
 /// When a batch closes.
@@ -108,6 +112,7 @@ impl Settings {
             rereads,
             heartbeat: Some(config.heartbeat.0).filter(|period| !period.is_zero()),
             fed: Vec::new(),
+            meter: Arc::default(),
         })
     }
 }

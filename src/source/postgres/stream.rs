@@ -9,25 +9,25 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
+use super::broken::{Broken, GOOD_BYE, Silence, ended, heed};
 use super::connection::Streaming;
 use super::copy::{Windows, says_set_up};
 use super::feedback::{Feedback, Progress};
 use super::frames::{Frame, Frames, TooLong};
 use super::message::Said;
-use super::settings::Limits;
+use super::settings::{Limits, Settings};
+use super::tables::schema_changed;
 use crate::config::Size;
 use crate::decode::{DecodeError, Decoded, Decoder};
 use crate::error::{Error, Fault, Result};
-use crate::event::{Batch, BatchBuilder, Relation, Row, Value};
+use crate::event::{Batch, BatchBuilder, Row, Value};
 use crate::lsn::Lsn;
-use crate::postgres::{ServerError, Socket, lost};
+use crate::meter::SourceMeter;
+use crate::postgres::{Socket, lost};
 use crate::sabotage::Breakage;
 
 /// How long the server may take to end its side; after that the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// Remarks of the server that are shown: whoever may write into the log can cause them.
-const REMARKS: u32 = 20;
 
 /// A streaming session. What it has not returned yet is lost with it, and comes again on the next one.
 pub(super) struct Stream {
@@ -57,23 +57,11 @@ pub(super) struct Stream {
     patience: Duration,
     /// Remarks of the server that were heard.
     remarks: u32,
-}
-
-/// Why a session ended.
-pub(super) enum Broken {
-    /// A type of the tables cannot be read in binary: the session must be opened in text format.
-    NeedsText,
-    /// The publication was dropped: what is committed from now on is not sent.
-    Unpublished,
-    /// The schema has changed since the catalogue was read: the session must be opened with what it is now.
-    Outdated(DecodeError),
-    Failed(Error),
-}
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Self {
-        Broken::Failed(error)
-    }
+    meter: Arc<SourceMeter>,
+    /// Commits since a batch was closed.
+    commits: u64,
+    /// The time when the server sent the last message, in µs since 1970-01-01 UTC.
+    sent: i64,
 }
 
 impl Stream {
@@ -83,7 +71,7 @@ impl Stream {
         decoder: Decoder,
         windows: Windows,
         progress: Arc<Progress>,
-        limits: Limits,
+        settings: &Settings,
         (set_up_at, from): (Lsn, Lsn),
         patience: Duration,
     ) -> Self {
@@ -92,7 +80,7 @@ impl Stream {
             feedback: Feedback::spawn(write, Arc::clone(&progress)),
             progress,
             decoder,
-            limits,
+            limits: settings.limits,
             batch: BatchBuilder::default(),
             windows,
             gaps: false,
@@ -105,6 +93,9 @@ impl Stream {
             waiting_since: None,
             patience,
             remarks: 0,
+            meter: Arc::clone(&settings.meter),
+            commits: 0,
+            sent: 0,
         }
     }
 
@@ -145,6 +136,10 @@ impl Stream {
         self.closes = None;
         self.lacking = 0;
         let batch = self.batch.take();
+        self.meter.transactions.add(std::mem::take(&mut self.commits));
+        if let Some(last) = batch.events().last().filter(|last| !last.snapshot) {
+            self.meter.receive_lag.set(Some(self.sent.saturating_sub(last.commit_time).max(0)));
+        }
         self.windows.returned(batch.ends_at());
         self.gaps = self.windows.take_gaps();
         batch
@@ -207,14 +202,17 @@ impl Stream {
 
     fn handle(&mut self, frame: Frame) -> Result<(), Broken> {
         match Said::read(frame)? {
-            Said::Data { payload } => return self.data(payload),
+            Said::Data { payload, sent } => {
+                self.sent = sent;
+                return self.data(payload);
+            }
             Said::Keepalive { end, answer } => self.keepalive(end, answer),
             Said::Error(error) => return Err(ended(error)),
             Said::Notice(notice) => {
                 self.remarks = self.remarks.saturating_add(1);
                 return heed(notice, self.remarks);
             }
-            Said::End => return Err(Error::new(Fault::Transient, "the server ended the stream").into()),
+            Said::End => return Err(Error::new(Fault::Transient, GOOD_BYE).into()),
             Said::Nothing => {}
         }
         Ok(())
@@ -230,6 +228,7 @@ impl Stream {
             }
             Ok(Decoded::Commit(commit)) => {
                 self.in_transaction = false;
+                self.commits += 1;
                 self.ended = self.ended.max(commit.end_lsn);
                 self.windows.commit(commit.end_lsn);
                 self.progress.receive(commit.end_lsn);
@@ -272,6 +271,9 @@ impl Stream {
     fn keepalive(&mut self, end: Lsn, answer: bool) {
         if !self.in_transaction {
             self.progress.receive(end);
+            if end >= self.progress.ahead() {
+                self.meter.receive_lag.set(Some(0)); // the server has no more
+            }
             if Breakage::KeepaliveConfirmed.is_on() {
                 self.progress.confirm(end);
             }
@@ -291,10 +293,13 @@ impl Stream {
         tokio::select! {
             biased;
             // 1. What has arrived while nobody asked counts.
-            filled = self.frames.fill() => filled.map_err(|error| lost(BROKE, error))?,
+            filled = self.frames.fill() => {
+                let read = filled.map_err(|error| lost(BROKE, error))?;
+                self.meter.received_bytes.add(read as u64);
+            }
             // 2. The server was asked by a status update meanwhile, and is dead or cut off.
             () = tokio::time::sleep_until(since + self.patience) => {
-                let silent = format!("the server was silent for {} s", self.patience.as_secs());
+                let silent = Silence(self.patience.as_secs());
                 return Err(Error::new(Fault::Transient, BROKE).because(silent).into());
             }
         }
@@ -328,72 +333,4 @@ impl Stream {
     }
 }
 
-fn heed(notice: ServerError, number: u32) -> Result<(), Broken> {
-    // Postgres 18 goes on without the publication, and so without its changes. It may say so in any language.
-    if notice.code == "55000" {
-        return Err(Broken::Unpublished);
-    }
-    match number {
-        ..=REMARKS => {
-            // Its words are shown as those of an error are: cut, and without what could drive a terminal.
-            let said = Error::new(Fault::Environment, notice.to_string()).chain();
-            tracing::info!(notice = said, "the server says");
-        }
-        _ if number == REMARKS + 1 => tracing::info!("the server says more, which is not shown"),
-        _ => {}
-    }
-    Ok(())
-}
-
-/// Says what a change of a table does not bring about by itself.
-fn schema_changed(before: &Relation, now: &Relation) {
-    let names = |relation: &Relation, key: bool| -> String {
-        let chosen = relation.columns.iter().filter(|column| column.key || !key);
-        chosen.map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
-    };
-    let places = |relation: &Relation| -> Vec<bool> {
-        let last = relation.columns.iter().rposition(|column| column.key);
-        relation.columns.iter().take(last.map_or(0, |last| last + 1)).map(|column| column.key).collect()
-    };
-    if names(before, true) != names(now, true) && places(before) != places(now) {
-        tracing::warn!(
-            table = %now,
-            from = names(before, true),
-            to = names(now, true),
-            "the key of a table has changed, and with it the ids of its points: those under the former key stay in the \
-             sinks; empty them, and bring the rows back with `pgstream-host backfill`"
-        );
-    } else {
-        tracing::info!(
-            table = %now,
-            columns = names(now, false),
-            "a table has changed; its rows that are in the sinks follow when they are next written, or with \
-             `pgstream-host backfill`"
-        );
-    }
-}
-
-fn ended(error: ServerError) -> Broken {
-    // Before Postgres 18 a missing publication ends the stream.
-    if error.code == "42704" {
-        return Broken::Unpublished;
-    }
-    Broken::Failed(Error::from(error).within("the server ended the stream"))
-}
-
 const BROKE: &str = "the replication connection broke";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_may_speak_any_language() {
-        let error = |code, message| ServerError::new(code, message, None);
-        assert!(matches!(ended(error("42704", "Publikation »p« existiert nicht")), Broken::Unpublished));
-        assert!(matches!(ended(error("57P01", "Verbindung wird abgebrochen")), Broken::Failed(_)));
-        let skipped = heed(error("55000", "Laden der Publikation »p« übersprungen"), 1);
-        assert!(matches!(skipped, Err(Broken::Unpublished)));
-        assert!(heed(error("01000", "eine Warnung"), 1).is_ok());
-    }
-}

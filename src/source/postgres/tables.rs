@@ -6,7 +6,7 @@ use super::footing;
 use super::settings::{Pattern, Settings, quoted};
 use crate::decode::{Catalog, Shape};
 use crate::error::{Error, Fault, Result};
-use crate::event::{Batch, Naming, Operation};
+use crate::event::{Batch, Naming, Operation, Relation};
 use crate::postgres::failed;
 use crate::printable::printable;
 
@@ -224,6 +224,34 @@ pub(super) fn warn_of_truncates(batch: &Batch) {
             table = %batch.relation(event),
             "a table was truncated: if the handler answers with `clear`, that empties the sink's collection for all tables of \
              the source; bring the others back with `pgstream-host backfill … --table …`"
+        );
+    }
+}
+
+/// Says what a change of a table does not bring about by itself.
+pub(super) fn schema_changed(before: &Relation, now: &Relation) {
+    let names = |relation: &Relation, key: bool| -> String {
+        let chosen = relation.columns.iter().filter(|column| column.key || !key);
+        chosen.map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let places = |relation: &Relation| -> Vec<bool> {
+        let last = relation.columns.iter().rposition(|column| column.key);
+        relation.columns.iter().take(last.map_or(0, |last| last + 1)).map(|column| column.key).collect()
+    };
+    if names(before, true) != names(now, true) && places(before) != places(now) {
+        tracing::warn!(
+            table = %now,
+            from = names(before, true),
+            to = names(now, true),
+            "the key of a table has changed, and with it the ids of its points: those under the former key stay in the \
+             sinks; empty them, and bring the rows back with `pgstream-host backfill`"
+        );
+    } else {
+        tracing::info!(
+            table = %now,
+            columns = names(now, false),
+            "a table has changed; its rows that are in the sinks follow when they are next written, or with \
+             `pgstream-host backfill`"
         );
     }
 }

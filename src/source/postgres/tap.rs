@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::broken::Broken;
 use super::connection::Connection;
 use super::copy::Windows;
 use super::dial::sender_timeout;
 use super::feedback::Progress;
 use super::publication::{Publication, Wanted};
 use super::settings::Settings;
-use super::stream::{Broken, Stream};
+use super::stream::Stream;
 use super::{blockers, setup, tables};
 use crate::config::model;
 use crate::decode::Decoder;
@@ -54,7 +55,7 @@ impl Tap {
             Decoder::new(catalog).with_tables(found.iter().map(|table| table.oid)),
             Windows::new(Arc::default()), // rows that a copy reads are no events of the log
             Arc::clone(&progress),
-            settings.limits,
+            &settings,
             (Lsn(u64::MAX), Lsn::INVALID), // it goes on as it began, however the pipeline is set up meanwhile
             patience,
         );

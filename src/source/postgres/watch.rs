@@ -23,9 +23,10 @@ use super::feedback::Progress;
 use super::loss::Loss;
 use super::publication::{self, Published};
 use super::settings::{Settings, literal};
+use super::setup;
+use super::slot_look::{SlotLook, Trouble};
 use super::tables::{self, Table};
 use super::writes::{Judged, Writes};
-use super::{blockers, setup};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{failed, sqlstate};
 
@@ -39,10 +40,6 @@ const CANNOT_CONNECT_NOW: &str = "57P03";
 const ALTERED: Duration = Duration::from_secs(5);
 /// How long the same trouble is not told again.
 const AGAIN: Duration = Duration::from_secs(600);
-/// Log that is kept although it was confirmed: more than transactions of everyday size hold back.
-const HELD_BACK: i64 = 1 << 30;
-/// The part of the room for log that is left, in percent, below which it is time to act.
-const ROOM_LEFT: i64 = 25;
 
 /// The watch over a slot that is being read. Ends when it is dropped.
 pub(super) struct Watch {
@@ -81,22 +78,23 @@ async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Prog
             () = tokio::time::sleep(GLANCE), if alarmed => {}
         }
         let had_session = session.is_some();
-        alarmed = match look(&settings, &tables, &mut session, &mut heart, (&mut told, &mut tables_watch)).await {
-            Ok(Published::AsStreamed) => false,
-            Ok(Published::Otherwise) => {
-                return Error::new(Fault::Transient, "another process has given the publication other tables");
-            }
-            Err(error) if Loss::of(&error).is_some() => return error,
-            Err(error) => {
-                tracing::debug!(cause = error.chain(), "the slot cannot be looked at now");
-                session = None;
-                let shuts_down = sqlstate(&error) == Some(CANNOT_CONNECT_NOW);
-                if shuts_down {
-                    progress.leave();
+        alarmed =
+            match look(&settings, &tables, &mut session, &mut heart, (&mut told, &mut tables_watch, &progress)).await {
+                Ok(Published::AsStreamed) => false,
+                Ok(Published::Otherwise) => {
+                    return Error::new(Fault::Transient, "another process has given the publication other tables");
                 }
-                had_session || shuts_down
-            }
-        };
+                Err(error) if Loss::of(&error).is_some() => return error,
+                Err(error) => {
+                    tracing::debug!(cause = error.chain(), "the slot cannot be looked at now");
+                    session = None;
+                    let shuts_down = sqlstate(&error) == Some(CANNOT_CONNECT_NOW);
+                    if shuts_down {
+                        progress.leave();
+                    }
+                    had_session || shuts_down
+                }
+            };
         next_look = heart.next_look(Instant::now());
     }
 }
@@ -114,7 +112,7 @@ async fn look(
     tables: &[Table],
     session: &mut Option<Client>,
     heart: &mut Heart,
-    (told, tables_watch): (&mut Told, &mut TablesWatch),
+    (told, tables_watch, progress): (&mut Told, &mut TablesWatch, &Progress),
 ) -> Result<Published> {
     let client = match session {
         Some(client) => client,
@@ -137,7 +135,10 @@ async fn look(
         heart.beat(now);
     }
     tables_watch.look(client, settings, tables).await?;
-    if let Some(trouble) = trouble(client, &settings.slot).await?
+    let Some(slot) = SlotLook::take(client, settings).await? else { return Ok(published) };
+    slot.tell(&settings.meter);
+    progress.see(slot.end);
+    if let Some(trouble) = slot.trouble(client).await?
         && told.is_new(&trouble, Instant::now())
     {
         let Trouble { what, help } = trouble;
@@ -225,13 +226,6 @@ impl Heart {
     }
 }
 
-/// What is wrong with a slot, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Trouble {
-    what: &'static str,
-    help: String,
-}
-
 /// What was told last, and when.
 #[derive(Default)]
 struct Told {
@@ -246,40 +240,6 @@ impl Told {
         }
         !known
     }
-}
-
-async fn trouble(client: &Client, slot: &str) -> Result<Option<Trouble>> {
-    let row = client
-        .query_opt(
-            "SELECT wal_status, safe_wal_size, pg_wal_lsn_diff(confirmed_flush_lsn, restart_lsn)::bigint,
-                    pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint,
-                    (SELECT setting::bigint * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size')
-             FROM pg_replication_slots WHERE slot_name = $1",
-            &[&slot],
-        )
-        .await
-        .map_err(|error| failed("cannot read the replication slots", error))?;
-    let Some(row) = row else { return Ok(None) };
-    let (status, left): (Option<&str>, Option<i64>) = (row.get(0), row.get(1));
-    let (held_back, kept): (Option<i64>, Option<i64>) = (row.get(2), row.get(3));
-    let room = row.get::<_, Option<i64>>(4).filter(|room| *room >= 0);
-    let kept = kept.unwrap_or(0);
-    if status == Some("unreserved") || left.zip(room).is_some_and(|(left, room)| left < room / 100 * ROOM_LEFT) {
-        let what = "the server soon drops log that the pipeline still needs";
-        let left = left.unwrap_or(0).max(0) >> 20;
-        let help = format!(
-            "{} MiB of log wait for the slot, {left} MiB more fit: look why the pipeline is behind (sinks, handlers), or \
-             raise `max_slot_wal_keep_size`",
-            kept >> 20
-        );
-        return Ok(Some(Trouble { what, help }));
-    }
-    if held_back.is_some_and(|bytes| bytes > HELD_BACK) {
-        let what = "the server keeps log that was confirmed, for a transaction that is still open";
-        let help = format!("{} MiB are kept; {}", kept >> 20, blockers::oldest(client).await?);
-        return Ok(Some(Trouble { what, help }));
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

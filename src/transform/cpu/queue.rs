@@ -64,6 +64,11 @@ impl<T> Queue<T> {
         self.computing > 0
     }
 
+    /// The number of those that compute, and of those that can.
+    pub(super) fn level(&self) -> (usize, usize) {
+        (self.computing, self.computing + self.free)
+    }
+
     /// How many wait for a slot.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {

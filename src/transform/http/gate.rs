@@ -12,6 +12,7 @@ use super::exchange::{Answer, Budget, exchange};
 use super::{Grant, Grants};
 use crate::config::model::Origin;
 use crate::error::{Error, Fault};
+use crate::meter::HttpOutcome;
 use crate::transform::voice::{Level, Voice};
 use crate::transform::words::presentable;
 
@@ -106,6 +107,7 @@ impl WasiHttpHooks for Gate {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let code = self.desk.refuse(&refusal);
+                self.desk.voice.meter().requests(HttpOutcome::Refused);
                 return Box::new(std::future::ready(Err(code)));
             }
         };
@@ -119,7 +121,17 @@ impl WasiHttpHooks for Gate {
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = headers;
         let (desk, places) = (Arc::clone(&self.desk), Arc::clone(&self.grants.places));
-        Box::new(exchange(grant, budget, desk, places, outgoing, body, options.unwrap_or_default()))
+        let voice = self.desk.voice.clone();
+        let exchanged = exchange(grant, budget, desk, places, outgoing, body, options.unwrap_or_default());
+        Box::new(async move {
+            let answer = exchanged.await;
+            voice.meter().requests(match &answer {
+                Ok(_) => HttpOutcome::Ok,
+                Err(Code::DestinationIpProhibited | Code::HttpRequestBodySize(_)) => HttpOutcome::Refused,
+                Err(_) => HttpOutcome::Failed,
+            });
+            answer
+        })
     }
 }
 

@@ -27,7 +27,7 @@ fn read(stream: &[u8], at_once: usize) -> Vec<String> {
     let mut read = Vec::new();
     while let Some(frame) = next(&mut frames, &mut read) {
         match Said::read(frame) {
-            Ok(Said::Data { payload }) => {
+            Ok(Said::Data { payload, .. }) => {
                 assert!(payload.len() <= stream.len());
                 let decoded = decoder.decode(payload, &mut batch);
                 read.push(format!("{} {}", decoded.is_ok(), batch.len()));

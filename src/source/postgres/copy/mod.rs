@@ -34,6 +34,7 @@ use super::tables::Table;
 use crate::backoff::{Backoff, seconds};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
+use crate::meter::CopyCount;
 use crate::source::{Copied, SourceState};
 use ledger::Job;
 use reader::Reader;
@@ -263,7 +264,24 @@ async fn begin(
             running.spawn(copying.in_current_span());
         }
     }
+    let all = ledger::progress(&client, slot, None).await?;
+    reader.settings.meter.copies(counted(&all, numbers));
     Ok(())
+}
+
+/// The number of copies of tables that there are, of which those with `running` numbers are under way.
+fn counted(all: &[Copied], running: &HashSet<i64>) -> CopyCount {
+    let mut count = CopyCount::default();
+    for copy in all {
+        match copy {
+            Copied { done: true, .. } => count.done += 1,
+            Copied { error: Some(_), .. } => count.failed += 1,
+            Copied { id, .. } if running.contains(id) => count.running += 1,
+            _ => count.waiting += 1,
+        }
+        count.rows_expected += if copy.done { copy.rows } else { copy.expected.unwrap_or(0).max(copy.rows) };
+    }
+    count
 }
 
 /// Begins anew after a loss: what is gone from the tables must go from the sinks. All tables at once, before any is copied:
