@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::dead_letter::Takers;
+use super::fork;
 use super::inbox::{Inbox, Next};
 use super::outflow::{Outflow, Route};
 use super::progress::Ticket;
@@ -43,8 +44,9 @@ pub(super) async fn deliver(
     let unknown = SinkStatus::new(Arc::new(SinkMeter::new(&name)));
     let status = shared.status.sinks.get(index).unwrap_or(&unknown);
     let mut writer = Writer { sink, name: &name, status };
-    let Some(origin) = inbox.begun().await else { return writer.close().await.map_err(place) };
-    let held = writer.resume(&origin).await.map_err(place)?;
+    let Some(begun) = inbox.begun().await else { return writer.close().await.map_err(place) };
+    let held = writer.resume(&begun.origin).await.map_err(place)?;
+    fork::refuse_older(held, begun.held_before).map_err(place)?;
     let route = Route { commands_of: &commands_of, rejected_of: &rejected_of, held };
     let mut outflow = Outflow::new(writer, &route, &shared, durable);
     loop {

@@ -1,5 +1,6 @@
 //! Recognises a source whose history is not the one that a sink was filled from: restored from a backup, or short of commits
-//! after a failover. Its new transactions may stand where the sink takes everything for written, and would be skipped.
+//! after a failover. Its new transactions may stand where the sink takes everything for written, and would be skipped. And a
+//! sink that came from a backup itself: what was confirmed since then does not come again.
 
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event};
@@ -44,6 +45,21 @@ pub(super) fn refuse(held: Option<Held>, commits: &[Commit]) -> Result<()> {
         ))
 }
 
+/// Refuses a sink that holds less of the stream than was confirmed because it had held that.
+pub(super) fn refuse_older(held: Option<Held>, before: Lsn) -> Result<()> {
+    let Some(held) = held.filter(|held| held.position.lsn < before) else { return Ok(()) };
+    Err(Error::new(Fault::Environment, "the sink is older than what was confirmed of the stream")
+        .because(format!(
+            "it holds everything up to {}, and had held the transaction at {before}: what came since does not come again",
+            held.position
+        ))
+        .help(
+            "its database was restored from a backup, or lost commits in a failover: `pgstream-host resnapshot <pipeline file>` \
+             begins anew, clears the sinks and copies all rows again. If all rows are in it: `pgstream-host setup <pipeline \
+             file> --accept-sinks`",
+        ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +71,15 @@ mod tests {
         let held = Held { position: Position { lsn: Lsn(100), ordinal: 3 }, committed: HOUR };
         let commits: Vec<Commit> = commits.iter().map(|(lsn, time)| Commit { lsn: Lsn(*lsn), time: *time }).collect();
         refuse(Some(held), &commits).is_err()
+    }
+
+    #[test]
+    fn a_sink_may_be_ahead_of_what_was_confirmed_and_never_behind() {
+        let held = |lsn| Some(Held { position: Position { lsn: Lsn(lsn), ordinal: 7 }, committed: HOUR });
+        assert!(refuse_older(held(100), Lsn(101)).is_err());
+        for (held, before) in [(held(100), 100), (held(101), 100), (held(0), 0), (None, 100)] {
+            assert!(refuse_older(held, Lsn(before)).is_ok());
+        }
     }
 
     #[test]

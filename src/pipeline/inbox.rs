@@ -9,14 +9,23 @@ use super::dead_letter::Parcel;
 use super::handle::Handled;
 use crate::command::Command;
 use crate::config::model::SinkBatch;
+use crate::lsn::Lsn;
 
 /// What waits for a sink.
 pub(super) struct Inbox {
-    begun: oneshot::Receiver<Arc<str>>,
+    begun: oneshot::Receiver<Begun>,
     handled: mpsc::Receiver<Arc<Handled>>,
     letters: mpsc::Receiver<Parcel>,
     limits: SinkBatch,
     gathered: Gathered,
+}
+
+/// What a sink is told once the source streams.
+pub(super) struct Begun {
+    /// What its positions belong to.
+    pub(super) origin: Arc<str>,
+    /// See [`Source::held_before`](crate::source::Source::held_before).
+    pub(super) held_before: Lsn,
 }
 
 /// What a sink does next.
@@ -37,10 +46,10 @@ struct Gathered {
 }
 
 impl Inbox {
-    /// `begun` is told the source's origin once it streams. `handled` comes in stream order, and is never full: the loop lets
+    /// `begun` is told once the source streams. `handled` comes in stream order, and is never full: the loop lets
     /// in no more batches than it can hold. `letters` are events that other sinks refused, and wait for to be kept.
     pub(super) fn new(
-        begun: oneshot::Receiver<Arc<str>>,
+        begun: oneshot::Receiver<Begun>,
         handled: mpsc::Receiver<Arc<Handled>>,
         letters: mpsc::Receiver<Parcel>,
         limits: SinkBatch,
@@ -48,8 +57,8 @@ impl Inbox {
         Self { begun, handled, letters, limits, gathered: Gathered::default() }
     }
 
-    /// The source's origin, once it streams: until then another host may be writing to the sink. None if it never does.
-    pub(super) async fn begun(&mut self) -> Option<Arc<str>> {
+    /// Where the stream begins, once it does: until then another host may be writing to the sink. None if it never does.
+    pub(super) async fn begun(&mut self) -> Option<Begun> {
         (&mut self.begun).await.ok()
     }
 

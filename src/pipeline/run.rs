@@ -16,7 +16,7 @@ use tracing::Instrument;
 use super::dead_letter::Takers;
 use super::deliver::{Durable, Shared, deliver};
 use super::handle::{Handled, handle};
-use super::inbox::Inbox;
+use super::inbox::{Begun, Inbox};
 use super::progress::{Progress, Since};
 use super::room::Room;
 use super::swap::Swap;
@@ -46,8 +46,8 @@ pub(super) async fn run(pipeline: Pipeline, stop: CancellationToken) -> Result<(
     for (index, (outlet, letters)) in outlets.into_iter().zip(letters).enumerate() {
         let (inbox, handled) = mpsc::channel(MAX_BATCHES_IN_FLIGHT);
         inboxes.push(inbox);
-        let (origin, begun) = oneshot::channel();
-        begin.push(origin);
+        let (told, begun) = oneshot::channel();
+        begin.push(told);
         let inbox = Inbox::new(begun, handled, letters, outlet.batch.clone());
         let delivery = deliver(outlet, inbox, durable_tx.clone(), index, Arc::clone(&shared));
         deliveries.spawn(delivery.in_current_span());
@@ -102,8 +102,8 @@ struct Flow {
     inboxes: Vec<mpsc::Sender<Arc<Handled>>>,
     /// Indices of the stages whose commands each of them takes.
     routes: Vec<Vec<usize>>,
-    /// Tells the sinks that the source streams, and what their positions belong to. Empty once it is told.
-    begin: Vec<oneshot::Sender<Arc<str>>>,
+    /// Tells the sinks that the source streams. Empty once it is told.
+    begin: Vec<oneshot::Sender<Begun>>,
     deliveries: JoinSet<Result<()>>,
     durable: mpsc::Receiver<Durable>,
     /// Results come out in the order in which the batches went in, whichever is finished first.
@@ -214,7 +214,8 @@ impl Flow {
     fn receive(&mut self, batch: Batch) {
         for begin in self.begin.drain(..) {
             // A sink that has failed is found by the next turn of the loop.
-            let _ = begin.send(self.source.origin().into());
+            let held_before = self.source.held_before();
+            let _ = begin.send(Begun { origin: self.source.origin().into(), held_before });
         }
         self.status.received(batch.events().len(), self.source.lag());
         if batch.begins_anew() {

@@ -7,6 +7,7 @@
 
 use tokio_postgres::{Client, GenericClient};
 
+use super::answer::ReadRow;
 use super::error::failed;
 use super::names::shown_sql;
 use super::ours::{is_trusted, is_trusted_here};
@@ -127,16 +128,16 @@ pub(crate) async fn refuse_hooks(client: &Client, table: u32) -> Result<()> {
     let row = client.query_opt(&tree(), &[&table]).await;
     let row = row.map_err(|error| failed("cannot look at what hangs on the table", error))?;
     let Some(row) = row else { return Ok(()) };
-    let (name, owner): (String, String) = (shown_sql(row.get(0)), row.get(1));
-    if !row.get::<_, bool>(2) {
+    let (name, owner): (String, String) = (shown_sql(row.read(0)?), row.read(1)?);
+    if !row.read::<_, bool>(2)? {
         return Err(of_another(&format!("table `{name}`"), &owner));
     }
-    let Some(what) = row.get::<_, Option<&str>>(3) else { return Ok(()) };
-    let remedy = match row.get::<_, Option<&str>>(4) {
+    let Some(what) = row.read::<_, Option<&str>>(3)? else { return Ok(()) };
+    let remedy = match row.read::<_, Option<&str>>(4)? {
         Some(remedy) => shown_sql(remedy),
         None => format!("take it out of the table: \\d {name}"),
     };
-    let roles: Vec<String> = row.get::<_, Option<Vec<String>>>(5).unwrap_or_default();
+    let roles: Vec<String> = row.read::<_, Option<Vec<String>>>(5)?.unwrap_or_default();
     let help = match roles.is_empty() {
         true => format!("as `{}`: {remedy}", printable(&owner)),
         false => format!("as `{}`: {remedy}\n{}", printable(&owner), or_trust(&roles)),

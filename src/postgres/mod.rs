@@ -1,5 +1,6 @@
 //! Connections to Postgres, for the source and for the pgvector sink: one URL syntax, one TLS, one reading of errors.
 
+mod answer;
 mod client;
 mod dialect;
 mod error;
@@ -13,6 +14,7 @@ mod socket;
 mod tls;
 mod url;
 
+pub(crate) use answer::{ReadRow, first_column};
 pub use client::{cancel, connect};
 pub(crate) use error::{NO_PASSWORD, lost};
 pub use error::{ServerError, failed, sqlstate};

@@ -5,6 +5,7 @@
 
 use tokio_postgres::Client;
 
+use super::answer::{ReadRow, first_column};
 use super::error::failed;
 use super::hooks::{Demand, HANGS, flaws};
 use super::names::shown_sql;
@@ -88,8 +89,9 @@ pub(super) async fn inspect(client: &Client) -> Result<Vec<String>> {
     let rows = client.query(&inspect_sql(), &[]).await;
     let rows = rows.map_err(|error| failed("cannot look at the schema `pgstream`", error))?;
     for row in &rows {
-        let (name, owner, trusted, kind): (&str, &str, bool, &str) = (row.get(0), row.get(1), row.get(2), row.get(3));
-        let (flaw, remedy): (Option<&str>, Option<&str>) = (row.get(4), row.get(5));
+        let (name, owner, trusted, kind): (&str, &str, bool, &str) =
+            (row.read(0)?, row.read(1)?, row.read(2)?, row.read(3)?);
+        let (flaw, remedy): (Option<&str>, Option<&str>) = (row.read(4)?, row.read(5)?);
         if !trusted {
             return Err(owned_by_another(kind, name, owner));
         }
@@ -105,7 +107,8 @@ pub(super) async fn inspect(client: &Client) -> Result<Vec<String>> {
             });
         }
     }
-    Ok(rows.iter().map(|row| row.get::<_, &str>(0)).filter(|name| *name != "pgstream").map(str::to_owned).collect())
+    let names = first_column::<&str>(&rows)?;
+    Ok(names.into_iter().filter(|name| *name != "pgstream").map(str::to_owned).collect())
 }
 
 fn rename(kind: &str, name: &str) -> String {

@@ -3,6 +3,7 @@
 use tokio_postgres::Client;
 
 use super::Url;
+use super::answer::ReadRow;
 use super::error::{ServerError, failed};
 use super::hooks::keep_to_owner;
 use super::names::quoted;
@@ -70,13 +71,14 @@ pub(crate) async fn grant(client: &Client, user: &str) -> String {
     let user = quoted(user);
     let owner =
         client.query_opt("SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = 'pgstream'", &[]);
-    match owner.await {
-        Ok(Some(row)) => format!(
+    let row = owner.await.ok().flatten();
+    match row.as_ref().and_then(|row| row.read(0).ok()) {
+        Some(owner) => format!(
             "as `{}`, who owns the schema: GRANT USAGE, CREATE ON SCHEMA pgstream TO {user}; \
              GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgstream TO {user};",
-            printable(row.get(0))
+            printable(owner)
         ),
-        _ => format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION {user};"),
+        None => format!("as the database's owner: CREATE SCHEMA pgstream AUTHORIZATION {user};"),
     }
 }
 

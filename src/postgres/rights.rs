@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use super::answer::ReadRow;
 use super::error::failed;
 use crate::error::Result;
 
@@ -25,7 +26,7 @@ const EXCESS: &str = "
 pub async fn warn_of_excess(client: &Client, role: &str) -> Result<()> {
     let row = client.query_opt(EXCESS, &[]).await;
     let row = row.map_err(|error| failed("cannot read the rights of the role", error))?;
-    let excess: Vec<String> = row.map(|row| row.get(0)).unwrap_or_default();
+    let excess: Vec<String> = row.map(|row| row.read(0)).transpose()?.unwrap_or_default();
     if !excess.is_empty() {
         tracing::warn!(
             role,

@@ -37,6 +37,12 @@ pub trait Source: Send {
     /// positions under this text.
     fn origin(&self) -> &str;
 
+    /// The commit of a transaction of which every sink held all events before this stream began: they were confirmed. A sink that
+    /// stores positions of this origin, and holds less, has lost what was written to it. Invalid where none is known.
+    fn held_before(&self) -> Lsn {
+        Lsn::INVALID
+    }
+
     /// The next batch in stream order; also a batch without events, when there is only progress to report.
     /// None when the stream has come to its end; one from a server never does. Safe to cancel.
     ///

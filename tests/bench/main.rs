@@ -2,6 +2,8 @@
 //!
 //! Ratios count, seconds do not: the machine is whatever it is. docs/benchmarks.md explains how to read the table.
 
+#![allow(clippy::disallowed_methods, reason = "a measurement may panic on an answer that it does not expect")]
+
 mod apart;
 mod arms;
 mod counting;

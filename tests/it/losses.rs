@@ -260,6 +260,59 @@ async fn a_sink_that_is_ahead_of_a_restored_source_skips_nothing_in_silence() {
     host.stop().await;
 }
 
+/// The sink comes from a backup, the source does not: what was confirmed since then does not come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_was_restored_from_a_backup_is_refused_until_somebody_decides() {
+    let database = fresh_database().await;
+    run(&database, TABLE).await;
+    let folder = Folder::new();
+    let name = pipeline(&database);
+    let file = pipeline_file(&folder, &name, "snapshot: never");
+    let environment = [("DATABASE_URL", database.url.as_str())];
+    let mut host = Running::start(&file, &environment);
+    host.said("streaming").await;
+    let noted =
+        "SELECT count(*) = 1 FROM pgstream.slots s JOIN pgstream.positions p ON p.lsn = s.held_at WHERE s.slot = $1";
+    let is_noted = async || database.client.query_one(noted, &[&slot(&database)]).await.unwrap().get(0);
+    for id in 1..=2 {
+        run(&database, &format!("INSERT INTO documents VALUES ({id}, 't', 'text {id}')")).await;
+        agree(&database).await;
+        eventually("it is noted how far the sink has come", is_noted).await;
+        if id == 1 {
+            run(&database, "CREATE TABLE backup AS SELECT lsn, ordinal, committed_at FROM pgstream.positions").await;
+        }
+    }
+    host.kill();
+    let restore = "DELETE FROM vectors WHERE group_id = '2';
+        UPDATE pgstream.positions p SET lsn = b.lsn, ordinal = b.ordinal, committed_at = b.committed_at FROM backup b";
+    run(&database, restore).await;
+    for _ in 0..2 {
+        let (status, log) = Running::start(&file, &environment).ended().await;
+        assert_eq!(status.code(), Some(3), "{log}");
+        assert!(log.contains("the sink is older than what was confirmed of the stream"), "{log}");
+    }
+    let ours = config(&database.url, &["documents"]);
+    postgres::accept_sinks(&name, &ours).await.unwrap();
+    let mut host = Running::start(&file, &environment);
+    host.said("streaming").await;
+    run(&database, "INSERT INTO documents VALUES (3, 't', 'text 3')").await;
+    eventually("it is followed as it is", async || {
+        let sql = "SELECT count(*) = 1 FROM vectors WHERE group_id = '3'";
+        database.client.query_one(sql, &[]).await.unwrap().get(0)
+    })
+    .await;
+    eventually("it is noted how far the sink has come", is_noted).await;
+    // Ended in order it knows as well.
+    host.stop().await;
+    run(&database, restore).await;
+    let (status, log) = Running::start(&file, &environment).ended().await;
+    assert_eq!(status.code(), Some(3), "{log}");
+    postgres::resnapshot(&name, &ours).await.unwrap();
+    let host = Running::start(&file, &environment);
+    agree(&database).await;
+    host.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_taken_out_of_the_publication_is_missed_while_streaming_and_after() {
     let database = fresh_database().await;

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Row};
 use super::settings::DeadLettersSettings;
 use super::table::TABLE;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, has_table, sqlstate};
+use crate::postgres::{ReadRow, failed, has_table, sqlstate};
 
 /// The table, in an open session. Works beside a running pipeline, and makes nothing.
 pub struct Letters {
@@ -102,7 +102,7 @@ impl Letters {
     /// What the server says; `Config` if it cannot read the time.
     pub async fn find(&self, filter: &Filter) -> Result<Vec<Letter>> {
         let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE {WHERE} ORDER BY id");
-        Ok(self.query(&sql, filter).await?.iter().map(letter).collect())
+        self.query(&sql, filter).await?.iter().map(letter).collect()
     }
 
     /// One letter, whole.
@@ -114,7 +114,7 @@ impl Letters {
         let filter = Filter { ids: Some(vec![id]), ..Filter::default() };
         let rows = self.query(&sql, &filter).await?;
         let row = rows.first().ok_or_else(|| self.missing(&[id]))?;
-        Ok(Stored { letter: letter(row), key: row.get(12), event: row.get(13) })
+        Ok(Stored { letter: letter(row)?, key: row.read(12)?, event: row.read(13)? })
     }
 
     /// The rows of the letters, without those that are on their way already.
@@ -124,7 +124,7 @@ impl Letters {
     pub async fn wanted(&self, filter: &Filter) -> Result<Vec<Wanted>> {
         let sql = format!("SELECT id, table_name, row_key FROM {TABLE} WHERE {WHERE} AND replay IS NULL ORDER BY id");
         let rows = self.query(&sql, filter).await?;
-        Ok(rows.iter().map(|row| Wanted { id: row.get(0), table: row.get(1), key: row.get(2) }).collect())
+        rows.iter().map(|row| Ok(Wanted { id: row.read(0)?, table: row.read(1)?, key: row.read(2)? })).collect()
     }
 
     /// Removes letters for good. Answers how many there were.
@@ -159,19 +159,19 @@ impl Letters {
     }
 }
 
-fn letter(row: &Row) -> Letter {
-    let sink: String = row.get(6);
-    Letter {
-        id: row.get(0),
-        at: row.get(1),
-        position: format!("{}#{}", row.get::<_, &str>(2), row.get::<_, i64>(3)),
-        transform: row.get(4),
-        handler: row.get(5),
+fn letter(row: &Row) -> Result<Letter> {
+    let sink: String = row.read(6)?;
+    Ok(Letter {
+        id: row.read(0)?,
+        at: row.read(1)?,
+        position: format!("{}#{}", row.read::<_, &str>(2)?, row.read::<_, i64>(3)?),
+        transform: row.read(4)?,
+        handler: row.read(5)?,
         sink: Some(sink).filter(|sink| !sink.is_empty()),
-        code: row.get(7),
-        reason: row.get(8),
-        table: row.get(9),
-        attempts: row.get(10),
-        replay: row.get(11),
-    }
+        code: row.read(7)?,
+        reason: row.read(8)?,
+        table: row.read(9)?,
+        attempts: row.read(10)?,
+        replay: row.read(11)?,
+    })
 }

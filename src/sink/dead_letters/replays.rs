@@ -5,12 +5,10 @@
 //! copy counts as durable. So once the copy is done, the letters that came of it are in the table, and whoever settles the
 //! replay next, after whatever crash, finds all that it needs there.
 
-use tokio_postgres::Row;
-
 use super::letters::{Filter, Letters, WHERE};
 use super::table::TABLE;
 use crate::error::Result;
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed, first_column};
 
 /// What became of letters that were replayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +46,7 @@ impl Letters {
     /// What the server says.
     pub async fn unsettled(&self) -> Result<Vec<i64>> {
         let sql = format!("SELECT DISTINCT replay FROM {TABLE} WHERE {WHERE} AND replay IS NOT NULL ORDER BY 1");
-        Ok(self.query(&sql, &Filter::default()).await?.iter().map(|row| row.get(0)).collect())
+        first_column(&self.query(&sql, &Filter::default()).await?)
     }
 
     /// The number of the newest letter; to be asked for before a copy is, for [`replaying`](Self::replaying).
@@ -57,7 +55,7 @@ impl Letters {
     /// What the server says.
     pub async fn newest(&self) -> Result<i64> {
         let sql = format!("SELECT coalesce(max(id), 0) FROM {TABLE} WHERE {WHERE}");
-        Ok(self.query(&sql, &Filter::default()).await?.first().map_or(0, |row| row.get(0)))
+        self.query(&sql, &Filter::default()).await?.first().map_or(Ok(0), |row| row.read(0))
     }
 
     /// Notes that the copy with the number `replay` brings the rows of these letters back, and that what is newer than
@@ -91,17 +89,17 @@ impl Letters {
         let failed = |error| failed(format!("cannot write to `{TABLE}`"), error);
         let transaction = self.client.transaction().await.map_err(failed)?;
         let taken = transaction.query(TAKE, &[&self.pipeline, &replays]).await.map_err(failed)?;
-        let texts = |index: usize| taken.iter().map(|row| row.get(index)).collect::<Vec<&str>>();
-        let numbers = |index: usize| taken.iter().map(|row| row.get(index)).collect::<Vec<i64>>();
-        let (ids, afters) = (numbers(0), numbers(5));
-        let (transforms, tables, keys, sinks) = (texts(1), texts(2), texts(3), texts(4));
-        let attempts: Vec<i32> = taken.iter().map(|row| row.get(6)).collect();
+        let texts = |index: usize| taken.iter().map(|row| row.read(index)).collect::<Result<Vec<&str>>>();
+        let numbers = |index: usize| taken.iter().map(|row| row.read(index)).collect::<Result<Vec<i64>>>();
+        let (ids, afters) = (numbers(0)?, numbers(5)?);
+        let (transforms, tables, keys, sinks) = (texts(1)?, texts(2)?, texts(3)?, texts(4)?);
+        let attempts: Vec<i32> = taken.iter().map(|row| row.read(6)).collect::<Result<_>>()?;
         let again = transaction
             .query(REFUSED_AGAIN, &[&self.pipeline, &ids, &transforms, &tables, &keys, &sinks, &afters, &attempts])
             .await
             .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
-        let refused_again: Vec<i64> = again.iter().map(|row: &Row| row.get(0)).collect();
+        let refused_again: Vec<i64> = first_column(&again)?;
         Ok(Settled { gone: (ids.len() - refused_again.len().min(ids.len())) as u64, refused_again })
     }
 }

@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{Url, ensure_table, failed, grant, has_table};
+use crate::postgres::{ReadRow, Url, ensure_table, failed, grant, has_table};
 use crate::sink::DeadLetter;
 
 /// Where letters are kept.
@@ -60,7 +60,7 @@ pub(super) async fn look(client: &Client, user: &str) -> Result<()> {
     has_table(client, TABLE).await?;
     let row = client.query_one(LOOK, &[]).await;
     let row = row.map_err(|error| failed(format!("cannot look for table `{TABLE}`"), error))?;
-    if row.get::<_, bool>("may") {
+    if row.read::<_, bool>("may")? {
         return Ok(());
     }
     Err(Error::new(Fault::Environment, format!("user `{user}` may not keep dead letters in `{TABLE}`"))
@@ -127,7 +127,7 @@ impl Insert<'_> {
             .map_err(failed)?;
         if added > 0 {
             let limit = i64::try_from(*max_letters).unwrap_or(i64::MAX - 1);
-            let kept: i64 = transaction.query_one(COUNT, &[pipeline, &limit]).await.map_err(failed)?.get(0);
+            let kept: i64 = transaction.query_one(COUNT, &[pipeline, &limit]).await.map_err(failed)?.read(0)?;
             if kept > limit {
                 return Err(self.full());
             }

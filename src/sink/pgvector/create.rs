@@ -8,7 +8,9 @@ use super::place::schemas;
 use super::table;
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{HANGING, ServerError, failed, is_trusted_here, keep_to_owner, of_another, shown_sql, sqlstate};
+use crate::postgres::{
+    HANGING, ReadRow, ServerError, failed, is_trusted_here, keep_to_owner, of_another, shown_sql, sqlstate,
+};
 
 /// What HNSW can index of a `vector`, and of a `halfvec`.
 const MAX_INDEXED: usize = 2_000;
@@ -49,10 +51,10 @@ pub(super) async fn could(client: &Client, sql: &str, user: &str) -> Result<()> 
     if extension_schema(client).await?.is_none() {
         let row = client.query_one(COULD_EXTEND, &[]).await;
         let row = row.map_err(|error| failed("cannot look for the extension `vector`", error))?;
-        if !row.get::<_, bool>("there") {
+        if !row.read::<_, bool>("there")? {
             return Err(no_pgvector());
         }
-        if !row.get::<_, bool>("may") {
+        if !row.read::<_, bool>("may")? {
             return Err(no_extension());
         }
     }
@@ -63,7 +65,7 @@ pub(super) async fn could(client: &Client, sql: &str, user: &str) -> Result<()> 
     let row = client.query_opt(MAY_CREATE, &[&name]).await;
     let row = row.map_err(|error| failed(format!("cannot look for schema {schema}"), error))?;
     let what = format!("cannot create table {sql}");
-    match row.map(|row| row.get::<_, bool>(0)) {
+    match row.map(|row| row.read::<_, bool>(0)).transpose()? {
         Some(true) => Ok(()),
         Some(false) => Err(Error::new(Fault::Environment, what)
             .because(format!("user `{user}` may not make tables in schema {schema}"))
@@ -104,12 +106,12 @@ async fn extension_schema(client: &Client) -> Result<Option<String>> {
     let row = client.query_opt(&sql, &[]).await;
     let row = row.map_err(|error| failed("cannot look for the extension `vector`", error))?;
     let Some(row) = row else { return Ok(None) };
-    let schema = quoted(row.get(0));
+    let schema = quoted(row.read(0)?);
     for (owner, trusted, what) in
         [(1, 2, "the extension `vector`".to_owned()), (3, 4, format!("schema {schema} of the extension `vector`"))]
     {
-        if !row.get::<_, bool>(trusted) {
-            return Err(of_another(&what, row.get(owner)));
+        if !row.read::<_, bool>(trusted)? {
+            return Err(of_another(&what, row.read(owner)?));
         }
     }
     Ok(Some(schema))

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::session::Target;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 
 /// The role's own path is in force for one call, which names schemas itself.
 const SCHEMAS: &str = "
@@ -29,7 +29,7 @@ pub(super) async fn schemas(client: &Client) -> Result<Vec<String>> {
     let answers = client.simple_query(SCHEMAS).await;
     let answers = answers.map_err(|error| failed("cannot read the search path of the role", error))?;
     let schemas = answers.iter().find_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => row.get(0),
+        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
         _ => None,
     });
     Ok(schemas.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default())
@@ -41,7 +41,7 @@ pub(super) async fn place(client: &Client, target: &Target) -> Result<String> {
     let failed = |error| failed(format!("cannot look up table {}", target.table), error);
     let schemas = schemas(client).await?;
     let row = client.query_opt(PLACE, &[&schemas, name]).await.map_err(failed)?;
-    row.map(|row| row.get(0)).ok_or_else(|| {
+    row.map(|row| row.read(0)).transpose()?.ok_or_else(|| {
         Error::new(Fault::Environment, format!("it is not known in which schema table {} is", target.table))
             .because("the search path of the role in `url` has no schema that is there, and that the role may use")
             .help("name the schema in `table`: `schema.table`")

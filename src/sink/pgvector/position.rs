@@ -12,7 +12,7 @@ use super::columns::quoted;
 use super::create;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
-use crate::postgres::{Url, ensure_table, failed, has_table};
+use crate::postgres::{ReadRow, Url, ensure_table, failed, has_table};
 use crate::sabotage::Breakage;
 use crate::sink::Held;
 
@@ -122,7 +122,7 @@ async fn word(client: &Client) -> Result<Option<String>> {
                WHERE n.nspname = 'pgstream' AND c.relname = 'positions'";
     let row =
         client.query_opt(sql, &[]).await.map_err(|error| failed(format!("cannot look at table `{TABLE}`"), error))?;
-    let comment: Option<String> = row.and_then(|row| row.get(0));
+    let comment: Option<String> = row.map(|row| row.read::<_, Option<String>>(0)).transpose()?.flatten();
     Ok(comment.and_then(|comment| Some(comment.strip_prefix(COMMENT)?.to_owned())))
 }
 
@@ -141,9 +141,9 @@ impl Lease {
             let help = format!("GRANT SELECT, INSERT, UPDATE ON pgstream.positions TO {}", quoted(&url.user));
             create::denied(format!("cannot take over the stored position of sink `{sink}`"), error, help)
         })?;
-        let (lsn, ordinal): (Option<PgLsn>, Option<i64>) = (row.get("lsn"), row.get("ordinal"));
+        let (lsn, ordinal): (Option<PgLsn>, Option<i64>) = (row.read("lsn")?, row.read("ordinal")?);
         let ordinal = ordinal.and_then(|ordinal| u32::try_from(ordinal).ok());
-        let committed = row.get::<_, Option<SystemTime>>("committed_at").map_or(0, micros);
+        let committed = row.read::<_, Option<SystemTime>>("committed_at")?.map_or(0, micros);
         let held = lsn.zip(ordinal).map(|(lsn, ordinal)| Position { lsn: Lsn(lsn.into()), ordinal });
         let held = held.map(|position| Held { position, committed });
         let lease = Self {
@@ -151,7 +151,7 @@ impl Lease {
             sink: sink.to_owned(),
             origin: origin.to_owned(),
             relation,
-            epoch: row.get("epoch"),
+            epoch: row.read("epoch")?,
         };
         Ok((lease, held))
     }
@@ -188,7 +188,8 @@ impl Lease {
             .at("table `pgstream.positions`")
             .help("somebody deleted its row; start the pipeline again: what was not confirmed is written once more"));
         }
-        match transaction.query_opt(LOGGED, &[relation]).await.map_err(failed)?.map(|row| row.get(0)) {
+        let logged = transaction.query_opt(LOGGED, &[relation]).await.map_err(failed)?;
+        match logged.map(|row| row.read(0)).transpose()? {
             Some(true) => {}
             Some(false) => {
                 return Err(Error::new(

@@ -8,7 +8,7 @@ use super::table::Table;
 use super::{PgvectorSettings, target};
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 use crate::sink::{Hit, Query};
 
 /// pgvector's bounds of `hnsw.ef_search`, and its default.
@@ -92,15 +92,15 @@ fn sql(table: &Table, column: &Column, distance: Distance) -> String {
 }
 
 fn hit(row: &Row, distance: Distance) -> Result<Hit> {
-    let payload: Option<&str> = row.get("payload");
+    let payload: Option<&str> = row.read("payload")?;
     let payload = payload
         .map_or(Ok(None), serde_json::from_str)
         .map_err(|error| Error::new(Fault::Data, "a stored payload cannot be read as a JSON object").because(error))?;
-    let far: f64 = row.get("distance");
+    let far: f64 = row.read("distance")?;
     let score = match distance {
         Distance::Cosine if far.is_nan() => 0.0, // no angle with a vector of zeros
         Distance::Cosine => 1.0 - far,
         Distance::Dot | Distance::Euclid => -far,
     };
-    Ok(Hit { id: row.get("id"), score: score as f32, payload: payload.unwrap_or_default() })
+    Ok(Hit { id: row.read("id")?, score: score as f32, payload: payload.unwrap_or_default() })
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::columns::{self, Column, DEFAULT, Kind, List, PYTHON_DEFAULT, quoted, title, word};
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, is_trusted_here, of_another, refuse_hooks, shown_sql};
+use crate::postgres::{ReadRow, failed, is_trusted_here, of_another, refuse_hooks, shown_sql};
 
 /// A table as it was when the connection was opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +88,7 @@ pub(super) async fn find(client: &impl GenericClient, sql: &str) -> Result<Optio
     // By way of `pg_class`: alone, `to_regclass` would miss what another session made while this transaction waited.
     let row = client.query_opt("SELECT oid FROM pg_catalog.pg_class WHERE oid = to_regclass($1)", &[&sql]).await;
     let row = row.map_err(|error| failed(format!("cannot look up table {sql}"), error))?;
-    Ok(row.map(|row| row.get(0)))
+    row.map(|row| row.read(0)).transpose()
 }
 
 /// Reads a table's columns, and says what is missing and how to add it.
@@ -96,24 +96,24 @@ pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<T
     let failed = |error| failed("cannot read the table's definition", error);
     let head = client.query_opt(&head(), &[&oid]).await.map_err(failed)?;
     let head = head.ok_or_else(|| Error::new(Fault::Transient, "the table is gone while it is being looked at"))?;
-    let (name, user): (String, String) = (shown_sql(head.get("name")), head.get("user"));
-    if !matches!(head.get::<_, &str>("kind"), "r" | "p") {
+    let (name, user): (String, String) = (shown_sql(head.read("name")?), head.read("user")?);
+    if !matches!(head.read::<_, &str>("kind")?, "r" | "p") {
         return Err(environment(format!("`{name}` is not a table")).help("name a table in `table`, not a view"));
     }
-    if !head.get::<_, bool>("trusts_schema") {
-        return Err(of_another(&format!("the schema of table `{name}`"), head.get("schema_owner")));
+    if !head.read::<_, bool>("trusts_schema")? {
+        return Err(of_another(&format!("the schema of table `{name}`"), head.read("schema_owner")?));
     }
     refuse_hooks(client, oid).await?;
-    if let Some(volatile) = head.get::<_, Option<String>>("volatile") {
+    if let Some(volatile) = head.read::<_, Option<String>>("volatile")? {
         let volatile = shown_sql(&volatile);
         let what = format!("table `{volatile}` is unlogged or temporary: a crash of the server empties it");
         return Err(environment(what).because(FOR_GOOD).help(format!("ALTER TABLE {volatile} SET LOGGED")));
     }
-    if !head.get::<_, bool>("may_write") {
+    if !head.read::<_, bool>("may_write")? {
         return Err(environment(format!("user `{user}` may not write to table `{name}`"))
             .help(format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {}", quoted(&user))));
     }
-    if head.get::<_, bool>("shut_out") {
+    if head.read::<_, bool>("shut_out")? {
         let user = quoted(&user);
         return Err(environment(format!("row-level security lets user {user} write no row to table `{name}`"))
             .because("no policy of the table is for this user")
@@ -121,11 +121,11 @@ pub(super) async fn read(client: &Client, oid: u32, extension: &str) -> Result<T
                 "ALTER ROLE {user} BYPASSRLS\nor, as the table's owner: CREATE POLICY pgstream ON {name} TO {user} USING (true)"
             )));
     }
-    if head.get::<_, bool>("policed") {
+    if head.read::<_, bool>("policed")? {
         tracing::warn!(table = name, "rows that a policy (row-level security) hides are neither updated nor deleted");
     }
     let rows = client.query(COLUMNS, &[&oid]).await.map_err(failed)?;
-    let found: Vec<Found> = rows.iter().map(Found::new).collect();
+    let found: Vec<Found> = rows.iter().map(Found::new).collect::<Result<_>>()?;
 
     let lacks = |column: &str, definition: &str| {
         environment(format!("table `{name}` has no column `{column}`"))
@@ -242,16 +242,16 @@ struct Found {
 }
 
 impl Found {
-    fn new(row: &tokio_postgres::Row) -> Self {
-        Self {
-            name: row.get("name"),
-            type_name: row.get("type"),
-            shown: row.get("shown"),
-            modifier: row.get("modifier"),
-            required: row.get("required"),
-            unique: row.get("unique"),
-            opclasses: row.get::<_, Option<_>>("opclasses").unwrap_or_default(),
-        }
+    fn new(row: &tokio_postgres::Row) -> Result<Self> {
+        Ok(Self {
+            name: row.read("name")?,
+            type_name: row.read("type")?,
+            shown: row.read("shown")?,
+            modifier: row.read("modifier")?,
+            required: row.read("required")?,
+            unique: row.read("unique")?,
+            opclasses: row.read::<_, Option<_>>("opclasses")?.unwrap_or_default(),
+        })
     }
 
     /// The column as a place for vectors, if it is one; `default` is the name of the default vector's column.

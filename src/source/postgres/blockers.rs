@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::settings::Settings;
 use super::setup;
 use crate::error::Result;
-use crate::postgres::{failed, sqlstate};
+use crate::postgres::{ReadRow, failed, sqlstate};
 use crate::printable::printable;
 
 /// What the server says after `lock_timeout`.
@@ -73,14 +73,13 @@ async fn holder(client: &Client, waiting: i32) -> Result<Option<String>> {
         )
         .await
         .map_err(|error| failed("cannot read the server's sessions", error))?;
-    Ok(row.map(|row| {
-        let (pid, role, name, address): (i32, &str, &str, &str) = (row.get(0), row.get(1), row.get(2), row.get(3));
-        let (role, name) = (printable(role), printable(name));
-        format!(
-            "session {pid} of `{role}` (`{name}`, from {address}) holds the lock: if it should not, \
-             SELECT pg_terminate_backend({pid})"
-        )
-    }))
+    let Some(row) = row else { return Ok(None) };
+    let (pid, role, name, address): (i32, &str, &str, &str) = (row.read(0)?, row.read(1)?, row.read(2)?, row.read(3)?);
+    let (role, name) = (printable(role), printable(name));
+    Ok(Some(format!(
+        "session {pid} of `{role}` (`{name}`, from {address}) holds the lock: if it should not, \
+         SELECT pg_terminate_backend({pid})"
+    )))
 }
 
 /// Who has the oldest transaction that writes, and what to do about it.
@@ -96,9 +95,9 @@ pub(super) async fn oldest(client: &Client) -> Result<String> {
         .await
         .map_err(|error| failed("cannot read the server's sessions", error))?;
     if let Some(row) = row {
-        let (pid, name, state): (i32, &str, Option<&str>) = (row.get(0), row.get(1), row.get(2));
+        let (pid, name, state): (i32, &str, Option<&str>) = (row.read(0)?, row.read(1)?, row.read(2)?);
         let name = printable(name);
-        let seconds = row.get::<_, Option<i64>>(3).unwrap_or(0);
+        let seconds = row.read::<_, Option<i64>>(3)?.unwrap_or(0);
         let state = state.unwrap_or("unknown");
         return Ok(format!(
             "session {pid} (`{name}`, {state}) has written in a transaction for {seconds} s: end it, if need be with \

@@ -13,7 +13,7 @@ use super::slot::Slot;
 use super::tables::Table;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 use crate::sabotage::Breakage;
 
 /// Where bonds are written down.
@@ -31,12 +31,15 @@ const CREATE: &str = "
         made boolean NOT NULL,
         clear_sinks boolean NOT NULL,
         left_at pg_lsn,
+        held_at pg_lsn,
         turn bigint NOT NULL DEFAULT 0,
         changed_at timestamptz NOT NULL DEFAULT now()
     );
     COMMENT ON TABLE pgstream.slots IS 'pgstream-host: what the slots of pipelines are bound to'";
 
-const NAMES: &str = "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[];";
+/// What earlier versions did not note.
+const LATER: &str =
+    "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[], ADD COLUMN IF NOT EXISTS held_at pg_lsn;";
 
 /// Which history of which database we are connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +65,12 @@ impl Place {
             )
             .await
             .map_err(|error| failed("cannot read the server's identity", error))?;
-        let (timeline, end): (Option<&str>, Option<PgLsn>) = (row.get(2), row.get(3));
+        let (timeline, end): (Option<&str>, Option<PgLsn>) = (row.read(2)?, row.read(3)?);
         let timeline = timeline.and_then(|digits| i64::from_str_radix(digits, 16).ok());
         let Some((timeline, end)) = timeline.zip(end) else {
             return Err(Error::new(Fault::Transient, "the server is a standby now").help("name the primary in `url`"));
         };
-        Ok(Self { system: row.get(0), timeline, database: row.get(1), end: Lsn(end.into()) })
+        Ok(Self { system: row.read(0)?, timeline, database: row.read(1)?, end: Lsn(end.into()) })
     }
 }
 
@@ -108,17 +111,18 @@ impl Bond {
             )
             .await
             .map_err(|error| failed(format!("cannot read `{TABLE}`"), error))?;
-        Ok(row.map(|row| Self {
-            incarnation: row.get(0),
-            system: row.get(1),
-            timeline: row.get(2),
-            database: row.get(3),
-            tables: row.get(4),
-            made: row.get(5),
-            clear_sinks: row.get(6),
-            turn: row.get(8),
-            names: row.get(9),
-            left_at: row.get::<_, Option<PgLsn>>(7).map(|lsn| Lsn(lsn.into())),
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Self {
+            incarnation: row.read(0)?,
+            system: row.read(1)?,
+            timeline: row.read(2)?,
+            database: row.read(3)?,
+            tables: row.read(4)?,
+            made: row.read(5)?,
+            clear_sinks: row.read(6)?,
+            turn: row.read(8)?,
+            names: row.read(9)?,
+            left_at: row.read::<_, Option<PgLsn>>(7)?.map(|lsn| Lsn(lsn.into())),
         }))
     }
 
@@ -175,8 +179,8 @@ impl Bond {
 /// Makes the table if it is missing.
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
     schema::ensure(client, settings, TABLE, CREATE).await?;
-    // Earlier versions did not note names.
-    schema::give_column(client, settings, TABLE, "names", NAMES).await
+    // Where the one is missing, the other may be.
+    schema::give_column(client, settings, TABLE, "held_at", LATER).await
 }
 
 /// Writes down that the slot is about to be made, or that one is there that nothing was known of. Answers the bond.
@@ -221,20 +225,47 @@ pub(super) async fn cut(client: &Client, settings: &Settings, place: &Place) -> 
              VALUES ($1, $2, $3, $4, $5, '{}', false, true)
              ON CONFLICT (slot) DO UPDATE SET incarnation = excluded.incarnation, made = false, clear_sinks = true,
                  system_identifier = excluded.system_identifier, timeline = excluded.timeline, database = excluded.database,
-                 left_at = NULL, changed_at = now()",
+                 left_at = NULL, held_at = NULL, changed_at = now()",
             &[&settings.slot, &incarnation, system, timeline, database],
         )
         .await;
     cut.map(drop).map_err(unwritable)
 }
 
-/// From now on the slot moves: where it was left says nothing any more. Answers the number of the turn that begins. To be
-/// asked by who holds the slot, before it moves.
-pub(super) async fn take_up(client: &Client, slot: &str) -> Result<i64> {
-    let sql =
-        "UPDATE pgstream.slots SET left_at = NULL, turn = turn + 1, changed_at = now() WHERE slot = $1 RETURNING turn";
+/// A turn at reading a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SlotTurn {
+    /// Its number.
+    pub(super) number: i64,
+    /// What those before have noted with [`hold`].
+    pub(super) held_before: Lsn,
+}
+
+/// From now on the slot moves: where it was left says nothing any more. Answers the turn that begins. To be asked by who holds the
+/// slot, before it moves.
+pub(super) async fn take_up(client: &Client, slot: &str) -> Result<SlotTurn> {
+    let sql = "UPDATE pgstream.slots SET left_at = NULL, turn = turn + 1, changed_at = now() WHERE slot = $1
+               RETURNING turn, coalesce(held_at, '0/0')";
     let row = client.query_opt(sql, &[&slot]).await.map_err(unwritable)?;
-    row.map(|row| row.get(0)).ok_or_else(|| Loss::slot_gone(slot).error())
+    let row = row.ok_or_else(|| Loss::slot_gone(slot).error())?;
+    let held: PgLsn = row.read(1)?;
+    Ok(SlotTurn { number: row.read(0)?, held_before: Lsn(held.into()) })
+}
+
+/// Notes that all sinks hold all events of the transaction that commits at `held`, unless somebody else has taken the slot up
+/// meanwhile.
+pub(super) async fn hold(client: &Client, slot: &str, turn: i64, held: Lsn) -> Result<()> {
+    let sql = "UPDATE pgstream.slots SET held_at = greatest(held_at, $3) WHERE slot = $1 AND turn = $2";
+    client.execute(sql, &[&slot, &turn, &PgLsn::from(held.0)]).await.map(drop).map_err(unwritable)
+}
+
+/// Takes the sinks as they are, whatever they held before.
+pub(super) async fn accept(client: &Client, slot: &str) -> Result<()> {
+    if !schema::is_there(client, TABLE).await? {
+        return Ok(());
+    }
+    let sql = "UPDATE pgstream.slots SET held_at = NULL, changed_at = now() WHERE slot = $1";
+    client.execute(sql, &[&slot]).await.map(drop).map_err(unwritable)
 }
 
 /// Notes where the pipeline leaves the slot, unless somebody else has taken it up meanwhile.

@@ -1,6 +1,6 @@
 //! What can be asked of a source beside a running pipeline: to set it up, to check it, to begin anew, to copy rows once more.
 
-use super::bond::Bond;
+use super::bond::{self, Bond};
 use super::connection::Connection;
 use super::copy;
 use super::settings::{Pattern, Settings};
@@ -29,6 +29,7 @@ pub async fn setup(pipeline: &str, config: &model::PostgresSource) -> Result<Vec
 pub async fn accept_sinks(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
+    bond::accept(&client, &settings.slot).await?;
     super::fed::forget(&client, &settings.slot).await
 }
 

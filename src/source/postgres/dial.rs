@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::bond::{self, Bond, Place};
+use super::bond::{self, Bond, Place, SlotTurn};
 use super::connection::Connection;
 use super::copy::{Handover, Streamed, Windows};
 use super::feedback::Progress;
@@ -21,7 +21,7 @@ use super::tables::{self, Table};
 use crate::decode::{DecodeError, Decoder};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
-use crate::postgres::{failed, sqlstate};
+use crate::postgres::{ReadRow, failed, sqlstate};
 
 /// Postgres' default, used where the server's own timeout is off: a dead connection must be noticed all the same.
 const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -49,8 +49,8 @@ pub(super) enum Opened {
         stream: Box<Stream>,
         /// What copies put down for the stream.
         handover: Arc<Handover>,
-        /// The number of the turn in which we read the slot.
-        turn: i64,
+        /// The turn in which we read the slot.
+        turn: SlotTurn,
     },
     /// What we know of the slot is outdated, by a promotion of the server or by another process: all is to be set up again.
     Anew,
@@ -234,7 +234,7 @@ pub(super) async fn refuse_lost_commits(
 /// A standby that lacks what the pipeline has handed on cannot be followed.
 async fn warn_of_standbys_behind(client: &Client) -> Result<()> {
     let row = client.query_one("SELECT current_setting('synchronized_standby_slots')", &[]).await;
-    let waits_for: String = row.map_err(|error| failed("cannot ask the server for its settings", error))?.get(0);
+    let waits_for: String = row.map_err(|error| failed("cannot ask the server for its settings", error))?.read(0)?;
     if waits_for.is_empty() {
         tracing::warn!(
             help = "ALTER SYSTEM SET synchronized_standby_slots = 'the standby''s slot'; SELECT pg_reload_conf();",
@@ -246,7 +246,7 @@ async fn warn_of_standbys_behind(client: &Client) -> Result<()> {
 
 pub(super) async fn sender_timeout(client: &Client) -> Result<Duration> {
     let row = client.query_one("SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'", &[]).await;
-    let millis: i64 = row.map_err(|error| failed("cannot ask the server for its settings", error))?.get(0);
+    let millis: i64 = row.map_err(|error| failed("cannot ask the server for its settings", error))?.read(0)?;
     Ok(match u64::try_from(millis) {
         Ok(millis @ 1..) => Duration::from_millis(millis),
         _ => SENDER_TIMEOUT,

@@ -6,14 +6,14 @@
 
 use tokio_postgres::Client;
 
-use super::bond::Bond;
+use super::bond::{self, Bond};
 use super::schema;
 use super::settings::Settings;
 use super::setup::{self, Occasion, Ready};
 use super::tables::Table;
 use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, sqlstate};
+use crate::postgres::{ReadRow, failed, sqlstate};
 use crate::source::Fed;
 
 const TABLE: &str = "pgstream.sinks";
@@ -99,11 +99,16 @@ async fn settle(client: &Client, settings: &Settings, bond: &Bond, tables: &[Tab
 async fn settle_in(client: &Client, settings: &Settings, bond: &Bond, tables: &[Table]) -> Result<Settled> {
     schema::ensure(client, settings, TABLE, CREATE).await?;
     let noted = read(client, settings, bond).await?;
+    let all_rows_come = all_rows_come(client, settings, tables).await?;
     if let Err(Verdict { lacks, error }) = judge(settings, bond, &noted) {
-        if !all_rows_come(client, settings, tables).await? {
+        if !all_rows_come {
             return if lacks { Ok(Settled::Lacking(error)) } else { Err(error) };
         }
         tracing::info!(cause = error.chain(), "all rows are copied once more, so the sinks are taken as they are");
+    }
+    let is_new = |fed: &Fed| noted.iter().all(|noted| noted.sink != fed.sink);
+    if all_rows_come || settings.fed.iter().any(is_new) {
+        bond::accept(client, &settings.slot).await?;
     }
     let unwritable = |error| failed(format!("cannot write to `{TABLE}`"), error);
     let (mut sinks, mut marks, mut models) = (Vec::new(), Vec::new(), Vec::new());
@@ -162,7 +167,7 @@ async fn read(client: &Client, settings: &Settings, bond: &Bond) -> Result<Vec<N
     let sql = "SELECT sink, mark, models FROM pgstream.sinks WHERE slot = $1 AND incarnation = $2";
     let rows = client.query(sql, &[&settings.slot, &bond.incarnation]).await;
     let rows = rows.map_err(|error| failed(format!("cannot read `{TABLE}`"), error))?;
-    Ok(rows.iter().map(|row| Noted { sink: row.get(0), mark: row.get(1), models: row.get(2) }).collect())
+    rows.iter().map(|row| Ok(Noted { sink: row.read(0)?, mark: row.read(1)?, models: row.read(2)? })).collect()
 }
 
 /// Why a sink cannot be taken as it is.
@@ -200,7 +205,7 @@ async fn all_rows_come(client: &Client, settings: &Settings, tables: &[Table]) -
     }
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let row = client.query_one(ALL_ROWS_COME, &[&settings.slot, &oids]).await;
-    let copies: i64 = row.map_err(|error| failed("cannot read `pgstream.copies`", error))?.get(0);
+    let copies: i64 = row.map_err(|error| failed("cannot read `pgstream.copies`", error))?.read(0)?;
     Ok(usize::try_from(copies).is_ok_and(|copies| copies >= oids.len()))
 }
 

@@ -27,6 +27,10 @@ const COALESCE: Duration = Duration::from_millis(100);
 pub(super) struct Progress {
     /// The only source of the `flush` that the server hears of.
     confirmed: AtomicU64,
+    /// Commit of a transaction with events that was returned and is not confirmed yet; 0 if none is waited for.
+    returned: AtomicU64,
+    /// The commit of the last one of those that was confirmed.
+    held: AtomicU64,
     /// End of what was received.
     received: AtomicU64,
     /// End of what the server is known to have.
@@ -47,6 +51,27 @@ impl Progress {
         if self.confirmed.fetch_max(lsn.0, Relaxed) < lsn.0 {
             self.wake.notify_one();
         }
+    }
+
+    /// A batch was returned whose last event is of the transaction that commits at `commit`.
+    pub(super) fn returned(&self, commit: Lsn) {
+        // One at a time is enough to tell later how far sinks must have come at least.
+        let _ = self.returned.compare_exchange(0, commit.0, Relaxed, Relaxed);
+    }
+
+    /// Everything up to `lsn` is durable: as `confirm`, of what was returned here.
+    pub(super) fn durable(&self, lsn: Lsn) {
+        let returned = self.returned.load(Relaxed);
+        if returned < lsn.0 {
+            self.held.fetch_max(returned, Relaxed);
+            self.returned.store(0, Relaxed);
+        }
+        self.confirm(lsn);
+    }
+
+    /// The commit of a transaction of which all sinks hold all events. Invalid if none is known.
+    pub(super) fn held(&self) -> Lsn {
+        Lsn(self.held.load(Relaxed))
     }
 
     pub(super) fn confirmed(&self) -> Lsn {

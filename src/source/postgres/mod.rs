@@ -107,6 +107,8 @@ pub struct PostgresSource {
     begins_anew: bool,
     /// The position of the last event that was returned.
     returned: Option<Position>,
+    /// See [`Source::held_before`].
+    held_before: Lsn,
     /// The end of the last batch that had one.
     ended: Lsn,
     /// Failures since something was last returned.
@@ -186,6 +188,7 @@ impl PostgresSource {
             shown: Sender::default(),
             begins_anew: false,
             returned: None,
+            held_before: Lsn::INVALID,
             ended: Lsn::INVALID,
             backoff: BACKOFF,
             waiting: WAITING,
@@ -198,13 +201,15 @@ impl PostgresSource {
         self.state = match opened {
             Opened::Stream { stream, handover, turn } => {
                 tracing::info!(slot = self.settings.slot, "streaming");
-                self.dial.took_up(turn);
+                self.dial.took_up(turn.number);
+                self.held_before = turn.held_before;
                 let (settings, tables) = (&self.settings, &self.tables);
-                let watch = Watch::start(Arc::clone(settings), Arc::clone(tables), Arc::clone(&self.progress));
+                let watch =
+                    Watch::start(Arc::clone(settings), Arc::clone(tables), Arc::clone(&self.progress), turn.number);
                 self.show(SourceState::Streaming);
                 let copies = Copies::start(Arc::clone(settings), Arc::clone(tables), handover, self.shown.clone());
                 let _connected = SourceMeter::connect(&settings.meter);
-                State::Live(Box::new(Live { stream: *stream, copies, watch, turn, _connected }))
+                State::Live(Box::new(Live { stream: *stream, copies, watch, turn: turn.number, _connected }))
             }
             Opened::Anew => {
                 self.show(SourceState::Connecting);
@@ -336,6 +341,7 @@ impl PostgresSource {
         }
         if let Some(event) = batch.events().last() {
             self.returned = Some(event.position);
+            self.progress.returned(event.position.lsn);
         } else if batch.ends_at().is_none_or(|end| end <= self.ended) {
             return None; // after a reconnect, what was returned before
         }
@@ -350,6 +356,10 @@ impl Source for PostgresSource {
         &self.origin
     }
 
+    fn held_before(&self) -> Lsn {
+        self.held_before
+    }
+
     async fn next(&mut self) -> Result<Option<Batch>> {
         let batch = self.read().await?;
         Ok(Some(if std::mem::take(&mut self.begins_anew) { batch.beginning_anew() } else { batch }))
@@ -359,7 +369,7 @@ impl Source for PostgresSource {
         if self.begins_anew {
             return;
         }
-        self.progress.confirm(lsn);
+        self.progress.durable(lsn);
         self.progress.tell(&self.settings.meter);
         if let State::Live(live) = &self.state {
             live.copies.confirm(lsn);
@@ -381,9 +391,12 @@ impl Source for PostgresSource {
     async fn close(self: Box<Self>) -> Result<()> {
         let State::Live(live) = self.state else { return Ok(()) };
         let Live { stream, turn, .. } = *live;
+        let last = self.returned.map(|position| position.lsn).filter(|lsn| *lsn < self.progress.confirmed());
+        let held = last.unwrap_or(self.progress.held());
         // While the slot is still ours.
         let left = async {
             let client = setup::session(&self.settings).await?;
+            bond::hold(&client, &self.settings.slot, turn, held).await?;
             bond::leave(&client, &self.settings.slot, turn, self.progress.confirmed()).await
         };
         if !matches!(tokio::time::timeout(LAST_WORD, left).await, Ok(Ok(()))) {

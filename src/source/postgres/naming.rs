@@ -6,7 +6,7 @@
 //! into the pipeline, and is noted, because a table may be renamed. As long as there is one table,
 //! nothing is noted.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::schema;
 use super::settings::Settings;
@@ -14,7 +14,7 @@ use super::tables::Table;
 use crate::decode::Catalog;
 use crate::error::{Error, Result};
 use crate::event::Naming;
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 
 /// Where it is noted.
 const TABLE: &str = "pgstream.ids";
@@ -111,7 +111,8 @@ async fn noted(client: &Client, slot: &str) -> Result<Vec<Noted>> {
     }
     let rows = client.query("SELECT relation, table_name, prefix FROM pgstream.ids WHERE slot = $1", &[&slot]).await;
     let rows = rows.map_err(|error| failed(format!("cannot read `{TABLE}`"), error))?;
-    Ok(rows.iter().map(|row| Noted { relation: row.get(0), name: row.get(1), prefix: row.get(2) }).collect())
+    let noted = |row: &Row| Ok(Noted { relation: row.read(0)?, name: row.read(1)?, prefix: row.read(2)? });
+    rows.iter().map(noted).collect()
 }
 
 fn unwritable(error: tokio_postgres::Error) -> Error {

@@ -7,7 +7,7 @@ use super::loss::Loss;
 use super::settings::{Settings, literal, quoted};
 use super::tables::Table;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{failed, is_trusted};
+use crate::postgres::{ReadRow, failed, first_column, is_trusted};
 use crate::printable::printable;
 
 const UNREADABLE: &str = "cannot read the publication";
@@ -62,23 +62,23 @@ impl Publication {
             )
             .await
             .map_err(|error| failed(UNREADABLE, error))?;
-        let tables: Vec<u32> = tables.iter().map(|row| row.get(0)).collect();
-        let schemas = match row.get(6) {
+        let tables: Vec<u32> = first_column(&tables)?;
+        let schemas = match row.read(6)? {
             true => {
                 let sql =
                     "SELECT n.nspname::text FROM pg_publication_namespace p JOIN pg_namespace n ON n.oid = p.pnnspid
                            WHERE p.pnpubid = $1";
-                client.query(sql, &[&row.get::<_, u32>(5)]).await.map_err(|error| failed(UNREADABLE, error))?
+                client.query(sql, &[&row.read::<_, u32>(5)?]).await.map_err(|error| failed(UNREADABLE, error))?
             }
             false => Vec::new(), // before Postgres 15
         };
         Ok(Some(Self {
-            comment: row.get(0),
-            complete: row.get(1),
-            generated: row.get(2),
-            all_tables: row.get(3),
-            named: row.get(4),
-            schemas: schemas.iter().map(|row| row.get(0)).collect(),
+            comment: row.read(0)?,
+            complete: row.read(1)?,
+            generated: row.read(2)?,
+            all_tables: row.read(3)?,
+            named: row.read(4)?,
+            schemas: first_column(&schemas)?,
             tables,
         }))
     }
@@ -158,7 +158,7 @@ impl Publication {
 /// Those of these OIDs whose tables are there.
 async fn existing(client: &Client, oids: &[u32]) -> Result<Vec<u32>> {
     let there = client.query("SELECT oid FROM pg_class WHERE oid = ANY ($1)", &[&oids]).await;
-    Ok(there.map_err(|error| failed(UNREADABLE, error))?.iter().map(|row| row.get(0)).collect())
+    first_column(&there.map_err(|error| failed(UNREADABLE, error))?)
 }
 
 /// Checks that a publication could be made, or that the one that is there can be used.
@@ -297,7 +297,7 @@ async fn swapped(client: &Client, tables: &[Table]) -> Result<Option<Loss>> {
                JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name AND c.relkind IN ('r', 'p')
                WHERE c.oid <> ALL ($1) ORDER BY 1 LIMIT 1";
     let row = client.query_opt(sql, &[&oids, &schemas, &names]).await.map_err(|error| failed(UNREADABLE, error))?;
-    Ok(row.map(|row| Loss::swapped(row.get(0), row.get(1), row.get(2))))
+    row.map(|row| Ok(Loss::swapped(row.read(0)?, row.read(1)?, row.read(2)?))).transpose()
 }
 
 fn create(name: &str, wanted: Wanted<'_>) -> String {

@@ -11,7 +11,7 @@ use crate::config::model;
 use crate::decode::{Decoder, Joins, ReadColumn, Reading};
 use crate::error::{Error, Fault, Result};
 use crate::event::{BatchBuilder, Operation, ReplicaIdentity};
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 use crate::source::SampleRow;
 
 /// A row beyond this is not tried: one is made up instead.
@@ -48,13 +48,15 @@ pub async fn samples(pipeline: &str, config: &model::PostgresSource) -> Result<V
 async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<SampleRow> {
     let rows = client.query(COLUMNS, &[&table.oid]).await;
     let rows = rows.map_err(|error| failed(format!("cannot read the columns of `{table}`"), error))?;
-    let column = |row: &tokio_postgres::Row| ReadColumn {
-        name: row.get("name"),
-        type_oid: row.get("type"),
-        type_modifier: row.get("modifier"),
-        key: row.get("key"),
+    let column = |row: &tokio_postgres::Row| {
+        Ok(ReadColumn {
+            name: row.read("name")?,
+            type_oid: row.read("type")?,
+            type_modifier: row.read("modifier")?,
+            key: row.read("key")?,
+        })
     };
-    let columns: Vec<ReadColumn> = rows.iter().map(column).collect();
+    let columns: Vec<ReadColumn> = rows.iter().map(column).collect::<Result<_>>()?;
     let (catalog, _) = tables::catalog(client, &settings.publication, std::slice::from_ref(table)).await?;
     let reading = Reading::new(table.oid, &table.schema, &table.name, ReplicaIdentity::Default, &columns, &catalog);
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
@@ -63,8 +65,9 @@ async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<S
         None
     });
     let made_up = there.is_none();
-    let row =
-        there.unwrap_or_else(|| data_row(rows.iter().map(|row| value(row.get("category"), row.get("type_name")))));
+    let likely = |row: &tokio_postgres::Row| Ok(value(row.read("category")?, row.read("type_name")?));
+    let likely: Vec<_> = rows.iter().map(likely).collect::<Result<_>>()?;
+    let row = there.unwrap_or_else(|| data_row(likely.into_iter()));
     let mut decoder = Decoder::new(catalog);
     let mut out = BatchBuilder::default();
     decoder.decode(Bytes::from_static(&BEGIN), &mut out).map_err(Error::from)?;

@@ -5,14 +5,14 @@ use tokio_postgres::Client;
 use super::blockers;
 use super::settings::Settings;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{ensure_table, failed, grant, sqlstate};
+use crate::postgres::{ReadRow, ensure_table, failed, grant, sqlstate};
 
 pub(super) use crate::postgres::has_table as is_there;
 
 /// Makes schema and table if they are missing; `create` makes the table.
 pub(super) async fn ensure(client: &Client, settings: &Settings, table: &str, create: &str) -> Result<()> {
     let ours = client.query_one("SELECT pg_backend_pid()", &[]).await;
-    let ours = ours.map_err(|error| failed(UNREADABLE, error))?.get(0);
+    let ours = ours.map_err(|error| failed(UNREADABLE, error))?.read(0)?;
     let made = blockers::name(settings, ours, ensure_table(client, table, create, &settings.url)).await;
     made.map_err(|error| match (sqlstate(&error), error.advice().map(str::to_owned)) {
         (Some("42501"), Some(help)) => unable(settings, help).because(error),
@@ -36,14 +36,14 @@ pub(super) async fn give_column(
     let sql = "SELECT pg_backend_pid(), EXISTS (SELECT FROM pg_attribute
                WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped)";
     let row = client.query_one(sql, &[&table, &column]).await.map_err(|error| failed(what(), error))?;
-    if row.get(1) {
+    if row.read(1)? {
         return Ok(());
     }
     let altered = async {
         let sql = format!("BEGIN; SET LOCAL lock_timeout = '60s'; {alter} COMMIT");
         client.batch_execute(&sql).await.map_err(|error| failed(what(), error))
     };
-    let altered = blockers::name(settings, row.get(0), altered).await;
+    let altered = blockers::name(settings, row.read(0)?, altered).await;
     if let Err(error) = altered {
         // A session that is lost has taken the transaction with it.
         let _ = client.batch_execute("ROLLBACK").await;
@@ -71,7 +71,7 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Result<()> {
         )
         .await
         .map_err(|error| failed(UNREADABLE, error))?;
-    match (row.get(0), row.get(1)) {
+    match (row.read(0)?, row.read(1)?) {
         (_, true) => Ok(()),
         (false, false) => Err(unable(settings, grant(client, &settings.url.user).await)
             .because("it takes a schema `pgstream` that the user may create tables in")),

@@ -15,7 +15,7 @@ use super::writes::{Judged, Writes};
 use super::{copy, fed, footing, naming, schema, turn};
 use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::{connect, failed, sqlstate};
+use crate::postgres::{ReadRow, connect, failed, sqlstate};
 
 /// Postgres 14 brought binary pgoutput and logical messages.
 const OLDEST: i32 = 140_000;
@@ -290,16 +290,16 @@ impl Server {
             .await
             .map_err(|error| failed("cannot ask the server for its settings", error))?;
         Ok(Self {
-            version: row.get(0),
-            version_text: row.get(1),
-            wal_level: row.get(2),
-            is_standby: row.get(3),
-            may_replicate: row.get::<_, bool>(4) || row.get::<_, bool>(5),
-            has_rds_role: row.get(6),
-            may_create: row.get(7),
-            slots: (row.get(8), row.get(9)),
-            senders: (row.get(10), row.get(11)),
-            plugins: row.get(12),
+            version: row.read(0)?,
+            version_text: row.read(1)?,
+            wal_level: row.read(2)?,
+            is_standby: row.read(3)?,
+            may_replicate: row.read::<_, bool>(4)? || row.read::<_, bool>(5)?,
+            has_rds_role: row.read(6)?,
+            may_create: row.read(7)?,
+            slots: (row.read(8)?, row.read(9)?),
+            senders: (row.read(10)?, row.read(11)?),
+            plugins: row.read(12)?,
         })
     }
 

@@ -1,13 +1,13 @@
 //! The replication slot: from where the server still has the changes, and whether we are who may read them.
 
-use tokio_postgres::{CancelToken, Client};
+use tokio_postgres::{CancelToken, Client, Row};
 
 use super::blockers;
 use super::loss::Loss;
 use super::settings::Settings;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
-use crate::postgres::{Url, cancel, failed};
+use crate::postgres::{ReadRow, Url, cancel, failed};
 
 /// A slot as it stands on the server.
 #[derive(Clone, Debug)]
@@ -39,16 +39,16 @@ impl Slot {
             .await
             .map_err(|error| failed("cannot read the replication slots", error))?;
         let Some(row) = row else { return Ok(None) };
-        let confirmed: &str = row.get(7);
+        let confirmed: &str = row.read(7)?;
         Ok(Some(Self {
-            plugin: row.get(0),
-            kind: row.get(1),
-            database: row.get(2),
-            temporary: row.get(3),
-            active_pid: row.get(4),
-            wal_status: row.get(5),
-            reason: row.get(6),
-            failover: row.get(8),
+            plugin: row.read(0)?,
+            kind: row.read(1)?,
+            database: row.read(2)?,
+            temporary: row.read(3)?,
+            active_pid: row.read(4)?,
+            wal_status: row.read(5)?,
+            reason: row.read(6)?,
+            failover: row.read(8)?,
             confirmed: confirmed
                 .parse()
                 .map_err(|error| Error::new(Fault::Bug, "the slot's position").because(error))?,
@@ -147,10 +147,11 @@ pub(super) async fn in_use(client: &Client, name: &str) -> Error {
             &[&name],
         )
         .await;
-    let (who, help) = match who {
-        Ok(Some(row)) => {
-            let (pid, application, address): (i32, &str, &str) = (row.get(0), row.get(1), row.get(2));
-            if row.get(3) {
+    let read =
+        |row: &Row| Ok::<(i32, String, String, bool), Error>((row.read(0)?, row.read(1)?, row.read(2)?, row.read(3)?));
+    let (who, help) = match who.ok().flatten().as_ref().map(read) {
+        Some(Ok((pid, application, address, in_the_making))) => {
+            if in_the_making {
                 // It waits for transactions that had begun before.
                 let waits = blockers::oldest(client).await.unwrap_or_else(|error| error.chain());
                 let who = format!(

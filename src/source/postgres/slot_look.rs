@@ -9,7 +9,7 @@ use super::settings::Settings;
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::meter::{SlotReading, SourceMeter};
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 
 /// Log that is kept although it was confirmed: more than transactions of everyday size hold back.
 const HELD_BACK: i64 = 1 << 30;
@@ -62,15 +62,15 @@ impl SlotLook {
         let ours = asked + (now() - asked) / 2;
         let lsn = |bytes: i64| Lsn(bytes.max(0) as u64);
         Ok(Some(Self {
-            active: row.get(0),
-            wal_status: row.get(1),
-            safe: row.get(2),
-            held_back: row.get(3),
-            kept: row.get(4),
-            room: row.get::<_, Option<i64>>(5).filter(|room| *room >= 0),
-            end: lsn(row.get(6)),
-            confirmed: row.get::<_, Option<i64>>(7).map(lsn),
-            clock_offset: row.get::<_, i64>(8).saturating_sub(ours),
+            active: row.read(0)?,
+            wal_status: row.read(1)?,
+            safe: row.read(2)?,
+            held_back: row.read(3)?,
+            kept: row.read(4)?,
+            room: row.read::<_, Option<i64>>(5)?.filter(|room| *room >= 0),
+            end: lsn(row.read(6)?),
+            confirmed: row.read::<_, Option<i64>>(7)?.map(lsn),
+            clock_offset: row.read::<_, i64>(8)?.saturating_sub(ours),
         }))
     }
 

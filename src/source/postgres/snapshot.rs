@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use crate::decode::texts;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 
 /// What `SELECT pg_current_snapshot()` answered, `xmin:xmax:xid,xid…`, with the 32 bits of ids that the stream knows.
 #[derive(Debug)]
@@ -49,11 +49,11 @@ impl Snapshot {
 pub(super) async fn unseen_before(client: &Client) -> Result<Option<u32>> {
     let unreadable = |error| failed("cannot read the server's transactions", error);
     let standbys = "SELECT current_setting('synchronous_standby_names') <> ''";
-    if !client.query_one(standbys, &[]).await.map_err(unreadable)?.get::<_, bool>(0) {
+    if !client.query_one(standbys, &[]).await.map_err(unreadable)?.read::<_, bool>(0)? {
         return Ok(None);
     }
     let row = client.query_one("SELECT pg_current_xact_id()::text", &[]).await.map_err(unreadable)?;
-    let id = row.get::<_, &str>(0).parse::<u64>();
+    let id = row.read::<_, &str>(0)?.parse::<u64>();
     let id = id.map_err(|error| Error::new(Fault::Bug, "the server's transaction id").because(error))?;
     Ok(Some(id as u32))
 }

@@ -7,7 +7,7 @@ use super::settings::{Pattern, Settings, quoted};
 use crate::decode::{Catalog, Shape};
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Naming, Operation, Relation};
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed, first_column};
 use crate::printable::printable;
 
 /// A table to be published.
@@ -53,8 +53,9 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
         let mut found = false;
         for row in rows.map_err(|error| failed("cannot read the catalogue", error))? {
             let naming = Naming::Alone;
-            let table = Table { oid: row.get(0), schema: row.get(1), name: row.get(2), owned: row.get(5), naming };
-            let (kind, persistence): (&str, &str) = (row.get(3), row.get(4));
+            let table =
+                Table { oid: row.read(0)?, schema: row.read(1)?, name: row.read(2)?, owned: row.read(5)?, naming };
+            let (kind, persistence): (&str, &str) = (row.read(3)?, row.read(4)?);
             if !matches!(kind, "r" | "p") || persistence != "p" {
                 if pattern.is_exact() {
                     return Err(unfit(&table, kind, persistence));
@@ -62,11 +63,11 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
                 continue;
             }
             found = true;
-            if settings.rereads && !settings.reads_apart() && row.get(7) {
+            if settings.rereads && !settings.reads_apart() && row.read(7)? {
                 return Err(hidden(&table.to_string(), &settings.url.user));
             }
             if !tables.iter().any(|(known, _)| known.oid == table.oid) {
-                tables.push((table, row.get(6)));
+                tables.push((table, row.read(6)?));
             }
         }
         if !found {
@@ -92,7 +93,7 @@ pub(super) async fn unfollowed(client: &Client, settings: &Settings, tables: &[T
     let mut new = Vec::new();
     for pattern in settings.tables.iter().filter(|pattern| !pattern.is_exact()) {
         let rows = client.query(UNFOLLOWED, &[&pattern.schema, &pattern.like(), &oids]).await;
-        new.extend(rows.map_err(|error| failed("cannot read the catalogue", error))?.iter().map(|row| row.get(0)));
+        new.extend(first_column::<String>(&rows.map_err(|error| failed("cannot read the catalogue", error))?)?);
     }
     Ok(new)
 }
@@ -136,7 +137,7 @@ async fn missing(client: &Client, pattern: &Pattern) -> Error {
         &[],
     );
     let wanted = pattern.to_string();
-    let names: Vec<String> = names.await.unwrap_or_default().iter().map(|row| row.get(0)).collect();
+    let names: Vec<String> = first_column(&names.await.unwrap_or_default()).unwrap_or_default();
     let near = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, &wanted));
     match near.filter(|name| {
         strsim::damerau_levenshtein(name, &wanted) <= 3 || name.ends_with(&format!(".{}", pattern.table))
@@ -173,15 +174,15 @@ pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]
         .await
         .map_err(unreadable)?;
     for row in &types {
-        let (kind, element, delimiter): (&str, Option<u32>, &str) = (row.get(2), row.get(4), row.get(5));
+        let (kind, element, delimiter): (&str, Option<u32>, &str) = (row.read(2)?, row.read(4)?, row.read(5)?);
         let shape = match (kind, element) {
-            ("d", _) => Shape::Domain(row.get(3)),
+            ("d", _) => Shape::Domain(row.read(3)?),
             ("e", _) => Shape::Enum,
             ("c" | "r" | "m", _) => Shape::Opaque,
             (_, Some(element)) => Shape::Array { element, delimiter: delimiter.bytes().next().unwrap_or(b',') },
             _ => Shape::Base,
         };
-        catalog.add_type(row.get(0), row.get::<_, &str>(1), shape);
+        catalog.add_type(row.read(0)?, row.read::<_, &str>(1)?, shape);
     }
     // What an index includes beside its key identifies no row.
     let keys = client
@@ -205,7 +206,7 @@ pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]
         .await
         .map_err(unreadable)?;
     for row in &keys {
-        catalog.set_primary_key(row.get(0), row.get(1), row.get(2));
+        catalog.set_primary_key(row.read(0)?, row.read(1)?, row.read(2)?);
     }
     let columns = client
         .query(
@@ -214,7 +215,7 @@ pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]
         )
         .await
         .map_err(unreadable)?;
-    Ok((catalog, columns.iter().map(|row| row.get(0)).collect()))
+    Ok((catalog, first_column(&columns)?))
 }
 
 /// Warns of tables that were truncated: a handler answers with `clear`, which knows no tables.

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::blockers;
 use super::settings::Settings;
 use crate::error::Result;
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 
 /// The lock is not in the way of those who read and write rows. It ends with the transaction, which holds no id before it writes:
 /// the making of a slot elsewhere does not wait for it. What is waited for longer has a name by then, and is another's concern.
@@ -21,7 +21,7 @@ const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '60s'; LOCK TABLE pgstream.
 pub(super) async fn take<T>(client: &Client, settings: &Settings, work: impl Future<Output = Result<T>>) -> Result<T> {
     let failed = |error| failed("cannot note the pipeline's state", error);
     let run = async |sql: &str| client.batch_execute(sql).await.map_err(failed);
-    let ours = client.query_one("SELECT pg_backend_pid()", &[]).await.map_err(failed)?.get(0);
+    let ours = client.query_one("SELECT pg_backend_pid()", &[]).await.map_err(failed)?.read(0)?;
     let done = async {
         run(BEGIN).await?;
         let done = work.await?;

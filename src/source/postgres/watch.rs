@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use tracing::Instrument;
 
+use super::bond;
 use super::copy::PREFIX;
 use super::feedback::Progress;
 use super::loss::Loss;
@@ -28,6 +29,7 @@ use super::slot_look::{SlotLook, Trouble};
 use super::tables::{self, Table};
 use super::writes::{Judged, Writes};
 use crate::error::{Error, Fault, Result};
+use crate::lsn::Lsn;
 use crate::postgres::{failed, sqlstate};
 
 /// How often the slot is looked at, also where no heart beats.
@@ -47,9 +49,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>) -> Self {
+    /// Watches the slot in this turn.
+    pub(super) fn start(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>, turn: i64) -> Self {
         let mut task = JoinSet::new();
-        task.spawn(watch(settings, tables, progress).in_current_span());
+        task.spawn(watch(settings, tables, progress, turn).in_current_span());
         Self { task }
     }
 
@@ -64,13 +67,14 @@ impl Watch {
 }
 
 /// Runs until the stream has to end. A server that cannot be reached is the stream's concern.
-async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>) -> Error {
+async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Progress>, turn: i64) -> Error {
     let mut session = None;
     let mut told = Told::default();
     let mut tables_watch = TablesWatch::default();
     let mut next_look = Instant::now();
     let mut heart = Heart { every: settings.heartbeat, due: next_look };
     let mut alarmed = false;
+    let mut noted = Lsn::INVALID;
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(next_look) => {}
@@ -80,7 +84,10 @@ async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Prog
         let had_session = session.is_some();
         alarmed =
             match look(&settings, &tables, &mut session, &mut heart, (&mut told, &mut tables_watch, &progress)).await {
-                Ok(Published::AsStreamed) => false,
+                Ok(Published::AsStreamed) => {
+                    note(&settings.slot, session.as_ref(), turn, progress.held(), &mut noted).await;
+                    false
+                }
                 Ok(Published::Otherwise) => {
                     return Error::new(Fault::Transient, "another process has given the publication other tables");
                 }
@@ -96,6 +103,16 @@ async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Prog
                 }
             };
         next_look = heart.next_look(Instant::now());
+    }
+}
+
+/// Notes how far all sinks have come, where that has changed. If it cannot be noted now, the next look does.
+async fn note(slot: &str, session: Option<&Client>, turn: i64, held: Lsn, noted: &mut Lsn) {
+    if held > *noted
+        && let Some(client) = session
+        && bond::hold(client, slot, turn, held).await.is_ok()
+    {
+        *noted = held;
     }
 }
 

@@ -377,19 +377,50 @@ const NESTED: u32 = 200;
 /// Its first type.
 const OWN: u32 = 100_000;
 
-/// A server that answers the first statement with a type of its own, which is one over another one, and so on.
-async fn nest(listener: TcpListener, asked: Arc<AtomicU64>) {
-    while let Ok((near, _)) = listener.accept().await {
-        let asked = Arc::clone(&asked);
-        tokio::spawn(async move { answer_with_types(near, &asked).await });
+/// A server that answers every statement with one row of its own making.
+struct Liar {
+    address: String,
+    /// How often it was asked what a type of its own is.
+    asked: Arc<AtomicU64>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Liar {
+    async fn start(columns: &'static [u32], row: &'static [Option<&'static [u8]>]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&asked);
+        let serving = tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let count = Arc::clone(&count);
+                tokio::spawn(async move { lie(near, columns, row, &count).await });
+            }
+        });
+        Self { address, asked, serving }
+    }
+
+    /// What comes of a login there.
+    async fn met(&self) -> Error {
+        let url = format!("postgres://somebody:secret@{}/shop?sslmode=disable&connect_timeout=60", self.address);
+        let url = Url::parse(&Secret::new(url), None).unwrap();
+        let Err(error) = in_time("a lie", connect(&url, "test")).await else { panic!("logged in") };
+        error
     }
 }
 
-async fn answer_with_types(mut near: TcpStream, asked: &AtomicU64) -> std::io::Result<()> {
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Its types are each one over another one.
+async fn lie(mut near: TcpStream, columns: &[u32], row: &[Option<&[u8]>], asked: &AtomicU64) -> std::io::Result<()> {
     let length = near.read_u32().await?;
     near.read_exact(&mut vec![0; length as usize - 4]).await?;
     near.write_all(&[message(b'R', &[0; 4]), message(b'Z', b"I")].concat()).await?;
-    let mut type_of = OWN;
+    let (mut type_of, mut about_types) = (OWN, false);
     loop {
         let tag = near.read_u8().await?;
         let mut body = vec![0; near.read_u32().await? as usize - 4];
@@ -397,20 +428,22 @@ async fn answer_with_types(mut near: TcpStream, asked: &AtomicU64) -> std::io::R
         let answer = match tag {
             b'Q' => [message(b'C', b"SET\0"), message(b'Z', b"I")].concat(),
             b'P' => {
-                let about_types = body.windows(7).any(|bytes| bytes == b"typname");
-                let (parameters, columns): (&[u32], &[u32]) =
-                    if about_types { (&[26], &[19, 18, 26, 26, 26, 19, 26]) } else { (&[], &[OWN]) };
-                [message(b'1', b""), described(parameters, columns)].concat()
+                about_types = body.windows(7).any(|bytes| bytes == b"typname");
+                let told =
+                    if about_types { described(&[26], &[19, 18, 26, 26, 26, 19, 26]) } else { described(&[], columns) };
+                [message(b'1', b""), told].concat()
             }
             b'B' => {
-                asked.fetch_add(1, Ordering::Relaxed);
-                type_of += 1;
-                let kind: &[u8] = if type_of < OWN + NESTED { b"d" } else { b"b" };
-                let (none, next) = (0u32.to_be_bytes(), type_of.to_be_bytes());
-                let fields: [&[u8]; 7] = [b"own", kind, &none, &none, &next, b"public", &none];
-                let fields = fields.iter().flat_map(|field| [&(field.len() as u32).to_be_bytes()[..], field].concat());
-                let row: Vec<u8> = [0, 7].into_iter().chain(fields).collect();
-                [message(b'2', b""), message(b'D', &row), message(b'C', b"SELECT 1\0")].concat()
+                let sent = if about_types {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    type_of += 1;
+                    let kind: &[u8] = if type_of < OWN + NESTED { b"d" } else { b"b" };
+                    let (none, next) = (0u32.to_be_bytes(), type_of.to_be_bytes());
+                    data_row(&[b"own", kind, &none, &none, &next, b"public", &none].map(Some))
+                } else {
+                    data_row(row)
+                };
+                [message(b'2', b""), sent, message(b'C', b"SELECT 1\0")].concat()
             }
             b'S' => message(b'Z', b"I"),
             b'X' => return Ok(()),
@@ -418,6 +451,15 @@ async fn answer_with_types(mut near: TcpStream, asked: &AtomicU64) -> std::io::R
         };
         near.write_all(&answer).await?;
     }
+}
+
+fn data_row(values: &[Option<&[u8]>]) -> Vec<u8> {
+    let count = (values.len() as u16).to_be_bytes().to_vec();
+    let row = values.iter().fold(count, |row, value| match value {
+        Some(value) => [&row[..], &(value.len() as u32).to_be_bytes(), value].concat(),
+        None => [&row[..], &u32::MAX.to_be_bytes()].concat(),
+    });
+    message(b'D', &row)
 }
 
 /// What a statement takes and answers.
@@ -432,16 +474,24 @@ fn described(parameters: &[u32], columns: &[u32]) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_types_have_no_end_is_not_asked_for_one() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let asked = Arc::new(AtomicU64::new(0));
-    let serving = tokio::spawn(nest(listener, Arc::clone(&asked)));
-    let url = Secret::new(format!("postgres://somebody:secret@{address}/shop?sslmode=disable&connect_timeout=60"));
-    let url = Url::parse(&url, None).unwrap();
-    let Err(error) = in_time("types", connect(&url, "test")).await else { panic!("logged in") };
+    let server = Liar::start(&[OWN], &[None]).await;
+    let error = server.met().await;
     let report = error.report();
     assert!(report.contains("the server describes a statement with a type of its own (OID 100000)"), "{report}");
     assert_eq!(error.fault(), Fault::Environment, "{report}");
-    assert_eq!(asked.load(Ordering::Relaxed), 0, "it was asked what its types are");
-    serving.abort();
+    assert_eq!(server.asked.load(Ordering::Relaxed), 0, "it was asked what its types are");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_or_another_type_where_none_is_expected_is_an_error_that_says_of_which_column() {
+    let null = Liar::start(&[25, 25, 16, 25, 25, 25], &[None; 6]).await;
+    let other = Liar::start(&[23, 25, 16, 25, 25, 25], &[Some(b"\0\0\0\x01"), None, None, None, None, None]).await;
+    let few = Liar::start(&[25], &[Some(b"pgstream")]).await;
+    for (server, column) in [(null, "`0`"), (other, "`0`"), (few, "`1`")] {
+        let error = server.met().await;
+        let report = error.report();
+        let what = format!("the server's answer is not as it was asked for, in its column {column}");
+        assert!(report.contains(&what) && report.contains("an answer of the columns name"), "{report}");
+        assert_eq!(error.fault(), Fault::Environment, "{report}");
+    }
 }

@@ -8,7 +8,7 @@ use super::super::settings::{Settings, literal};
 use super::super::tables::Table;
 use super::mark::{Mark, PREFIX};
 use crate::error::Result;
-use crate::postgres::{failed, is_trusted};
+use crate::postgres::{ReadRow, failed, first_column, is_trusted};
 use crate::source::Copied;
 
 /// Where copies are written down.
@@ -105,7 +105,7 @@ pub(super) async fn welcome_back(client: &Client, slot: &str, tables: &[Table]) 
                RETURNING table_name";
     let back = client.query(sql, &[&slot, &oids, &WITHDRAWN]).await;
     let back = back.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))?;
-    Ok(back.iter().map(|row| row.get(0)).collect())
+    first_column(&back)
 }
 
 /// Writes down a first copy of each table that has none. Answers how many there were.
@@ -140,7 +140,7 @@ pub(super) async fn add(
             &[&slot, &table.oid, &table.to_string(), &filter, &keys, &rows_per_second, &PREFIX, &Mark::Asked.text()],
         )
         .await;
-    Ok(row.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))?.get(0))
+    row.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))?.read(0)
 }
 
 /// The copies of a slot that are not done and have not failed, the oldest first.
@@ -149,21 +149,23 @@ pub(super) async fn open(client: &Client, slot: &str) -> Result<Vec<Job>> {
         return Ok(Vec::new());
     }
     let rows = client.query(&open_sql(), &[&slot]).await.map_err(|error| failed(UNREADABLE, error))?;
-    let job = |row: &tokio_postgres::Row| Job {
-        id: row.get(0),
-        relation: row.get(1),
-        table: row.get(2),
-        first: row.get(3),
-        filter: row.get(4),
-        rows_per_second: row.get::<_, Option<i32>>(5).and_then(|rate| u32::try_from(rate).ok()),
-        after: row.get(6),
-        rows: row.get::<_, i64>(7).max(0) as u64,
-        bytes: row.get::<_, i64>(8).max(0) as u64,
-        keys: row.get(9),
-        writer: row.get(10),
-        strange: row.get(11),
+    let job = |row: &tokio_postgres::Row| {
+        Ok(Job {
+            id: row.read(0)?,
+            relation: row.read(1)?,
+            table: row.read(2)?,
+            first: row.read(3)?,
+            filter: row.read(4)?,
+            rows_per_second: row.read::<_, Option<i32>>(5)?.and_then(|rate| u32::try_from(rate).ok()),
+            after: row.read(6)?,
+            rows: row.read::<_, i64>(7)?.max(0) as u64,
+            bytes: row.read::<_, i64>(8)?.max(0) as u64,
+            keys: row.read(9)?,
+            writer: row.read(10)?,
+            strange: row.read(11)?,
+        })
     };
-    Ok(rows.iter().map(job).collect())
+    rows.iter().map(job).collect()
 }
 
 /// A table without the constraint, as of an earlier version, says nothing of who wrote.
@@ -194,16 +196,18 @@ pub(super) async fn progress(client: &Client, slot: &str, ids: Option<&[i64]>) -
         )
         .await
         .map_err(|error| failed(UNREADABLE, error))?;
-    let copied = |row: &tokio_postgres::Row| Copied {
-        id: row.get(0),
-        table: row.get(1),
-        rows: row.get::<_, i64>(2).max(0) as u64,
-        bytes: row.get::<_, i64>(3).max(0) as u64,
-        done: row.get(4),
-        error: row.get(5),
-        expected: row.get::<_, Option<i64>>(6).and_then(|rows| u64::try_from(rows).ok()).filter(|rows| *rows > 0),
+    let copied = |row: &tokio_postgres::Row| {
+        Ok(Copied {
+            id: row.read(0)?,
+            table: row.read(1)?,
+            rows: row.read::<_, i64>(2)?.max(0) as u64,
+            bytes: row.read::<_, i64>(3)?.max(0) as u64,
+            done: row.read(4)?,
+            error: row.read(5)?,
+            expected: row.read::<_, Option<i64>>(6)?.and_then(|rows| u64::try_from(rows).ok()).filter(|rows| *rows > 0),
+        })
     };
-    Ok(rows.iter().map(copied).collect())
+    rows.iter().map(copied).collect()
 }
 
 /// About how many rows a copy has, as the server's planner estimates it: as many to a page as there were at the last ANALYZE, and
@@ -224,7 +228,7 @@ pub(super) async fn about(client: &Client, job: &Job) -> Result<Option<u64>> {
     let sql = format!("SELECT {ABOUT} FROM pgstream.copies WHERE id = $1");
     let unreadable = |error| failed(UNREADABLE, error);
     let Some(row) = client.query_opt(&sql, &[&job.id]).await.map_err(unreadable)? else { return Ok(None) };
-    let rows: Option<i64> = row.try_get(0).map_err(unreadable)?;
+    let rows: Option<i64> = row.read(0)?;
     Ok(rows.and_then(|rows| u64::try_from(rows).ok()).filter(|rows| *rows > 0))
 }
 

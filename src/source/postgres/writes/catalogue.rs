@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row};
 use super::super::settings::quoted;
 use super::super::tables::Table;
 use crate::error::Result;
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 
 /// Row filters, lists of columns, and publications of schemas came with Postgres 15.
 const FILTERS: i32 = 150_000;
@@ -220,13 +220,14 @@ pub(super) async fn members(client: &Client, tables: &[Table], version: i32) -> 
     let unreadable = |error| failed("cannot read the catalogue", error);
     let roots: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let rows = client.query(&members_sql(), &[&roots]).await.map_err(unreadable)?;
-    let mut members: Vec<Member> = rows.iter().map(member).collect();
+    let mut members: Vec<Member> = rows.iter().map(member).collect::<Result<_>>()?;
     if version >= FILTERS {
         let oids: Vec<u32> = members.iter().map(|member| member.oid).collect();
         let mut rules: HashMap<u32, Vec<Rule>> = HashMap::new();
         for row in client.query(RULES, &[&oids]).await.map_err(unreadable)? {
-            let rule = Rule { publication: row.get(1), stored: row.get(2), list: row.get(3), filter: row.get(4) };
-            rules.entry(row.get(0)).or_default().push(rule);
+            let rule =
+                Rule { publication: row.read(1)?, stored: row.read(2)?, list: row.read(3)?, filter: row.read(4)? };
+            rules.entry(row.read(0)?).or_default().push(rule);
         }
         for member in &mut members {
             member.rules = rules.remove(&member.oid).unwrap_or_default();
@@ -235,26 +236,27 @@ pub(super) async fn members(client: &Client, tables: &[Table], version: i32) -> 
     Ok(members)
 }
 
-fn member(row: &Row) -> Member {
-    let (schema, name): (&str, &str) = (row.get(2), row.get(3));
-    let candidate: Option<String> = row.get(10);
-    Member {
-        root: row.get(0),
-        oid: row.get(1),
+fn member(row: &Row) -> Result<Member> {
+    let (schema, name): (&str, &str) = (row.read(2)?, row.read(3)?);
+    let candidate: Option<String> = row.read(10)?;
+    let nullable: Option<Vec<String>> = row.read(11)?;
+    Ok(Member {
+        root: row.read(0)?,
+        oid: row.read(1)?,
         name: format!("{schema}.{name}"),
         sql: format!("{}.{}", quoted(schema), quoted(name)),
-        kind: row.get(4),
-        persistence: row.get(5),
-        replident: row.get(6),
-        primary: row.get(7),
-        marked: row.get(8),
-        primary_name: row.get(9),
-        candidate: candidate.map(|name| (name, row.get::<_, Option<Vec<String>>>(11).unwrap_or_default())),
-        follows: row.get(12),
-        stored: row.get(13),
-        virtuals: row.get(14),
-        partitioned_by: row.get(15),
-        columns: row.get(16),
+        kind: row.read(4)?,
+        persistence: row.read(5)?,
+        replident: row.read(6)?,
+        primary: row.read(7)?,
+        marked: row.read(8)?,
+        primary_name: row.read(9)?,
+        candidate: candidate.map(|name| (name, nullable.unwrap_or_default())),
+        follows: row.read(12)?,
+        stored: row.read(13)?,
+        virtuals: row.read(14)?,
+        partitioned_by: row.read(15)?,
+        columns: row.read(16)?,
         rules: Vec::new(),
-    }
+    })
 }

@@ -13,7 +13,7 @@ use self::catalogue::{Flaw, GENERATED, Identity, Member, Rule};
 use super::settings::{Settings, quoted};
 use super::tables::Table;
 use crate::error::{Error, Fault, Result};
-use crate::postgres::failed;
+use crate::postgres::{ReadRow, failed};
 
 /// Tables with their partitions, as the catalogue has them.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Writes {
     /// Reads the catalogue. Tables that are gone are left out.
     pub(super) async fn look(client: &Client, tables: &[Table]) -> Result<Self> {
         let row = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
-        let version = row.map_err(|error| failed("cannot ask the server for its version", error))?.get(0);
+        let version = row.map_err(|error| failed("cannot ask the server for its version", error))?.read(0)?;
         Ok(Self { version, members: catalogue::members(client, tables, version).await? })
     }
 
