@@ -9,6 +9,7 @@ mod intake;
 mod names;
 mod ours;
 mod own;
+mod paced;
 mod rights;
 mod socket;
 mod tls;

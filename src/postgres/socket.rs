@@ -17,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::{lost, sqlstate};
 use super::intake::{Intake, Refusal, Room};
+use super::paced::Paced;
 use super::tls;
 use super::url::{Address, SslMode, Url};
 use crate::error::{Error, Fault, Result};
@@ -85,9 +86,9 @@ pub(crate) struct Socket {
 }
 
 enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tcp(Paced<TcpStream>),
+    Unix(Paced<UnixStream>),
+    Tls(Box<TlsStream<Paced<TcpStream>>>),
 }
 
 impl Socket {
@@ -97,14 +98,14 @@ impl Socket {
             Address::Unix(folder, port) => {
                 let path = folder.join(format!(".s.PGSQL.{port}"));
                 let stream = UnixStream::connect(path).await.map_err(|error| unreachable(url, error))?;
-                return Ok(Self::over(Stream::Unix(stream), None));
+                return Ok(Self::over(Stream::Unix(Paced::new(stream)), None));
             }
             Address::Tcp(host, port) => (host.as_str(), *port),
         };
         let mut tcp = TcpStream::connect((host, port)).await.map_err(|error| unreachable(url, error))?;
         keep_alive(&tcp).map_err(|error| unreachable(url, error))?;
         if encryption == Encryption::Plain {
-            return Ok(Self::over(Stream::Tcp(tcp), None));
+            return Ok(Self::over(Stream::Tcp(Paced::new(tcp)), None));
         }
         if !url.ssl.direct && !ask_for_tls(&mut tcp).await.map_err(|error| unreachable(url, error))? {
             if encryption == Encryption::Required {
@@ -114,12 +115,12 @@ impl Socket {
                 )
                 .help("turn on `ssl` on the server, or write `?sslmode=prefer` to go without"));
             }
-            return Ok(Self::over(Stream::Tcp(tcp), None));
+            return Ok(Self::over(Stream::Tcp(Paced::new(tcp)), None));
         }
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| Error::new(Fault::Config, format!("`{host}` is not a host name")).because(error))?;
         let connector = TlsConnector::from(Arc::new(tls::config(url).await?));
-        let tls = connector.connect(name, tcp).await.map_err(|error| untrusted(url, error))?;
+        let tls = connector.connect(name, Paced::new(tcp)).await.map_err(|error| untrusted(url, error))?;
         let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let binding = certificate.and_then(tls::end_point);
         Ok(Self::over(Stream::Tls(Box::new(tls)), binding))
@@ -138,6 +139,15 @@ impl Socket {
     /// The next answer may be a stream.
     pub(crate) fn let_stream(&mut self) {
         self.intake.let_stream();
+    }
+
+    /// A stream is read from now on, whose pieces are many and small.
+    pub(crate) fn pace(&mut self) {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.begin(),
+            Stream::Unix(stream) => stream.begin(),
+            Stream::Tls(stream) => stream.get_mut().0.begin(),
+        }
     }
 
     /// The number of bytes read last that begin a message that may still be refused.

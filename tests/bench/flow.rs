@@ -44,6 +44,8 @@ pub(crate) struct Ran {
     pub(crate) opening: f64,
     /// CPU time of the whole process, with opening, in µs per row.
     pub(crate) cpu: f64,
+    /// Wake-ups of its threads, for 1,000 rows.
+    pub(crate) wakes: f64,
 }
 
 /// Opens a pipeline and runs it until the sink has all rows.
@@ -53,20 +55,20 @@ pub(crate) async fn run(host: &Host, rig: &Rig, recorded: &Recorded, flow: &Flow
     let (process, began) = (Process::current(), Instant::now());
     let cpu = process.cpu()?;
     let pipeline = host.open(&settings, &pgstream_host::host::Owner::of_everything()).await.map_err(failed)?;
-    let (opening, began) = (began.elapsed().as_secs_f64(), Instant::now());
+    let (opening, began, wakes) = (began.elapsed().as_secs_f64(), Instant::now(), process.wakes()?);
     let (status, stop) = (pipeline.status(), CancellationToken::new());
     let running = tokio::spawn(pipeline.run(stop.clone()));
     while status.sinks[0].commands() < recorded.rows {
         ensure!(!running.is_finished(), "the pipeline has ended: {:?}", running.await);
         tokio::time::sleep(LOOK).await;
     }
-    let (took, cpu) = (began.elapsed(), process.cpu()? - cpu);
+    let (took, cpu, wakes) = (began.elapsed(), process.cpu()? - cpu, process.wakes()?.saturating_sub(wakes));
     stop.cancel();
     running.await?.map_err(failed)?;
     ensure!(status.sinks[0].commands() == recorded.rows, "the sink has more than there is");
     rig.drop_slot(&slot)?;
     let rows = recorded.rows as f64;
-    Ok(Ran { rate: rows / took.as_secs_f64(), opening, cpu: cpu / rows * 1e6 })
+    Ok(Ran { rate: rows / took.as_secs_f64(), opening, cpu: cpu / rows * 1e6, wakes: wakes as f64 / rows * 1e3 })
 }
 
 /// Reads a pipeline file.

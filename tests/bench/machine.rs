@@ -79,6 +79,17 @@ impl Process {
         Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? * 1024)
     }
 
+    /// Times that a thread went to sleep and was woken, over all threads that live now.
+    pub(crate) fn wakes(&self) -> Result<u64> {
+        let mut wakes = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.0)).context("wake-ups are only counted on Linux")? {
+            let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue }; // it has ended
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            wakes += count.map_or(Ok(0), |count| count.trim().parse::<u64>())?;
+        }
+        Ok(wakes)
+    }
+
     /// CPU time used so far, in seconds, in user space and in the kernel.
     pub(crate) fn cpu(&self) -> Result<f64> {
         let stat =

@@ -142,6 +142,7 @@ impl Connection {
         if let Err(error) = result.await {
             return Err(not_started(settings, error));
         }
+        self.frames.input().pace();
         let mut write = None;
         let frames = self.frames.within(settings.limits.row).map(|socket| {
             let (read, half) = tokio::io::split(socket);

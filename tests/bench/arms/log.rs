@@ -27,10 +27,11 @@ async fn against_receiver(
 ) -> Result<Vec<Figure>> {
     let (rig, host, handler) = (bench.rig().await?, bench.host().await?, flow::guest("noop")?);
     let flow = Flow { handler: &handler, embeds: false, sink: "type: blackhole" };
-    let (mut cpu, mut opening) = (Vec::new(), Vec::new());
+    let (mut cpu, mut wakes, mut opening) = (Vec::new(), Vec::new(), Vec::new());
     let ours = async || {
         let ran = flow::run(host, rig, recorded, &flow).await?;
         cpu.push(ran.cpu);
+        wakes.push(ran.wakes);
         opening.push(ran.opening * 1e3);
         Ok(ran.rate)
     };
@@ -39,6 +40,7 @@ async fn against_receiver(
     Ok(vec![
         Figure::ratio(arm, what, contest, "pg_recvlogical", "rows").target(Target::AtLeast(target)),
         Figure::new(arm, "the host's CPU time", Spread::of(cpu), "µs/row"),
+        Figure::new(arm, "wake-ups of the host's threads", Spread::of(wakes), "/1,000 rows"),
         Figure::new(arm, "until the pipeline is open, before", Spread::of(opening), "ms"),
     ])
 }
