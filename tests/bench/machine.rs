@@ -79,11 +79,15 @@ impl Process {
         Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? * 1024)
     }
 
-    /// Times that a thread went to sleep and was woken, over all threads that live now.
+    /// Times that a thread went to sleep and was woken, over all threads that live now, but the one that measures.
     pub(crate) fn wakes(&self) -> Result<u64> {
-        let mut wakes = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.0)).context("wake-ups are only counted on Linux")? {
-            let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue }; // it has ended
+        let (mut wakes, own) = (0, self.0.to_string());
+        for task in fs::read_dir(format!("/proc/{own}/task")).context("wake-ups are only counted on Linux")? {
+            let task = task?;
+            if task.file_name() == own.as_str() {
+                continue; // the first thread looks again and again if all rows are there
+            }
+            let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue }; // it has ended
             let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             wakes += count.map_or(Ok(0), |count| count.trim().parse::<u64>())?;
         }
