@@ -92,12 +92,13 @@ fn spaced(value: &Json) -> String {
     }
 }
 
-/// What cannot be seen, or would end a line in YAML, as escapes that JSON and YAML share.
+/// The text with YAML's escape for each character that cannot be seen or would end a line.
 fn visible(json: &str) -> String {
     json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
-        match acts(c) {
-            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            false => out.push(c),
+        match u32::from(c) {
+            _ if !acts(c) => out.push(c),
+            code @ ..=0xFFFF => out.push_str(&format!("\\u{code:04x}")),
+            code => out.push_str(&format!("\\U{code:08x}")),
         }
         out
     })
@@ -199,4 +200,18 @@ fn around(lines: Vec<Line>) -> Vec<Line> {
         out.push(Line::Gap);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_written_so_that_it_is_read_back_as_it_was() {
+        for text in ["a\u{85}b", "\u{202e}x", "\u{e0041}1", "\u{feff}", "☃😀\n\t\"\\"] {
+            let line = visible(&Json::Text(text.to_owned()).to_string());
+            assert!(!line.chars().any(acts), "{line:?}");
+            assert_eq!(serde_yaml::from_str::<String>(&line).unwrap(), text, "{line}");
+        }
+    }
 }

@@ -89,7 +89,8 @@ impl Report {
         (cases().filter(|case| case.passed).count(), cases().filter(|case| !case.passed).count())
     }
 
-    /// 0 if all is as expected, 1 if a handler answered otherwise, 2 if a file could not be run at all.
+    /// Returns 0 if all is as expected, 1 if a handler answered otherwise, 2 if a file has mistakes,
+    /// and the code of the error if a file could not be run at all.
     pub fn exit_code(&self) -> u8 {
         let refused = self.files.iter().filter_map(|file| file.cases.as_ref().err()).map(|refusal| match refusal {
             Refusal::Mistakes(_) => 2,
