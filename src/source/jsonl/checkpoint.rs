@@ -40,6 +40,9 @@ pub(super) struct Record {
     /// What the stores of the sinks were known by.
     #[serde(default)]
     pub(super) sinks: BTreeMap<String, Vec<String>>,
+    /// The models that made the vectors in them.
+    #[serde(default)]
+    pub(super) models: BTreeMap<String, Vec<String>>,
 }
 
 impl Record {
@@ -58,6 +61,7 @@ impl Record {
             base: 0,
             first_table: None,
             sinks: BTreeMap::new(),
+            models: BTreeMap::new(),
         }
     }
 

@@ -108,7 +108,7 @@ impl AdministerSlot for model::JsonlSource {
             let checkpoint = checkpoint(&settings, &pipeline)?;
             let _lock = checkpoint.lock()?;
             let Some(record) = checkpoint.read()? else { return Ok(()) };
-            let accepting = Record { sinks: Default::default(), ..record };
+            let accepting = Record { sinks: Default::default(), models: Default::default(), ..record };
             checkpoint.write(&accepting).map_err(|error| checkpoint.unwritable(error))
         })
         .await
@@ -141,15 +141,25 @@ fn checkpoint(settings: &model::JsonlSource, pipeline: &str) -> Result<Checkpoin
     Checkpoint::beside(&settings.path, settings.folder.as_deref(), pipeline)
 }
 
-/// Refuses a sink whose store is not the one that was filled: what is confirmed does not come again.
+/// Refuses a sink whose store is not the one that was filled: what is confirmed does not come again. And one whose vectors were
+/// made by another model.
 pub(super) fn refuse_other_sinks(record: &Record, sinks: &[Fed]) -> Result<()> {
-    if !record.has_history() || record.sinks.is_empty() {
+    if !record.has_history() {
         return Ok(());
     }
     for fed in sinks {
+        if let Some(models) = record.models.get(&fed.sink).filter(|models| !fed.goes_with(models)) {
+            return Err(fed.other_model(models).help(
+                "vectors of two models cannot be compared: empty the sink, and `pgstream-host resnapshot <pipeline file>` has the \
+                 file read from its beginning. If it is the same model under another name: `pgstream-host setup <pipeline file> \
+                 --accept-sinks`",
+            ));
+        }
         let why = match record.sinks.get(&fed.sink) {
+            // A file may be read for what comes from now on; and earlier versions did not note the sinks.
+            None if fed.marks.is_none() || record.sinks.is_empty() && record.models.is_empty() => continue,
             None => "it is new to the pipeline",
-            Some(marks) if !marks.is_empty() && !marks.iter().any(|mark| fed.marks.contains(mark)) => {
+            Some(marks) if !marks.is_empty() && fed.is_other_than(marks) => {
                 "what it writes to was made anew, or is another one"
             }
             Some(_) => continue,

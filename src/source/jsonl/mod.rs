@@ -65,7 +65,9 @@ impl JsonlSource {
         let lock = checkpoint.lock()?;
         let mut record = checkpoint.read()?.unwrap_or_else(|| Record::new(&settings.path));
         kind::refuse_other_sinks(&record, sinks)?;
-        record.sinks = sinks.iter().map(|fed| (fed.sink.clone(), fed.marks.clone())).collect();
+        let marked = sinks.iter().filter_map(|fed| Some((fed.sink.clone(), fed.marks.clone()?)));
+        record.sinks = marked.collect();
+        record.models = sinks.iter().map(|fed| (fed.sink.clone(), fed.models.clone())).collect();
         let Begin { followed, offset, line, base } = take_up(settings, &record)?;
         let sought = (&*followed.file).seek(SeekFrom::Start(offset));
         sought.map_err(|error| unreadable(&settings.path, error))?;
