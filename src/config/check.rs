@@ -13,6 +13,7 @@ use super::model::{JsonlSource, PostgresSource, Source};
 use super::problems::{MAX_IDENTIFIER, Problems, is_whole_identifier, report};
 use super::resource::SourceDatabase;
 use super::schema;
+use super::table::qualified;
 use super::yaml::Node;
 
 /// Checks the values of the file, and puts the component's path beside the pipeline file's.
@@ -126,7 +127,7 @@ fn postgres_source(source: &PostgresSource, problems: &mut Problems<'_, '_>) {
     let mut seen = HashSet::new();
     for (index, table) in source.tables.iter().enumerate() {
         let path = ["tables", &index.to_string()];
-        if problems.table(&path, table, true) && !seen.insert(table) {
+        if problems.table(&path, table, true) && !seen.insert(qualified(table)) {
             problems.at(&path, format!("`{table}` stands twice in `tables`"), "remove one of the two");
         }
     }

@@ -148,6 +148,7 @@ pub(super) fn parse(text: &str, room: Room) -> Result<Option<Node>, SyntaxError>
     if let Some(message) = room.lacks(text) {
         return Err(SyntaxError { spot: None, message, began: None });
     }
+    let text = unmarked(text);
     let mut walk = Walk::until(Stop::Beyond(room.nodes));
     let mut root = match walk.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(root) if root.kind == Kind::Null => return Ok(None),
@@ -170,7 +171,12 @@ pub(super) fn parse(text: &str, room: Room) -> Result<Option<Node>, SyntaxError>
 /// Where the key or value numbered `id` stands.
 pub(super) fn locate(text: &str, id: Id) -> Option<Spot> {
     let mut walk = Walk::until(Stop::At(id));
-    spot(&walk.deserialize(serde_yaml::Deserializer::from_str(text)).err()?)
+    spot(&walk.deserialize(serde_yaml::Deserializer::from_str(unmarked(text))).err()?)
+}
+
+/// The text without the byte-order mark that some editors put before it, which the parser takes for a document of its own.
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn spot(error: &serde_yaml::Error) -> Option<Spot> {
@@ -395,6 +401,14 @@ mod tests {
         assert_eq!(locate(text, c.id), Some(Spot { line: 5, column: 1 }));
         assert_eq!(locate(text, c.value.entry("é").unwrap().value.id), Some(Spot { line: 5, column: 14 }));
         assert_eq!(c.value.get("d").unwrap().kind, Kind::Null);
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_first_key_is_no_part_of_it() {
+        let text = "\u{feff}a: 1\nb: 2\n";
+        let root = parse(text, ROOM).unwrap().unwrap();
+        assert_eq!((root.get("a").and_then(Node::text), root.get("b").and_then(Node::text)), (Some("1"), Some("2")));
+        assert_eq!(locate(text, root.entry("a").unwrap().id), Some(Spot { line: 1, column: 1 }));
     }
 
     #[test]

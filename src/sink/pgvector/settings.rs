@@ -48,7 +48,7 @@ impl ComponentKind for PgvectorSettings {
 
     fn review(&self, problems: &mut Problems<'_, '_>) {
         problems.postgres_url(&["url"], self.url.expose());
-        problems.table(&["table"], &self.table, false);
+        problems.plain_table(&["table"], &self.table);
         problems.create(self.create.as_ref());
     }
 
