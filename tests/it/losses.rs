@@ -582,10 +582,12 @@ async fn another_publication_under_a_slot_is_refused_until_all_rows_are_copied_a
         assert!(log.contains(&format!("write `publication: {ours}` into the source")), "{log}");
     }
     bring_in_step(&database, &pipeline_file(&folder, &name, &format!("publication: {ours}"))).await;
+    run(&database, "INSERT INTO documents VALUES (3, 't', 'three')").await;
     let other = pipeline_file(&folder, &name, &format!("publication: {second}, on_slot_lost: resnapshot"));
     bring_in_step(&database, &other).await;
     let left = database.client.query_one("SELECT string_agg(pubname, ' ') FROM pg_publication", &[]).await.unwrap();
     assert_eq!(left.get::<_, &str>(0), second, "nothing of ours is left behind");
     // From now on it is the one.
+    run(&database, "INSERT INTO documents VALUES (4, 't', 'four')").await;
     bring_in_step(&database, &pipeline_file(&folder, &name, &format!("publication: {second}"))).await;
 }

@@ -54,7 +54,7 @@ impl DeadLetters {
     pub async fn look(settings: &DeadLettersSettings) -> Result<()> {
         let url = url(settings)?;
         let client = connect(&url).await?;
-        postgres::warn_of_excess(&client, &url.user).await?;
+        postgres::warn_of_excess(&client, &url).await?;
         table::look(&client, &url.user).await
     }
 

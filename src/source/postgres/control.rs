@@ -161,7 +161,7 @@ pub async fn check_for(pipeline: &str, config: &model::PostgresSource, fed: Vec<
     let mut settings = Settings::new(pipeline, config)?;
     settings.fed = fed;
     let client = super::setup::session(&settings).await?;
-    warn_of_excess(&client, &settings.url.user).await?;
+    warn_of_excess(&client, &settings.url).await?;
     let found = super::setup::preflight(&client, &settings).await?;
     if let Some(loss) = found.loss.filter(|_| settings.on_slot_lost == model::OnSlotLost::Stop) {
         return Err(loss.error());

@@ -264,7 +264,7 @@ async fn begin(
             running.spawn(copying.in_current_span());
         }
     }
-    let all = ledger::progress(&client, slot, None).await?;
+    let all = progress(&client, slot, None).await?;
     reader.settings.meter.copies(counted(&all, numbers));
     Ok(())
 }
