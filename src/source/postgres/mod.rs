@@ -38,6 +38,7 @@ mod slot;
 mod slot_look;
 mod snapshot;
 mod standing;
+mod state;
 mod stream;
 mod tables;
 mod tap;
@@ -61,7 +62,7 @@ use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
-use crate::meter::{Connected, SourceMeter};
+use crate::meter::SourceMeter;
 use broken::Broken;
 pub use control::{Copying, accept_sinks, ask_copy, check, check_for, copied, resnapshot, setup, slot_of, teardown};
 use copy::Copies;
@@ -70,7 +71,7 @@ use feedback::Progress;
 use loss::Loss;
 use reread::Rereading;
 use settings::Settings;
-use stream::Stream;
+use state::{Live, State};
 use tables::Table;
 use watch::Watch;
 
@@ -118,26 +119,6 @@ pub struct PostgresSource {
     /// Since when there has been no stream, and when it was last said who else reads the slot.
     down_since: Option<Instant>,
     reminded: Option<Instant>,
-}
-
-enum State {
-    Live(Box<Live>),
-    /// Not before then.
-    Waiting(Instant),
-    /// A task, so that a cancelled `next` does not begin anew.
-    Dialling(JoinSet<Result<Opened>>),
-    /// The slot is another one: everything is set up again.
-    BeginningAnew(JoinSet<Result<PostgresSource>>),
-}
-
-/// A stream, and what goes on only as long as it does.
-struct Live {
-    stream: Stream,
-    copies: Copies,
-    watch: Watch,
-    /// The number of our turn at the slot.
-    turn: i64,
-    _connected: Connected,
 }
 
 impl PostgresSource {
