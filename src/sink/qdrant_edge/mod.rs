@@ -21,7 +21,7 @@ use self::lock::{Lock, Role};
 use self::mark::Mark;
 use self::serve::Server;
 use super::spaces::Spaces;
-use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, StoreMarks, WriteSet, blocking};
+use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet, blocking};
 use crate::error::{Error, Fault, Result};
 
 pub use self::settings::QdrantEdgeSettings;
@@ -90,8 +90,7 @@ impl QdrantEdge {
             } else {
                 could_be_made(&config.path)?;
             }
-            let marks = StoreMarks::Words(Mark::read(&ground).into_iter().collect());
-            Ok(Look { marks, admission: Some(admission(spaces)) })
+            Ok(Look { marks: Some(Mark::read(&ground).into_iter().collect()), admission: Some(admission(spaces)) })
         };
         blocking::run(look).await
     }
@@ -107,8 +106,8 @@ impl Sink for QdrantEdge {
         Some(admission(self.engine.spaces().clone()))
     }
 
-    fn marks(&self) -> StoreMarks {
-        StoreMarks::Words(vec![self.mark.word().to_owned()])
+    fn marks(&self) -> Option<Vec<String>> {
+        Some(vec![self.mark.word().to_owned()])
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::followed::parent;
 use crate::config::folder_beneath;
 use crate::error::{Error, Fault, Result};
 
@@ -40,9 +39,6 @@ pub(super) struct Record {
     /// What the stores of the sinks were known by.
     #[serde(default)]
     pub(super) sinks: BTreeMap<String, Vec<String>>,
-    /// The models that made the vectors in them.
-    #[serde(default)]
-    pub(super) models: BTreeMap<String, Vec<String>>,
 }
 
 impl Record {
@@ -61,7 +57,6 @@ impl Record {
             base: 0,
             first_table: None,
             sinks: BTreeMap::new(),
-            models: BTreeMap::new(),
         }
     }
 
@@ -199,6 +194,11 @@ impl Checkpoint {
         name.push(ending);
         name
     }
+}
+
+/// The folder that a file lies in.
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
