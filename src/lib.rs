@@ -24,8 +24,6 @@ pub mod meter;
 
 mod backoff;
 
-mod retry;
-
 pub mod sabotage;
 
 pub mod config;

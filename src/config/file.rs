@@ -118,7 +118,10 @@ fn component<C: Component>(entry: &Entry, kinds: &[KindEntry<C>], findings: &mut
             true => format!("an environment variable holds an unknown type of {}", C::NOUN),
             false => format!("unknown type `{text}` of {}", C::NOUN),
         };
-        let help = nearest(text, names.iter().copied()).map_or(String::new(), |near| format!("did you mean `{near}`?"));
+        let help = match nearest(text, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("for another kind of {}, see docs/extending.md", C::NOUN),
+        };
         let help = if kind.is_hidden() { String::new() } else { help };
         findings.at(kind.id, format!("{message}, {}", one_of(&names)), help);
         return None;

@@ -4,13 +4,11 @@ use std::collections::HashSet;
 
 use super::diagnostic::Findings;
 use super::model::Create;
+use super::table::parts;
 use super::yaml::{Kind, Node};
 
 /// Postgres cuts longer names off without a word (`NAMEDATALEN` - 1).
 pub const MAX_IDENTIFIER: usize = 63;
-
-/// Beginning of the names that a pipeline's own gives to what is kept for it on a server.
-pub const SLOT_PREFIX: &str = "pgstream_";
 
 /// What is wrong with one component. Paths are keys below the component's name; an index of a list is written as text.
 pub struct Problems<'a, 't> {
@@ -51,6 +49,17 @@ impl<'a, 't> Problems<'a, 't> {
         if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
             let message = "expected a URL that starts with `http://` or `https://`";
             self.at(path, message, format!("such as `{example}`"));
+        }
+    }
+
+    /// Checks the name of a table that is written to. Grants compare such names as they are, so none may have two spellings.
+    pub fn plain_table(&mut self, path: &[&str], table: &str) {
+        match table.contains(|c: char| c == '"' || c.is_whitespace()) {
+            true => {
+                let help = "write names as they are in the catalogue, without SQL quotes, and without blanks in them";
+                self.at(path, format!("`{table}` is not of the form `schema.table`"), help);
+            }
+            false => drop(self.table(path, table, false)),
         }
     }
 
@@ -124,44 +133,32 @@ pub fn is_whole_identifier(name: &str) -> bool {
 
 /// Message and help about the name of a table, or a pattern of names, that cannot be one.
 fn table_problem(table: &str, pattern: bool) -> Option<(String, String)> {
-    let parts: Vec<&str> = table.split('.').collect();
-    let (schema, name) = match parts[..] {
-        [schema, name] => (Some(schema), name),
-        [name] if !pattern => (None, name),
-        [name] => return Some((format!("`{table}` has no schema"), format!("write `public.{name}`"))),
-        _ => {
-            return Some((
-                format!("`{table}` is not of the form `schema.table`"),
-                "a pipeline reads one database, that of `url`".into(),
-            ));
-        }
+    let form = |help: &str| Some((format!("`{table}` is not of the form `schema.table`"), help.to_owned()));
+    let Some((schema, name)) = parts(table) else {
+        return form(match table.split('.').count() > 2 && !table.contains('"') {
+            true => {
+                "a pipeline reads one database, that of `url`; a name with a dot stands in quotes: `'public.\"my.table\"'`"
+            }
+            false => {
+                "write names as they are in the catalogue; one with a dot stands in quotes: `'public.\"my.table\"'`"
+            }
+        });
     };
-    let odd = |part: &str| part.is_empty() || part.chars().any(|c| c.is_control() || c == '"' || c.is_whitespace());
-    if schema.is_some_and(odd) || odd(name) {
-        let help = "write names as they are in the catalogue, without SQL quotes".to_owned();
-        return Some((format!("`{table}` is not of the form `schema.table`"), help));
+    let Some(schema) = schema else {
+        return pattern.then(|| (format!("`{table}` has no schema"), format!("write `public.{table}`")));
+    };
+    let quoted = table.contains('"');
+    let odd = |part: &str| part.chars().any(char::is_control) || !quoted && part.trim() != part;
+    if odd(&schema) || odd(&name) || name.contains('"') && !table.contains("\"\"") {
+        return form("write names as they are in the catalogue; blanks around one and quotes in it stand in quotes");
     }
-    if schema.is_some_and(|schema| schema.contains('*')) {
+    if schema.contains('*') {
         let help = "list each schema: `[one.*, two.*]`".to_owned();
         return Some((format!("`{table}` has a `*` in its schema, it may only stand in the table's name"), help));
     }
     if !pattern && name.contains('*') {
         return Some((format!("`{table}` is a pattern, a sink writes to one table"), "name the table".to_owned()));
     }
-    let long = schema.is_some_and(|schema| !is_whole_identifier(schema)) || !is_whole_identifier(name);
+    let long = !is_whole_identifier(&schema) || !is_whole_identifier(&name);
     long.then(|| (format!("`{table}` is longer than Postgres' {MAX_IDENTIFIER} characters for a name"), String::new()))
-}
-
-/// The name of slot and publication of `pipeline` where its file gives none.
-pub fn default_slot(pipeline: &str) -> String {
-    format!("{SLOT_PREFIX}{}", pipeline.replace('-', "_"))
-}
-
-/// A name like this one that a pipeline may have.
-pub(crate) fn example_name(name: &str) -> String {
-    let lower = name.to_lowercase();
-    let plain: String =
-        lower.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
-    let trimmed = plain.trim_matches('-');
-    if trimmed.is_empty() { "documents".to_owned() } else { trimmed.to_owned() }
 }

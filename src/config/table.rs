@@ -13,10 +13,15 @@ pub fn qualified(table: &str) -> String {
 /// Schema and name of a table, without quotes. None if the text has more parts than two, an empty
 /// one, or a quote without its end.
 pub fn split(text: &str) -> Option<(String, String)> {
+    parts(text).map(|(schema, table)| (schema.unwrap_or_else(|| "public".to_owned()), table))
+}
+
+/// As `split`, with the schema only if the text names one.
+pub(super) fn parts(text: &str) -> Option<(Option<String>, String)> {
     let (first, rest) = part(text)?;
-    let Some(rest) = rest else { return Some(("public".to_owned(), first)) };
+    let Some(rest) = rest else { return Some((None, first)) };
     let (second, rest) = part(rest)?;
-    rest.is_none().then_some((first, second))
+    rest.is_none().then_some((Some(first), second))
 }
 
 /// The part up to the first dot outside of quotes, and what follows it.

@@ -10,7 +10,102 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 
 use super::room::{NO_TAGS, Room};
 
-pub(super) use super::node::{Entry, Id, Kind, Node, Scalar};
+/// Number of a key or value in the order of the text.
+pub(super) type Id = usize;
+
+/// A value of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Node {
+    pub(super) id: Id,
+    pub(super) kind: Kind,
+}
+
+/// What a [`Node`] is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    Null,
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+    /// Stands for a value with which there is a problem already: anything is expected of it, nothing reported.
+    Hole,
+}
+
+/// Text, a number or a boolean: which, is for the reader to say.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    /// Quoted, or nothing but text in YAML's eyes.
+    pub(super) textual: bool,
+    /// Made from an environment variable, so that it must not be shown.
+    pub(super) hidden: bool,
+}
+
+/// A key of a map with its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) id: Id,
+    pub(super) key: String,
+    pub(super) value: Node,
+}
+
+impl Node {
+    /// The entries of a map; none for anything else.
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.kind {
+            Kind::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items of a list; none for anything else.
+    pub(super) fn items(&self) -> &[Node] {
+        match &self.kind {
+            Kind::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The entry of a map under `key`.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| entry.key == key)
+    }
+
+    /// The value of a map under `key`.
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.kind, Kind::Map(_))
+    }
+
+    pub(super) fn is_hole(&self) -> bool {
+        self.kind == Kind::Hole
+    }
+
+    /// Whether the value comes from an environment variable.
+    pub(super) fn is_hidden(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar(scalar) if scalar.hidden)
+    }
+
+    /// A copy of a map without one of its entries.
+    pub(super) fn without(&self, key: &str) -> Node {
+        let mut node = self.clone();
+        if let Kind::Map(entries) = &mut node.kind {
+            entries.retain(|entry| entry.key != key);
+        }
+        node
+    }
+
+    /// The text of a scalar.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar(scalar) => Some(&scalar.text),
+            _ => None,
+        }
+    }
+}
 
 /// A place in the text, both counted from one, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +148,7 @@ pub(super) fn parse(text: &str, room: Room) -> Result<Option<Node>, SyntaxError>
     if let Some(message) = room.lacks(text) {
         return Err(SyntaxError { spot: None, message, began: None });
     }
+    let text = unmarked(text);
     let mut walk = Walk::until(Stop::Beyond(room.nodes));
     let mut root = match walk.deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(root) if root.kind == Kind::Null => return Ok(None),
@@ -75,7 +171,12 @@ pub(super) fn parse(text: &str, room: Room) -> Result<Option<Node>, SyntaxError>
 /// Where the key or value numbered `id` stands.
 pub(super) fn locate(text: &str, id: Id) -> Option<Spot> {
     let mut walk = Walk::until(Stop::At(id));
-    spot(&walk.deserialize(serde_yaml::Deserializer::from_str(text)).err()?)
+    spot(&walk.deserialize(serde_yaml::Deserializer::from_str(unmarked(text))).err()?)
+}
+
+/// The text without the byte-order mark that some editors put before it, which the parser takes for a document of its own.
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn spot(error: &serde_yaml::Error) -> Option<Spot> {
@@ -300,6 +401,14 @@ mod tests {
         assert_eq!(locate(text, c.id), Some(Spot { line: 5, column: 1 }));
         assert_eq!(locate(text, c.value.entry("é").unwrap().value.id), Some(Spot { line: 5, column: 14 }));
         assert_eq!(c.value.get("d").unwrap().kind, Kind::Null);
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_first_key_is_no_part_of_it() {
+        let text = "\u{feff}a: 1\nb: 2\n";
+        let root = parse(text, ROOM).unwrap().unwrap();
+        assert_eq!((root.get("a").and_then(Node::text), root.get("b").and_then(Node::text)), (Some("1"), Some("2")));
+        assert_eq!(locate(text, root.entry("a").unwrap().id), Some(Spot { line: 1, column: 1 }));
     }
 
     #[test]

@@ -4,7 +4,6 @@ mod array;
 mod binary;
 mod builtin;
 mod catalog;
-mod codec;
 mod described;
 mod error;
 mod json;

@@ -10,8 +10,8 @@ use crate::config::model;
 use crate::error::{Code, Error, Fault};
 use crate::pipeline::{Stage, Tolerance, rehearse};
 use crate::printable::printable;
-use crate::sink::{Admission, DeadLetter, Look, SinkKind};
-use crate::source::{Fed, SampleRow};
+use crate::sink::{Admission, DeadLetter, Look, SinkKind, StoreMarks};
+use crate::source::{Fed, SampleRow, kind_of};
 
 /// How long one word may take to be embedded, and a row to go through all handlers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ impl Host {
             let feeding = stages.iter().filter(|stage| sink.inputs().contains(&stage.name));
             fed(name, look.marks.clone(), feeding)
         });
-        let (name, source) = (&settings.source_name, &*settings.source);
+        let (name, source) = (&settings.source.0, kind_of(&settings.source));
         let at_source = |error: Error| at_start(error).at(format!("source `{name}`"));
         if let Err(error) = source.check(&settings.name, fed.collect::<Vec<Fed>>()).await {
             errors.push(at_source(error));
@@ -160,7 +160,7 @@ fn judge(settings: &PipelineSettings, letter: &DeadLetter, table: &str, made_up:
 }
 
 /// Names the sinks, and what makes their vectors, to the source.
-pub(super) fn fed<'a>(name: &str, marks: Option<Vec<String>>, feeding: impl Iterator<Item = &'a Stage>) -> Option<Fed> {
+pub(super) fn fed<'a>(name: &str, marks: StoreMarks, feeding: impl Iterator<Item = &'a Stage>) -> Option<Fed> {
     let mut models: Vec<String> = Vec::new();
     for embedder in feeding.flat_map(|stage| stage.embedders.values()) {
         let model = embedder.model();
@@ -168,5 +168,10 @@ pub(super) fn fed<'a>(name: &str, marks: Option<Vec<String>>, feeding: impl Iter
             models.push(model);
         }
     }
-    Some(Fed { sink: name.to_owned(), marks: marks?, models })
+    let marks = match marks {
+        StoreMarks::None => return None,
+        StoreMarks::Place => None,
+        StoreMarks::Words(words) => Some(words),
+    };
+    Some(Fed { sink: name.to_owned(), marks, models })
 }

@@ -6,10 +6,6 @@ mod rehearse;
 
 mod handle;
 
-mod isolate;
-
-mod rejection;
-
 mod bisect;
 
 mod embed;
@@ -21,8 +17,6 @@ mod tolerance;
 mod unembedded;
 
 mod deliver;
-
-mod writer;
 
 mod inbox;
 

@@ -15,7 +15,7 @@ use tokio_postgres::{CancelToken, Client, Config};
 
 use super::error::{failed, refused};
 use super::url::ChannelBinding;
-use super::{Encryption, Ladder, PIN, SESSION, Socket, Url, in_time, ours};
+use super::{Encryption, Ladder, NO_TIMEOUT, PIN, SESSION, Socket, Url, in_time, ours};
 use crate::error::Result;
 
 /// Opens a session and sets it up so that no setting of the role or the database changes its meaning, and that nothing of the
@@ -68,7 +68,8 @@ async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Re
             tracing::debug!(%error, "an SQL session ended");
         }
     });
-    let mut settings = format!("{PIN}{}", ours::trusting(&url.trusted_owners));
+    // `ALTER ROLE … SET role` would take the login's own rights away, which are those that advice is about.
+    let mut settings = format!("{PIN}SET ROLE NONE;{NO_TIMEOUT}{}", ours::trusting(&url.trusted_owners));
     for (name, value) in SESSION {
         // Writing to a string cannot fail.
         let _ = write!(settings, "SET {name} = '{value}';");

@@ -45,9 +45,14 @@ pub(crate) const SESSION: &[(&str, &str)] = &[
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
     // What is locked and then looked at must be what is there after the lock.
     ("default_transaction_isolation", "read committed"),
 ];
+
+/// The same for a setting that came with Postgres 17.
+pub(crate) const NO_TIMEOUT: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+    WHERE name OPERATOR(pg_catalog.=) 'transaction_timeout';";
 
 /// Where names without a schema are looked for, in every session of ours: only among what the server itself brings. Whoever may
 /// create something in another schema of the path could otherwise put a function or an operator of his own in the place of one that we

@@ -1,9 +1,13 @@
 //! `warn_of_excess`: what the role of a session may do beyond what a pipeline needs. Whoever takes the role over may do it, too.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use tokio_postgres::Client;
 
 use super::answer::ReadRow;
 use super::error::failed;
+use super::url::Url;
 use crate::error::Result;
 
 /// Attributes of the role that logged in, and roles that it is a member of, or could act as.
@@ -19,17 +23,21 @@ const EXCESS: &str = "
            END
     FROM pg_roles role WHERE rolname = session_user";
 
-/// Warns of what the role of the session may do that no pipeline needs.
+/// Servers and roles of which it was told already: source and sinks often share one.
+static TOLD: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
+
+/// Warns of what the role of the session may do that no pipeline needs, once for each server.
 ///
 /// # Errors
 /// What the server says.
-pub async fn warn_of_excess(client: &Client, role: &str) -> Result<()> {
+pub async fn warn_of_excess(client: &Client, url: &Url) -> Result<()> {
     let row = client.query_opt(EXCESS, &[]).await;
     let row = row.map_err(|error| failed("cannot read the rights of the role", error))?;
     let excess: Vec<String> = row.map(|row| row.read(0)).transpose()?.unwrap_or_default();
-    if !excess.is_empty() {
+    let is_new = || TOLD.lock().is_ok_and(|mut told| told.insert((url.address.to_string(), url.user.clone())));
+    if !excess.is_empty() && is_new() {
         tracing::warn!(
-            role,
+            role = url.user,
             help = "let the pipeline log in as a role of its own: docs/postgres.md, “The role”, has the smallest one",
             "the role has rights that a pipeline does not need, and that whoever takes it over has, too: it {}",
             excess.join(", ")

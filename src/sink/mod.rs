@@ -61,10 +61,9 @@ pub trait Sink: Send {
         None
     }
 
-    /// What this store is known by, so that one that was made anew in its place is noticed; several where several processes gave
-    /// it a mark at once. Empty for one that is not there yet. None for sinks in which nothing is ever looked up.
-    fn marks(&self) -> Option<Vec<String>> {
-        None
+    /// What this store is known by, so that it is noticed if another one is in its place, or another model makes its vectors.
+    fn marks(&self) -> StoreMarks {
+        StoreMarks::None
     }
 
     /// What tells whether a point would fit, before it is delivered. None where anything fits.
@@ -79,11 +78,23 @@ pub trait Sink: Send {
 /// Refuses with `Handler` a point that a sink has no place for: a vector of another length, of another name.
 pub type Admission = Arc<dyn Fn(&Point, Position) -> Result<()> + Send + Sync>;
 
+/// What a store is known by from start to start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreMarks {
+    /// Nothing is kept in it.
+    #[default]
+    None,
+    /// Its place alone: others may take it away at any time, as they rotate files.
+    Place,
+    /// A word that it was given when it was made; several where several processes gave it one at once. Empty for one that is not there yet.
+    Words(Vec<String>),
+}
+
 /// What a look at a store tells that makes nothing there.
 #[derive(Default)]
 pub struct Look {
     /// As [`Sink::marks`].
-    pub marks: Option<Vec<String>>,
+    pub marks: StoreMarks,
     /// As [`Sink::admission`].
     pub admission: Option<Admission>,
 }

@@ -2,6 +2,8 @@
 
 mod kind;
 
+mod kinds;
+
 mod rows;
 
 mod standing;
@@ -13,14 +15,14 @@ pub mod jsonl;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::error::Result;
+use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Lsn;
 
 pub use kind::{
     AdministerSlot, Capability, Claim, CopyRows, FollowCopies, OpenTap, ReadBack, SourceKind, TapStream, Written, able,
-    kind,
 };
+pub use kinds::kind_of;
 pub use rows::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
 pub use standing::{NotedSlot, SlotStanding, Standing};
 
@@ -90,10 +92,32 @@ pub enum SourceState {
 pub struct Fed {
     /// Its name in the pipeline file.
     pub sink: String,
-    /// What its store is known by; empty for one that is not there yet.
-    pub marks: Vec<String>,
+    /// What its store is known by; empty for one that is not there yet. None if another one in its place is none of our business.
+    pub marks: Option<Vec<String>>,
     /// Which models make its vectors, the one for all that is not named otherwise first. Without servers, and without keys.
     pub models: Vec<String>,
+}
+
+impl Fed {
+    /// Whether the store is not the one that was known by one of these marks.
+    pub fn is_other_than(&self, known: &[String]) -> bool {
+        self.marks.as_ref().is_some_and(|marks| !known.iter().any(|mark| marks.contains(mark)))
+    }
+
+    /// Whether vectors of models of then and those of now may stand side by side: no model went as another one came.
+    pub fn goes_with(&self, models: &[String]) -> bool {
+        let all_in = |some: &[String], others: &[String]| some.iter().all(|model| others.contains(model));
+        let (Some(first), Some(first_now)) = (models.first(), self.models.first()) else { return true };
+        // The first one makes the vectors that no other is named after.
+        first == first_now && (all_in(models, &self.models) || all_in(&self.models, models))
+    }
+
+    /// The error of a sink whose vectors these models have made, without help.
+    pub fn other_model(&self, models: &[String]) -> Error {
+        let what = format!("the vectors in sink `{}` were made by another model", self.sink);
+        let why = format!("it was {}, and is now {}", models.join(", "), self.models.join(", "));
+        Error::new(Fault::Config, what).because(why)
+    }
 }
 
 /// How far behind the server the pipeline is.
@@ -101,4 +125,27 @@ pub struct Fed {
 pub struct Lag {
     /// Bytes of log between what is confirmed and what the server has.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_go_together_unless_one_took_the_place_of_another() {
+        let models = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (noted, now, together) in [
+            (&["a"][..], &["a"][..], true),
+            (&["a"], &["b"], false),
+            (&["a"], &["a", "b"], true),
+            (&["a", "b"], &["a"], true),
+            (&["a", "b"], &["b", "a"], false),
+            (&["a", "b"], &["a", "c"], false),
+            (&[], &["a"], true),
+            (&["a"], &[], true),
+        ] {
+            let fed = Fed { sink: "sink".into(), marks: None, models: models(now) };
+            assert_eq!(fed.goes_with(&models(noted)), together, "{noted:?} {now:?}");
+        }
+    }
 }

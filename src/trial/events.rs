@@ -242,9 +242,9 @@ impl Batches {
             }
             let json =
                 Json::parse(&line).map_err(|error| problem(error.to_string(), "each line is an event as JSON"))?;
-            match (json.get("event"), json.get("reason")) {
-                (Some(event), Some(_)) => letters.push((number, event.clone())), // a rejected event, with the reason
-                _ => {
+            match json.rejected_event() {
+                Some(event) => letters.push((number, event.clone())),
+                None => {
                     self.push_letters(&mut letters)?;
                     self.push_line(number, &json)?;
                 }

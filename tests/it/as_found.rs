@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::event::{Batch, Value, json};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource, WantedRow};
-use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::source::{config, pipeline, slot};
-use crate::support::program::{Folder, Running, eventually, root};
+use crate::support::program::{Folder, Running, eventually, pgstream, root};
 use crate::support::{Database, connect, fresh_database, versions};
+use crate::writes::major;
 
 /// Only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -80,6 +81,10 @@ async fn names_with_dots_and_blanks_are_written_in_quotes() {
         .await
         .unwrap();
     let tables = ["\"a.b\".\"my.table\"", "public.my table"];
+    let folder = Folder::new();
+    let file = written(&folder, &pipeline(&database), "'\"a.b\".\"my.table\"', 'public.my table'");
+    let output = pgstream(["validate", "--connect"]).arg(&file).env("DATABASE_URL", &database.url).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let config = Config { snapshot: Snapshot::Initial, ..config(&database.url, &tables) };
     let name = pipeline(&database);
     let mut source = PostgresSource::connect(&name, &config).await.unwrap();
@@ -152,8 +157,11 @@ async fn settings_of_the_role_are_not_taken_for_a_standby_or_a_missing_privilege
                 "CREATE ROLE {group}; CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'pw' IN ROLE {group};
                  GRANT CREATE ON DATABASE {} TO {role};
                  CREATE TABLE t (id int PRIMARY KEY, body text); ALTER TABLE t OWNER TO {role}; INSERT INTO t VALUES (1, 'x');
-                 ALTER ROLE {role} SET role = {group}; ALTER ROLE {role} SET default_transaction_read_only = on",
-                database.name
+                 ALTER ROLE {role} SET role = {group}; ALTER ROLE {role} SET default_transaction_read_only = on;
+                 ALTER ROLE {role} SET idle_session_timeout = '1s'{}",
+                database.name,
+                // Of Postgres 17.
+                if major(cluster) >= 17 { format!("; ALTER ROLE {role} SET transaction_timeout = '100ms'") } else { String::new() }
             ))
             .await
             .unwrap();
@@ -162,7 +170,37 @@ async fn settings_of_the_role_are_not_taken_for_a_standby_or_a_missing_privilege
         postgres::check(&pipeline(&database), &config).await.unwrap();
         let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
         assert_eq!(seconds(&events(&mut source).await), ["Text(\"x\")"]);
+        // Nor in the sessions of sinks: the group has no rights in `pgstream`.
+        let folder = Folder::new();
+        let file = written(&folder, &format!("{}_too", pipeline(&database)), "public.t");
+        for command in ["validate", "setup"] {
+            let connect = (command == "validate").then_some("--connect");
+            let output = pgstream([command]).args(connect).arg(&file).env("DATABASE_URL", &url).output().unwrap();
+            assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let mut host = Running::start(&file, &[("DATABASE_URL", &url)]);
+        host.said("streaming").await;
+        let idle = "SELECT count(*) > 0 FROM pg_stat_activity
+                    WHERE usename = $1 AND state = 'idle' AND state_change < clock_timestamp() - interval '1200 ms'";
+        eventually("a session outlives what the role's settings allow for", async || {
+            database.client.query_one(idle, &[&role]).await.unwrap().get(0)
+        })
+        .await;
+        host.stop().await;
+        pgstream(["teardown"]).arg(&file).env("DATABASE_URL", &url).output().unwrap();
     }
+}
+
+/// A pipeline file for these tables.
+fn written(folder: &Folder, name: &str, tables: &str) -> std::path::PathBuf {
+    let text = format!(
+        "version: 1\nname: {name}\nsources:\n  db: {{ type: postgres, url: \"${{DATABASE_URL}}\", tables: [{tables}] }}\n\
+         embedders:\n  words: {{ type: hash, dimension: 8 }}\n\
+         transforms:\n  embed: {{ type: wasm, inputs: [db], component: {}, embedders: [words], config: {{ text_column: body }} }}\n\
+         sinks:\n  none: {{ type: blackhole, inputs: [embed] }}\n  letters: {{ type: dead-letters, inputs: [embed.rejected] }}\n",
+        root().join("plugins/documents-rust/documents.wasm").display()
+    );
+    folder.write("pipeline.yaml", &text)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -262,3 +262,35 @@ async fn a_collection_made_anew_while_the_pipeline_runs_stops_it_and_is_refused_
     let log = filled.refused(3).await;
     assert!(log.contains("sink `store` is not the one that the pipeline has filled"), "{log}");
 }
+
+/// The store cannot tell whose vectors it holds; what fed it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_model_is_refused_for_each_kind_of_sink_that_keeps_vectors() {
+    let (provider, store, made) = (Server::good().await, QdrantServer::start(None), Folder::new());
+    let model = |name: &str| {
+        format!("words: {{ type: openai, url: \"{}\", model: {name}, api_key: secret-1 }}", provider.url())
+    };
+    let made_of = |name: &str| made.path(name).display().to_string();
+    let create = "create: { dimension: 3, distance: cosine }";
+    let sinks = [
+        VECTORS.to_owned(),
+        format!("store: {{ type: qdrant, inputs: [embed], url: \"{}\", collection: docs, {create} }}", store.url()),
+        format!("edge: {{ type: qdrant-edge, inputs: [embed], path: {}, {create} }}", made_of("edge")),
+        format!("lines: {{ type: file, inputs: [embed], path: {} }}", made_of("points.jsonl")),
+    ];
+    let all: Vec<&str> = sinks.iter().map(String::as_str).collect();
+    let filled = Filled::new(&model("small"), &all).await;
+    for sink in all {
+        let name = sink.split(':').next().unwrap();
+        pipeline(&filled.folder, &filled.name, "initial", &model("large"), &[sink]);
+        let log = filled.refused(2).await;
+        assert!(log.contains(&format!("the vectors in sink `{name}` were made by another model")), "{log}");
+        assert!(log.contains("it was openai small, and is now openai large"), "{log}");
+    }
+    // Who reads lines may want those that come from now on only.
+    let more = sinks[3].replacen("lines:", "more:", 1).replace("points.jsonl", "more.jsonl");
+    pipeline(&filled.folder, &filled.name, "initial", &model("small"), &[&sinks[3], &more]);
+    let mut host = filled.start();
+    host.said("streaming").await;
+    host.stop().await;
+}

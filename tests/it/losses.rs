@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pgstream_host::config::model::{OnSlotLost, PostgresSource as Config};
 use pgstream_host::demo::Options;
 use pgstream_host::error::{Error, Fault};
 use pgstream_host::event::{Operation, Value};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
-use pgstream_host::source::postgres::{OnSlotLost, PostgresSettings as Config};
 use rustix::process::Signal;
 
 use crate::schema_changes::read;
@@ -551,4 +551,43 @@ async fn a_new_beginning_that_cannot_be_made_leaves_the_slot_as_it_is() {
     run(&database, "DROP EVENT TRIGGER no; INSERT INTO t VALUES (1)").await;
     let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
     assert_eq!(read(&mut source, 1).await, ["+public.t id*=1"]);
+}
+
+/// The publication tells which rows of a transaction are sent, and so where each stands in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_publication_under_a_slot_is_refused_until_all_rows_are_copied_again() {
+    let database = fresh_database().await;
+    run(&database, TABLE).await;
+    let folder = Folder::new();
+    let (name, ours) = (pipeline(&database), slot(&database));
+    let environment = [("DATABASE_URL", database.url.as_str())];
+    let mut host = Running::start(&pipeline_file(&folder, &name, "snapshot: never"), &environment);
+    host.said("streaming").await;
+    run(&database, "INSERT INTO documents VALUES (1, 't', 'one')").await;
+    agree(&database).await;
+    let (_, log) = host.stop().await;
+    assert!(!log.contains("WARN"), "nothing is amiss: {log}");
+    let second = format!("{ours}_second");
+    let made = format!("CREATE PUBLICATION {second} FOR TABLE documents WITH (publish_via_partition_root = true)");
+    run(&database, &made).await;
+    run(&database, "INSERT INTO documents VALUES (2, 't', 'two')").await;
+    let other = pipeline_file(&folder, &name, &format!("snapshot: never, publication: {second}"));
+    for _ in 0..2 {
+        let (status, log) = Running::start(&other, &environment).ended().await;
+        assert_eq!(status.code(), Some(3), "{log}");
+        assert!(
+            log.contains(&format!("was read with publication `{ours}`, and now is to be with `{second}`")),
+            "{log}"
+        );
+        assert!(log.contains(&format!("write `publication: {ours}` into the source")), "{log}");
+    }
+    bring_in_step(&database, &pipeline_file(&folder, &name, &format!("publication: {ours}"))).await;
+    run(&database, "INSERT INTO documents VALUES (3, 't', 'three')").await;
+    let other = pipeline_file(&folder, &name, &format!("publication: {second}, on_slot_lost: resnapshot"));
+    bring_in_step(&database, &other).await;
+    let left = database.client.query_one("SELECT string_agg(pubname, ' ') FROM pg_publication", &[]).await.unwrap();
+    assert_eq!(left.get::<_, &str>(0), second, "nothing of ours is left behind");
+    // From now on it is the one.
+    run(&database, "INSERT INTO documents VALUES (4, 't', 'four')").await;
+    bring_in_step(&database, &pipeline_file(&folder, &name, &format!("publication: {second}"))).await;
 }

@@ -8,7 +8,7 @@ use qdrant_client::Qdrant;
 use crate::embedder::Server;
 use crate::support::program::{Folder, pgstream, root};
 use crate::support::qdrant_server::QdrantServer;
-use crate::support::{Database, documents};
+use crate::support::{Database, documents, fresh_database};
 
 /// A pipeline with a sink of each kind that could make something.
 fn pipeline(folder: &Folder, qdrant: &str) -> String {
@@ -66,6 +66,7 @@ async fn a_check_makes_nothing_anywhere() {
         database.client.batch_execute(rows).await.unwrap();
         let (output, said) = validate(&folder, &database, &["--connect"], &file);
         assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(said.matches("it is a superuser").count(), 1, "source and two sinks share the role: {said}");
         assert_eq!(catalogue(&database).await, before);
         assert_eq!(std::fs::read_dir(folder.path("made")).unwrap().count(), 0);
         let client = Qdrant::from_url(&store.url()).skip_compatibility_check().build().unwrap();
@@ -137,4 +138,19 @@ async fn a_sink_that_could_not_be_made_is_found_without_making_it() {
     let (output, said) = validate(&folder, &database, &["--connect"], &nobody);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("made/edge` cannot be made"), "{said}");
+}
+
+/// What is published is not there yet when a row is made up or read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_tried_with_the_columns_that_will_be_sent() {
+    let (database, folder, store) = (fresh_database().await, Folder::new(), QdrantServer::start(None));
+    std::fs::create_dir(folder.path("made")).unwrap();
+    let table = "CREATE TABLE documents (id int, title text, content text, key int GENERATED ALWAYS AS (id * 2) STORED PRIMARY KEY)";
+    database.client.batch_execute(table).await.unwrap();
+    for rows in ["", "INSERT INTO documents VALUES (1, 'Tents', 'Dry it.')"] {
+        database.client.batch_execute(rows).await.unwrap();
+        let (output, said) = validate(&folder, &database, &["--connect"], &pipeline(&folder, &store.url()));
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(!said.contains("rejects one that was made up"), "{said}");
+    }
 }

@@ -1,8 +1,8 @@
 //! What an application may do once its tables are published: all that it could do before.
 
+use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::demo::Cluster;
 use pgstream_host::source::postgres::{self, PostgresSource};
-use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::schema_changes::read;
 use crate::source::{config, pipeline, slot};
@@ -133,7 +133,7 @@ const VIRTUAL: &[(&str, &str)] = &[
     ),
 ];
 
-fn major(cluster: &Cluster) -> u32 {
+pub(crate) fn major(cluster: &Cluster) -> u32 {
     let shared = [(18, crate::support::postgres()), (16, crate::support::postgres16())];
     shared.into_iter().find(|(_, known)| known.port() == cluster.port()).map_or(15, |(major, _)| major)
 }
@@ -307,4 +307,34 @@ async fn what_is_altered_while_a_pipeline_runs_is_said_with_what_to_type_and_men
     host.said("holds the virtual column `v`").await;
     host.said("b\\\" REPLICA IDENTITY DEFAULT;").await;
     assert!(host.exit().is_none(), "{}", host.log());
+}
+
+/// Before Postgres 18 the server does not send generated columns, so nothing would tell rows apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_an_older_server_does_not_send_is_refused_and_said_while_the_pipeline_runs() {
+    for cluster in versions().into_iter().filter(|cluster| major(cluster) < 18) {
+        let database = Database::create(cluster).await;
+        let client = &database.client;
+        let sql =
+            "CREATE TABLE t (id int NOT NULL, content text, k int GENERATED ALWAYS AS (id * 2) STORED PRIMARY KEY)";
+        client.batch_execute(sql).await.unwrap();
+        for snapshot in [Snapshot::Never, Snapshot::Initial] {
+            let ours = Config { snapshot, ..config(&database.url, &["t"]) };
+            let error = postgres::setup(&pipeline(&database), &ours).await.unwrap_err();
+            let (report, help) = (error.report(), error.advice().unwrap_or_default());
+            assert!(report.contains("the key of table `public.t` holds the generated column `k`"), "{report}");
+            assert!(help.contains("REPLICA IDENTITY USING INDEX"), "{report}");
+        }
+        let made = "SELECT count(*) FROM pg_publication UNION ALL SELECT count(*) FROM pg_namespace WHERE nspname = 'pgstream'";
+        for row in client.query(made, &[]).await.unwrap() {
+            assert_eq!(row.get::<_, i64>(0), 0, "something was made");
+        }
+        let mend = "ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id)";
+        client.batch_execute(mend).await.unwrap();
+        let (_folder, mut host) = running(&database, "public.t");
+        host.said("streaming").await;
+        client.batch_execute("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (k)").await.unwrap();
+        host.said("the key of table `public.t` holds the generated column `k`").await;
+        assert!(host.exit().is_none(), "{}", host.log());
+    }
 }

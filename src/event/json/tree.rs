@@ -35,12 +35,17 @@ pub struct SyntaxError {
 }
 
 impl Json {
-    /// Reads one value, with nothing but white space around it.
+    /// Reads one value, with nothing but white space around it, or a byte-order mark before it.
     ///
     /// # Errors
     /// Where the text breaks JSON's grammar or is nested too deeply.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
-        Self::parse_at(0, text)
+        Self::parse_at(0, text.strip_prefix('\u{feff}').unwrap_or(text))
+    }
+
+    /// The event of a line with a rejected one, which stands beside its reason.
+    pub fn rejected_event(&self) -> Option<&Self> {
+        self.get("reason").and_then(|_| self.get("event"))
     }
 
     /// As [`parse`](Self::parse), of a value that is to stand inside an event.

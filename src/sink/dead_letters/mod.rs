@@ -1,6 +1,5 @@
 //! The sink `dead-letters`: rejected events in a table of our own, from where they can be shown, replayed and dropped.
 
-mod kind;
 mod letters;
 mod replays;
 mod settings;
@@ -55,7 +54,7 @@ impl DeadLetters {
     pub async fn look(settings: &DeadLettersSettings) -> Result<()> {
         let url = url(settings)?;
         let client = connect(&url).await?;
-        postgres::warn_of_excess(&client, &url.user).await?;
+        postgres::warn_of_excess(&client, &url).await?;
         table::look(&client, &url.user).await
     }
 

@@ -82,7 +82,11 @@ impl Whereabouts {
 
 impl LineFile {
     pub(super) fn open(at: Whereabouts) -> Result<Self> {
-        Ok(Self { open: Mutex::new(Open::new(&at)?), at })
+        let open = Open::new(&at)?;
+        if open.regular && open.length == 0 {
+            tracing::info!(file = %at.path.display(), "the file is empty: it gets what comes from now on");
+        }
+        Ok(Self { open: Mutex::new(open), at })
     }
 
     /// Tells if `open` would succeed once no other sink has the file open. Neither makes nor alters anything.

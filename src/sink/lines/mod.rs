@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::file::{LineFile, Whereabouts};
-use super::{Delivery, Held, Sink, blocking};
+use super::{Delivery, Held, Sink, StoreMarks, blocking};
 use crate::error::{Error, Fault, Result};
 use crate::printable::printable_json;
 
@@ -71,6 +71,13 @@ impl Sink for Lines {
                 blocking::run(move || file.append(&text)).await
             }
             Target::Stdout => blocking::run(move || print(&mut io::stdout().lock(), &text)).await,
+        }
+    }
+
+    fn marks(&self) -> StoreMarks {
+        match &self.to {
+            Target::File(_) => StoreMarks::Place,
+            Target::Stdout => StoreMarks::None,
         }
     }
 

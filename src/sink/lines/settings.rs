@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Lines;
 use crate::config::{Accepts, ComponentKind, Problems, Resource};
 use crate::error::Result;
-use crate::sink::{Leftover, Look, Sink, SinkKind, WrittenPlace};
+use crate::sink::{Leftover, Look, Sink, SinkKind, StoreMarks, WrittenPlace};
 
 /// Appends commands, or rejected events, to a file as JSON lines.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -51,7 +51,7 @@ impl SinkKind for FileSettings {
     }
 
     async fn look(&self) -> Result<Look> {
-        Lines::check(self).await.map(|()| Look::default())
+        Lines::check(self).await.map(|()| Look { marks: StoreMarks::Place, admission: None })
     }
 
     fn leftover(&self, _purged: bool) -> Option<Leftover> {

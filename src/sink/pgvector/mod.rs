@@ -19,7 +19,7 @@ use async_trait::async_trait;
 
 use self::position::Lease;
 use self::session::{Session, Target};
-use super::{Admission, Delivery, Held, Look, Sink, WriteSet};
+use super::{Admission, Delivery, Held, Look, Sink, StoreMarks, WriteSet};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::Url;
 
@@ -95,7 +95,7 @@ impl PgvectorSink {
             }
             None => (target.wanted.unwrap_or_default(), settings.table.clone(), Vec::new()),
         };
-        Ok(Look { marks: Some(marks), admission: Some(admission(columns, name)) })
+        Ok(Look { marks: StoreMarks::Words(marks), admission: Some(admission(columns, name)) })
     }
 
     /// Forgets how far the sink holds any stream. Its rows stay.
@@ -131,8 +131,8 @@ impl Sink for PgvectorSink {
         Some(admission(table.columns.clone(), table.name.clone()))
     }
 
-    fn marks(&self) -> Option<Vec<String>> {
-        Some(self.marks.clone())
+    fn marks(&self) -> StoreMarks {
+        StoreMarks::Words(self.marks.clone())
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {

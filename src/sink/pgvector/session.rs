@@ -63,7 +63,7 @@ impl Session {
     /// As `open`, but makes nothing. None if the table is missing and could be made.
     pub(super) async fn look(target: &Target) -> Result<Option<Self>> {
         let client = connect(&target.url).await?;
-        postgres::warn_of_excess(&client, &target.url.user).await?;
+        postgres::warn_of_excess(&client, &target.url).await?;
         let name = place(&client, target).await?;
         match (table::find(&client, &name).await?, &target.wanted) {
             (Some(oid), _) => {

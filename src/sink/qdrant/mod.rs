@@ -23,7 +23,7 @@ use self::collection::Collection;
 use self::fault::{Peer, is_too_large};
 use self::request::{Merge, Operations, Phase, Request};
 use super::spaces::Spaces;
-use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet, stored};
+use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, StoreMarks, WriteSet, stored};
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
 
@@ -67,7 +67,7 @@ impl QdrantSink {
     pub async fn look(config: &QdrantSettings) -> Result<Look> {
         let (client, peer, wanted) = Self::dial(config)?;
         let Collection { spaces, marks, .. } = collection::look(&client, &peer, wanted).await?;
-        Ok(Look { marks: Some(marks), admission: Some(admission(spaces)) })
+        Ok(Look { marks: StoreMarks::Words(marks), admission: Some(admission(spaces)) })
     }
 
     /// The nearest points of a collection that is there.
@@ -189,8 +189,8 @@ impl Sink for QdrantSink {
         Some(admission(self.collection.spaces.clone()))
     }
 
-    fn marks(&self) -> Option<Vec<String>> {
-        Some(self.collection.marks.clone())
+    fn marks(&self) -> StoreMarks {
+        StoreMarks::Words(self.collection.marks.clone())
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {

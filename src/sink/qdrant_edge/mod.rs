@@ -21,7 +21,7 @@ use self::lock::{Lock, Role};
 use self::mark::Mark;
 use self::serve::Server;
 use super::spaces::Spaces;
-use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, WriteSet, blocking};
+use super::{Admission, Delivery, Held, Hit, Look, Query, Sink, StoreMarks, WriteSet, blocking};
 use crate::error::{Error, Fault, Result};
 
 pub use self::settings::QdrantEdgeSettings;
@@ -90,7 +90,8 @@ impl QdrantEdge {
             } else {
                 could_be_made(&config.path)?;
             }
-            Ok(Look { marks: Some(Mark::read(&ground).into_iter().collect()), admission: Some(admission(spaces)) })
+            let marks = StoreMarks::Words(Mark::read(&ground).into_iter().collect());
+            Ok(Look { marks, admission: Some(admission(spaces)) })
         };
         blocking::run(look).await
     }
@@ -106,8 +107,8 @@ impl Sink for QdrantEdge {
         Some(admission(self.engine.spaces().clone()))
     }
 
-    fn marks(&self) -> Option<Vec<String>> {
-        Some(vec![self.mark.word().to_owned()])
+    fn marks(&self) -> StoreMarks {
+        StoreMarks::Words(vec![self.mark.word().to_owned()])
     }
 
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
 use serde::{Deserialize, Serialize};
 
+use super::followed::parent;
 use crate::config::folder_beneath;
 use crate::error::{Error, Fault, Result};
 
@@ -39,6 +40,9 @@ pub(super) struct Record {
     /// What the stores of the sinks were known by.
     #[serde(default)]
     pub(super) sinks: BTreeMap<String, Vec<String>>,
+    /// The models that made the vectors in them.
+    #[serde(default)]
+    pub(super) models: BTreeMap<String, Vec<String>>,
 }
 
 impl Record {
@@ -57,6 +61,7 @@ impl Record {
             base: 0,
             first_table: None,
             sinks: BTreeMap::new(),
+            models: BTreeMap::new(),
         }
     }
 
@@ -194,11 +199,6 @@ impl Checkpoint {
         name.push(ending);
         name
     }
-}
-
-/// The folder that a file lies in.
-pub(super) fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

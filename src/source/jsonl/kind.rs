@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::JsonlSource;
 use super::checkpoint::{Checkpoint, Record};
 use super::feed;
 use super::followed::{Followed, take_up, unreadable};
-use super::{JsonlSettings, JsonlSource};
-use crate::config::SourceDatabase;
+use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::meter::SourceMeter;
 use crate::source::{
@@ -17,7 +17,11 @@ use crate::source::{
 };
 
 #[async_trait]
-impl SourceKind for JsonlSettings {
+impl SourceKind for model::JsonlSource {
+    fn kind(&self) -> &'static str {
+        "jsonl"
+    }
+
     fn claim(&self, _pipeline: &str) -> Result<Option<Claim>> {
         let stdin = || Claim { what: "standard input".to_owned(), help: "a file to read" };
         Ok(self.is_stdin().then(stdin))
@@ -72,10 +76,6 @@ impl SourceKind for JsonlSettings {
         .await
     }
 
-    fn database(&self) -> Option<SourceDatabase> {
-        None
-    }
-
     fn slot(&self) -> Capability<'_, dyn AdministerSlot> {
         match self.is_stdin() {
             true => Err("this source has no slot: standard input is read once, and its place is not kept"),
@@ -96,7 +96,7 @@ impl SourceKind for JsonlSettings {
 }
 
 #[async_trait]
-impl AdministerSlot for JsonlSettings {
+impl AdministerSlot for model::JsonlSource {
     async fn set_up(&self, pipeline: &str) -> Result<Vec<String>> {
         let path = checkpoint(self, pipeline)?.path().display().to_string();
         Ok(vec![format!("nothing to make: how far the file is read is kept in `{path}` from the first start on")])
@@ -108,7 +108,7 @@ impl AdministerSlot for JsonlSettings {
             let checkpoint = checkpoint(&settings, &pipeline)?;
             let _lock = checkpoint.lock()?;
             let Some(record) = checkpoint.read()? else { return Ok(()) };
-            let accepting = Record { sinks: Default::default(), ..record };
+            let accepting = Record { sinks: Default::default(), models: Default::default(), ..record };
             checkpoint.write(&accepting).map_err(|error| checkpoint.unwritable(error))
         })
         .await
@@ -137,19 +137,29 @@ impl AdministerSlot for JsonlSettings {
     }
 }
 
-fn checkpoint(settings: &JsonlSettings, pipeline: &str) -> Result<Checkpoint> {
+fn checkpoint(settings: &model::JsonlSource, pipeline: &str) -> Result<Checkpoint> {
     Checkpoint::beside(&settings.path, settings.folder.as_deref(), pipeline)
 }
 
-/// Refuses a sink whose store is not the one that was filled: what is confirmed does not come again.
+/// Refuses a sink whose store is not the one that was filled: what is confirmed does not come again. And one whose vectors were
+/// made by another model.
 pub(super) fn refuse_other_sinks(record: &Record, sinks: &[Fed]) -> Result<()> {
-    if !record.has_history() || record.sinks.is_empty() {
+    if !record.has_history() {
         return Ok(());
     }
     for fed in sinks {
+        if let Some(models) = record.models.get(&fed.sink).filter(|models| !fed.goes_with(models)) {
+            return Err(fed.other_model(models).help(
+                "vectors of two models cannot be compared: empty the sink, and `pgstream-host resnapshot <pipeline file>` has the \
+                 file read from its beginning. If it is the same model under another name: `pgstream-host setup <pipeline file> \
+                 --accept-sinks`",
+            ));
+        }
         let why = match record.sinks.get(&fed.sink) {
+            // A file may be read for what comes from now on; and earlier versions did not note the sinks.
+            None if fed.marks.is_none() || record.sinks.is_empty() && record.models.is_empty() => continue,
             None => "it is new to the pipeline",
-            Some(marks) if !marks.is_empty() && !marks.iter().any(|mark| fed.marks.contains(mark)) => {
+            Some(marks) if !marks.is_empty() && fed.is_other_than(marks) => {
                 "what it writes to was made anew, or is another one"
             }
             Some(_) => continue,

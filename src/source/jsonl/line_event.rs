@@ -1,7 +1,7 @@
 //! A line as events in this host's own JSON form, whichever form it has.
 
 use super::debezium;
-use super::jsonl_settings::LineFormat;
+use crate::config::model::LineFormat;
 use crate::event::json::{Flaw, Json};
 use crate::lsn::{Lsn, Position};
 
@@ -16,20 +16,14 @@ pub(super) fn events(line: &[u8], format: LineFormat, key: &[String]) -> Result<
     }
     let json = Json::parse(text).map_err(|error| Flaw::new(error.to_string(), "each line is an event as JSON"))?;
     let own = match format {
-        LineFormat::Auto => {
-            json.get("operation").is_some() || (json.get("event").is_some() && json.get("reason").is_some())
-        }
+        LineFormat::Auto => json.get("operation").is_some() || json.rejected_event().is_some(),
         LineFormat::Events => true,
         LineFormat::Debezium => false,
     };
     if !own {
         return debezium::events(&json, key);
     }
-    // A rejected event stands beside its reason.
-    let event = match (json.get("event"), json.get("reason")) {
-        (Some(event), Some(_)) => event.clone(),
-        _ => json,
-    };
+    let event = json.rejected_event().cloned().unwrap_or(json);
     Ok(vec![with_key(event, key)])
 }
 

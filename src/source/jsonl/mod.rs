@@ -14,7 +14,6 @@ mod debezium;
 mod debezium_value;
 mod feed;
 mod followed;
-mod jsonl_settings;
 mod kind;
 mod line_event;
 mod lines;
@@ -34,12 +33,10 @@ use self::feed::{Fed, Feed, Input};
 use self::followed::{Begin, take_up, unreadable};
 use self::progress::{FileProgress, Saver};
 use super::{Lag, Source};
-
+use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Lsn;
-
-pub use jsonl_settings::{JsonlSettings, LineFormat, OnBadLine};
 
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
@@ -63,12 +60,14 @@ impl JsonlSource {
     ///
     /// # Errors
     /// `Environment` with what to type if the file is gone, cut off or another one, or a sink is.
-    fn open(pipeline: &str, settings: &JsonlSettings, sinks: &[super::Fed]) -> Result<Self> {
+    fn open(pipeline: &str, settings: &model::JsonlSource, sinks: &[super::Fed]) -> Result<Self> {
         let checkpoint = Checkpoint::beside(&settings.path, settings.folder.as_deref(), pipeline)?;
         let lock = checkpoint.lock()?;
         let mut record = checkpoint.read()?.unwrap_or_else(|| Record::new(&settings.path));
         kind::refuse_other_sinks(&record, sinks)?;
-        record.sinks = sinks.iter().map(|fed| (fed.sink.clone(), fed.marks.clone())).collect();
+        let marked = sinks.iter().filter_map(|fed| Some((fed.sink.clone(), fed.marks.clone()?)));
+        record.sinks = marked.collect();
+        record.models = sinks.iter().map(|fed| (fed.sink.clone(), fed.models.clone())).collect();
         let Begin { followed, offset, line, base } = take_up(settings, &record)?;
         let sought = (&*followed.file).seek(SeekFrom::Start(offset));
         sought.map_err(|error| unreadable(&settings.path, error))?;
@@ -88,7 +87,7 @@ impl JsonlSource {
     ///
     /// # Errors
     /// `Environment` if it was read before.
-    fn stdin(settings: &JsonlSettings) -> Result<Self> {
+    fn stdin(settings: &model::JsonlSource) -> Result<Self> {
         if STDIN_TAKEN.swap(true, Ordering::Relaxed) {
             return Err(Error::new(Fault::Environment, "standard input was read before by this process")
                 .because("what an earlier run had read of it and not finished cannot be read again")
@@ -104,7 +103,7 @@ impl JsonlSource {
     }
 
     fn start(
-        settings: &JsonlSettings,
+        settings: &model::JsonlSource,
         origin: String,
         input: Input,
         place: (u64, u64, u64),

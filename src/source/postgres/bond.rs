@@ -28,6 +28,7 @@ const CREATE: &str = "
         database oid NOT NULL,
         tables oid[] NOT NULL,
         names text[],
+        publication text,
         made boolean NOT NULL,
         clear_sinks boolean NOT NULL,
         left_at pg_lsn,
@@ -38,8 +39,8 @@ const CREATE: &str = "
     COMMENT ON TABLE pgstream.slots IS 'pgstream-host: what the slots of pipelines are bound to'";
 
 /// What earlier versions did not note.
-const LATER: &str =
-    "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[], ADD COLUMN IF NOT EXISTS held_at pg_lsn;";
+const LATER: &str = "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[], ADD COLUMN IF NOT EXISTS held_at pg_lsn, \
+     ADD COLUMN IF NOT EXISTS publication text;";
 
 /// Which history of which database we are connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub(super) struct Bond {
     pub(super) tables: Vec<u32>,
     /// Their names at that time, in the same order. Unknown where an earlier version noted them.
     names: Option<Vec<String>>,
+    /// The publication that the slot is read with. Unknown where an earlier version noted the rest.
+    publication: Option<String>,
     /// The slot was made; otherwise it was only about to be.
     made: bool,
     /// The sinks hold what may be gone: they are to be cleared before anything is copied.
@@ -105,7 +108,8 @@ impl Bond {
             .query_opt(
                 "SELECT incarnation, system_identifier, timeline, database, tables, made, clear_sinks, left_at, turn,
                         CASE WHEN jsonb_typeof(to_jsonb(s) -> 'names') = 'array'
-                             THEN ARRAY(SELECT jsonb_array_elements_text(to_jsonb(s) -> 'names')) END
+                             THEN ARRAY(SELECT jsonb_array_elements_text(to_jsonb(s) -> 'names')) END,
+                        to_jsonb(s) ->> 'publication'
                  FROM pgstream.slots s WHERE slot = $1",
                 &[&slot],
             )
@@ -122,6 +126,7 @@ impl Bond {
             clear_sinks: row.read(6)?,
             turn: row.read(8)?,
             names: row.read(9)?,
+            publication: row.read(10)?,
             left_at: row.read::<_, Option<PgLsn>>(7)?.map(|lsn| Lsn(lsn.into())),
         }))
     }
@@ -145,6 +150,18 @@ impl Bond {
             let now = tables.iter().find(|table| table.to_string() == *name && !is_published(table.oid))?;
             Some(Loss::swapped(name, was, now.oid))
         })
+    }
+
+    /// What may be lost, if the slot was read with another publication until now. That one told which rows of a transaction were
+    /// sent, and so where each of them stands in it: a position of then names another row of now, and rows would be skipped.
+    pub(super) fn other_publication(&self, settings: &Settings) -> Option<Loss> {
+        let was = self.former_publication(settings).filter(|_| self.made)?;
+        Some(Loss::other_publication(&settings.slot, was, &settings.publication))
+    }
+
+    /// The publication that was noted, if it is not the one that the settings name.
+    pub(super) fn former_publication(&self, settings: &Settings) -> Option<&str> {
+        self.publication.as_deref().filter(|was| *was != settings.publication)
     }
 
     /// Whether other tables were published for the slot than these.
@@ -179,8 +196,8 @@ impl Bond {
 /// Makes the table if it is missing.
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
     schema::ensure(client, settings, TABLE, CREATE).await?;
-    // Where the one is missing, the other may be.
-    schema::give_column(client, settings, TABLE, "held_at", LATER).await
+    // Where the last one is missing, others may be.
+    schema::give_column(client, settings, TABLE, "publication", LATER).await
 }
 
 /// Writes down that the slot is about to be made, or that one is there that nothing was known of. Answers the bond.
@@ -197,11 +214,13 @@ pub(super) async fn tie(
     let tables: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     client
         .execute(
-            "INSERT INTO pgstream.slots (slot, incarnation, system_identifier, timeline, database, tables, names, made, clear_sinks)
-             VALUES ($1, $2, $3, $4, $5, $6, $8, $7, false)
+            "INSERT INTO pgstream.slots (slot, incarnation, system_identifier, timeline, database, tables, names, made, clear_sinks,
+                                          publication)
+             VALUES ($1, $2, $3, $4, $5, $6, $8, $7, false, $9)
              ON CONFLICT (slot) DO UPDATE SET system_identifier = excluded.system_identifier, timeline = excluded.timeline,
-                 database = excluded.database, tables = excluded.tables, names = excluded.names, made = excluded.made OR slots.made, changed_at = now()",
-            &[&settings.slot, &incarnation, system, timeline, database, &tables, &made, &names],
+                 database = excluded.database, tables = excluded.tables, names = excluded.names,
+                 publication = excluded.publication, made = excluded.made OR slots.made, changed_at = now()",
+            &[&settings.slot, &incarnation, system, timeline, database, &tables, &made, &names, &settings.publication],
         )
         .await
         .map_err(unwritable)?;

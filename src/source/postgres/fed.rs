@@ -6,12 +6,12 @@
 
 use tokio_postgres::Client;
 
-use super::OnSlotLost;
 use super::bond::{self, Bond};
 use super::schema;
 use super::settings::Settings;
 use super::setup::{self, Occasion, Ready};
 use super::tables::Table;
+use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{ReadRow, failed, sqlstate};
 use crate::source::Fed;
@@ -35,6 +35,9 @@ const ALL_ROWS_COME: &str = "
     SELECT count(DISTINCT relation) FROM pgstream.copies
     WHERE slot = $1 AND relation = ANY ($2) AND done_at IS NULL AND error IS NULL AND filter IS NULL AND keys IS NULL
           AND after_key IS NULL";
+
+/// The mark of a sink that is known by its place alone.
+static NO_MARK: [String; 1] = [String::new()];
 
 /// A sink as it was written down.
 struct Noted {
@@ -113,8 +116,9 @@ async fn settle_in(client: &Client, settings: &Settings, bond: &Bond, tables: &[
     let unwritable = |error| failed(format!("cannot write to `{TABLE}`"), error);
     let (mut sinks, mut marks, mut models) = (Vec::new(), Vec::new(), Vec::new());
     for fed in &settings.fed {
-        let known = noted.iter().find(|noted| noted.sink == fed.sink && fed.marks.contains(&noted.mark));
-        let Some(mark) = known.map(|noted| &noted.mark).or(fed.marks.first()) else { continue };
+        let words = fed.marks.as_deref().unwrap_or(&NO_MARK);
+        let known = noted.iter().find(|noted| noted.sink == fed.sink && words.contains(&noted.mark));
+        let Some(mark) = known.map(|noted| &noted.mark).or(words.first()) else { continue };
         sinks.push(fed.sink.as_str());
         marks.push(mark.as_str());
         models.push(fed.models.join("\n"));
@@ -185,12 +189,14 @@ fn judge(settings: &Settings, bond: &Bond, noted: &[Noted]) -> Result<(), Verdic
     }
     for fed in &settings.fed {
         match noted.iter().find(|noted| noted.sink == fed.sink) {
+            // A file may be read for what comes from now on.
+            None if fed.marks.is_none() => {}
             None if settings.copies_first => return Err(lacks(newcomer(fed))),
             None => {
                 tracing::info!(sink = fed.sink, "the sink is new to the pipeline: it gets what changes from now on")
             }
-            Some(noted) if !fed.marks.contains(&noted.mark) => return Err(lacks(made_anew(fed))),
-            Some(noted) if !go_together(&noted.models, &fed.models) => {
+            Some(noted) if fed.is_other_than(std::slice::from_ref(&noted.mark)) => return Err(lacks(made_anew(fed))),
+            Some(noted) if !fed.goes_with(&noted.models) => {
                 return Err(Verdict { lacks: false, error: other_model(fed, noted) });
             }
             Some(_) => {}
@@ -207,14 +213,6 @@ async fn all_rows_come(client: &Client, settings: &Settings, tables: &[Table]) -
     let row = client.query_one(ALL_ROWS_COME, &[&settings.slot, &oids]).await;
     let copies: i64 = row.map_err(|error| failed("cannot read `pgstream.copies`", error))?.read(0)?;
     Ok(usize::try_from(copies).is_ok_and(|copies| copies >= oids.len()))
-}
-
-/// Whether vectors of these models may stand side by side: no model went as another one came.
-fn go_together(noted: &[String], now: &[String]) -> bool {
-    let all_in = |some: &[String], others: &[String]| some.iter().all(|model| others.contains(model));
-    let (Some(first), Some(first_now)) = (noted.first(), now.first()) else { return true };
-    // The first one makes the vectors that no other is named after.
-    first == first_now && (all_in(noted, now) || all_in(now, noted))
 }
 
 const ACCEPT: &str = "`pgstream-host setup <pipeline file> --accept-sinks`";
@@ -237,32 +235,7 @@ fn newcomer(fed: &Fed) -> Error {
 }
 
 fn other_model(fed: &Fed, noted: &Noted) -> Error {
-    let what = format!("the vectors in sink `{}` were made by another model", fed.sink);
-    Error::new(Fault::Config, what)
-        .because(format!("it was {}, and is now {}", noted.models.join(", "), fed.models.join(", ")))
-        .help(format!(
-            "vectors of two models cannot be compared. {BRING}. If it is the same model under another name: {ACCEPT}"
-        ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn models_go_together_unless_one_took_the_place_of_another() {
-        let models = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        for (noted, now, together) in [
-            (&["a"][..], &["a"][..], true),
-            (&["a"], &["b"], false),
-            (&["a"], &["a", "b"], true),
-            (&["a", "b"], &["a"], true),
-            (&["a", "b"], &["b", "a"], false),
-            (&["a", "b"], &["a", "c"], false),
-            (&[], &["a"], true),
-            (&["a"], &[], true),
-        ] {
-            assert_eq!(go_together(&models(noted), &models(now)), together, "{noted:?} {now:?}");
-        }
-    }
+    fed.other_model(&noted.models).help(format!(
+        "vectors of two models cannot be compared. {BRING}. If it is the same model under another name: {ACCEPT}"
+    ))
 }

@@ -21,7 +21,7 @@ use crate::printable::printable;
 /// check constraints are not looked at by the planner, which would run what is constant in them;
 /// and where the server knows the setting (since August 2024) views and foreign tables of users
 /// cannot be read at all.
-pub(super) const SESSION: &str = "SET row_security = off; SET constraint_exclusion = off; SET ROLE NONE; \
+pub(super) const SESSION: &str = "SET row_security = off; SET constraint_exclusion = off; \
     SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings \
     WHERE name OPERATOR(pg_catalog.=) 'restrict_nonsystem_relation_kind'";
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::PostgresSettings;
 use super::control::{self, Copying};
 use super::{PostgresSource, Tap, read_back, replay, sample, standing};
-use crate::config::SourceDatabase;
+use crate::config::model;
 use crate::error::Result;
 use crate::event::Batch;
 use crate::meter::SourceMeter;
@@ -17,7 +16,11 @@ use crate::source::{
 };
 
 #[async_trait]
-impl SourceKind for PostgresSettings {
+impl SourceKind for model::PostgresSource {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
     fn claim(&self, pipeline: &str) -> Result<Option<Claim>> {
         let what = control::slot_of(pipeline, self)?;
         Ok(Some(Claim { what, help: "another `name`, or a `slot` and a `publication` of its own" }))
@@ -43,14 +46,6 @@ impl SourceKind for PostgresSettings {
         sample::samples(pipeline, self).await
     }
 
-    fn database(&self) -> Option<SourceDatabase> {
-        Some(SourceDatabase {
-            url: self.url.clone(),
-            password_file: self.password_file.clone(),
-            trusted_owners: self.trusted_owners.clone(),
-        })
-    }
-
     fn slot(&self) -> Capability<'_, dyn AdministerSlot> {
         Ok(self)
     }
@@ -65,7 +60,7 @@ impl SourceKind for PostgresSettings {
 }
 
 #[async_trait]
-impl AdministerSlot for PostgresSettings {
+impl AdministerSlot for model::PostgresSource {
     async fn set_up(&self, pipeline: &str) -> Result<Vec<String>> {
         control::setup(pipeline, self).await
     }
@@ -90,7 +85,7 @@ impl AdministerSlot for PostgresSettings {
 }
 
 #[async_trait]
-impl CopyRows for PostgresSettings {
+impl CopyRows for model::PostgresSource {
     async fn ask_copy(&self, pipeline: &str, request: &CopyRequest) -> Result<(Vec<i64>, bool)> {
         control::ask_copy(pipeline, self, request).await
     }
@@ -112,7 +107,7 @@ impl FollowCopies for Copying {
 }
 
 #[async_trait]
-impl OpenTap for PostgresSettings {
+impl OpenTap for model::PostgresSource {
     async fn open_tap(&self, pipeline: &str) -> Result<Box<dyn TapStream>> {
         Ok(Box::new(Tap::open(pipeline, self).await?))
     }

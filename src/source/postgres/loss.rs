@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Fault};
 use crate::lsn::Lsn;
+use crate::printable::printable;
 
 /// What to do when changes went past us.
 pub(super) const LOST: &str = "changes made meanwhile never reach the pipeline. `pgstream-host resnapshot pipeline.yaml` \
@@ -23,6 +24,8 @@ enum Why {
     PublicationGone,
     #[error("it no longer publishes just the tables of the source")]
     PublicationChanged,
+    #[error("other tables may have been in it, and other rows, when what the slot still keeps was written")]
+    OtherPublication { was: String },
     #[error("it was dropped and made again, or renamed and another put in its place (OID {was}, now {is})")]
     Swapped { was: u32, is: u32 },
     #[error("invalidation reason: {0}")]
@@ -55,6 +58,11 @@ impl Loss {
     pub(super) fn publication_changed(publication: &str) -> Self {
         let what = format!("publication `{publication}` was changed while the pipeline used it");
         Self { what, why: Why::PublicationChanged }
+    }
+
+    pub(super) fn other_publication(slot: &str, was: &str, is: &str) -> Self {
+        let what = format!("slot `{slot}` was read with publication `{was}`, and now is to be with `{is}`");
+        Self { what, why: Why::OtherPublication { was: was.to_owned() } }
     }
 
     pub(super) fn swapped(table: &str, was: u32, is: u32) -> Self {
@@ -112,6 +120,11 @@ impl Loss {
             Why::OtherTimeline { slot, .. } => format!(
                 "{LOST}. If Patroni or pg_failover_slots carried the slot over: DELETE FROM pgstream.slots WHERE slot = '{slot}'; \
                  and start again. On Postgres 17 and later `failover: true` in the source lets the server do it"
+            ),
+            Why::OtherPublication { was } => format!(
+                "write `publication: {was}` into the source, as it was, and nothing is lost. To read another one from now on: \
+                 `pgstream-host resnapshot pipeline.yaml` begins anew: it clears the sinks and copies all rows again",
+                was = printable(was)
             ),
             Why::Ahead { .. } => {
                 format!("{LOST}. Before the next failover: list the standby's slot in `synchronized_standby_slots`")

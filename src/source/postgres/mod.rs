@@ -26,8 +26,6 @@ mod loss;
 mod message;
 mod naming;
 mod operand;
-mod outage;
-mod postgres_settings;
 mod publication;
 mod read_back;
 mod replay;
@@ -40,6 +38,7 @@ mod slot;
 mod slot_look;
 mod snapshot;
 mod standing;
+mod state;
 mod stream;
 mod tables;
 mod tap;
@@ -58,26 +57,25 @@ use tracing::Instrument;
 
 use self::setup::Ready;
 use super::{Fed, Lag, Source, SourceState};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seconds};
+use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
-use crate::meter::{Connected, SourceMeter};
+use crate::meter::SourceMeter;
 use broken::Broken;
 pub use control::{Copying, accept_sinks, ask_copy, check, check_for, copied, resnapshot, setup, slot_of, teardown};
 use copy::Copies;
 use dial::{Dial, Opened};
 use feedback::Progress;
 use loss::Loss;
-use outage::Outage;
 use reread::Rereading;
 use settings::Settings;
-use stream::Stream;
+use state::{Live, State};
 use tables::Table;
 use watch::Watch;
 
 pub use super::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
-pub use postgres_settings::{OnSlotLost, PostgresSettings, Snapshot, Toast};
 pub use replay::ask_rows;
 pub use sample::samples;
 pub use tap::Tap;
@@ -85,6 +83,12 @@ pub use tap::Tap;
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
 /// that is down for long should not be hammered by every pipeline that waits for it.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+/// As long as another host has the slot: one that fails is to be followed within seconds.
+const WAITING: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+/// A slot is held for some moments by the connection that was lost before: not worth a word.
+const QUIET: Duration = Duration::from_secs(2);
+/// How often it is said again that another host has the slot.
+const REMIND: Duration = Duration::from_secs(60);
 /// How long a source that ends may take to write down where it was.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
@@ -108,27 +112,13 @@ pub struct PostgresSource {
     held_before: Lsn,
     /// The end of the last batch that had one.
     ended: Lsn,
-    outage: Outage,
-}
-
-enum State {
-    Live(Box<Live>),
-    /// Not before then.
-    Waiting(Instant),
-    /// A task, so that a cancelled `next` does not begin anew.
-    Dialling(JoinSet<Result<Opened>>),
-    /// The slot is another one: everything is set up again.
-    BeginningAnew(JoinSet<Result<PostgresSource>>),
-}
-
-/// A stream, and what goes on only as long as it does.
-struct Live {
-    stream: Stream,
-    copies: Copies,
-    watch: Watch,
-    /// The number of our turn at the slot.
-    turn: i64,
-    _connected: Connected,
+    /// Failures since something was last returned.
+    backoff: Backoff,
+    /// Looks at a slot that another host has.
+    waiting: Backoff,
+    /// Since when there has been no stream, and when it was last said who else reads the slot.
+    down_since: Option<Instant>,
+    reminded: Option<Instant>,
 }
 
 impl PostgresSource {
@@ -136,7 +126,7 @@ impl PostgresSource {
     ///
     /// # Errors
     /// `Config` or `Environment` with what to type; `Transient` if the server cannot be reached or is starting.
-    pub async fn connect(pipeline: &str, config: &PostgresSettings) -> Result<Self> {
+    pub async fn connect(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
         Self::connect_for(pipeline, config, Vec::new(), Arc::default()).await
     }
 
@@ -146,7 +136,7 @@ impl PostgresSource {
     /// As for `connect`.
     pub async fn connect_for(
         pipeline: &str,
-        config: &PostgresSettings,
+        config: &model::PostgresSource,
         fed: Vec<Fed>,
         meter: Arc<SourceMeter>,
     ) -> Result<Self> {
@@ -181,7 +171,10 @@ impl PostgresSource {
             returned: None,
             held_before: Lsn::INVALID,
             ended: Lsn::INVALID,
-            outage: Outage::default(),
+            backoff: BACKOFF,
+            waiting: WAITING,
+            down_since: None,
+            reminded: None,
         })
     }
 
@@ -287,7 +280,7 @@ impl PostgresSource {
     /// Waits before the next attempt after a passing failure, and begins anew after a loss if that is wanted; returns any
     /// other.
     fn fail(&mut self, error: Error) -> Result<()> {
-        if Loss::can_begin_anew(&error) && self.settings.on_slot_lost == OnSlotLost::Resnapshot {
+        if Loss::can_begin_anew(&error) && self.settings.on_slot_lost == model::OnSlotLost::Resnapshot {
             self.show(SourceState::Retrying(error.chain()));
             self.state = self.begin_anew();
             return Ok(());
@@ -295,15 +288,34 @@ impl PostgresSource {
         if error.fault() != Fault::Transient {
             return Err(error);
         }
-        let (state, pause) = self.outage.failed(&error, &self.settings.slot);
-        self.show(state);
+        let pause = self.say_why(&error);
         self.state = State::Waiting(Instant::now() + pause);
         Ok(())
     }
 
+    /// Logs a passing failure. Answers how long to wait.
+    fn say_why(&mut self, error: &Error) -> Duration {
+        let cause = error.chain();
+        let down_since = *self.down_since.get_or_insert_with(Instant::now);
+        if !slot::is_in_use(error) {
+            self.show(SourceState::Retrying(cause.clone()));
+            let pause = self.backoff.next_wait();
+            tracing::warn!(cause, wait_seconds = seconds(pause), "no stream from Postgres, trying again");
+            return pause;
+        }
+        self.show(SourceState::Waiting);
+        let told = self.reminded.is_some_and(|told| told.elapsed() < REMIND);
+        if down_since.elapsed() >= QUIET && !told {
+            self.reminded = Some(Instant::now());
+            let slot = &self.settings.slot;
+            tracing::warn!(slot, cause, "waits for the slot, and takes over as soon as it is free");
+        }
+        self.waiting.next_wait()
+    }
+
     /// Takes note of a batch; None if it says nothing new.
     fn note(&mut self, batch: Batch) -> Option<Batch> {
-        self.outage = Outage::default();
+        (self.backoff, self.waiting, self.down_since, self.reminded) = (BACKOFF, WAITING, None, None);
         self.progress.tell(&self.settings.meter);
         if self.tables.len() > 1 {
             tables::warn_of_truncates(&batch);

@@ -88,6 +88,11 @@ impl Publication {
         self.comment.as_deref()?.strip_prefix(MARK)
     }
 
+    /// Whether stored generated columns are sent with the others.
+    pub(super) fn sends_generated(&self) -> bool {
+        self.generated
+    }
+
     /// Whether we made it for this pipeline.
     pub(super) fn is_ours(&self, settings: &Settings) -> bool {
         self.owner() == Some(settings.pipeline.as_str())
@@ -226,9 +231,8 @@ pub(super) async fn publish_generated(client: &Client, settings: &Settings) -> R
     }
 }
 
-/// Drops the publication if it is ours. Says what it did.
-pub(super) async fn drop(client: &Client, settings: &Settings) -> Result<String> {
-    let name = &settings.publication;
+/// Drops the publication `name` if it is ours. Says what it did.
+pub(super) async fn drop(client: &Client, settings: &Settings, name: &str) -> Result<String> {
     match Publication::find(client, name).await? {
         None => Ok(format!("publication `{name}` is not there")),
         Some(found) if !found.is_ours(settings) => {

@@ -3,11 +3,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio_postgres::Client;
 
-use super::PostgresSettings;
 use super::connection::Connection;
 use super::footing::Footing;
+use super::publication::Publication;
 use super::settings::{Settings, quoted};
 use super::tables::{self, Table};
+use super::writes::Writes;
+use crate::config::model;
 use crate::decode::{Decoder, Joins, ReadColumn, Reading};
 use crate::error::{Error, Fault, Result};
 use crate::event::{BatchBuilder, Operation, ReplicaIdentity};
@@ -20,33 +22,39 @@ const MAX_BYTES: usize = 4 << 20;
 /// A transaction of the year 2000.
 const BEGIN: [u8; 21] = *b"B\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01";
 
-/// Columns as they are published, but for lists of columns; with what they hold if there is nothing to read.
+/// Columns as they are published, but for lists of columns; with what they hold if there is nothing to read. `$2`: stored generated
+/// ones, too.
 const COLUMNS: &str = "
     SELECT a.attname::text AS name, a.atttypid AS type, a.atttypmod AS modifier, t.typcategory::text AS category,
            coalesce(t.typname::text, '') AS type_name,
            EXISTS (SELECT FROM pg_catalog.pg_index i
-                   WHERE i.indrelid = a.attrelid AND (i.indisreplident OR i.indisprimary)
+                   WHERE i.indrelid = a.attrelid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
                      AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])) AS key
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated = '' OR a.attgenerated = 's' AND $2)
     ORDER BY a.attnum";
 
 /// Samples of all tables of a source. Changes nothing.
 ///
 /// # Errors
 /// As for [`check`](super::check).
-pub async fn samples(pipeline: &str, config: &PostgresSettings) -> Result<Vec<SampleRow>> {
+pub async fn samples(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<SampleRow>> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     let mut samples = Vec::new();
-    for table in tables::find(&client, &settings).await? {
-        samples.push(sample(&client, &settings, &table).await?);
+    let tables = tables::find(&client, &settings).await?;
+    let publication = Publication::find(&client, &settings.publication).await?;
+    let generated = publication.is_some_and(|publication| publication.sends_generated())
+        || Writes::look(&client, &tables).await?.need_generated();
+    for table in tables {
+        samples.push(sample(&client, &settings, &table, generated).await?);
     }
     Ok(samples)
 }
 
-async fn sample(client: &Client, settings: &Settings, table: &Table) -> Result<SampleRow> {
-    let rows = client.query(COLUMNS, &[&table.oid]).await;
+async fn sample(client: &Client, settings: &Settings, table: &Table, generated: bool) -> Result<SampleRow> {
+    let rows = client.query(COLUMNS, &[&table.oid, &generated]).await;
     let rows = rows.map_err(|error| failed(format!("cannot read the columns of `{table}`"), error))?;
     let column = |row: &tokio_postgres::Row| {
         Ok(ReadColumn {

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::OnSlotLost;
 use super::bond::{self, Bond, Place};
 use super::connection::Connection;
 use super::loss::Loss;
@@ -14,6 +13,7 @@ use super::slot::{self, Slot};
 use super::tables::{self, Table};
 use super::writes::{Judged, Writes};
 use super::{copy, fed, footing, naming, schema, turn};
+use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{ReadRow, connect, failed, sqlstate};
 
@@ -40,6 +40,9 @@ pub(super) struct Found {
     other_tables: bool,
     /// The tables that were published before, by their OIDs.
     before: Vec<u32>,
+    /// The publication before, if the settings name another one now.
+    former_publication: Option<String>,
+    writes: Writes,
 }
 
 impl Found {
@@ -143,14 +146,13 @@ async fn note(client: &Client, settings: &Settings, occasion: Occasion) -> Resul
     }
     let anew = found.begins_anew(settings, occasion)?;
     let copies = found.copies(settings, anew);
-    let Found { mut tables, slot, place, other_tables, before, .. } = found;
+    let Found { mut tables, slot, place, other_tables, before, former_publication, writes, .. } = found;
     let (old_slot, slot) = if anew { (slot, None) } else { (None, slot) };
     let mut done = Vec::new();
     if old_slot.as_ref().is_some_and(Slot::is_active) {
         return Err(slot::in_use(client, &settings.slot).await.help("stop the pipeline that uses it first"));
     }
     // What is altered meanwhile is seen by the second look, or waits for the lock that publishing takes.
-    let writes = Writes::look(client, &tables).await?;
     writes.warn_of_silent_partitions();
     let wanted = Wanted { tables: &tables, generated: writes.need_generated() };
     done.push(publication::ensure(client, settings, wanted).await?);
@@ -166,6 +168,9 @@ async fn note(client: &Client, settings: &Settings, occasion: Occasion) -> Resul
     }
     done.extend(naming::settle(client, &settings.slot, &mut tables, kept).await?);
     if anew {
+        if let Some(former) = &former_publication {
+            done.push(publication::drop(client, settings, former).await?);
+        }
         bond::cut(client, settings, &place).await?;
     }
     let bond = bond::tie(client, settings, &place, &tables, slot.is_some()).await?;
@@ -186,7 +191,14 @@ pub(super) async fn teardown(client: &Client, settings: &Settings) -> Result<Vec
     if let Some(publication) = Publication::find(client, &settings.publication).await? {
         publication.check_owner(settings)?;
     }
-    let done = vec![slot::drop(client, &settings.slot).await?, publication::drop(client, settings).await?];
+    let mut done = vec![
+        slot::drop(client, &settings.slot).await?,
+        publication::drop(client, settings, &settings.publication).await?,
+    ];
+    let bond = Bond::find(client, &settings.slot).await?;
+    if let Some(former) = bond.as_ref().and_then(|bond| bond.former_publication(settings)) {
+        done.push(publication::drop(client, settings, former).await?);
+    }
     copy::forget(client, &settings.slot).await?;
     naming::forget(client, &settings.slot).await?;
     bond::forget(client, &settings.slot).await?;
@@ -216,7 +228,8 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
     let mut loss = bond.as_ref().and_then(|bond| bond.loss(name, &place, slot.as_ref()));
     if let (None, Some(slot)) = (&loss, &slot) {
         let published = bond.as_ref().and_then(Bond::published);
-        loss = match (slot.loss(name), &publication, published) {
+        let otherwise = bond.as_ref().and_then(|bond| bond.other_publication(settings));
+        loss = match (slot.loss(name).or(otherwise), &publication, published) {
             (Some(loss), ..) => Some(loss),
             (_, None, _) => Some(Loss::publication_gone(&settings.publication)),
             (_, Some(found), Some(tables)) if found.is_ours(settings) => {
@@ -239,13 +252,14 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
     }
     let clear_sinks = bond.as_ref().is_some_and(|bond| bond.clear_sinks);
     let other_tables = bond.as_ref().is_some_and(|bond| bond.has_other_tables(&tables));
+    let former_publication = bond.as_ref().and_then(|bond| bond.former_publication(settings)).map(str::to_owned);
     let before = match bond {
         Some(bond) => bond.tables,
         // A slot of which nothing was noted has points of all tables already.
         None if slot.is_some() => tables.iter().map(|table| table.oid).collect(),
         None => Vec::new(),
     };
-    Ok(Found { tables, slot, loss, place, clear_sinks, other_tables, before })
+    Ok(Found { tables, slot, loss, place, clear_sinks, other_tables, before, former_publication, writes })
 }
 
 /// Opens an SQL session for the source.

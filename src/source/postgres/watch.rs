@@ -32,14 +32,15 @@ use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use crate::postgres::{failed, sqlstate};
 
-/// How often the slot is looked at, also where no heart beats.
-const LOOK: Duration = Duration::from_secs(30);
+/// How often slot and tables are looked at, also where no heart beats: as long as that an application's writes may fail, if a
+/// table was altered so that Postgres refuses them.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often it is looked whether the session still stands: a server that shuts down ends it, but not the stream.
 const GLANCE: Duration = Duration::from_secs(1);
 /// What a server answers that starts, or that shuts down.
 const CANNOT_CONNECT_NOW: &str = "57P03";
-/// Between two looks at what was altered in the tables: short, as each is a time in which an application's writes may fail.
-const ALTERED: Duration = Duration::from_secs(5);
+/// Where a heart beats faster, the tables are not looked at as often.
+const ALTERED: Duration = Duration::from_millis(4_500);
 /// How long the same trouble is not told again.
 const AGAIN: Duration = Duration::from_secs(600);
 
@@ -279,16 +280,17 @@ mod tests {
             }
             (looks, beats)
         };
-        assert_eq!(in_ten_minutes(Some(10)), (60, 60));
-        assert_eq!(in_ten_minutes(Some(40)), (30, 15));
-        assert_eq!(in_ten_minutes(Some(3600)), (20, 1));
-        assert_eq!(in_ten_minutes(None), (20, 0));
+        assert_eq!(in_ten_minutes(Some(1)), (600, 600));
+        assert_eq!(in_ten_minutes(Some(10)), (120, 60));
+        assert_eq!(in_ten_minutes(Some(40)), (120, 15));
+        assert_eq!(in_ten_minutes(Some(3600)), (120, 1));
+        assert_eq!(in_ten_minutes(None), (120, 0));
     }
 
     #[test]
     fn a_server_that_cannot_be_reached_is_not_asked_without_a_pause() {
         let now = Instant::now();
-        for (every, pause) in [(1, 1), (3600, 30)] {
+        for (every, pause) in [(1, 1), (3600, 5)] {
             let overdue = Heart { every: Some(Duration::from_secs(every)), due: now };
             assert_eq!(overdue.next_look(now), now + Duration::from_secs(pause));
         }

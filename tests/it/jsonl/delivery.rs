@@ -30,6 +30,7 @@ fn firsts(folder: &Folder) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_read_to_its_end_once_and_the_pipeline_ends() {
     let folder = Folder::new();
+    append(&folder, "\u{feff}"); // as some editors begin a file
     append(&folder, &(0..30).map(insert).collect::<String>());
     append(&folder, insert(30).trim_end());
     let file = pipeline(&folder, ", follow: false, batch: { max_events: 7 }");
@@ -258,4 +259,21 @@ async fn after_kills_a_table_of_vectors_holds_what_the_file_says_last() {
     host.said("running").await;
     let (status, log) = host.stop().await;
     assert!(status.success(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_of_another_model_are_not_mixed_with_those_that_are_there() {
+    let folder = Folder::new();
+    append(&folder, &(0..3).map(insert).collect::<String>());
+    let file = pipeline(&folder, ", follow: false");
+    assert_eq!(run(&file).0, Some(0));
+    let text = fs::read_to_string(&file).unwrap();
+    let other = folder.write("other.yaml", &text.replace("dimension: 8", "dimension: 16"));
+    let (code, said) = run(&other);
+    assert!(code == Some(2) && said.contains("the vectors in sink `out` were made by another model"), "{said}");
+    assert!(said.contains("resnapshot") && said.contains("--accept-sinks"), "{said}");
+    let accepted = pgstream(["setup", "--accept-sinks"]).arg(&other).output().unwrap();
+    assert!(accepted.status.success(), "{accepted:?}");
+    assert_eq!(run(&other).0, Some(0));
+    assert_eq!(run(&file).0, Some(2), "it is remembered from then on");
 }

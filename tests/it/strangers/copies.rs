@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pgstream_host::config::model::{PostgresSource as Config, Snapshot, Toast};
 use pgstream_host::demo::Cluster;
 use pgstream_host::error::Error;
 use pgstream_host::event::{Operation, Value, json};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource, WantedRow};
-use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot, Toast};
 
+use crate::schema_changes::read;
 use crate::source::{config, pipeline};
 use crate::support::program::eventually;
 use crate::support::{Database, connect, fresh_database, versions};
@@ -354,8 +355,8 @@ async fn a_type_that_takes_the_place_of_another_while_rows_are_read_runs_no_chec
             .run(
                 "CREATE TYPE app.mood AS ENUM ('calm', 'cross');
                  CREATE TABLE app.t (mood app.mood, id int, body text, PRIMARY KEY (mood, id));
-                 INSERT INTO app.t SELECT 'calm', g, repeat('x', 3000) FROM generate_series(1, 400) g;
-                 ALTER TABLE app.t ALTER body SET STORAGE EXTERNAL",
+                 ALTER TABLE app.t ALTER body SET STORAGE EXTERNAL;
+                 INSERT INTO app.t SELECT 'calm', g, repeat('x', 3000) FROM generate_series(1, 400) g",
             )
             .await;
         let config = Config { toast: Toast::Reread, ..config(&target.database.url, &["app.t"]) };
@@ -383,6 +384,12 @@ async fn a_type_that_takes_the_place_of_another_while_rows_are_read_runs_no_chec
         let numbers: Vec<i64> = asked.copies.iter().map(|(number, _)| *number).collect();
         let some = copied(&mut source, &target, &config, Some(&numbers)).await;
         assert_eq!((some.rows.len(), some.errors), (1, Vec::new()));
+        for id in 9..19 {
+            let update = format!("UPDATE app.t SET id = {id} + 1000 WHERE id = {id}");
+            target.database.client.batch_execute(&update).await.unwrap();
+            let moved = read(&mut source, 2).await.pop().unwrap();
+            assert_eq!(moved, format!("+app.t mood*=calm id*={} body={}", id + 1000, "x".repeat(3000)));
+        }
         swaps.abort();
         assert!(!target.was_trapped().await, "a check of the stranger's domain ran with our rights");
     }

@@ -31,11 +31,10 @@ use super::bond::{self, Bond};
 use super::settings::Settings;
 use super::setup;
 use super::tables::Table;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, seconds};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use crate::meter::CopyCount;
-use crate::retry::Retry;
 use crate::source::{Copied, SourceState};
 use ledger::Job;
 use reader::Reader;
@@ -187,7 +186,7 @@ async fn supervise(
 ) {
     let mut running: JoinSet<(i64, Result<()>)> = JoinSet::new();
     let mut numbers: HashSet<i64> = HashSet::new();
-    let mut again = Retry::new(AGAIN);
+    let mut again = AGAIN;
     // When the ledger is looked into once more, whatever happens.
     let mut look: Option<Instant> = None;
     loop {
@@ -195,13 +194,13 @@ async fn supervise(
         show(&shown, !numbers.is_empty());
         look = look.filter(|at| *at > Instant::now());
         if let Err(error) = begun {
-            let wait = again.failed(&error);
+            let wait = again.next_wait();
             tracing::warn!(
                 cause = error.chain(),
-                wait_seconds = wait.seconds(),
+                wait_seconds = seconds(wait),
                 "the copies of tables wait for the server"
             );
-            look = Some(Instant::now() + wait.time);
+            look = Some(Instant::now() + wait);
         }
         tokio::select! {
             // A copy has ended: there may be room for the next.
@@ -212,11 +211,11 @@ async fn supervise(
                 };
                 numbers.remove(&number);
                 match result {
-                    Ok(()) => again.succeeded(),
+                    Ok(()) => again = AGAIN,
                     Err(error) => {
-                        let wait = again.failed(&error);
-                        tracing::warn!(cause = error.chain(), wait_seconds = wait.seconds(), "a copy of a table goes on later");
-                        wait.over().await;
+                        let wait = again.next_wait();
+                        tracing::warn!(cause = error.chain(), wait_seconds = seconds(wait), "a copy of a table goes on later");
+                        tokio::time::sleep(wait).await;
                     }
                 }
             }
@@ -265,7 +264,7 @@ async fn begin(
             running.spawn(copying.in_current_span());
         }
     }
-    let all = ledger::progress(&client, slot, None).await?;
+    let all = progress(&client, slot, None).await?;
     reader.settings.meter.copies(counted(&all, numbers));
     Ok(())
 }
