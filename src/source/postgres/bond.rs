@@ -196,8 +196,7 @@ impl Bond {
 /// Makes the table if it is missing.
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
     schema::ensure(client, settings, TABLE, CREATE).await?;
-    // Where the last one is missing, others may be.
-    schema::give_column(client, settings, TABLE, "publication", LATER).await
+    schema::give_columns(client, settings, TABLE, &["names", "held_at", "publication"], LATER).await
 }
 
 /// Writes down that the slot is about to be made, or that one is there that nothing was known of. Answers the bond.

@@ -20,22 +20,22 @@ pub(super) async fn ensure(client: &Client, settings: &Settings, table: &str, cr
     })
 }
 
-/// Gives a table of an earlier version the column that it lacks; `alter` is the SQL. Waits for locks on it no longer than for a
+/// Gives a table of an earlier version the columns that it lacks; `alter` is the SQL. Waits for locks on it no longer than for a
 /// turn, and says who has them.
 ///
 /// # Errors
 /// As the server says, with `alter` as what to type for the table's owner.
-pub(super) async fn give_column(
+pub(super) async fn give_columns(
     client: &Client,
     settings: &Settings,
     table: &str,
-    column: &str,
+    columns: &[&str],
     alter: &str,
 ) -> Result<()> {
     let what = || format!("cannot write to `{table}`");
-    let sql = "SELECT pg_backend_pid(), EXISTS (SELECT FROM pg_attribute
-               WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped)";
-    let row = client.query_one(sql, &[&table, &column]).await.map_err(|error| failed(what(), error))?;
+    let sql = "SELECT pg_backend_pid(), (SELECT count(*) = cardinality($2::text[]) FROM pg_attribute
+               WHERE attrelid = to_regclass($1) AND attname::text = ANY ($2) AND NOT attisdropped)";
+    let row = client.query_one(sql, &[&table, &columns]).await.map_err(|error| failed(what(), error))?;
     if row.read(1)? {
         return Ok(());
     }

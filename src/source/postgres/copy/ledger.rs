@@ -72,7 +72,7 @@ pub(super) struct Job {
 /// Makes schema and table if they are missing.
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
     schema::ensure(client, settings, TABLE, CREATE).await?;
-    schema::give_column(client, settings, TABLE, "written_by", WRITTEN_BY).await
+    schema::give_columns(client, settings, TABLE, &["written_by"], WRITTEN_BY).await
 }
 
 pub(super) async fn is_there(client: &Client) -> Result<bool> {
