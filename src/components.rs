@@ -1,7 +1,6 @@
 //! The one list of the kinds of components: each line is a kind whose folder says all else.
 
-use crate::config::model::{self, Source};
-use crate::config::{self, KindEntry, Registry};
+use crate::config::{self, Registry, model};
 use crate::embedder::{self, EmbedderKind, HashEmbedder, OpenAiEmbedder};
 use crate::sink::blackhole::BlackholeSettings;
 use crate::sink::dead_letters::DeadLettersSettings;
@@ -10,11 +9,14 @@ use crate::sink::pgvector::PgvectorSettings;
 use crate::sink::qdrant::QdrantSettings;
 use crate::sink::qdrant_edge::QdrantEdgeSettings;
 use crate::sink::{self, SinkKind};
+use crate::source::jsonl::JsonlSettings;
+use crate::source::postgres::PostgresSettings;
+use crate::source::{self, SourceKind};
 use crate::transform::{self, TransformKind, WasmTransform};
 
 /// Every kind of component that this program knows, in the order of the documentation.
 pub static REGISTRY: Registry<Kinds> = Registry {
-    sources: &[KindEntry::new::<model::PostgresSource>("postgres"), KindEntry::new::<model::JsonlSource>("jsonl")],
+    sources: &[source::kind::<PostgresSettings>(), source::kind::<JsonlSettings>()],
     embedders: &[embedder::kind::<HashEmbedder>(), embedder::kind::<OpenAiEmbedder>()],
     transforms: &[transform::kind::<WasmTransform>()],
     sinks: &[
@@ -33,7 +35,7 @@ pub static REGISTRY: Registry<Kinds> = Registry {
 pub enum Kinds {}
 
 impl config::Components for Kinds {
-    type Source = Source;
+    type Source = Box<dyn SourceKind>;
     type Embedder = Box<dyn EmbedderKind>;
     type Transform = Box<dyn TransformKind>;
     type Sink = Box<dyn SinkKind>;

@@ -38,18 +38,17 @@ use crate::error::{Error, Fault, Result};
 use crate::meter::{PipelineMeter, TenantMeter};
 use crate::pipeline::{Meetings, Outlet, Pipeline, Stage, Tolerance, Unembedded};
 use crate::sink::SinkKind;
-use crate::source::kind_of;
 use crate::transform::{Compiler, Engine, Resources, Tenant};
 
 use self::embedders::OpenEmbedders;
 use self::grants::Scope;
 
 pub use handle::PipelineHandle;
-pub use reload::{FileReading, Outcome, Reloaded};
+pub use reload::{Outcome, Reloaded};
 pub use spec::PipelineSpec;
 pub use state::{LastError, Phase, PipelineState};
 pub use supervisor::{Observer, Restart, Supervisor};
-pub use tenants::{Admitted, Refusal, Tenants};
+pub use tenants::{Admitted, FileReading, Refusal, Tenants};
 
 /// What pipelines of one process share: the engine that runs the handlers. Cheap to clone.
 #[derive(Clone)]
@@ -174,7 +173,7 @@ impl Host {
                 let feeding = outlet.commands_of.iter().filter_map(|&index| stages.get(index));
                 check::fed(&outlet.name, outlet.sink.marks(), feeding)
             });
-            let (source, meter_of_source) = (kind_of(&settings.source), Arc::clone(&meter.source));
+            let (source, meter_of_source) = (&*settings.source, Arc::clone(&meter.source));
             let source = source.open(&settings.name, fed.collect(), meter_of_source).await?;
             Ok(Pipeline::new(&settings.name, source, stages, outlets).metered(meter))
         };
@@ -250,8 +249,8 @@ pub fn review(settings: &PipelineSettings) -> Vec<Error> {
     errors.extend(feedback::refuse(settings).err());
     errors.extend(fit::refuse(settings).err());
     errors.extend(open_embedders(settings).err());
-    let read = kind_of(&settings.source).claim(&settings.name);
-    errors.extend(read.err().map(|error| error.at(format!("source `{}`", settings.source.0))));
+    let read = settings.source.claim(&settings.name);
+    errors.extend(read.err().map(|error| error.at(format!("source `{}`", settings.source_name))));
     for (name, sink) in &settings.sinks {
         let read = sink.parse();
         errors.extend(read.err().map(|error| error.at(format!("sink `{name}`"))));

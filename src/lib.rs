@@ -24,6 +24,8 @@ pub mod meter;
 
 mod backoff;
 
+mod retry;
+
 pub mod sabotage;
 
 pub mod config;

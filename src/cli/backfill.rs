@@ -9,7 +9,7 @@ use super::pipeline::PipelineFile;
 use super::print;
 use crate::error::{Error, Fault, Result};
 use crate::screen::Screen;
-use crate::source::{Copied, CopyRequest, able, kind_of};
+use crate::source::{Copied, CopyRequest, able};
 use crate::telemetry::Bars;
 
 #[derive(Debug, clap::Args)]
@@ -41,8 +41,8 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let (name, kind) = (&settings.name, kind_of(&settings.source));
-    let source = able(&settings.source.0, kind, kind.rows())?;
+    let (name, kind) = (&settings.name, &*settings.source);
+    let source = able(&settings.source_name, kind, kind.rows())?;
     if arguments.status {
         return print(lines(&source.follow(name).await?.look(None).await?, arguments.json));
     }

@@ -6,7 +6,7 @@ use super::pipeline::PipelineFile;
 use super::print_lines;
 use crate::error::Result;
 use crate::sink::Leftover;
-use crate::source::{able, kind_of};
+use crate::source::able;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -37,8 +37,8 @@ pub(super) async fn setup(arguments: SetupArguments) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let kind = kind_of(&settings.source);
-    let slot = able(&settings.source.0, kind, kind.slot())?;
+    let kind = &*settings.source;
+    let slot = able(&settings.source_name, kind, kind.slot())?;
     let mut made = slot.set_up(&settings.name).await?;
     if arguments.accept_sinks {
         slot.accept_sinks(&settings.name).await?;
@@ -52,8 +52,8 @@ pub(super) async fn teardown(arguments: TeardownArguments) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let kind = kind_of(&settings.source);
-    let mut done = able(&settings.source.0, kind, kind.slot())?.tear_down(&settings.name).await?;
+    let kind = &*settings.source;
+    let mut done = able(&settings.source_name, kind, kind.slot())?.tear_down(&settings.name).await?;
     for (name, sink) in &settings.sinks {
         if arguments.purge {
             let purged = sink.purge(&settings.name, name).await;
@@ -74,6 +74,6 @@ pub(super) async fn resnapshot(arguments: Arguments) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let kind = kind_of(&settings.source);
-    print_lines(able(&settings.source.0, kind, kind.slot())?.begin_anew(&settings.name).await?)
+    let kind = &*settings.source;
+    print_lines(able(&settings.source_name, kind, kind.slot())?.begin_anew(&settings.name).await?)
 }

@@ -13,7 +13,7 @@ use crate::components::{PipelineSettings, REGISTRY};
 use crate::config::{self, Size};
 use crate::error::{Error, Fault, Result};
 use crate::host::{Refusal, Tenants};
-use crate::source::{Copied, SlotStanding, Standing, able, kind_of};
+use crate::source::{Copied, SlotStanding, Standing, able};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -110,8 +110,8 @@ fn sockets(arguments: &Arguments) -> Vec<PathBuf> {
 
 /// All that the database knows of a pipeline that no host here runs.
 async fn of_the_database(settings: &PipelineSettings) -> Result<Value> {
-    let source = kind_of(&settings.source);
-    let place = able(&settings.source.0, source, source.slot())?;
+    let source = &*settings.source;
+    let place = able(&settings.source_name, source, source.slot())?;
     let Standing { slot_name, slot, noted, copies } = place.standing(&settings.name).await?;
     let state = match &slot {
         None => "absent",

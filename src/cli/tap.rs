@@ -11,7 +11,7 @@ use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event, Operation, Row, Value, json};
 use crate::printable::shown;
 use crate::screen::{self, Look, Screen};
-use crate::source::{able, kind_of};
+use crate::source::able;
 
 /// Characters of a value in the readable form.
 const WIDTH: usize = 48;
@@ -39,8 +39,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let kind = kind_of(&settings.source);
-    let source = able(&settings.source.0, kind, kind.tap())?;
+    let kind = &*settings.source;
+    let source = able(&settings.source_name, kind, kind.tap())?;
     let stop = signals::stop_on_first_exit_on_second();
     let mut tap = tokio::select! {
         opened = source.open_tap(&settings.name) => opened?,

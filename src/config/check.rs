@@ -1,6 +1,6 @@
 //! What values must fulfil beyond their type: ranges, names, patterns, URLs, files that exist.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use indexmap::IndexMap;
@@ -8,12 +8,10 @@ use indexmap::IndexMap;
 use super::bounds::bounds;
 use super::diagnostic::Findings;
 use super::file::{File, VERSION};
-use super::kind::{Component, KindEntry, SinkComponent, SourceComponent};
-use super::model::{JsonlSource, PostgresSource, Source};
-use super::problems::{MAX_IDENTIFIER, Problems, is_whole_identifier, report};
+use super::kind::{Component, KindEntry, SinkComponent};
+use super::problems::{MAX_IDENTIFIER, Problems, SLOT_PREFIX, example_name, report};
 use super::resource::SourceDatabase;
 use super::schema;
-use super::table::qualified;
 use super::yaml::Node;
 
 /// Checks the values of the file, and puts the component's path beside the pipeline file's.
@@ -29,7 +27,7 @@ impl Check<'_, '_> {
             let message = format!("version {} of the file format is not known to this build", file.version);
             self.report(&["version"], message, format!("write `version: {VERSION}`"));
         }
-        let longest = MAX_IDENTIFIER - PostgresSource::SLOT_PREFIX.len();
+        let longest = MAX_IDENTIFIER - SLOT_PREFIX.len();
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         for (key, name) in [("name", Some(&file.name)), ("tenant", file.tenant.as_ref())] {
             let Some(name) = name else { continue };
@@ -81,81 +79,4 @@ impl Check<'_, '_> {
     fn report(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
         report(self.root, self.findings, path, message, help);
     }
-}
-
-impl Component for Source {
-    const SECTION: &'static str = "sources";
-    const NOUN: &'static str = "source";
-
-    fn review(&self, problems: &mut Problems<'_, '_>) {
-        match self {
-            Source::Postgres(source) => postgres_source(source, problems),
-            Source::Jsonl(source) => jsonl_source(source, problems),
-        }
-    }
-
-    fn locate(&mut self, _folder: &Path) {}
-}
-
-impl SourceComponent for Source {
-    fn database(&self) -> Option<SourceDatabase> {
-        match self {
-            Source::Postgres(source) => Some(SourceDatabase {
-                url: source.url.clone(),
-                password_file: source.password_file.clone(),
-                trusted_owners: source.trusted_owners.clone(),
-            }),
-            Source::Jsonl(_) => None,
-        }
-    }
-}
-
-fn jsonl_source(source: &JsonlSource, problems: &mut Problems<'_, '_>) {
-    if source.path.as_os_str().is_empty() {
-        problems.at(&["path"], "`path` is empty", "name a file, or `-` for standard input");
-    }
-    for (index, table) in source.tables.iter().enumerate() {
-        problems.table(&["tables", &index.to_string()], table, false);
-    }
-}
-
-fn postgres_source(source: &PostgresSource, problems: &mut Problems<'_, '_>) {
-    problems.postgres_url(&["url"], source.url.expose());
-    if let Some(url) = &source.read_url {
-        problems.postgres_url(&["read_url"], url.expose());
-    }
-    let mut seen = HashSet::new();
-    for (index, table) in source.tables.iter().enumerate() {
-        let path = ["tables", &index.to_string()];
-        if problems.table(&path, table, true) && !seen.insert(qualified(table)) {
-            problems.at(&path, format!("`{table}` stands twice in `tables`"), "remove one of the two");
-        }
-    }
-    if !source.heartbeat.0.is_zero() && source.heartbeat < PostgresSource::SHORTEST_HEARTBEAT {
-        let help = format!("write a value from {} on, or `0s` for never", PostgresSource::SHORTEST_HEARTBEAT);
-        problems.at(&["heartbeat"], "`heartbeat` is out of range", help);
-    }
-    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if let Some(slot) = source.slot.as_ref().filter(|slot| !is_whole_identifier(slot) || !slot.chars().all(lower)) {
-        let message = "Postgres does not allow this name of a replication slot";
-        let help =
-            format!("use lower-case letters, digits and `_`, at most {MAX_IDENTIFIER}; such as `{}`", slot_like(slot));
-        problems.at(&["slot"], message, help);
-    }
-    if source.publication.as_ref().is_some_and(|name| !is_whole_identifier(name)) {
-        let message = format!("a publication's name has 1 to {MAX_IDENTIFIER} characters");
-        problems.at(&["publication"], message, "");
-    }
-}
-
-fn example_name(name: &str) -> String {
-    let lower = name.to_lowercase();
-    let plain: String =
-        lower.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
-    let trimmed = plain.trim_matches('-');
-    if trimmed.is_empty() { "documents".to_owned() } else { trimmed.to_owned() }
-}
-
-fn slot_like(name: &str) -> String {
-    example_name(name).replace('-', "_").chars().take(MAX_IDENTIFIER).collect()
 }

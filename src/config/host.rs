@@ -1,64 +1,28 @@
 //! The host file: read and checked as the pipeline file is.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::bounds::bounds;
 use super::check::Check;
 use super::diagnostic::{Diagnostics, Findings};
-use super::file::{Section, VERSION, components};
+use super::file::{VERSION, components};
 use super::handed::text_of;
+use super::host_shape::Shape;
 use super::kind::{Component, Components, Registry};
 use super::mistake::{nearest, one_of};
-use super::model::{Api, Compile, HostFile, Tenant};
+use super::model::HostFile;
 use super::read::read;
 use super::room::Room;
 use super::yaml::{Kind, Node};
-use super::{Size, env, nodes, schema};
+use super::{env, nodes, schema};
 
 /// Longest name of a tenant: it stands before a pipeline's in the name of a slot.
 const MAX_NAME: usize = 30;
 
 /// As much as a pipeline file, with a map for each of many tenants.
 const ROOM: Room = Room { brackets: usize::MAX, ..super::ROOM };
-
-/// Who may run pipelines in a host, and with what.
-#[derive(serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the embedders are read by `components`; here they name the key, for reader and schema")]
-pub(super) struct Shape {
-    /// Version of the file's format.
-    #[schemars(extend("const" = VERSION))]
-    version: u64,
-    /// Cores that handlers leave to the rest of the host; one is always theirs.
-    #[serde(default)]
-    reserve_cores: usize,
-    /// Bytes of compiled handlers that are kept on disk.
-    #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1TiB"))]
-    #[serde(default = "Shape::default_cache")]
-    cache: Size,
-    /// What compiling one handler may take.
-    #[serde(default)]
-    compile: Compile,
-    /// The ways in which others ask the host how it is doing.
-    #[serde(default)]
-    api: Api,
-    /// Embedding models that tenants may use by name.
-    #[serde(default)]
-    embedders: Section,
-    /// The tenants by name.
-    #[schemars(extend("minProperties" = 1))]
-    tenants: BTreeMap<String, Tenant>,
-}
-
-impl Shape {
-    fn default_cache() -> Size {
-        Size(1 << 30)
-    }
-}
 
 /// Reads and checks the host file at `path`, with references resolved from the process's environment.
 ///

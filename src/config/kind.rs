@@ -148,11 +148,11 @@ pub trait Holds<T> {
 
 impl<C> KindEntry<C> {
     /// The kind whose settings are `T`.
-    pub const fn new<T: DeserializeOwned + JsonSchema>(kind: &'static str) -> Self
+    pub const fn new<T: ComponentKind>() -> Self
     where
         C: Holds<T>,
     {
-        Self { kind, accepts: None, read: read_held::<C, T>, schema: SchemaGenerator::subschema_for::<T> }
+        Self { kind: T::TYPE, accepts: None, read: read_held::<C, T>, schema: SchemaGenerator::subschema_for::<T> }
     }
 
     /// The same kind, as one of sinks.
@@ -177,3 +177,45 @@ impl<C> Copy for KindEntry<C> {}
 fn read_held<C: Holds<T>, T: DeserializeOwned>(node: &Node, key: Id, findings: &mut Findings<'_>) -> Option<C> {
     read(node, key, findings).map(C::hold)
 }
+
+/// Makes boxes of a trait of kinds the components of a section: they are read from a file, compared and copied, whatever their
+/// kind, and can be asked for the settings of one.
+macro_rules! section_of_kinds {
+    ($kinds:ident, $section:literal, $noun:literal) => {
+        dyn_clone::clone_trait_object!($kinds);
+
+        impl dyn $kinds {
+            /// The settings as those of one kind, if that is what they are.
+            pub fn as_kind<T: $kinds>(&self) -> Option<&T> {
+                (self as &dyn std::any::Any).downcast_ref()
+            }
+        }
+
+        impl PartialEq for dyn $kinds {
+            fn eq(&self, other: &Self) -> bool {
+                self.equals(other)
+            }
+        }
+
+        impl $crate::config::Component for Box<dyn $kinds> {
+            const SECTION: &'static str = $section;
+            const NOUN: &'static str = $noun;
+
+            fn review(&self, problems: &mut $crate::config::Problems<'_, '_>) {
+                (**self).review(problems);
+            }
+
+            fn locate(&mut self, folder: &std::path::Path) {
+                (**self).locate(folder);
+            }
+        }
+
+        impl<T: $kinds> $crate::config::Holds<T> for Box<dyn $kinds> {
+            fn hold(settings: T) -> Self {
+                Box::new(settings)
+            }
+        }
+    };
+}
+
+pub(crate) use section_of_kinds;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::mem;
 
-use super::yaml::{Entry, Kind, Node};
+use super::node::{Entry, Kind, Node};
 
 /// Puts in the place of every merge key the entries that its map does not have itself.
 pub(super) fn merge(node: &mut Node) {

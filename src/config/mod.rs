@@ -21,9 +21,11 @@ mod excerpt;
 mod file;
 mod handed;
 mod host;
+mod host_shape;
 mod kind;
 mod merge;
 mod mistake;
+mod node;
 mod problems;
 mod read;
 mod reference;
@@ -41,11 +43,13 @@ pub use diagnostic::{Diagnostics, Place, Problem};
 pub use document::{Document, Mistakes, Part, Shape};
 pub use handed::{HandedFile, Objection};
 pub use host::{host_schema, load_host, parse_host};
+pub(crate) use kind::section_of_kinds;
 pub use kind::{
     Accepts, Component, ComponentKind, ComponentSettings, Components, Holds, KindEntry, Registry, SinkComponent,
     SourceComponent,
 };
-pub use problems::{MAX_IDENTIFIER, Problems, is_whole_identifier};
+pub(crate) use problems::example_name;
+pub use problems::{MAX_IDENTIFIER, Problems, SLOT_PREFIX, default_slot, is_whole_identifier};
 pub use reference::{host_reference, reference};
 pub use resource::{PostgresLogin, Resource, SourceDatabase};
 pub use schema::schema;
@@ -195,8 +199,8 @@ fn pipeline<C: Components>(
     }
 
     let File { name, tenant, .. } = file?;
-    let source = sources.into_iter().next()?;
-    Some(Pipeline { name, tenant, source, embedders, transforms, sinks })
+    let (source_name, source) = sources.into_iter().next()?;
+    Some(Pipeline { name, tenant, source_name, source, embedders, transforms, sinks })
 }
 
 /// Reports keys that stand twice, and goes on with the first of them.

@@ -1,168 +1,23 @@
 //! What a pipeline file says: one struct per kind of component. They parse the file, and are its schema and reference.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Components, Holds, Secret, Size, Span};
+use super::{Size, Span};
 
 mod api;
 mod host;
-mod jsonl;
 mod network;
+mod pipeline;
 mod sink;
 
 pub use api::{Api, ApiRight, ApiToken, Listen, ListenError, MetricsDetail};
 pub use host::{Budget, Compile, HostFile, Tenant};
-pub use jsonl::{JsonlSource, LineFormat, OnBadLine};
 pub use network::{Allow, HttpHost, HttpLimits, Network, NetworkError, Origin};
+pub use pipeline::Pipeline;
 pub use sink::{Create, Distance, SinkBatch, VectorSpec};
-
-/// A pipeline: one source, its transforms, and the sinks that they feed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pipeline<C: Components> {
-    /// Slot and publication are named after it; positions and dead letters are kept under it.
-    pub name: String,
-    /// Who owns the pipeline; limits come from the host file.
-    pub tenant: Option<String>,
-    /// Name and settings of the one source.
-    pub source: (String, C::Source),
-    /// Embedding models that the host calls for the handlers.
-    pub embedders: IndexMap<String, C::Embedder>,
-    /// Handlers.
-    pub transforms: IndexMap<String, C::Transform>,
-    /// Where the commands go.
-    pub sinks: IndexMap<String, C::Sink>,
-}
-
-/// A source by its `type`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Source {
-    /// Postgres' write-ahead log.
-    Postgres(PostgresSource),
-    /// Lines of JSON.
-    Jsonl(JsonlSource),
-}
-
-/// Streams the committed changes of tables from Postgres' write-ahead log.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PostgresSource {
-    /// `postgres://user:password@host:port/database?sslmode=verify-full`. The role needs REPLICATION.
-    pub url: Secret,
-    /// A file with the password, relative to the working directory, read again at each connection; for passwords that rotate.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// Roles, beside the one in `url`, that may own the schema `pgstream` and its tables. They could run
-    /// code with the rights of the role in `url`.
-    #[serde(default)]
-    pub trusted_owners: Vec<String>,
-    /// A second login to the same database, for the sessions that read tables: copies, `toast: reread`, replays. What the tables'
-    /// owners have hung on them then runs with the rights of that role. It needs SELECT on the tables and nothing else.
-    #[serde(default)]
-    pub read_url: Option<Secret>,
-    /// A file with the password of `read_url`, as `password_file`.
-    #[serde(default)]
-    pub read_password_file: Option<PathBuf>,
-    /// The folder that the files named here lie in, if a tenant's.
-    #[serde(skip)]
-    pub folder: Option<PathBuf>,
-    /// Tables as `schema.table`; `*` in the table's name stands for any characters. A part with a dot stands in double quotes.
-    #[schemars(length(min = 1))]
-    pub tables: Vec<String>,
-    /// Which rows that are there already to bring over. `initial`: all rows of each table, once; `never`: only changes
-    /// from now on.
-    #[serde(default)]
-    pub snapshot: Snapshot,
-    /// What becomes of large values that an UPDATE left alone and that Postgres does not send. `keep`: they reach the
-    /// handler as unchanged, and the sinks keep what they have; `reread`: they are read from the table.
-    #[serde(default)]
-    pub toast: Toast,
-    /// What to do when changes went past the pipeline: the slot was dropped, given up by the server, or moved or made again by
-    /// somebody else, the publication was changed, or the database comes from a backup. `stop`: stop and say so;
-    /// `resnapshot`: make a new slot, clear the sinks and copy all rows again, also with `snapshot: never`.
-    #[serde(default)]
-    pub on_slot_lost: OnSlotLost,
-    /// Whether a standby that is promoted takes the slot over; needs Postgres 17 or later, and `sync_replication_slots` on the
-    /// standby. `false` leaves a slot as it is.
-    #[serde(default)]
-    pub failover: bool,
-    /// How often a message is written into the log, so that the server lets go of log also where only other tables are
-    /// written: `10ms` or more; `0s` for never.
-    #[schemars(extend("x-maximum" = "1h"))]
-    #[serde(default = "PostgresSource::default_heartbeat")]
-    pub heartbeat: Span,
-    /// Name of the replication slot. Default: the pipeline's name with `-` as `_`, after `pgstream_`.
-    #[serde(default)]
-    pub slot: Option<String>,
-    /// Name of the publication. Default: as for `slot`.
-    #[serde(default)]
-    pub publication: Option<String>,
-    /// Bytes of one row. A larger one stops the pipeline before it is read; Postgres' own limit is 1GiB.
-    #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1GiB"))]
-    #[serde(default = "PostgresSource::default_max_row")]
-    pub max_row: Size,
-    /// When a batch closes.
-    #[serde(default)]
-    pub batch: SourceBatch,
-}
-
-impl PostgresSource {
-    /// What the default names of slot and publication begin with.
-    pub const SLOT_PREFIX: &str = "pgstream_";
-    /// Oftener would be load on the server for nothing: a slot does not fall behind as quickly.
-    pub(crate) const SHORTEST_HEARTBEAT: Span = Span(Duration::from_millis(10));
-
-    /// More than the memory that a handler has to read it with, unless it is given more.
-    pub(crate) fn default_max_row() -> Size {
-        Size(256 << 20)
-    }
-
-    fn default_heartbeat() -> Span {
-        Span(Duration::from_secs(10)) // seldom enough to cost nothing, often enough to see that the way is open
-    }
-
-    /// The name of slot and publication of `pipeline` where the file gives none.
-    pub fn default_slot(pipeline: &str) -> String {
-        format!("{}{}", Self::SLOT_PREFIX, pipeline.replace('-', "_"))
-    }
-}
-
-/// Which rows that are there already to bring over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Snapshot {
-    /// All rows of each table, once, also of one that is added later.
-    Initial,
-    /// None: only changes made from now on.
-    #[default]
-    Never,
-}
-
-/// What to do when changes went past the pipeline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnSlotLost {
-    /// Stop, and say what happened and what to type.
-    #[default]
-    Stop,
-    /// Make a new slot, clear the sinks, and copy all rows again.
-    Resnapshot,
-}
-
-/// What becomes of large values that an UPDATE left alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Toast {
-    /// They reach the handler as unchanged.
-    #[default]
-    Keep,
-    /// They are read from the table: a query for each batch that lacks some.
-    Reread,
-}
 
 /// When a batch of events closes: at whichever limit comes first.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -245,17 +100,5 @@ impl Default for Limits {
             output: Size(16 << 20),
             http: HttpLimits::default(),
         }
-    }
-}
-
-impl Holds<JsonlSource> for Source {
-    fn hold(settings: JsonlSource) -> Self {
-        Self::Jsonl(settings)
-    }
-}
-
-impl Holds<PostgresSource> for Source {
-    fn hold(settings: PostgresSource) -> Self {
-        Self::Postgres(settings)
     }
 }

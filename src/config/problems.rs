@@ -10,6 +10,9 @@ use super::yaml::{Kind, Node};
 /// Postgres cuts longer names off without a word (`NAMEDATALEN` - 1).
 pub const MAX_IDENTIFIER: usize = 63;
 
+/// Beginning of the names that a pipeline's own gives to what is kept for it on a server.
+pub const SLOT_PREFIX: &str = "pgstream_";
+
 /// What is wrong with one component. Paths are keys below the component's name; an index of a list is written as text.
 pub struct Problems<'a, 't> {
     root: &'a Node,
@@ -161,4 +164,18 @@ fn table_problem(table: &str, pattern: bool) -> Option<(String, String)> {
     }
     let long = !is_whole_identifier(&schema) || !is_whole_identifier(&name);
     long.then(|| (format!("`{table}` is longer than Postgres' {MAX_IDENTIFIER} characters for a name"), String::new()))
+}
+
+/// The name of slot and publication of `pipeline` where its file gives none.
+pub fn default_slot(pipeline: &str) -> String {
+    format!("{SLOT_PREFIX}{}", pipeline.replace('-', "_"))
+}
+
+/// A name like this one that a pipeline may have.
+pub(crate) fn example_name(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let plain: String =
+        lower.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let trimmed = plain.trim_matches('-');
+    if trimmed.is_empty() { "documents".to_owned() } else { trimmed.to_owned() }
 }

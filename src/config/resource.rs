@@ -15,6 +15,18 @@ pub enum Resource<'a> {
         /// Set to the folder that the files named in the URLs lie in, if the pipeline is a tenant's.
         folder: &'a mut Option<PathBuf>,
     },
+    /// A name of a replication slot or a publication. A tenant's begins as those do that are made of its pipelines' names.
+    SlotName {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        name: &'a str,
+    },
+    /// Standard input, which is the host's own.
+    Stdin {
+        /// The setting.
+        key: &'static str,
+    },
     /// A server that is reached over HTTP or gRPC, by its URL.
     HttpUrl {
         /// The setting.
@@ -54,6 +66,13 @@ pub enum Resource<'a> {
         index: usize,
         /// The host, and what belongs to it.
         host: &'a mut HttpHost,
+    },
+    /// Memory that one row may take, as `max_row`. Lowered to what is granted where the file says what is usual.
+    RowBytes {
+        /// Its value.
+        bytes: &'a mut Size,
+        /// The setting's default.
+        usual: Size,
     },
     /// Memory that a batch may take, as `batch.max_bytes`. Lowered to what is granted where the file says what is usual.
     BatchBytes {

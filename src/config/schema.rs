@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::file::{File, Section};
-use super::host::Shape;
+use super::host_shape::Shape;
 use super::kind::{Component, Components, KindEntry, Registry};
 
 /// The schema of a whole pipeline file.

@@ -1,6 +1,6 @@
 //! Arrays, in text and in binary format, as JSON arrays. Lower bounds other than 1 are not shown.
 
-use super::catalog::{Codec, Elements};
+use super::codec::{Codec, Elements};
 use super::wire::{Field, Flaw, Reader, derived, utf8};
 use super::{binary, json, text};
 use crate::event::{Arena, Cell, Kind};

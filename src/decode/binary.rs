@@ -1,6 +1,6 @@
 //! Values in binary format, as Postgres' send functions write them.
 
-use super::catalog::Codec;
+use super::codec::Codec;
 use super::wire::{Field, Flaw, derived, utf8, vector};
 use super::{numeric, time};
 use crate::event::{Arena, Cell, Kind};

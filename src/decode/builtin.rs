@@ -1,6 +1,6 @@
 //! The types that every Postgres has: their fixed OIDs, those of their arrays, their names, how to read them.
 
-use super::catalog::{Codec, Elements};
+use super::codec::{Codec, Elements};
 
 pub(super) struct Builtin {
     oid: u32,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::catalog::Codec;
+use super::codec::Codec;
 use crate::event::{Arena, Cell, Value};
 
 /// Appends an element; `cell` was read from `frame` and `arena`.

@@ -4,6 +4,7 @@ mod array;
 mod binary;
 mod builtin;
 mod catalog;
+mod codec;
 mod described;
 mod error;
 mod json;

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::array::{self, Scratch};
-use super::catalog::{Catalog, Plan};
+use super::catalog::Catalog;
+use super::codec::Plan;
 use super::error::DecodeError;
 use super::wire::{Field, Flaw, Reader, derived};
 use super::{binary, text};

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::catalog::Codec;
+use super::codec::Codec;
 use super::wire::{Field, Flaw, derived, utf8, vector};
 use super::{numeric, time};
 use crate::event::{Arena, Cell, Kind};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{BadLine, Cell, EventHead, Operation, Relation, Value};
+use super::{Arena, BadLine, Cell, EventHead, Operation, Relation, Value};
 use crate::lsn::{Lsn, Position};
 
 /// One committed change of a row. Its values are read through [`Batch::row`].
@@ -57,15 +57,6 @@ struct Body {
     frames: Vec<Bytes>,
     arena: Arena,
     frame_bytes: usize,
-}
-
-/// What had to be made from the server's bytes, one after the other; cells say where each piece lies.
-#[derive(Debug, Default)]
-pub struct Arena {
-    /// Texts and bytes that do not stand in a frame as they are: cells of [`Place::Derived`](super::Place::Derived).
-    pub derived: Vec<u8>,
-    /// The numbers of vectors.
-    pub floats: Vec<f32>,
 }
 
 impl Batch {

@@ -2,13 +2,15 @@
 
 pub mod json;
 
+mod arena;
 mod batch;
 mod head;
 mod relation;
 mod utf8;
 mod value;
 
-pub use batch::{Arena, Batch, BatchBuilder, Event, Mark, Row};
+pub use arena::Arena;
+pub use batch::{Batch, BatchBuilder, Event, Mark, Row};
 pub use head::{BadLine, EventHead, Operation};
 pub use relation::{Column, Naming, Relation, ReplicaIdentity};
 pub(crate) use utf8::{is_utf8, utf8};

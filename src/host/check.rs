@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Fault};
 use crate::pipeline::{Stage, Tolerance, rehearse};
 use crate::printable::printable;
 use crate::sink::{Admission, DeadLetter, Look, SinkKind, StoreMarks};
-use crate::source::{Fed, SampleRow, kind_of};
+use crate::source::{Fed, SampleRow};
 
 /// How long one word may take to be embedded, and a row to go through all handlers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ impl Host {
             let feeding = stages.iter().filter(|stage| sink.inputs().contains(&stage.name));
             fed(name, look.marks.clone(), feeding)
         });
-        let (name, source) = (&settings.source.0, kind_of(&settings.source));
+        let (name, source) = (&settings.source_name, &*settings.source);
         let at_source = |error: Error| at_start(error).at(format!("source `{name}`"));
         if let Err(error) = source.check(&settings.name, fed.collect::<Vec<Fed>>()).await {
             errors.push(at_source(error));

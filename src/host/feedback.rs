@@ -3,12 +3,12 @@
 use crate::components::PipelineSettings;
 use crate::error::{Error, Fault, Result};
 use crate::sink::WrittenPlace;
-use crate::source::{ReadBack, Written, kind_of};
+use crate::source::{ReadBack, Written};
 
 /// Refuses what would make every event cause the next one: that the source reads where this program keeps its state, or what a
 /// sink of the pipeline writes.
 pub(super) fn refuse(settings: &PipelineSettings) -> Result<()> {
-    let (source_name, source) = (&settings.source.0, kind_of(&settings.source));
+    let (source_name, source) = (&settings.source_name, &*settings.source);
     if let Some(ReadBack { setting, value, help }) = source.reads_state() {
         let what = format!("source `{source_name}` reads `{value}`, where this program keeps its own state");
         return Err(Error::new(Fault::Config, what).at(format!("`sources.{source_name}.{setting}`")).help(help));

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::objections::Objections;
 use crate::components::PipelineSettings;
-use crate::config::{Resource, Secret, Size, model};
+use crate::config::{MAX_IDENTIFIER, Resource, SLOT_PREFIX, Secret, Size, default_slot, model};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{Address, Root, Url};
 use crate::sink::SinkKind;
@@ -37,13 +37,13 @@ impl Scope {
             let help = format!("remove `embedders.{name}`, and name one that tenant `{}` is granted", self.name);
             found.refuse(&["embedders", name], error.help(help));
         }
-        let slot = model::PostgresSource::default_slot(&settings.name);
-        if slot.len() > 63 {
+        let slot = default_slot(&settings.name);
+        if slot.len() > MAX_IDENTIFIER {
             let error = self.beyond(format!("its slot would be named `{slot}`, which is longer than Postgres allows"));
             found.refuse(&["name"], error.help("choose a shorter `name`"));
         }
-        let (name, source) = &mut settings.source;
-        found.within(&["sources", name], |found| self.source(source, found));
+        let source = settings.source.resources();
+        found.within(&["sources", &settings.source_name], |found| self.resources(source, found));
         for (name, transform) in &mut settings.transforms {
             found.within(&["transforms", name], |found| self.resources(transform.resources(), found));
         }
@@ -51,46 +51,6 @@ impl Scope {
             found.within(&["sinks", name], |found| self.sink(&mut **sink, found));
         }
         found
-    }
-
-    fn source(&self, source: &mut model::Source, found: &mut Objections) {
-        match source {
-            model::Source::Postgres(source) => self.postgres_source(source, found),
-            model::Source::Jsonl(source) => self.jsonl_source(source, found),
-        }
-    }
-
-    fn jsonl_source(&self, source: &mut model::JsonlSource, found: &mut Objections) {
-        source.folder = Some(self.folder.clone());
-        if source.is_stdin() {
-            let error = self.beyond("it reads standard input, which is the host's own");
-            found.refuse(&["path"], error.help("let it read a file in the tenant's folder: `path: events.jsonl`"));
-        } else {
-            self.place(&["path"], &mut source.path, found);
-        }
-        let usual = model::JsonlSource::default_max_row();
-        found.note(&["max_row"], self.lower("max_row", &mut source.max_row, usual, self.granted.max_row));
-        let usual = model::SourceBatch::default().max_bytes;
-        found.note(&["batch", "max_bytes"], self.batch(&mut source.batch.max_bytes, usual));
-    }
-
-    fn postgres_source(&self, source: &mut model::PostgresSource, found: &mut Objections) {
-        let own = format!("{}{}_", model::PostgresSource::SLOT_PREFIX, self.name.replace('-', "_"));
-        for (key, name) in [("slot", &source.slot), ("publication", &source.publication)] {
-            if let Some(name) = name.as_ref().filter(|name| !name.starts_with(&own)) {
-                let error = self.beyond(format!("`{key}: {name}` could be another tenant's"));
-                found.refuse(&[key], error.help(format!("leave `{key}` out, or begin it with `{own}`")));
-            }
-        }
-        source.folder = Some(self.folder.clone());
-        self.postgres(["url", "password_file"], &source.url, &mut source.password_file, found);
-        if let Some(url) = &source.read_url {
-            self.postgres(["read_url", "read_password_file"], url, &mut source.read_password_file, found);
-        }
-        let usual = model::PostgresSource::default_max_row();
-        found.note(&["max_row"], self.lower("max_row", &mut source.max_row, usual, self.granted.max_row));
-        let usual = model::SourceBatch::default().max_bytes;
-        found.note(&["batch", "max_bytes"], self.batch(&mut source.batch.max_bytes, usual));
     }
 
     fn limits(&self, limits: &model::Limits, found: &mut Objections) {
@@ -160,6 +120,13 @@ impl Scope {
                     self.postgres(login.keys, login.url, login.password_file, found);
                 }
             }
+            Resource::SlotName { key, name } => {
+                found.note(&[key], self.slot_name(key, name));
+            }
+            Resource::Stdin { key } => {
+                let error = self.beyond("it reads standard input, which is the host's own");
+                found.refuse(&[key], error.help("let it read a file in the tenant's folder: `path: events.jsonl`"));
+            }
             Resource::HttpUrl { key, url } => {
                 found.note(&[key], self.http_url(url));
             }
@@ -181,14 +148,24 @@ impl Scope {
             Resource::HttpHost { index, host } => {
                 found.note(&["allow", "http", &index.to_string()], self.http_host(host));
             }
+            Resource::RowBytes { bytes, usual } => {
+                found.note(&["max_row"], self.lower("max_row", bytes, usual, self.granted.max_row));
+            }
             Resource::BatchBytes { bytes, usual } => {
-                found.note(&["batch", "max_bytes"], self.batch(bytes, usual));
+                let granted = self.granted.batch;
+                found.note(&["batch", "max_bytes"], self.lower("batch.max_bytes", bytes, usual, granted));
             }
         }
     }
 
-    fn batch(&self, bytes: &mut Size, usual: Size) -> Result<()> {
-        self.lower("batch.max_bytes", bytes, usual, self.granted.batch)
+    fn slot_name(&self, key: &str, name: &str) -> Result<()> {
+        let own = format!("{SLOT_PREFIX}{}_", self.name.replace('-', "_"));
+        if name.starts_with(&own) {
+            return Ok(());
+        }
+        Err(self
+            .beyond(format!("`{key}: {name}` could be another tenant's"))
+            .help(format!("leave `{key}` out, or begin it with `{own}`")))
     }
 
     /// Bounds what the file says by what is granted. Where it says what is usual, or nothing, that is lowered.

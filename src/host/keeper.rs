@@ -10,9 +10,10 @@ use super::embedders::OpenEmbedders;
 use super::handle::PipelineHandle;
 use super::state::Phase;
 use super::supervisor::Supervisor;
-use crate::backoff::{Backoff, seconds};
+use crate::backoff::Backoff;
 use crate::error::{Fault, Result};
 use crate::pipeline::Pipeline;
+use crate::retry::Retry;
 
 /// The longest wait before a pipeline is started again. One that ran for longer than this starts over with short waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -32,7 +33,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Runs the pipeline, again and again if what ended it may pass. Answers its fault if it is down at the end.
     pub(super) async fn keep(self) -> Option<Fault> {
-        let (mut backoff, mut tries) = (BACKOFF, 0);
+        let (mut retry, mut tries) = (Retry::new(BACKOFF), 0);
         loop {
             let began = Instant::now();
             let error = self.once().await.err()?;
@@ -50,18 +51,18 @@ impl Keeper {
                 return Some(error.fault());
             }
             if began.elapsed() > LONGEST_WAIT {
-                backoff = BACKOFF;
+                retry.succeeded();
             }
-            let wait = backoff.next_wait();
+            let wait = retry.failed(&error);
             self.handle.enter(Phase::Retrying);
-            tracing::warn!(wait_seconds = seconds(wait), "the pipeline is started again");
-            tokio::select! {
-                () = tokio::time::sleep(wait) => self.handle.change(|state| {
-                    state.restarts += 1;
-                    true
-                }),
-                () = self.stop.cancelled() => return Some(error.fault()),
+            tracing::warn!(wait_seconds = wait.seconds(), "the pipeline is started again");
+            if !wait.over_unless(&self.stop).await {
+                return Some(error.fault());
             }
+            self.handle.change(|state| {
+                state.restarts += 1;
+                true
+            });
         }
     }
 

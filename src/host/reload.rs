@@ -8,17 +8,8 @@ use futures::future::join_all;
 use super::handle::PipelineHandle;
 use super::spec::Difference;
 use super::supervisor::Supervisor;
-use super::{PipelineSpec, Refusal};
+use super::{FileReading, PipelineSpec, Refusal};
 use crate::error::{Error, Fault};
-use crate::source::kind_of;
-
-/// A pipeline file as it was read.
-pub struct FileReading {
-    /// The file.
-    pub file: PathBuf,
-    /// The pipeline in it.
-    pub read: Result<PipelineSpec, Refusal>,
-}
 
 /// What a reload has done about a pipeline.
 #[derive(Debug)]
@@ -132,7 +123,7 @@ fn is_among(handle: &PipelineHandle, readings: &[FileReading]) -> bool {
 
 /// Says that other settings read another slot, and leave the one before behind.
 fn leaves_slot(before: &PipelineSpec, now: &PipelineSpec) {
-    let claim = |spec: &PipelineSpec| Some(kind_of(&spec.settings.source).claim(&spec.settings.name).ok()??.what);
+    let claim = |spec: &PipelineSpec| Some(spec.settings.source.claim(&spec.settings.name).ok()??.what);
     let (Some(old), Some(new)) = (claim(before), claim(now)) else { return };
     if old != new {
         let pipeline = &now.settings.name;

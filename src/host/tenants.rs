@@ -9,14 +9,13 @@ use tokio::sync::Semaphore;
 
 use super::grants::{self, Scope};
 use super::objections::Objections;
-use super::reload::FileReading;
 use super::{Embedders, Host, Owner, PipelineSpec};
 use crate::components::{HostSettings, PipelineSettings, REGISTRY};
 use crate::config::model::Api;
 use crate::config::{Diagnostics, Grants, HandedFile};
 use crate::embedder;
 use crate::error::{Error, Fault, Result};
-use crate::source::{Claim, kind_of};
+use crate::source::Claim;
 use crate::transform::{Allowance, Compiler, Resources, Tenant};
 
 /// The tenants, and what each has used up of its grants.
@@ -58,6 +57,14 @@ pub enum Refusal {
     File(Diagnostics),
     /// It goes beyond what its tenant is granted.
     Grant(Error),
+}
+
+/// A pipeline file as it was read.
+pub struct FileReading {
+    /// The file.
+    pub file: PathBuf,
+    /// The pipeline in it.
+    pub read: std::result::Result<PipelineSpec, Refusal>,
 }
 
 impl Tenants {
@@ -267,7 +274,7 @@ impl Confined {
 
 impl Usage {
     fn add(&mut self, settings: &PipelineSettings) {
-        let claimed = kind_of(&settings.source).claim(&settings.name).ok().flatten().map(|claim| claim.what);
+        let claimed = settings.source.claim(&settings.name).ok().flatten().map(|claim| claim.what);
         self.names.insert(claimed.unwrap_or_else(|| settings.name.clone()), settings.name.clone());
         self.workers += workers(settings);
         self.outlets += settings.sinks.len();
@@ -282,7 +289,7 @@ impl Usage {
                 .help("slot and publication are named after the pipeline: give each file a `name` of its own"));
         }
         // A source that cannot be read is told of by who opens it.
-        let Ok(Some(Claim { what, help })) = kind_of(&settings.source).claim(name) else { return Ok(()) };
+        let Ok(Some(Claim { what, help })) = settings.source.claim(name) else { return Ok(()) };
         match self.names.get(&what) {
             Some(other) => {
                 let what = format!("the pipelines `{other}` and `{name}` would both read {what}");
@@ -323,8 +330,8 @@ impl Usage {
             let help = "slot and publication are named after it: choose another `name`";
             found.refuse(&["name"], error.help(help));
         }
-        let source = &settings.source.0;
-        let claim = found.note(&["sources", source], kind_of(&settings.source).claim(&settings.name)).flatten();
+        let source = &settings.source_name;
+        let claim = found.note(&["sources", source], settings.source.claim(&settings.name)).flatten();
         if let Some(Claim { what, help }) = claim
             && self.names.contains_key(&what)
             && !named

@@ -5,13 +5,10 @@ use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Stage;
-use super::bisect::Refused;
+use super::rejection::{KEEP, Refused};
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::{BadLine, Batch, json};
 use crate::sink::DeadLetter;
-
-/// What to type where nobody keeps what is refused.
-pub(super) const KEEP: &str = "To set such events aside and go on, add a sink to the pipeline:";
 
 /// The event of `batch` that was refused, with the reason why it ends among the rejected of `stage`.
 pub(super) fn dead_letter(stage: &Stage, batch: &Batch, refused: Refused) -> Option<DeadLetter> {
@@ -65,14 +62,6 @@ pub(super) fn bad_lines(stage: &Stage, batch: &Batch) -> Result<Vec<DeadLetter>>
 fn now() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Position and table of an event; never a key or a value.
-pub(super) fn place(batch: &Batch, event: usize) -> String {
-    match batch.events().get(event) {
-        Some(found) => format!("event {}, table `{}`", found.position, batch.relation(found)),
-        None => format!("event {event} of the batch"),
-    }
 }
 
 /// A letter on its way to a sink that keeps it.

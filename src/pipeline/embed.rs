@@ -5,18 +5,18 @@
 
 use std::ops::Range;
 
-use super::bisect::{Refused, halve, wait_out};
-use super::dead_letter::{KEEP, place};
-use super::handle::take_out;
+use super::bisect::wait_out;
+use super::isolate::{Attempt, Suspects, isolate};
+use super::rejection::{Refused, Rejecting, take_out};
 use super::room::Place;
-use super::tolerance::{TooMany, Window};
+use super::tolerance::Window;
 use super::{BACKOFF, Stage};
-use crate::backoff::Backoff;
 use crate::command::Command;
 use crate::embedder;
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Position;
+use crate::retry::Retry;
 
 /// What the vectors of a batch may take: more than the texts of the largest batches become that are of use. A thousand rows of
 /// sixteen chunks take 94 MiB at 1536 numbers, 250 MiB at 4096.
@@ -34,22 +34,16 @@ impl Embed<'_> {
     /// Embeds all texts of `commands`, which stand in the order of their events. Adds to `refused` the events of which a text
     /// is refused, and takes out all that they asked for.
     pub(super) async fn run(&self, commands: &mut Vec<Command>, refused: &mut Vec<Refused>) -> Result<()> {
-        let mut search = Search::default();
-        self.make_room(&mut search, commands, refused).await?;
-        let Some(error) = self.refusal(commands).await? else { return Ok(()) };
+        let mut window = Window::default();
+        self.make_room(&mut window, commands, refused).await?;
+        let Attempt::Suspect(error) = self.attempt(commands).await? else { return Ok(()) };
         let answers = answers(commands);
         let (transform, events) = (&self.stage.name, answers.len());
         if events > 1 {
             tracing::info!(transform, events, error = %error.chain(), "texts were refused; looking for the event that they are of");
         }
-        self.refused(&mut search, &answers, 0..events, error)?;
-        // The next part in the order of the stream is always on top.
-        while let Some(part) = search.todo.pop() {
-            let Some(own) = span(&answers, &part).and_then(|span| commands.get_mut(span)) else { continue };
-            if let Some(error) = self.refusal(own).await? {
-                self.refused(&mut search, &answers, part, error)?;
-            }
-        }
+        let mut search = Search { embed: self, answers, commands, window, unfit: Vec::new() };
+        isolate(&mut search, 0..events, error).await?;
         take_out(self.batch, search.unfit, commands, refused);
         Ok(())
     }
@@ -57,19 +51,18 @@ impl Embed<'_> {
     /// Takes room for the vectors, before any is made. Events whose texts become more than a batch may hold are set aside.
     async fn make_room(
         &self,
-        search: &mut Search,
+        window: &mut Window,
         commands: &mut Vec<Command>,
         refused: &mut Vec<Refused>,
     ) -> Result<()> {
-        let mut backoff = BACKOFF;
+        let mut retry = Retry::new(BACKOFF);
         let weights = loop {
-            let weights = embedder::weights(commands, &self.stage.embedders).await;
-            if let Some(weights) =
-                self.unless_in_passing(weights, &mut backoff).await.map_err(|error| self.at(error))?
-            {
-                break weights;
+            match embedder::weights(commands, &self.stage.embedders).await {
+                Ok(weights) => break weights,
+                Err(error) => self.wait_out(&mut retry, error).await?,
             }
         };
+        let mut unfit = Vec::new();
         let mut total = 0usize;
         for Answer { position, commands } in answers(commands) {
             let bytes =
@@ -80,10 +73,10 @@ impl Embed<'_> {
             }
             let error = self.too_large(bytes, "let it make fewer chunks of a row");
             let reason = error.chain();
-            self.allow(position, Code::Output, &mut search.window, error)?;
-            search.unfit.push((position, Code::Output, reason));
+            self.set_aside(position, Code::Output, window, error)?;
+            unfit.push((position, Code::Output, reason));
         }
-        take_out(self.batch, std::mem::take(&mut search.unfit), commands, refused);
+        take_out(self.batch, unfit, commands, refused);
         let all = self.place.ask(total);
         if all > MAX_BATCH_BYTES {
             let help = "let the source make smaller batches (`batch: { max_events: 100 }`), or the handler fewer chunks of a row";
@@ -102,79 +95,65 @@ impl Embed<'_> {
             .help(format!("nothing was confirmed: {help}"))
     }
 
-    /// Embeds the texts of `commands`. Some error if they are refused for what they are; then the commands are as they were.
-    async fn refusal(&self, commands: &mut [Command]) -> Result<Option<Error>> {
-        let mut backoff = BACKOFF;
+    /// Embeds the texts of `commands`. If they are refused for what they are, the commands are as they were.
+    async fn attempt(&self, commands: &mut [Command]) -> Result<Attempt> {
+        let mut retry = Retry::new(BACKOFF);
         loop {
-            let resolved = embedder::resolve(commands, &self.stage.embedders).await;
-            match self.unless_in_passing(resolved, &mut backoff).await {
-                Ok(Some(())) => return Ok(None),
-                Ok(None) => {}
-                Err(error) if error.misdeed().is_some() => return Ok(Some(error)),
-                Err(error) => return Err(self.at(error)),
+            match embedder::resolve(commands, &self.stage.embedders).await {
+                Ok(()) => return Ok(Attempt::Passed),
+                Err(error) if error.fault() != Fault::Transient && error.misdeed().is_some() => {
+                    return Ok(Attempt::Suspect(error));
+                }
+                Err(error) => self.wait_out(&mut retry, error).await?,
             }
         }
     }
 
-    /// What was tried. None, after a wait, if it failed in passing.
-    async fn unless_in_passing<T>(&self, tried: Result<T>, backoff: &mut Backoff) -> Result<Option<T>> {
-        match tried {
-            Ok(done) => Ok(Some(done)),
-            Err(error) if error.fault() == Fault::Transient => {
-                wait_out(&error, &self.stage.name, true, backoff).await;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+    async fn wait_out(&self, retry: &mut Retry, error: Error) -> Result<()> {
+        wait_out(retry, error, &self.stage.name, true).await.map_err(|error| self.at(error))
     }
 
     fn at(&self, error: Error) -> Error {
         error.at(format!("transform `{}`", self.stage.name))
     }
 
-    /// Halves a part of which texts were refused, or sets it aside if it is one event.
-    fn refused(&self, search: &mut Search, answers: &[Answer], part: Range<usize>, error: Error) -> Result<()> {
-        match answers.get(part.start) {
-            Some(answer) if part.len() == 1 => {
-                let reason = format!("a text cannot be embedded: {}", error.chain());
-                self.allow(answer.position, Code::Text, &mut search.window, error)?;
-                search.unfit.push((answer.position, Code::Text, reason));
-            }
-            _ => halve(&mut search.todo, part),
-        }
-        Ok(())
-    }
-
-    /// Whether the event may be set aside.
-    fn allow(&self, position: Position, code: Code, window: &mut Window, error: Error) -> Result<()> {
-        let Stage { name, tolerance, keeps_rejected, .. } = self.stage;
-        let events = self.batch.events();
-        let found = events.binary_search_by_key(&position, |event| event.position);
+    /// Lets the event at `position` go, if it may be.
+    fn set_aside(&self, position: Position, code: Code, window: &mut Window, error: Error) -> Result<()> {
+        let found = self.batch.events().binary_search_by_key(&position, |event| event.position);
         let at = found.map_err(|_| Error::new(Fault::Bug, "a command answers no event of its batch"))?;
-        if !keeps_rejected {
-            let fix = error.advice().map(|advice| format!("{advice}\n")).unwrap_or_default();
-            let what = format!(
-                "what handler `{name}` made of an event cannot be embedded, and no sink takes `{name}.rejected`"
-            );
-            return Err(Error::new(error.fault(), what).because(error).at(place(self.batch, at)).help(format!(
-                "{fix}nothing was confirmed. {KEEP}\n  rejected: {{ type: dead-letters, inputs: [{name}.rejected] }}"
-            )));
-        }
-        let (transform, reason) = (name, error.chain());
-        tracing::warn!(transform, event = %place(self.batch, at), code = code.as_str(), reason, "an event was set aside");
-        if events.get(at).is_some_and(|event| event.replayed) {
-            return Ok(()); // somebody asked for it, and it was counted before
-        }
-        tolerance.allows(window, at as u64).map_err(|TooMany| tolerance.exceeded(name, error))
+        let (name, rejecting) = (&self.stage.name, Rejecting { stage: self.stage, batch: self.batch });
+        let (fault, what) = (error.fault(), format!("what handler `{name}` made of an event cannot be embedded"));
+        let error = rejecting.kept(at, error, fault, &what, "nothing")?;
+        let (transform, reason, place) = (name, error.chain(), rejecting.place(at));
+        tracing::warn!(transform, event = %place, code = code.as_str(), reason, "an event was set aside");
+        rejecting.count(window, at, at as u64, || error)
     }
 }
 
-/// What is left of the search for refused texts, and what came of it.
-#[derive(Default)]
-struct Search {
-    todo: Vec<Range<usize>>,
-    unfit: Vec<(Position, Code, String)>,
+/// The search for the events of which a text is refused.
+struct Search<'a> {
+    embed: &'a Embed<'a>,
+    answers: Vec<Answer>,
+    commands: &'a mut [Command],
     window: Window,
+    unfit: Vec<(Position, Code, String)>,
+}
+
+impl Suspects for Search<'_> {
+    async fn attempt(&mut self, part: Range<usize>) -> Result<Attempt> {
+        match span(&self.answers, &part).and_then(|span| self.commands.get_mut(span)) {
+            Some(commands) => self.embed.attempt(commands).await,
+            None => Ok(Attempt::Passed),
+        }
+    }
+
+    async fn set_aside(&mut self, answer: usize, error: Error) -> Result<()> {
+        let Some(&Answer { position, .. }) = self.answers.get(answer) else { return Ok(()) };
+        let reason = format!("a text cannot be embedded: {}", error.chain());
+        self.embed.set_aside(position, Code::Text, &mut self.window, error)?;
+        self.unfit.push((position, Code::Text, reason));
+        Ok(())
+    }
 }
 
 /// The commands that answer one event.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::bisect::{Bisect, Refused, Sifted};
+use super::bisect::{Bisect, Sifted};
 use super::dead_letter::{bad_lines, dead_letter};
 use super::embed::Embed;
 use super::fork::{self, Commit};
 use super::progress::Ticket;
+use super::rejection::{Refused, take_out};
 use super::room::Place;
 use super::status::StageStatus;
 use super::tolerance::TooMany;
@@ -110,15 +111,14 @@ pub(super) async fn handle(
 
 impl Stage {
     async fn make(&self, status: &StageStatus, batch: &Arc<Batch>, place: &Place) -> Result<Made> {
-        let Self { transform, tolerance, keeps_rejected, .. } = self;
+        let transform = &self.transform;
         let unread = bad_lines(self, batch)?;
         if batch.events().is_empty() {
             let rejected_at = vec![0; unread.len()];
             return Ok(Made { commands: Vec::new(), rejected: unread, rejected_at });
         }
-        let bisect = Bisect { transform, tolerance, keeps_rejected: *keeps_rejected, batch };
         let handling = status.handling.begin();
-        let Sifted { mut commands, mut refused, .. } = bisect.run().await?;
+        let Sifted { mut commands, mut refused, .. } = Bisect::new(self, batch).run().await?;
         drop(handling);
         self.meetings.look(&self.name, batch, &commands);
         let embedding = status.embedding.begin();
@@ -162,26 +162,6 @@ impl Stage {
         take_out(batch, unfit.collect(), commands, refused);
         Ok(())
     }
-}
-
-/// Sets the events at these positions aside, with all that they asked for.
-pub(super) fn take_out(
-    batch: &Batch,
-    mut unfit: Vec<(Position, Code, String)>,
-    commands: &mut Vec<Command>,
-    refused: &mut Vec<Refused>,
-) {
-    if unfit.is_empty() {
-        return;
-    }
-    // Commands stand in the order of their events, so the positions rise.
-    unfit.dedup_by_key(|(position, ..)| *position);
-    commands.retain(|command| unfit.binary_search_by_key(&command.position, |(position, ..)| *position).is_err());
-    for (position, code, reason) in unfit {
-        let Ok(event) = batch.events().binary_search_by_key(&position, |event| event.position) else { continue };
-        refused.push(Refused { event, code, reason, sink: None });
-    }
-    refused.sort_by_key(|refused| refused.event);
 }
 
 #[cfg(test)]

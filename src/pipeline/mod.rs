@@ -6,6 +6,10 @@ mod rehearse;
 
 mod handle;
 
+mod isolate;
+
+mod rejection;
+
 mod bisect;
 
 mod embed;
@@ -17,6 +21,8 @@ mod tolerance;
 mod unembedded;
 
 mod deliver;
+
+mod writer;
 
 mod inbox;
 

@@ -1,19 +1,19 @@
 //! `Narrow`: finds the events whose commands a sink refuses, and sets them aside, while all others are written.
 //!
-//! Commands that a sink refuses, in a way that single ones can have caused, are written again in halves, in order, down to the
-//! events that fail alone. All that one handler made of one event stands or falls together. A sink that stores a position
+//! Commands that a sink refuses, in a way that single ones can have caused, are written again in halves ([`isolate`]), in order, down to
+//! the events that fail alone. All that one handler made of one event stands or falls together. A sink that stores a position
 //! stores only what lies before the next command, so it never gets ahead of an event that is not yet kept elsewhere: after a
 //! crash that event comes again, and is refused and kept again.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Stage;
-use super::bisect::{Refused, halve};
-use super::dead_letter::{KEEP, dead_letter, place};
-use super::deliver::{Shared, Writer};
+use super::dead_letter::dead_letter;
 use super::handle::Handled;
-use super::tolerance::{TooMany, Window};
+use super::isolate::{Attempt, Suspects, isolate};
+use super::rejection::{Refused, Rejecting};
+use super::tolerance::Window;
+use super::writer::{Shared, Writer};
 use crate::command::Command;
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::Event;
@@ -62,64 +62,31 @@ impl Narrow<'_, '_> {
         if events > 1 {
             tracing::info!(sink, events, error = %error.chain(), "a write was refused; looking for the event that did it");
         }
-        // The next part in the order of the stream is always on top.
-        let mut todo = Vec::new();
-        self.refused(&mut todo, &answers, 0..events, error).await?;
-        while let Some(part) = todo.pop() {
-            // Everything before the next answer is written with this part, or was set aside.
-            let next = answers.get(part.end).and_then(|answer| answer.first());
-            let through = next.map_or(through, Asked::before);
-            let commands = answers.get(part.clone()).unwrap_or_default().iter().copied().flatten();
-            let delivery =
-                Delivery { commands: commands.map(|asked| asked.command).collect(), rejected: Vec::new(), through };
-            if let Err(error) = self.writer.write(&delivery).await {
-                self.refused(&mut todo, &answers, part, error).await?;
-            }
-        }
-        // The last answers may have been set aside.
-        self.writer.write(&Delivery { through, ..Delivery::default() }).await
-    }
-
-    /// Halves a part that was refused, or sets it aside if it is the answer to one event.
-    async fn refused(
-        &mut self,
-        todo: &mut Vec<Range<usize>>,
-        answers: &[&[Asked<'_>]],
-        part: Range<usize>,
-        error: Error,
-    ) -> Result<()> {
-        if error.misdeed().is_none() {
+        if error.misdeed().is_none() || events == 0 {
             return Err(error);
         }
-        if part.len() > 1 {
-            halve(todo, part);
-            return Ok(());
-        }
-        match answers.get(part.start).and_then(|answer| answer.first()) {
-            Some(asked) => self.set_aside(*asked, error).await,
-            None => Err(error),
-        }
+        let mut search = Search { narrow: self, answers, through };
+        isolate(&mut search, 0..events, error).await?;
+        // The last answers may have been set aside.
+        self.writer.write(&Delivery { through, ..Delivery::default() }).await
     }
 
     /// Returns once the event is kept elsewhere.
     async fn set_aside(&mut self, asked: Asked<'_>, error: Error) -> Result<()> {
         let Asked { stage: index, handled, .. } = asked;
-        let (Some((at, event)), Some(stage)) = (asked.event(), handled.stages.get(index)) else {
+        let (Some((at, _)), Some(stage)) = (asked.event(), handled.stages.get(index)) else {
             return Err(Error::new(Fault::Bug, "a command answers no event of its batch").because(error));
         };
-        if !stage.keeps_rejected {
-            return Err(self.nobody_keeps(stage, error).at(place(&handled.batch, at)));
+        let rejecting = Rejecting { stage, batch: &handled.batch };
+        let (sink, name, fault) = (self.writer.name, &stage.name, error.fault());
+        let what = format!("sink `{sink}` refuses what handler `{name}` made of an event");
+        let error = rejecting.kept(at, error, fault, &what, "nothing from this event on")?;
+        let reason = error.chain();
+        if let Some(window) = self.windows.get_mut(index) {
+            let counted = rejecting.count(window, at, handled.first + at as u64, || error);
+            counted.map_err(|error| error.at(rejecting.place(at)))?;
         }
-        if !event.replayed
-            && let Some(window) = self.windows.get_mut(index)
-        {
-            let number = handled.first + at as u64;
-            if let Err(TooMany) = stage.tolerance.allows(window, number) {
-                return Err(stage.tolerance.exceeded(&stage.name, error).at(place(&handled.batch, at)));
-            }
-        }
-        let (sink, reason) = (self.writer.name, error.chain());
-        tracing::warn!(sink, event = %place(&handled.batch, at), reason, "an event was set aside");
+        tracing::warn!(sink, event = %rejecting.place(at), reason, "an event was set aside");
         let refused = Refused { event: at, code: Code::Sink, reason, sink: Some(sink.to_owned()) };
         if let Some(letter) = dead_letter(stage, &handled.batch, refused) {
             self.shared.takers.keep(index, &letter).await;
@@ -129,16 +96,33 @@ impl Narrow<'_, '_> {
         self.writer.status.meter.refused.add(1);
         Ok(())
     }
+}
 
-    fn nobody_keeps(&self, stage: &Stage, why: Error) -> Error {
-        let (sink, name) = (self.writer.name, &stage.name);
-        let fix = why.advice().map(|advice| format!("{advice}\n")).unwrap_or_default();
-        let what = format!(
-            "sink `{sink}` refuses what handler `{name}` made of an event, and no sink takes `{name}.rejected`"
-        );
-        Error::new(why.fault(), what).because(why).help(format!(
-            "{fix}nothing from this event on was confirmed. {KEEP}\n  \
-             rejected: {{ type: dead-letters, inputs: [{name}.rejected] }}"
-        ))
+/// The answers to events, in the order in which they are written. All that one handler made of one event is one of them.
+struct Search<'s, 'n, 'w, 'c> {
+    narrow: &'s mut Narrow<'n, 'w>,
+    answers: Vec<&'c [Asked<'c>]>,
+    through: Held,
+}
+
+impl Suspects for Search<'_, '_, '_, '_> {
+    async fn attempt(&mut self, part: Range<usize>) -> Result<Attempt> {
+        // Everything before the next answer is written with this part, or was set aside.
+        let next = self.answers.get(part.end).and_then(|answer| answer.first());
+        let through = next.map_or(self.through, Asked::before);
+        let commands = self.answers.get(part).unwrap_or_default().iter().copied().flatten();
+        let commands = commands.map(|asked| asked.command).collect();
+        match self.narrow.writer.write(&Delivery { commands, rejected: Vec::new(), through }).await {
+            Ok(()) => Ok(Attempt::Passed),
+            Err(error) if error.misdeed().is_some() => Ok(Attempt::Suspect(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn set_aside(&mut self, answer: usize, error: Error) -> Result<()> {
+        match self.answers.get(answer).and_then(|answer| answer.first()) {
+            Some(asked) => self.narrow.set_aside(*asked, error).await,
+            None => Err(error),
+        }
     }
 }

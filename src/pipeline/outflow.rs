@@ -10,12 +10,12 @@ use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 
 use super::dead_letter::Parcel;
-use super::deliver::{Durable, Shared, Writer};
 use super::fork;
 use super::handle::Handled;
 use super::narrow::{Asked, Narrow};
 use super::overlap::Touched;
 use super::tolerance::Window;
+use super::writer::{Durable, Shared, Writer};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Position;
 use crate::sabotage::Breakage;

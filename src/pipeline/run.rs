@@ -14,12 +14,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::dead_letter::Takers;
-use super::deliver::{Durable, Shared, deliver};
+use super::deliver::deliver;
 use super::handle::{Handled, handle};
 use super::inbox::{Begun, Inbox};
 use super::progress::{Progress, Since};
 use super::room::Room;
 use super::swap::Swap;
+use super::writer::{Durable, Shared};
 use super::{Pipeline, Stage, Status, stall};
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event};

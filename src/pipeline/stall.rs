@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Status;
+use super::status::QUIET;
 use crate::backoff::seconds;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);
-/// What a batch may take without a word.
-pub(super) const QUIET: Duration = Duration::from_secs(5);
+
 /// It is said at least this often.
 const LONGEST: Duration = Duration::from_secs(300);
 

@@ -8,10 +8,12 @@ use tokio::time::Instant;
 
 use super::activity::Activity;
 use super::progress::Since;
-use super::stall::QUIET;
 use crate::lsn::Lsn;
 use crate::meter::{PipelineMeter, SinkMeter};
 use crate::source::Lag;
+
+/// What a batch may take without a word.
+pub(super) const QUIET: Duration = Duration::from_secs(5);
 
 /// How a pipeline is doing; read at any time, from any thread.
 #[derive(Debug)]

@@ -1,6 +1,5 @@
 //! The contract of a `SinkKind`: settings that a sink can be opened, looked at and searched with.
 
-use std::any::Any;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -8,7 +7,7 @@ use async_trait::async_trait;
 use super::{Look, Searcher, Sink};
 use crate::config::model::{Create, SinkBatch};
 use crate::config::{
-    Accepts, Component, ComponentKind, ComponentSettings, Holds, KindEntry, Problems, SinkComponent, SourceDatabase,
+    Accepts, ComponentKind, ComponentSettings, KindEntry, Problems, SinkComponent, SourceDatabase, section_of_kinds,
 };
 use crate::error::Result;
 use crate::postgres::Url;
@@ -108,33 +107,7 @@ pub struct Leftover {
     pub how: String,
 }
 
-dyn_clone::clone_trait_object!(SinkKind);
-
-impl dyn SinkKind {
-    /// The settings as those of one kind, if that is what they are.
-    pub fn as_kind<T: SinkKind>(&self) -> Option<&T> {
-        (self as &dyn Any).downcast_ref()
-    }
-}
-
-impl PartialEq for dyn SinkKind {
-    fn eq(&self, other: &Self) -> bool {
-        self.equals(other)
-    }
-}
-
-impl Component for Box<dyn SinkKind> {
-    const SECTION: &'static str = "sinks";
-    const NOUN: &'static str = "sink";
-
-    fn review(&self, problems: &mut Problems<'_, '_>) {
-        (**self).review(problems);
-    }
-
-    fn locate(&mut self, folder: &Path) {
-        (**self).locate(folder);
-    }
-}
+section_of_kinds!(SinkKind, "sinks", "sink");
 
 impl SinkComponent for Box<dyn SinkKind> {
     fn complete(&mut self, source: Option<&SourceDatabase>, problems: &mut Problems<'_, '_>) {
@@ -142,13 +115,7 @@ impl SinkComponent for Box<dyn SinkKind> {
     }
 }
 
-impl<T: SinkKind> Holds<T> for Box<dyn SinkKind> {
-    fn hold(settings: T) -> Self {
-        Box::new(settings)
-    }
-}
-
 /// The line of a kind of sink in the list of kinds.
 pub const fn kind<T: ComponentKind + SinkKind>() -> KindEntry<Box<dyn SinkKind>> {
-    KindEntry::new::<T>(T::TYPE).accepting(T::accepts)
+    KindEntry::new::<T>().accepting(T::accepts)
 }

@@ -8,17 +8,16 @@ use async_trait::async_trait;
 use super::rows::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
 use super::standing::Standing;
 use super::{Fed, Source};
+use crate::config::{ComponentKind, ComponentSettings, KindEntry, SourceComponent, SourceDatabase, section_of_kinds};
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::meter::SourceMeter;
 use crate::postgres::Url;
 
-/// A kind of source, with the settings of one. Its methods take the pipeline's name, under which it keeps what it keeps.
+/// Settings of a source. A kind of source is a struct that implements this and [`ComponentKind`], and a line in the list of kinds.
+/// The methods take the pipeline's name, under which the source keeps what it keeps.
 #[async_trait]
-pub trait SourceKind: Send + Sync {
-    /// The name of the kind, as in `type`.
-    fn kind(&self) -> &'static str;
-
+pub trait SourceKind: ComponentSettings {
     /// What no second pipeline may read beside this one; None if any number may.
     ///
     /// # Errors
@@ -49,6 +48,9 @@ pub trait SourceKind: Send + Sync {
     /// As for `open`.
     async fn samples(&self, pipeline: &str) -> Result<Vec<SampleRow>>;
 
+    /// The Postgres database that it reads, which sinks use unless they say otherwise. None if it reads none.
+    fn database(&self) -> Option<SourceDatabase>;
+
     /// The place in the stream, which can be set up, begun anew and removed.
     fn slot(&self) -> Capability<'_, dyn AdministerSlot>;
 
@@ -57,6 +59,19 @@ pub trait SourceKind: Send + Sync {
 
     /// A second look at the stream.
     fn tap(&self) -> Capability<'_, dyn OpenTap>;
+}
+
+section_of_kinds!(SourceKind, "sources", "source");
+
+impl SourceComponent for Box<dyn SourceKind> {
+    fn database(&self) -> Option<SourceDatabase> {
+        (**self).database()
+    }
+}
+
+/// The line of a kind of source in the list of kinds.
+pub const fn kind<T: ComponentKind + SourceKind>() -> KindEntry<Box<dyn SourceKind>> {
+    KindEntry::new::<T>()
 }
 
 /// Something that a kind of source can do; or the sentence why it cannot, for people.

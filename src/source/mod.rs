@@ -2,8 +2,6 @@
 
 mod kind;
 
-mod kinds;
-
 mod rows;
 
 mod standing;
@@ -21,8 +19,8 @@ use crate::lsn::Lsn;
 
 pub use kind::{
     AdministerSlot, Capability, Claim, CopyRows, FollowCopies, OpenTap, ReadBack, SourceKind, TapStream, Written, able,
+    kind,
 };
-pub use kinds::kind_of;
 pub use rows::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
 pub use standing::{NotedSlot, SlotStanding, Standing};
 

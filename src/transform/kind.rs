@@ -1,13 +1,13 @@
 //! The contract of a `TransformKind`: settings that a handler can be opened with.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::{Engine, Tenant, Transform};
 use crate::config::model::{Ids, Rejections};
-use crate::config::{Component, ComponentKind, ComponentSettings, Holds, KindEntry, Problems};
+use crate::config::{ComponentKind, ComponentSettings, KindEntry, section_of_kinds};
 use crate::embedder::Embedder;
 use crate::error::Result;
 use crate::meter::TransformMeter;
@@ -60,41 +60,9 @@ pub trait TransformKind: ComponentSettings {
     fn ids(&self) -> Ids;
 }
 
-dyn_clone::clone_trait_object!(TransformKind);
-
-impl dyn TransformKind {
-    /// The settings as those of one kind, if that is what they are.
-    pub fn as_kind<T: TransformKind>(&self) -> Option<&T> {
-        (self as &dyn std::any::Any).downcast_ref()
-    }
-}
-
-impl PartialEq for dyn TransformKind {
-    fn eq(&self, other: &Self) -> bool {
-        self.equals(other)
-    }
-}
-
-impl Component for Box<dyn TransformKind> {
-    const SECTION: &'static str = "transforms";
-    const NOUN: &'static str = "transform";
-
-    fn review(&self, problems: &mut Problems<'_, '_>) {
-        (**self).review(problems);
-    }
-
-    fn locate(&mut self, folder: &Path) {
-        (**self).locate(folder);
-    }
-}
-
-impl<T: TransformKind> Holds<T> for Box<dyn TransformKind> {
-    fn hold(settings: T) -> Self {
-        Box::new(settings)
-    }
-}
+section_of_kinds!(TransformKind, "transforms", "transform");
 
 /// The line of a kind of transform in the list of kinds.
 pub const fn kind<T: ComponentKind + TransformKind>() -> KindEntry<Box<dyn TransformKind>> {
-    KindEntry::new::<T>(T::TYPE)
+    KindEntry::new::<T>()
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::event::{Batch, Value, json};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource, WantedRow};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::source::{config, pipeline, slot};
 use crate::support::program::{Folder, Running, eventually, pgstream, root};

@@ -348,6 +348,50 @@ fn a_search_for_no_points_is_refused() {
     assert!(text(&output.stderr).contains("--limit"), "{}", text(&output.stderr));
 }
 
+/// A text is embedded before a sink is asked, so that the embedder needs no network here.
+#[test]
+fn a_search_of_what_keeps_no_vectors_says_which_sinks_do_and_makes_nothing() {
+    let folder = Folder::new();
+    folder.write("handler.wasm", "");
+    let search = |more: &str, arguments: &[&str]| {
+        let file = format!(
+            "version: 1\nname: sought\nsources: {{ db: {{ type: postgres, url: postgres://localhost/x, tables: [public.t] }} }}
+embedders: {{ words: {{ type: hash, dimension: 3 }} }}
+transforms: {{ embed: {{ type: wasm, inputs: [db], component: handler.wasm, embedders: [words] }} }}
+sinks:
+  lines: {{ type: file, inputs: [embed], path: {} }}
+  screen: {{ type: stdout, inputs: [embed] }}
+  nothing: {{ type: blackhole, inputs: [embed] }}
+{more}",
+            folder.path("lines.jsonl").display()
+        );
+        let file = folder.write("sought.yaml", &file);
+        let output = pgstream(["search"]).arg(&file).arg("tent").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        text(&output.stderr).to_owned()
+    };
+    let edge = |name: &str| {
+        let path = folder.path(name);
+        format!(
+            "  {name}: {{ type: qdrant-edge, inputs: [embed], path: {}, create: {{ dimension: 3 }} }}\n",
+            path.display()
+        )
+    };
+    let none = search("", &[]);
+    assert!(none.contains("pipeline `sought` has no sink that can be searched"), "{none}");
+    for (name, kind) in [("lines", "file"), ("screen", "stdout"), ("nothing", "blackhole")] {
+        let named = search("", &["--sink", name]);
+        assert!(named.contains(&format!("a `{kind}` sink cannot be searched")), "{named}");
+        assert!(named.contains("it takes one that keeps vectors"), "{named}");
+        let other = search(&edge("near"), &["--sink", name]);
+        assert!(other.contains("write `--sink near`"), "{other}");
+    }
+    let several = search(&format!("{}{}", edge("near"), edge("far")), &[]);
+    assert!(several.contains("choose one with `--sink`: near, far"), "{several}");
+    let made = ["lines.jsonl", "near", "far"].map(|name| folder.path(name).exists());
+    assert_eq!(made, [false; 3], "a search makes nothing");
+}
+
 /// A pipeline from `documents` to `vectors` in the same database; `transform` is more of the transform's YAML.
 fn pipeline(name: &str, transform: &str) -> String {
     let component = root().join("plugins/documents-rust/documents.wasm");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use pgstream_host::components::{PipelineSettings, REGISTRY};
 use pgstream_host::config::{self, Diagnostics, model};
 use pgstream_host::embedder::OpenAiEmbedder;
+use pgstream_host::source::postgres::PostgresSettings;
 use pgstream_host::transform::WasmTransform;
 use proptest::prelude::*;
 
@@ -88,10 +89,13 @@ fn schema_and_reference_are_those_of_the_code() {
 fn a_good_file_says_what_it_says() {
     let pipeline = parse(&folder("ok").join("full.yaml")).unwrap();
     assert_eq!((pipeline.name.as_str(), pipeline.tenant.as_deref()), ("documents-2", Some("acme")));
-    assert_eq!(model::PostgresSource::default_slot(&pipeline.name), "pgstream_documents_2");
+    assert_eq!(config::default_slot(&pipeline.name), "pgstream_documents_2");
 
-    let (name, model::Source::Postgres(source)) = &pipeline.source else { panic!() };
-    assert_eq!((name.as_str(), source.url.expose()), ("shop", "postgres://app:env-secret@localhost/shop"));
+    let source = pipeline.source.as_kind::<PostgresSettings>().unwrap();
+    assert_eq!(
+        (pipeline.source_name.as_str(), source.url.expose()),
+        ("shop", "postgres://app:env-secret@localhost/shop")
+    );
     assert_eq!(source.tables, ["public.documents", "public.chunk_*"]);
     assert_eq!((source.batch.max_events, source.batch.max_bytes.0), (1000, 4 << 20));
 
@@ -122,7 +126,7 @@ fn a_good_file_says_what_it_says() {
 #[test]
 fn defaults_are_those_of_the_model() {
     let pipeline = parse(&folder("ok").join("least.yaml")).unwrap();
-    let (_, model::Source::Postgres(source)) = &pipeline.source else { panic!() };
+    let source = pipeline.source.as_kind::<PostgresSettings>().unwrap();
     assert_eq!(source.batch, model::SourceBatch::default());
     let embed = pipeline.transforms["embed"].as_kind::<WasmTransform>().unwrap();
     assert_eq!((embed.workers, &embed.limits), (1, &model::Limits::default()));

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::demo::Cluster;
 use pgstream_host::event::{Batch, Event, Operation, Value, json};
 use pgstream_host::lsn::Lsn;
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource, WantedRow};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinHandle;

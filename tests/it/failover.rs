@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pgstream_host::config::model::PostgresSource as Config;
 use pgstream_host::demo::{Cluster, Options, Stop};
 use pgstream_host::event::Value;
 use pgstream_host::source::Source;
+use pgstream_host::source::postgres::PostgresSettings as Config;
 use pgstream_host::source::postgres::{self, PostgresSource};
 use tokio_postgres::Client;
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::event::{Operation, json};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource, WantedRow};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::source::{config, pipeline};
 use crate::support::{Database, versions};

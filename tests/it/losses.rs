@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pgstream_host::config::model::{OnSlotLost, PostgresSource as Config};
 use pgstream_host::demo::Options;
 use pgstream_host::error::{Error, Fault};
 use pgstream_host::event::{Operation, Value};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
+use pgstream_host::source::postgres::{OnSlotLost, PostgresSettings as Config};
 use rustix::process::Signal;
 
 use crate::schema_changes::read;

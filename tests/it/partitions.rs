@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::schema_changes::read;
 use crate::source::{config, pipeline};

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use pgstream_host::config::model::{PostgresSource as Config, Toast};
 use pgstream_host::demo::{Options, Stop};
 use pgstream_host::error::Fault;
 use pgstream_host::source::postgres::PostgresSource;
+use pgstream_host::source::postgres::{PostgresSettings as Config, Toast};
 
 use crate::schema_changes::read;
 use crate::source::{config, last_word, pipeline};

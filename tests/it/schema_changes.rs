@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::error::Fault;
 use pgstream_host::event::{Batch, Event, Operation, Row, Value};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::source::{config, last_word, pipeline, slot};
 use crate::support::{Database, fresh_database, versions};

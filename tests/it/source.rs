@@ -9,7 +9,7 @@ use pgstream_host::error::Error;
 use pgstream_host::event::{Batch, Event, Operation, Value};
 use pgstream_host::lsn::{Lsn, Position};
 use pgstream_host::source::Source;
-use pgstream_host::source::postgres::{self, PostgresSource};
+use pgstream_host::source::postgres::{self, OnSlotLost, PostgresSettings, PostgresSource, Snapshot, Toast};
 use tokio_postgres::Client;
 
 use crate::support::program::{Running, eventually, root};
@@ -20,8 +20,8 @@ use crate::support::{
 /// Long enough for the slowest machine; only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
-    model::PostgresSource {
+pub(crate) fn config(url: &str, tables: &[&str]) -> PostgresSettings {
+    PostgresSettings {
         url: Secret::new(url),
         password_file: None,
         trusted_owners: Vec::new(),
@@ -29,9 +29,9 @@ pub(crate) fn config(url: &str, tables: &[&str]) -> model::PostgresSource {
         read_password_file: None,
         folder: None,
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
-        snapshot: model::Snapshot::Never,
-        toast: model::Toast::Keep,
-        on_slot_lost: model::OnSlotLost::Stop,
+        snapshot: Snapshot::Never,
+        toast: Toast::Keep,
+        on_slot_lost: OnSlotLost::Stop,
         failover: false,
         heartbeat: Span(Duration::ZERO), // nothing but what the test does
         slot: None,
@@ -649,7 +649,7 @@ async fn a_batch_closes_after_its_linger_and_gathers_what_came_until_then() {
 async fn a_heart_beats_where_nothing_happens() {
     let database = fresh_database().await;
     database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
-    let config = model::PostgresSource { heartbeat: Span(Duration::from_millis(20)), ..config(&database.url, &["t"]) };
+    let config = PostgresSettings { heartbeat: Span(Duration::from_millis(20)), ..config(&database.url, &["t"]) };
     let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
     let mut last = Lsn::INVALID;
     for _ in 0..3 {
@@ -702,7 +702,7 @@ async fn large_values_that_were_not_sent_are_read_on_request() {
         )
         .await
         .unwrap();
-    let config = model::PostgresSource { toast: model::Toast::Reread, ..config(&database.url, &["t", "u"]) };
+    let config = PostgresSettings { toast: Toast::Reread, ..config(&database.url, &["t", "u"]) };
     let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
     client.batch_execute("UPDATE t SET id = id + 1; UPDATE u SET id = id + 1000 WHERE id < 250").await.unwrap();
     let mut seen = read(&mut source, 2 + 2 * 249).await;
@@ -738,7 +738,7 @@ async fn large_values_are_read_only_once_their_commit_is_seen() {
         ))
         .await
         .unwrap();
-    let config = model::PostgresSource { toast: model::Toast::Reread, ..config(&database.url, &["t"]) };
+    let config = PostgresSettings { toast: Toast::Reread, ..config(&database.url, &["t"]) };
     let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
     let writer = connect(&database.url).await;
     let update = "SET synchronous_commit = on; UPDATE t SET id = 2";

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use pgstream_host::config::model;
 use pgstream_host::demo::{Options, Stop};
 use pgstream_host::error::{Error, Fault};
 use pgstream_host::source::Source;
-use pgstream_host::source::postgres::{self, PostgresSource};
+use pgstream_host::source::postgres::{self, PostgresSettings, PostgresSource, Snapshot};
 
 use crate::source::{config, pipeline, slot};
 use crate::support::program::root;
@@ -23,7 +22,7 @@ async fn with_table() -> Database {
 }
 
 /// What `check` says; `connect` says the same.
-async fn refusal(database: &Database, config: &model::PostgresSource) -> Error {
+async fn refusal(database: &Database, config: &PostgresSettings) -> Error {
     let name = pipeline(database);
     let error = postgres::check(&name, config).await.expect_err("a refusal");
     let again = PostgresSource::connect(&name, config).await.map(|_| ()).expect_err("a refusal");
@@ -158,9 +157,9 @@ async fn the_smallest_role_of_the_manual_is_enough() {
     let sql = sql.replace(" pipeline ", &format!(" {role} ")).replace(" pipeline;", &format!(" {role};"));
     database.client.batch_execute(&sql.replace('…', "p")).await.unwrap();
     let url = format!("postgres://{role}:p@{}", database.url.split_once('@').unwrap().1);
-    let ours = model::PostgresSource {
+    let ours = PostgresSettings {
         publication: Some("pgstream_documents".into()),
-        snapshot: model::Snapshot::Initial,
+        snapshot: Snapshot::Initial,
         ..config(&url, &["documents"])
     };
     let mut source = PostgresSource::connect(&pipeline(&database), &ours).await.unwrap();
@@ -245,8 +244,7 @@ async fn tables_that_are_missing_or_cannot_be_followed() {
     let followed = config(&database.url, &["full", "by_index", "documents"]);
     postgres::check(&pipeline(&database), &followed).await.unwrap();
     // Rows are copied by their key.
-    let copied =
-        |tables: &[&str]| model::PostgresSource { snapshot: model::Snapshot::Initial, ..config(&database.url, tables) };
+    let copied = |tables: &[&str]| PostgresSettings { snapshot: Snapshot::Initial, ..config(&database.url, tables) };
     for (table, report) in [
         (
             "full",
@@ -502,7 +500,7 @@ async fn tearing_down_what_is_in_use_says_who_uses_it() {
 async fn names_that_cannot_be() {
     let database = with_table().await;
     let good = config(&database.url, &["t"]);
-    let with = |change: fn(&mut model::PostgresSource)| {
+    let with = |change: fn(&mut PostgresSettings)| {
         let mut config = good.clone();
         change(&mut config);
         config

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::event::Naming;
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::guests::{guest, root};
 use crate::source::{config, pipeline, slot};

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pgstream_host::config::Span;
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::schema_changes::read;
 use crate::source::{config, pipeline, slot};

@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{select_all, try_join_all};
 use pgstream_host::config::Span;
-use pgstream_host::config::model::Snapshot;
 use pgstream_host::demo::Options;
 use pgstream_host::event::{Batch, Value};
 use pgstream_host::source::Source;
+use pgstream_host::source::postgres::Snapshot;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource};
 use rustix::process::Signal;
 

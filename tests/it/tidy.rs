@@ -1,5 +1,7 @@
 //! The house rules of ARCHITECTURE.md that a machine can check, each proven on a violation made up for it.
 
+mod knots;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,13 +19,29 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("screen", &["error", "printable"]),
     ("meter", &["error", "lsn"]),
     ("backoff", &[]),
+    ("retry", &["backoff", "error"]),
     ("sabotage", &["error"]),
     ("config", &["error", "lsn", "printable"]),
     ("postgres", &["config", "error", "lsn", "printable"]),
     ("decode", &["error", "event", "lsn", "sabotage"]),
-    ("source", &["backoff", "config", "decode", "error", "event", "lsn", "meter", "postgres", "printable", "sabotage"]),
+    (
+        "source",
+        &[
+            "backoff",
+            "config",
+            "decode",
+            "error",
+            "event",
+            "lsn",
+            "meter",
+            "postgres",
+            "printable",
+            "retry",
+            "sabotage",
+        ],
+    ),
     ("transform", &["command", "config", "embedder", "error", "event", "lsn", "meter", "printable"]),
-    ("embedder", &["backoff", "command", "config", "error", "meter"]),
+    ("embedder", &["backoff", "command", "config", "error", "meter", "retry"]),
     ("sink", &["command", "config", "error", "event", "lsn", "postgres", "printable", "sabotage"]),
     (
         "pipeline",
@@ -36,6 +54,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "event",
             "lsn",
             "meter",
+            "retry",
             "sink",
             "source",
             "transform",
@@ -55,6 +74,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "pipeline",
             "postgres",
             "printable",
+            "retry",
             "sink",
             "source",
             "transform",
@@ -97,7 +117,7 @@ const CONTRACTS: &[&str] = &["source", "transform", "embedder", "sink"];
 const KINDS_OF_SOURCE: &[&str] = &["postgres", "jsonl"];
 
 /// Where the kinds of source are listed.
-const LIST_OF_SOURCES: &str = "src/source/kinds.rs";
+const LIST_OF_SOURCES: &str = "src/components.rs";
 
 /// Third-party crates that only some places may name, so that one of them can be replaced.
 const FENCES: &[(&str, &[&str])] = &[
@@ -146,7 +166,7 @@ fn every_file_keeps_the_house_rules() {
     let files = rust_files();
     assert!(files.len() > 20, "the walk finds the sources");
     let check = |rule: fn(&File) -> Vec<String>| files.iter().flat_map(rule).collect::<Vec<_>>();
-    let rules = [purpose, length, name, imports, kinds_of_source, resources, fences, doors, assumptions];
+    let rules = [purpose, length, name, imports, kinds_of_source, resources, retries, fences, doors, assumptions];
     let broken: Vec<_> = rules.into_iter().flat_map(check).collect();
     assert!(broken.is_empty(), "{} house rules are broken:\n{}", broken.len(), broken.join("\n"));
 }
@@ -309,7 +329,7 @@ fn kinds_of_source(file: &File) -> Vec<String> {
         path.first().is_some_and(|first| first == "source") && kind.is_some_and(|kind| own != Some(&kind.as_str()))
     });
     let mut broken: Vec<String> = named
-        .map(|(line, path)| file.broken(line, format!("`{}` is for `kind_of` to know", path[..2].join("::"))))
+        .map(|(line, path)| file.broken(line, format!("`{}` is for the list of kinds to know", path[..2].join("::"))))
         .collect();
     broken.dedup();
     broken
@@ -330,6 +350,14 @@ fn resources(file: &File) -> Vec<String> {
         .filter(|_| listed)
         .map(|(at, _)| file.broken(line(at), "name each setting: `let Self { … } = self;`"));
     broken.collect()
+}
+
+/// Waits between tries grow in one place, which knows for how long a thing has failed.
+fn retries(file: &File) -> Vec<String> {
+    let code = file.code();
+    let waits = code.lines().enumerate().filter(|(_, code)| code.contains(".next_wait()"));
+    let others = waits.filter(|_| file.is_production() && file.path != "src/retry.rs");
+    others.map(|(index, _)| file.broken(index + 1, "let `Retry` wait: `retry.failed(&error)`")).collect()
 }
 
 /// Where the contract of all kinds stands.
@@ -571,11 +599,14 @@ mod proofs {
     fn only_the_list_of_kinds_knows_which_sources_there_are() {
         let broken = |path: &str, text: &str| kinds_of_source(&file(path, text));
         let named = "use crate::source::postgres::{self, Tap};\nuse crate::source::Source;";
-        assert_eq!(broken("src/cli/tap.rs", named), ["src/cli/tap.rs:1: `source::postgres` is for `kind_of` to know"]);
+        assert_eq!(
+            broken("src/cli/tap.rs", named),
+            ["src/cli/tap.rs:1: `source::postgres` is for the list of kinds to know"]
+        );
         assert_eq!(broken("src/source/jsonl/mod.rs", "use crate::source::postgres::Tap;").len(), 1);
         assert!(broken("src/source/postgres/tap.rs", named).is_empty() && broken(LIST_OF_SOURCES, named).is_empty());
         assert!(
-            broken("src/cli/tap.rs", "use crate::source::{Source, kind_of};\nuse crate::postgres::Url;").is_empty()
+            broken("src/cli/tap.rs", "use crate::source::{Source, SourceKind};\nuse crate::postgres::Url;").is_empty()
         );
     }
 
@@ -588,6 +619,12 @@ mod proofs {
         assert_eq!(broken("let Self { inputs: _, url } = self;"), 0);
         assert_eq!(broken("let Self { url, .. } = self;"), 1);
         assert_eq!(broken("self.url.touch();"), 1);
+    }
+
+    #[test]
+    fn a_second_place_that_waits_between_tries_is_found() {
+        let broken = |path: &str| retries(&file(path, "let wait = backoff.next_wait();")).len();
+        assert_eq!((broken("src/sink/x.rs"), broken("src/retry.rs")), (1, 0));
     }
 
     #[test]

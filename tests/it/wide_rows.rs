@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot, Toast};
 use pgstream_host::event::{Batch, Value};
 use pgstream_host::lsn::Lsn;
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, PostgresSource, WantedRow};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot, Toast};
 
 use crate::source::{config, pipeline};
 use crate::support::{Database, fresh_database};

@@ -1,8 +1,8 @@
 //! What an application may do once its tables are published: all that it could do before.
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::demo::Cluster;
 use pgstream_host::source::postgres::{self, PostgresSource};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use crate::schema_changes::read;
 use crate::source::{config, pipeline, slot};

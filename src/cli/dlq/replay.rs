@@ -11,7 +11,7 @@ use crate::components::PipelineSettings;
 use crate::error::{Error, Result};
 use crate::screen::Screen;
 use crate::sink::dead_letters::{Filter, Letters, Settled};
-use crate::source::{Copied, CopyRows, WantedRow, able, kind_of};
+use crate::source::{Copied, CopyRows, WantedRow, able};
 use crate::telemetry::Bars;
 
 /// A replay that somebody asks for.
@@ -26,8 +26,8 @@ type NotAsked = Vec<(i64, Error)>;
 
 impl Order<'_> {
     pub(super) async fn run(&self, letters: &mut Letters, filter: &Filter, bars: Bars) -> Result<ExitCode> {
-        let (name, kind) = (&self.settings.name, kind_of(&self.settings.source));
-        let source = able(&self.settings.source.0, kind, kind.rows())?;
+        let (name, kind) = (&self.settings.name, &*self.settings.source);
+        let source = able(&self.settings.source_name, kind, kind.rows())?;
         let (copies, not_asked, served) = self.ask(letters, filter, source).await?;
         if !served && !copies.is_empty() {
             tracing::warn!("nobody runs pipeline `{name}` now; the rows come as soon as somebody does");
@@ -111,8 +111,8 @@ pub(super) async fn settle(settings: &PipelineSettings, letters: &mut Letters) -
         return Ok(());
     }
     let looked = async {
-        let kind = kind_of(&settings.source);
-        let rows = able(&settings.source.0, kind, kind.rows())?;
+        let kind = &*settings.source;
+        let rows = able(&settings.source_name, kind, kind.rows())?;
         rows.follow(&settings.name).await?.look(Some(&unsettled)).await
     };
     let copies = match looked.await {

@@ -20,13 +20,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::reply::{Refusal, Unusable, vectors};
-use self::retry::{BACKOFF, PATIENCE, pause, retry_after};
+use self::retry::{BACKOFF, PATIENCE, retry_after};
 use super::paid::{Provider, Unanswered};
 use super::{ANY_TEXT, Vectors};
-use crate::backoff::seconds;
 use crate::config::Secret;
 use crate::error::{Code, Error, Fault, Result};
 use crate::meter::{EmbedderMeter, RequestOutcome};
+use crate::retry::Retry;
 
 pub use self::settings::OpenAiEmbedder;
 
@@ -101,7 +101,7 @@ impl OpenAi {
     /// One request, again and again until it is answered, refused for good, `enough`, or patience is at its end.
     async fn persist(&self, texts: &[&str], enough: &CancellationToken) -> Result<Vectors, Unanswered> {
         let began = Instant::now();
-        let (mut failures, mut backoff) = (0, BACKOFF);
+        let mut retry = Retry::new(BACKOFF);
         let (mut nonsense, mut billed) = (0, false);
         loop {
             let failure = {
@@ -116,7 +116,6 @@ impl OpenAi {
                     Err(failure) => failure,
                 }
             };
-            failures += 1;
             nonsense += u32::from(failure.nonsense);
             billed |= failure.billed;
             if nonsense >= MAX_NONSENSE {
@@ -126,17 +125,17 @@ impl OpenAi {
             if !failure.passes {
                 return Err(Unanswered { error: failure.error, billed });
             }
-            let pause = pause(&mut backoff, failure.asked);
-            let left = PATIENCE.saturating_sub(began.elapsed());
             let error = failure.asked.into_iter().fold(failure.error, Error::after);
-            if pause > left {
+            let wait = retry.failed(&error);
+            if wait.time > PATIENCE.saturating_sub(began.elapsed()) {
                 return Err(Unanswered { error, billed });
             }
-            tracing::warn!(embedder = self.name, error = %error.chain(), failures, wait_seconds = seconds(pause), "request failed, trying again");
-            self.meter.backoff.set(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
-            let waited = enough.run_until_cancelled(tokio::time::sleep(pause)).await;
+            let (failures, wait_seconds) = (wait.failures, wait.seconds());
+            tracing::warn!(embedder = self.name, error = %error.chain(), failures, wait_seconds, "request failed, trying again");
+            self.meter.backoff.set(u64::try_from(wait.time.as_micros()).unwrap_or(u64::MAX));
+            let waited = wait.over_unless(enough).await;
             self.meter.backoff.set(0);
-            if waited.is_none() {
+            if !waited {
                 return Err(Unanswered { error, billed });
             }
         }

@@ -1,4 +1,4 @@
-//! How long to wait before a request is sent again.
+//! How long requests are tried again, and what a server may ask for.
 
 use std::time::Duration;
 
@@ -12,13 +12,6 @@ pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Dur
 
 /// How long failures may go on before the pipeline is told, which goes on trying in its own way.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
-
-/// The pause after a failure. What the server asks for is the least, and a little more than that, or all who were
-/// asked the same come back in the same moment.
-pub(super) fn pause(backoff: &mut Backoff, asked: Option<Duration>) -> Duration {
-    let own = backoff.next_wait();
-    asked.map_or(own, |asked| asked.saturating_add(own.min(Duration::from_secs(1))))
-}
 
 /// `Retry-After`: seconds, or a date.
 pub(super) fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
@@ -34,15 +27,6 @@ pub(super) fn retry_after(header: &str, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pause_never_undercuts_the_server() {
-        let asked = Duration::from_secs(40);
-        let pause = |asked| pause(&mut BACKOFF.clone(), asked);
-        assert!(pause(Some(asked)) >= asked && pause(Some(asked)) <= asked + Duration::from_secs(1));
-        assert!(pause(Some(Duration::MAX)) >= PATIENCE);
-        assert!(pause(None) <= Duration::from_millis(200));
-    }
 
     #[test]
     fn the_server_may_ask_in_seconds_or_by_date() {

@@ -1,5 +1,6 @@
 //! The sink `dead-letters`: rejected events in a table of our own, from where they can be shown, replayed and dropped.
 
+mod kind;
 mod letters;
 mod replays;
 mod settings;

@@ -1,5 +1,6 @@
 //! The nearest rows to a vector, for a person at a prompt.
 
+use async_trait::async_trait;
 use tokio_postgres::{Client, Row};
 
 use super::columns::{Column, Kind, List, quoted, title};
@@ -9,17 +10,20 @@ use super::{PgvectorSettings, target};
 use crate::config::model::Distance;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{ReadRow, failed};
-use crate::sink::{Hit, Query};
+use crate::sink::{Hit, Query, Searcher};
 
 /// pgvector's bounds of `hnsw.ef_search`, and its default.
 const MAX_EF_SEARCH: usize = 1000;
 const DEFAULT_EF_SEARCH: usize = 40;
 
-/// The nearest rows of the table that `settings` name. Makes nothing: neither the table nor a record of a position.
-pub(super) async fn search(settings: &PgvectorSettings, query: &Query<'_>) -> Result<Vec<Hit>> {
-    let target = Target { wanted: None, ..target(settings)? };
-    let Some(mut session) = Session::look(&target).await? else { return Ok(Vec::new()) };
-    search_table(&mut session.client, &session.table, query).await
+#[async_trait]
+impl Searcher for PgvectorSettings {
+    /// The nearest rows of the table that the settings name. Makes nothing: neither the table nor a record of a position.
+    async fn search(&self, query: &Query<'_>) -> Result<Vec<Hit>> {
+        let target = Target { wanted: None, ..target(self)? };
+        let Some(mut session) = Session::look(&target).await? else { return Ok(Vec::new()) };
+        search_table(&mut session.client, &session.table, query).await
+    }
 }
 
 async fn search_table(client: &mut Client, table: &Table, query: &Query<'_>) -> Result<Vec<Hit>> {

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{PgvectorSink, search};
+use super::PgvectorSink;
 use crate::config::model::{Create, SinkBatch};
 use crate::config::{Accepts, ComponentKind, PostgresLogin, Problems, Resource, Secret};
 use crate::error::Result;
 use crate::postgres::Url;
-use crate::sink::{Hit, Leftover, Look, Query, Searcher, Sink, SinkKind, WrittenPlace};
+use crate::sink::{Leftover, Look, Searcher, Sink, SinkKind, WrittenPlace};
 
 /// Writes points as rows of a Postgres table with pgvector columns, and the position in the same transaction.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -114,13 +114,6 @@ impl SinkKind for PgvectorSettings {
 
     fn searcher(&self) -> Option<&dyn Searcher> {
         Some(self)
-    }
-}
-
-#[async_trait]
-impl Searcher for PgvectorSettings {
-    async fn search(&self, query: &Query<'_>) -> Result<Vec<Hit>> {
-        search::search(self, query).await
     }
 }
 

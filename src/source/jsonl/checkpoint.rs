@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::followed::parent;
 use crate::config::folder_beneath;
 use crate::error::{Error, Fault, Result};
 
@@ -199,6 +198,11 @@ impl Checkpoint {
         name.push(ending);
         name
     }
+}
+
+/// The folder that a file lies in.
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::followed::{Followed, cut_off, unreadable};
+use super::jsonl_settings::{JsonlSettings, OnBadLine};
 use super::line_event;
 use super::lines::{Line, LineSplitter};
 use super::progress::FileProgress;
-use crate::config::model::{self, OnBadLine};
 use crate::config::qualified;
 use crate::error::{Error, Fault, Result};
 use crate::event::json::{Flaw, Json, Reader};
@@ -41,7 +41,7 @@ pub(super) enum Input {
 }
 
 pub(super) struct Feed {
-    settings: model::JsonlSource,
+    settings: JsonlSettings,
     tables: Vec<String>,
     input: Input,
     splitter: LineSplitter,
@@ -67,7 +67,7 @@ type Stopped = std::result::Result<Error, Gone>;
 
 impl Feed {
     pub(super) fn new(
-        settings: &model::JsonlSource,
+        settings: &JsonlSettings,
         input: Input,
         (base, offset, line): (u64, u64, u64),
         out: mpsc::Sender<Fed>,
@@ -273,7 +273,7 @@ impl Feed {
 }
 
 /// The first event of each table among the lines at the beginning of a file, each as a batch.
-pub(super) fn samples(settings: &model::JsonlSource, file: &Followed) -> std::io::Result<Vec<(String, Batch)>> {
+pub(super) fn samples(settings: &JsonlSettings, file: &Followed) -> std::io::Result<Vec<(String, Batch)>> {
     const LINES: usize = 1000;
     const BYTES: u64 = 4 << 20;
     let (mut splitter, mut samples) = (LineSplitter::new(0, 0, 1 << 20), Vec::<(String, Batch)>::new());

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::{ENDINGS, Record};
-use crate::config::{model, open_beneath};
+use super::checkpoint::{ENDINGS, Record, parent};
+use super::jsonl_settings::JsonlSettings;
+use crate::config::open_beneath;
 use crate::error::{Error, Fault, Result};
 
 /// So many of the first bytes tell a file from another one.
@@ -78,7 +79,7 @@ impl Followed {
 ///
 /// # Errors
 /// `Environment` with what to type if the file is gone, cut off or another one.
-pub(super) fn take_up(settings: &model::JsonlSource, record: &Record) -> Result<Begin> {
+pub(super) fn take_up(settings: &JsonlSettings, record: &Record) -> Result<Begin> {
     let (path, folder) = (&settings.path, settings.folder.as_deref());
     let at_path = Followed::open(path, folder);
     let unreadable = |error: io::Error| unreadable(path, error);
@@ -183,17 +184,13 @@ pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
         .help("make it, or correct `path`, which is relative to the working directory")
 }
 
-pub(super) fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     struct Scene {
         folder: tempfile::TempDir,
-        settings: model::JsonlSource,
+        settings: JsonlSettings,
     }
 
     impl Scene {
@@ -201,7 +198,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("events.jsonl");
             std::fs::write(&path, "one\ntwo\n").unwrap();
-            let mut settings: model::JsonlSource = serde_json::from_str(r#"{"path":""}"#).unwrap();
+            let mut settings: JsonlSettings = serde_json::from_str(r#"{"path":""}"#).unwrap();
             settings.path.clone_from(&path);
             let mut record = Record { offset: 4, line: 1, ..Record::new(&path) };
             Followed::open(&path, None).unwrap().describe(&mut record).unwrap();

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::JsonlSource;
 use super::checkpoint::{Checkpoint, Record};
 use super::feed;
 use super::followed::{Followed, take_up, unreadable};
-use crate::config::model;
+use super::{JsonlSettings, JsonlSource};
+use crate::config::SourceDatabase;
 use crate::error::{Error, Fault, Result};
 use crate::meter::SourceMeter;
 use crate::source::{
@@ -17,11 +17,7 @@ use crate::source::{
 };
 
 #[async_trait]
-impl SourceKind for model::JsonlSource {
-    fn kind(&self) -> &'static str {
-        "jsonl"
-    }
-
+impl SourceKind for JsonlSettings {
     fn claim(&self, _pipeline: &str) -> Result<Option<Claim>> {
         let stdin = || Claim { what: "standard input".to_owned(), help: "a file to read" };
         Ok(self.is_stdin().then(stdin))
@@ -76,6 +72,10 @@ impl SourceKind for model::JsonlSource {
         .await
     }
 
+    fn database(&self) -> Option<SourceDatabase> {
+        None
+    }
+
     fn slot(&self) -> Capability<'_, dyn AdministerSlot> {
         match self.is_stdin() {
             true => Err("this source has no slot: standard input is read once, and its place is not kept"),
@@ -96,7 +96,7 @@ impl SourceKind for model::JsonlSource {
 }
 
 #[async_trait]
-impl AdministerSlot for model::JsonlSource {
+impl AdministerSlot for JsonlSettings {
     async fn set_up(&self, pipeline: &str) -> Result<Vec<String>> {
         let path = checkpoint(self, pipeline)?.path().display().to_string();
         Ok(vec![format!("nothing to make: how far the file is read is kept in `{path}` from the first start on")])
@@ -137,7 +137,7 @@ impl AdministerSlot for model::JsonlSource {
     }
 }
 
-fn checkpoint(settings: &model::JsonlSource, pipeline: &str) -> Result<Checkpoint> {
+fn checkpoint(settings: &JsonlSettings, pipeline: &str) -> Result<Checkpoint> {
     Checkpoint::beside(&settings.path, settings.folder.as_deref(), pipeline)
 }
 

@@ -1,7 +1,7 @@
 //! A line as events in this host's own JSON form, whichever form it has.
 
 use super::debezium;
-use crate::config::model::LineFormat;
+use super::jsonl_settings::LineFormat;
 use crate::event::json::{Flaw, Json};
 use crate::lsn::{Lsn, Position};
 

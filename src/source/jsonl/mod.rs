@@ -14,6 +14,7 @@ mod debezium;
 mod debezium_value;
 mod feed;
 mod followed;
+mod jsonl_settings;
 mod kind;
 mod line_event;
 mod lines;
@@ -33,10 +34,12 @@ use self::feed::{Fed, Feed, Input};
 use self::followed::{Begin, take_up, unreadable};
 use self::progress::{FileProgress, Saver};
 use super::{Lag, Source};
-use crate::config::model;
+
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Lsn;
+
+pub use jsonl_settings::{JsonlSettings, LineFormat, OnBadLine};
 
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
@@ -60,7 +63,7 @@ impl JsonlSource {
     ///
     /// # Errors
     /// `Environment` with what to type if the file is gone, cut off or another one, or a sink is.
-    fn open(pipeline: &str, settings: &model::JsonlSource, sinks: &[super::Fed]) -> Result<Self> {
+    fn open(pipeline: &str, settings: &JsonlSettings, sinks: &[super::Fed]) -> Result<Self> {
         let checkpoint = Checkpoint::beside(&settings.path, settings.folder.as_deref(), pipeline)?;
         let lock = checkpoint.lock()?;
         let mut record = checkpoint.read()?.unwrap_or_else(|| Record::new(&settings.path));
@@ -87,7 +90,7 @@ impl JsonlSource {
     ///
     /// # Errors
     /// `Environment` if it was read before.
-    fn stdin(settings: &model::JsonlSource) -> Result<Self> {
+    fn stdin(settings: &JsonlSettings) -> Result<Self> {
         if STDIN_TAKEN.swap(true, Ordering::Relaxed) {
             return Err(Error::new(Fault::Environment, "standard input was read before by this process")
                 .because("what an earlier run had read of it and not finished cannot be read again")
@@ -103,7 +106,7 @@ impl JsonlSource {
     }
 
     fn start(
-        settings: &model::JsonlSource,
+        settings: &JsonlSettings,
         origin: String,
         input: Input,
         place: (u64, u64, u64),

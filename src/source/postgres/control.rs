@@ -6,7 +6,7 @@ use super::copy;
 use super::settings::{Pattern, Settings};
 use super::setup::Occasion;
 use super::tables::Table;
-use crate::config::model;
+use super::{OnSlotLost, PostgresSettings};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::warn_of_excess;
 use crate::printable::printable;
@@ -16,7 +16,7 @@ use crate::source::{Copied, CopyRequest, Fed};
 ///
 /// # Errors
 /// `Config` or `Environment`, with the SQL to run, when the server does not allow for it.
-pub async fn setup(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
+pub async fn setup(pipeline: &str, config: &PostgresSettings) -> Result<Vec<String>> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     Ok(super::setup::setup(&client, &settings, Occasion::Start).await?.done)
@@ -26,7 +26,7 @@ pub async fn setup(pipeline: &str, config: &model::PostgresSource) -> Result<Vec
 ///
 /// # Errors
 /// As for [`setup`].
-pub async fn accept_sinks(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
+pub async fn accept_sinks(pipeline: &str, config: &PostgresSettings) -> Result<()> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     bond::accept(&client, &settings.slot).await?;
@@ -37,7 +37,7 @@ pub async fn accept_sinks(pipeline: &str, config: &model::PostgresSource) -> Res
 ///
 /// # Errors
 /// `Config` if the source's settings are wrong.
-pub fn slot_of(pipeline: &str, config: &model::PostgresSource) -> Result<String> {
+pub fn slot_of(pipeline: &str, config: &PostgresSettings) -> Result<String> {
     let settings = Settings::new(pipeline, config)?;
     Ok(format!("slot `{}` at `{}`", settings.slot, settings.url.address))
 }
@@ -47,7 +47,7 @@ pub fn slot_of(pipeline: &str, config: &model::PostgresSource) -> Result<String>
 ///
 /// # Errors
 /// `Transient` while the slot is in use; otherwise as for [`setup`].
-pub async fn resnapshot(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
+pub async fn resnapshot(pipeline: &str, config: &PostgresSettings) -> Result<Vec<String>> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     Ok(super::setup::setup(&client, &settings, Occasion::Asked).await?.done)
@@ -58,7 +58,7 @@ pub async fn resnapshot(pipeline: &str, config: &model::PostgresSource) -> Resul
 ///
 /// # Errors
 /// `Transient` while the slot is in use.
-pub async fn teardown(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<String>> {
+pub async fn teardown(pipeline: &str, config: &PostgresSettings) -> Result<Vec<String>> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     super::setup::teardown(&client, &settings).await
@@ -69,11 +69,7 @@ pub async fn teardown(pipeline: &str, config: &model::PostgresSource) -> Result<
 ///
 /// # Errors
 /// `Config` if a table is not one of the source, or there is no slot.
-pub async fn ask_copy(
-    pipeline: &str,
-    config: &model::PostgresSource,
-    request: &CopyRequest,
-) -> Result<(Vec<i64>, bool)> {
+pub async fn ask_copy(pipeline: &str, config: &PostgresSettings, request: &CopyRequest) -> Result<(Vec<i64>, bool)> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     let found = super::setup::preflight(&client, &settings).await?;
@@ -94,7 +90,7 @@ pub async fn ask_copy(
 ///
 /// # Errors
 /// As for [`ask_copy`].
-pub async fn copied(pipeline: &str, config: &model::PostgresSource, numbers: Option<&[i64]>) -> Result<Vec<Copied>> {
+pub async fn copied(pipeline: &str, config: &PostgresSettings, numbers: Option<&[i64]>) -> Result<Vec<Copied>> {
     Copying::open(pipeline, config).await?.look(numbers).await
 }
 
@@ -109,7 +105,7 @@ impl Copying {
     ///
     /// # Errors
     /// As for [`ask_copy`].
-    pub async fn open(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
+    pub async fn open(pipeline: &str, config: &PostgresSettings) -> Result<Self> {
         let settings = Settings::new(pipeline, config)?;
         let client = super::setup::session(&settings).await?;
         Ok(Self { settings, client })
@@ -149,7 +145,7 @@ pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
 ///
 /// # Errors
 /// As for [`PostgresSource::connect`](super::PostgresSource::connect).
-pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()> {
+pub async fn check(pipeline: &str, config: &PostgresSettings) -> Result<()> {
     Box::pin(check_for(pipeline, config, Vec::new())).await
 }
 
@@ -157,13 +153,13 @@ pub async fn check(pipeline: &str, config: &model::PostgresSource) -> Result<()>
 ///
 /// # Errors
 /// As for `check`.
-pub async fn check_for(pipeline: &str, config: &model::PostgresSource, fed: Vec<Fed>) -> Result<()> {
+pub async fn check_for(pipeline: &str, config: &PostgresSettings, fed: Vec<Fed>) -> Result<()> {
     let mut settings = Settings::new(pipeline, config)?;
     settings.fed = fed;
     let client = super::setup::session(&settings).await?;
     warn_of_excess(&client, &settings.url).await?;
     let found = super::setup::preflight(&client, &settings).await?;
-    if let Some(loss) = found.loss.filter(|_| settings.on_slot_lost == model::OnSlotLost::Stop) {
+    if let Some(loss) = found.loss.filter(|_| settings.on_slot_lost == OnSlotLost::Stop) {
         return Err(loss.error());
     }
     if let Some(bond) = Bond::find(&client, &settings.slot).await? {

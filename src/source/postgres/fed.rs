@@ -6,12 +6,12 @@
 
 use tokio_postgres::Client;
 
+use super::OnSlotLost;
 use super::bond::{self, Bond};
 use super::schema;
 use super::settings::Settings;
 use super::setup::{self, Occasion, Ready};
 use super::tables::Table;
-use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{ReadRow, failed, sqlstate};
 use crate::source::Fed;

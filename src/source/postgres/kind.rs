@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::PostgresSettings;
 use super::control::{self, Copying};
 use super::{PostgresSource, Tap, read_back, replay, sample, standing};
-use crate::config::model;
+use crate::config::SourceDatabase;
 use crate::error::Result;
 use crate::event::Batch;
 use crate::meter::SourceMeter;
@@ -16,11 +17,7 @@ use crate::source::{
 };
 
 #[async_trait]
-impl SourceKind for model::PostgresSource {
-    fn kind(&self) -> &'static str {
-        "postgres"
-    }
-
+impl SourceKind for PostgresSettings {
     fn claim(&self, pipeline: &str) -> Result<Option<Claim>> {
         let what = control::slot_of(pipeline, self)?;
         Ok(Some(Claim { what, help: "another `name`, or a `slot` and a `publication` of its own" }))
@@ -46,6 +43,14 @@ impl SourceKind for model::PostgresSource {
         sample::samples(pipeline, self).await
     }
 
+    fn database(&self) -> Option<SourceDatabase> {
+        Some(SourceDatabase {
+            url: self.url.clone(),
+            password_file: self.password_file.clone(),
+            trusted_owners: self.trusted_owners.clone(),
+        })
+    }
+
     fn slot(&self) -> Capability<'_, dyn AdministerSlot> {
         Ok(self)
     }
@@ -60,7 +65,7 @@ impl SourceKind for model::PostgresSource {
 }
 
 #[async_trait]
-impl AdministerSlot for model::PostgresSource {
+impl AdministerSlot for PostgresSettings {
     async fn set_up(&self, pipeline: &str) -> Result<Vec<String>> {
         control::setup(pipeline, self).await
     }
@@ -85,7 +90,7 @@ impl AdministerSlot for model::PostgresSource {
 }
 
 #[async_trait]
-impl CopyRows for model::PostgresSource {
+impl CopyRows for PostgresSettings {
     async fn ask_copy(&self, pipeline: &str, request: &CopyRequest) -> Result<(Vec<i64>, bool)> {
         control::ask_copy(pipeline, self, request).await
     }
@@ -107,7 +112,7 @@ impl FollowCopies for Copying {
 }
 
 #[async_trait]
-impl OpenTap for model::PostgresSource {
+impl OpenTap for PostgresSettings {
     async fn open_tap(&self, pipeline: &str) -> Result<Box<dyn TapStream>> {
         Ok(Box::new(Tap::open(pipeline, self).await?))
     }

@@ -26,6 +26,8 @@ mod loss;
 mod message;
 mod naming;
 mod operand;
+mod outage;
+mod postgres_settings;
 mod publication;
 mod read_back;
 mod replay;
@@ -57,8 +59,7 @@ use tracing::Instrument;
 
 use self::setup::Ready;
 use super::{Fed, Lag, Source, SourceState};
-use crate::backoff::{Backoff, seconds};
-use crate::config::model;
+use crate::backoff::Backoff;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::{Lsn, Position};
@@ -69,6 +70,7 @@ use copy::Copies;
 use dial::{Dial, Opened};
 use feedback::Progress;
 use loss::Loss;
+use outage::Outage;
 use reread::Rereading;
 use settings::Settings;
 use state::{Live, State};
@@ -76,6 +78,7 @@ use tables::Table;
 use watch::Watch;
 
 pub use super::{AskedRows, Copied, CopyRequest, SampleRow, WantedRow};
+pub use postgres_settings::{OnSlotLost, PostgresSettings, Snapshot, Toast};
 pub use replay::ask_rows;
 pub use sample::samples;
 pub use tap::Tap;
@@ -83,12 +86,6 @@ pub use tap::Tap;
 /// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
 /// that is down for long should not be hammered by every pipeline that waits for it.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-/// As long as another host has the slot: one that fails is to be followed within seconds.
-const WAITING: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-/// A slot is held for some moments by the connection that was lost before: not worth a word.
-const QUIET: Duration = Duration::from_secs(2);
-/// How often it is said again that another host has the slot.
-const REMIND: Duration = Duration::from_secs(60);
 /// How long a source that ends may take to write down where it was.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
@@ -112,13 +109,7 @@ pub struct PostgresSource {
     held_before: Lsn,
     /// The end of the last batch that had one.
     ended: Lsn,
-    /// Failures since something was last returned.
-    backoff: Backoff,
-    /// Looks at a slot that another host has.
-    waiting: Backoff,
-    /// Since when there has been no stream, and when it was last said who else reads the slot.
-    down_since: Option<Instant>,
-    reminded: Option<Instant>,
+    outage: Outage,
 }
 
 impl PostgresSource {
@@ -126,7 +117,7 @@ impl PostgresSource {
     ///
     /// # Errors
     /// `Config` or `Environment` with what to type; `Transient` if the server cannot be reached or is starting.
-    pub async fn connect(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
+    pub async fn connect(pipeline: &str, config: &PostgresSettings) -> Result<Self> {
         Self::connect_for(pipeline, config, Vec::new(), Arc::default()).await
     }
 
@@ -136,7 +127,7 @@ impl PostgresSource {
     /// As for `connect`.
     pub async fn connect_for(
         pipeline: &str,
-        config: &model::PostgresSource,
+        config: &PostgresSettings,
         fed: Vec<Fed>,
         meter: Arc<SourceMeter>,
     ) -> Result<Self> {
@@ -171,10 +162,7 @@ impl PostgresSource {
             returned: None,
             held_before: Lsn::INVALID,
             ended: Lsn::INVALID,
-            backoff: BACKOFF,
-            waiting: WAITING,
-            down_since: None,
-            reminded: None,
+            outage: Outage::default(),
         })
     }
 
@@ -280,7 +268,7 @@ impl PostgresSource {
     /// Waits before the next attempt after a passing failure, and begins anew after a loss if that is wanted; returns any
     /// other.
     fn fail(&mut self, error: Error) -> Result<()> {
-        if Loss::can_begin_anew(&error) && self.settings.on_slot_lost == model::OnSlotLost::Resnapshot {
+        if Loss::can_begin_anew(&error) && self.settings.on_slot_lost == OnSlotLost::Resnapshot {
             self.show(SourceState::Retrying(error.chain()));
             self.state = self.begin_anew();
             return Ok(());
@@ -288,34 +276,15 @@ impl PostgresSource {
         if error.fault() != Fault::Transient {
             return Err(error);
         }
-        let pause = self.say_why(&error);
+        let (state, pause) = self.outage.failed(&error, &self.settings.slot);
+        self.show(state);
         self.state = State::Waiting(Instant::now() + pause);
         Ok(())
     }
 
-    /// Logs a passing failure. Answers how long to wait.
-    fn say_why(&mut self, error: &Error) -> Duration {
-        let cause = error.chain();
-        let down_since = *self.down_since.get_or_insert_with(Instant::now);
-        if !slot::is_in_use(error) {
-            self.show(SourceState::Retrying(cause.clone()));
-            let pause = self.backoff.next_wait();
-            tracing::warn!(cause, wait_seconds = seconds(pause), "no stream from Postgres, trying again");
-            return pause;
-        }
-        self.show(SourceState::Waiting);
-        let told = self.reminded.is_some_and(|told| told.elapsed() < REMIND);
-        if down_since.elapsed() >= QUIET && !told {
-            self.reminded = Some(Instant::now());
-            let slot = &self.settings.slot;
-            tracing::warn!(slot, cause, "waits for the slot, and takes over as soon as it is free");
-        }
-        self.waiting.next_wait()
-    }
-
     /// Takes note of a batch; None if it says nothing new.
     fn note(&mut self, batch: Batch) -> Option<Batch> {
-        (self.backoff, self.waiting, self.down_since, self.reminded) = (BACKOFF, WAITING, None, None);
+        self.outage = Outage::default();
         self.progress.tell(&self.settings.meter);
         if self.tables.len() > 1 {
             tables::warn_of_truncates(&batch);

@@ -1,11 +1,12 @@
 //! Tables of which every event would cause the next one: those that a sink of the pipeline writes, and those of our own state.
 
-use crate::config::{model, qualified};
+use super::PostgresSettings;
+use crate::config::qualified;
 use crate::postgres::{Address, Url};
 use crate::source::{ReadBack, Written};
 
 /// The pattern by which the source reads what a sink writes.
-pub(super) fn of_sink(source: &model::PostgresSource, written: &Written<'_>) -> Option<ReadBack> {
+pub(super) fn of_sink(source: &PostgresSettings, written: &Written<'_>) -> Option<ReadBack> {
     let Written::Table { database: written, name } = written else { return None };
     let table = qualified(name);
     let pattern = source.tables.iter().find(|pattern| matches(&qualified(pattern), &table))?;
@@ -17,7 +18,7 @@ pub(super) fn of_sink(source: &model::PostgresSource, written: &Written<'_>) -> 
 }
 
 /// The pattern by which the source reads the tables of our state.
-pub(super) fn of_state(source: &model::PostgresSource) -> Option<ReadBack> {
+pub(super) fn of_state(source: &PostgresSettings) -> Option<ReadBack> {
     let pattern = source.tables.iter().find(|pattern| qualified(pattern).starts_with("pgstream."))?;
     let help = "each change of it would be an event, whose handling changes it again: leave it out";
     Some(ReadBack { setting: "tables", value: pattern.clone(), help })

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::PostgresSettings;
 use super::control::chosen;
 use super::copy::{self, Key};
 use super::settings::Settings;
 use super::setup;
-use crate::config::model;
 use crate::error::{Error, Fault, Result};
 use crate::event::json::{Json, Reader};
 use crate::printable::printable;
@@ -17,7 +17,7 @@ use crate::source::{AskedRows, WantedRow};
 ///
 /// # Errors
 /// `Config` if there is no slot.
-pub async fn ask_rows(pipeline: &str, config: &model::PostgresSource, wanted: &[WantedRow<'_>]) -> Result<AskedRows> {
+pub async fn ask_rows(pipeline: &str, config: &PostgresSettings, wanted: &[WantedRow<'_>]) -> Result<AskedRows> {
     let settings = Settings::new(pipeline, config)?;
     let client = setup::session(&settings).await?;
     let found = setup::preflight(&client, &settings).await?;

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::bond::Place;
@@ -22,11 +21,12 @@ use super::settings::{Settings, literal, quoted};
 use super::snapshot::Snapshot;
 use super::tables::{self, Table};
 use super::{BACKOFF, dial, setup};
-use crate::backoff::{Backoff, seconds};
+use crate::backoff::Backoff;
 use crate::decode::{Catalog, Reading, texts};
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Column, Event, Operation, Relation, Value};
 use crate::postgres::sqlstate;
+use crate::retry::{Retry, Wait};
 
 /// Rows of one query.
 const AT_ONCE: usize = 100;
@@ -109,22 +109,17 @@ impl Reread {
 
     /// Fills the gaps of `batch`. Waits while the server cannot be reached.
     async fn complete(mut self, mut batch: Batch) -> (Self, Result<Batch>) {
-        let mut backoff = BACKOFF;
+        let mut retry = Retry::new(BACKOFF);
         loop {
-            match self.fill(&mut batch).await {
-                Ok(()) => return (self, Ok(batch)),
-                Err(error) if error.fault() == Fault::Transient => {
-                    self.session = None;
-                    let wait: Duration = backoff.next_wait();
-                    tracing::warn!(
-                        cause = error.chain(),
-                        wait_seconds = seconds(wait),
-                        "large values are read again later"
-                    );
-                    tokio::time::sleep(wait).await;
-                }
-                Err(error) => return (self, Err(error.within("large values cannot be read from the table"))),
+            let Err(error) = self.fill(&mut batch).await else { return (self, Ok(batch)) };
+            let tell = |error: &Error, wait: Wait| {
+                let (cause, wait_seconds) = (error.chain(), wait.seconds());
+                tracing::warn!(cause, wait_seconds, "large values are read again later");
+            };
+            if let Err(error) = retry.wait_out(error, tell).await {
+                return (self, Err(error.within("large values cannot be read from the table")));
             }
+            self.session = None;
         }
     }
 
@@ -156,7 +151,7 @@ impl Reread {
         let events: Vec<&Event> = asked.iter().filter_map(|(index, _)| batch.events().get(*index)).collect();
         let xids: Vec<u32> = events.iter().map(|event| event.xid).collect();
         let last = events.last().map(|event| event.position);
-        let (mut backoff, since, mut told) = (UNSEEN, Instant::now(), false);
+        let (mut retry, mut told) = (Retry::new(UNSEEN), false);
         let rows = loop {
             let Some(mut rows) = self.read(relation, asked).await? else { return Ok(()) };
             let snapshot = rows.first().and_then(Snapshot::read).ok_or_else(|| unreadable("a snapshot"))?;
@@ -164,7 +159,8 @@ impl Reread {
                 break rows.split_off(1);
             }
             // What is older than the event would undo it, and its row would seem to be gone.
-            if !told && since.elapsed() >= UNSEEN_FOR_LONG {
+            let wait = retry.not_yet();
+            if !told && wait.since.elapsed() >= UNSEEN_FOR_LONG {
                 told = true;
                 let place = Place::ask(&setup::session(&self.settings).await?).await?;
                 if place.timeline != self.timeline {
@@ -177,7 +173,7 @@ impl Reread {
                      the pipeline waits for it"
                 );
             }
-            tokio::time::sleep(backoff.next_wait()).await;
+            wait.over().await;
         };
         let Some(session) = &self.session else { return Ok(()) };
         let reading = Reading::of(relation, &session.catalog);

@@ -3,13 +3,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio_postgres::Client;
 
+use super::PostgresSettings;
 use super::connection::Connection;
 use super::footing::Footing;
 use super::publication::Publication;
 use super::settings::{Settings, quoted};
 use super::tables::{self, Table};
 use super::writes::Writes;
-use crate::config::model;
 use crate::decode::{Decoder, Joins, ReadColumn, Reading};
 use crate::error::{Error, Fault, Result};
 use crate::event::{BatchBuilder, Operation, ReplicaIdentity};
@@ -39,7 +39,7 @@ const COLUMNS: &str = "
 ///
 /// # Errors
 /// As for [`check`](super::check).
-pub async fn samples(pipeline: &str, config: &model::PostgresSource) -> Result<Vec<SampleRow>> {
+pub async fn samples(pipeline: &str, config: &PostgresSettings) -> Result<Vec<SampleRow>> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     let mut samples = Vec::new();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Secret, model, split};
+use super::{OnSlotLost, PostgresSettings, Snapshot, Toast};
+use crate::config::{Secret, default_slot, split};
 use crate::error::{Error, Fault, Result};
 use crate::meter::SourceMeter;
 pub(super) use crate::postgres::quoted;
@@ -26,7 +27,7 @@ pub(super) struct Settings {
     /// Rows that are there already are copied before their changes count.
     pub(super) copies_first: bool,
     /// What follows when changes were lost.
-    pub(super) on_slot_lost: model::OnSlotLost,
+    pub(super) on_slot_lost: OnSlotLost,
     /// A standby that is promoted is to bring the slot along.
     pub(super) failover: bool,
     /// How often a message is written into the log, so that there is something to confirm.
@@ -74,8 +75,8 @@ pub(super) struct Pattern {
 }
 
 impl Settings {
-    pub(super) fn new(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
-        let derived = model::PostgresSource::default_slot(pipeline);
+    pub(super) fn new(pipeline: &str, config: &PostgresSettings) -> Result<Self> {
+        let derived = default_slot(pipeline);
         let slot = config.slot.clone().unwrap_or_else(|| derived.clone());
         let publication = config.publication.clone().unwrap_or(derived);
         if !is_slot_name(&slot) {
@@ -90,7 +91,7 @@ impl Settings {
         }
         let url = Url::parse(&config.url, config.password_file.clone())?.beneath(config.folder.clone());
         let reader = config.read_url.as_ref().map(|read| reader(&url, read, config)).transpose()?;
-        let rereads = config.toast == model::Toast::Reread;
+        let rereads = config.toast == Toast::Reread;
         Ok(Self {
             url: url.trusting(&config.trusted_owners),
             reader,
@@ -106,7 +107,7 @@ impl Settings {
                 row: usize::try_from(config.max_row.0).unwrap_or(usize::MAX),
                 gaps: if rereads { Limits::GAPS } else { usize::MAX },
             },
-            copies_first: config.snapshot == model::Snapshot::Initial,
+            copies_first: config.snapshot == Snapshot::Initial,
             on_slot_lost: config.on_slot_lost,
             failover: config.failover,
             rereads,
@@ -131,7 +132,7 @@ impl Settings {
 }
 
 /// The login that reads. What belongs to the pipeline's own role is nothing foreign to it.
-fn reader(url: &Url, read: &Secret, config: &model::PostgresSource) -> Result<Url> {
+fn reader(url: &Url, read: &Secret, config: &PostgresSettings) -> Result<Url> {
     let trusted: Vec<String> = config.trusted_owners.iter().chain([&url.user]).cloned().collect();
     let reader = Url::parse(read, config.read_password_file.clone())?.beneath(config.folder.clone()).trusting(&trusted);
     if (&reader.address, &reader.database) != (&url.address, &url.database) {

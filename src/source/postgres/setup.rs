@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
+use super::OnSlotLost;
 use super::bond::{self, Bond, Place};
 use super::connection::Connection;
 use super::loss::Loss;
@@ -13,7 +14,6 @@ use super::slot::{self, Slot};
 use super::tables::{self, Table};
 use super::writes::{Judged, Writes};
 use super::{copy, fed, footing, naming, schema, turn};
-use crate::config::model::OnSlotLost;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{ReadRow, connect, failed, sqlstate};
 

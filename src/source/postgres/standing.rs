@@ -1,10 +1,10 @@
 //! `standing`: a look at how a pipeline stands in its database, whether or not anybody runs it.
 
+use super::PostgresSettings;
 use super::bond::Bond;
 use super::settings::Settings;
 use super::slot::Slot;
 use super::slot_look::SlotLook;
-use crate::config::model;
 use crate::error::Result;
 use crate::source::{NotedSlot, SlotStanding, Standing};
 
@@ -12,7 +12,7 @@ use crate::source::{NotedSlot, SlotStanding, Standing};
 ///
 /// # Errors
 /// `Config` if the source's settings are wrong, `Environment` or `Transient` if the server cannot be asked.
-pub(super) async fn standing(pipeline: &str, config: &model::PostgresSource) -> Result<Standing> {
+pub(super) async fn standing(pipeline: &str, config: &PostgresSettings) -> Result<Standing> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;
     let slot = match (Slot::find(&client, &settings.slot).await?, SlotLook::take(&client, &settings).await?) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::PostgresSettings;
 use super::broken::Broken;
 use super::connection::Connection;
 use super::copy::Windows;
@@ -11,7 +12,6 @@ use super::publication::{Publication, Wanted};
 use super::settings::Settings;
 use super::stream::Stream;
 use super::{blockers, setup, tables};
-use crate::config::model;
 use crate::decode::Decoder;
 use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
@@ -30,7 +30,7 @@ impl Tap {
     ///
     /// # Errors
     /// `Environment` if the publication does not exist or the server has no room; `Transient` if it cannot be reached.
-    pub async fn open(pipeline: &str, config: &model::PostgresSource) -> Result<Self> {
+    pub async fn open(pipeline: &str, config: &PostgresSettings) -> Result<Self> {
         let mut settings = Settings::new(pipeline, config)?;
         settings.slot = format!("pgstream_tap_{}_{:08x}", std::process::id(), rand::random::<u32>());
         settings.application_name = format!("pgstream-host tap {pipeline}");

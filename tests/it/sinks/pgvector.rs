@@ -485,6 +485,24 @@ async fn searches_use_the_index() {
     eventually("each index is told to be used", async || text(&database.client, scans).await == each).await;
 }
 
+#[tokio::test]
+async fn a_search_makes_neither_a_table_nor_a_record_of_a_position() {
+    let database = fresh_database().await;
+    let made = "SELECT coalesce(to_regclass('points')::text, '') || coalesce(to_regnamespace('pgstream')::text, '') ||
+                coalesce((SELECT extname::text FROM pg_extension WHERE extname = 'vector'), '')";
+    let search = async || settings(&database, small()).search(&Query { vector: "", values: &[1.0; 2], limit: 1 }).await;
+    let error = search().await.unwrap_err();
+    assert!(error.fault() == Fault::Environment && error.to_string().contains("points"), "{}", error.report());
+    assert_eq!(text(&database.client, made).await, "", "although the settings say `create`");
+
+    let mut sink = ready(&database, small()).await;
+    write(&mut sink, 1, [upsert("a", "{}")]).await.unwrap();
+    Box::new(sink).close().await.unwrap();
+    database.client.batch_execute("DROP SCHEMA pgstream CASCADE").await.unwrap();
+    assert_eq!(search().await.unwrap().len(), 1);
+    assert_eq!(text(&database.client, made).await, "pointsvector", "nothing was noted of a reader");
+}
+
 /// An HNSW index would answer no more than it keeps candidates, and fewer of points that all lie in one place.
 #[tokio::test]
 async fn a_search_for_more_than_an_index_answers_finds_them_all() {

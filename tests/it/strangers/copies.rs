@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot, Toast};
 use pgstream_host::demo::Cluster;
 use pgstream_host::error::Error;
 use pgstream_host::event::{Operation, Value, json};
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::{self, CopyRequest, PostgresSource, WantedRow};
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot, Toast};
 
 use crate::schema_changes::read;
 use crate::source::{config, pipeline};

@@ -1,10 +1,10 @@
 //! Names of tables, columns, functions, triggers, schemas and roles in what people are told to type.
 
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::error::Error;
 use pgstream_host::printable::acts;
 use pgstream_host::sink::pgvector::PgvectorSink;
 use pgstream_host::source::postgres;
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 
 use super::sql::vectors;
 use crate::source::{config, pipeline};

@@ -9,6 +9,7 @@ use pgstream_host::sink::Sink;
 use pgstream_host::sink::dead_letters::{DeadLetters, DeadLettersSettings};
 use pgstream_host::sink::pgvector::{PgvectorSettings, PgvectorSink};
 use pgstream_host::source::postgres;
+use pgstream_host::source::postgres::{PostgresSettings, Snapshot};
 
 use crate::source::{config, pipeline, slot};
 use crate::support::program::{Folder, Running, eventually, pgstream, root};
@@ -235,7 +236,7 @@ async fn a_schema_of_ours_that_somebody_else_made_is_refused_before_anything_of_
         assert_eq!(called(&database).await, 0);
         // Whom the settings name is trusted, and what is no table is refused all the same.
         stranger.sql(&format!("CREATE SCHEMA pgstream; CREATE VIEW pgstream.slots AS SELECT {slots}")).await;
-        let trusting = model::PostgresSource { trusted_owners: vec![role.clone()], ..source };
+        let trusting = PostgresSettings { trusted_owners: vec![role.clone()], ..source };
         let error = postgres::check(&name, &trusting).await.unwrap_err();
         assert_eq!(error.to_string(), "`pgstream.slots` is a view, and not the table of pgstream-host");
         stranger.sql("DROP VIEW pgstream.slots").await;
@@ -344,7 +345,7 @@ async fn nothing_hangs_on_a_table_of_ours_that_is_not_ours() {
         postgres::check(&name, &source).await.unwrap();
 
         // Conditions of copies are SQL, which who runs the pipeline runs.
-        let copies = model::PostgresSource { snapshot: model::Snapshot::Initial, ..source.clone() };
+        let copies = PostgresSettings { snapshot: Snapshot::Initial, ..source.clone() };
         postgres::setup(&name, &copies).await.unwrap();
         client.batch_execute(&format!("GRANT INSERT (filter) ON pgstream.copies TO {role}")).await.unwrap();
         let error = refusal().await;
@@ -482,7 +483,7 @@ async fn tables_are_read_with_a_login_of_their_own_where_the_settings_name_one()
     running.said("all rows of the table are copied").await;
     running.stop().await;
 
-    let elsewhere = model::PostgresSource {
+    let elsewhere = PostgresSettings {
         read_url: Some(Secret::new("postgres://r@127.0.0.1:1/other")),
         ..config(&program.url, &["t"])
     };
@@ -703,7 +704,7 @@ async fn default_privileges_give_nobody_a_right_to_hang_code_on_what_we_make() {
         )
         .await
         .unwrap();
-    let source = model::PostgresSource { snapshot: model::Snapshot::Initial, ..config(&database.url, &["t"]) };
+    let source = PostgresSettings { snapshot: Snapshot::Initial, ..config(&database.url, &["t"]) };
     postgres::setup(&name, &source).await.unwrap();
     DeadLetters::open(&name, &letters(&database.url, &[])).await.unwrap();
     let create = model::Create { dimension: Some(3), ..serde_json::from_str("{}").unwrap() };

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pgstream_host::config::{Secret, Size, model};
+use pgstream_host::config::{Secret, Size};
 use pgstream_host::error::{Error, Fault};
 use pgstream_host::postgres::{Url, connect};
-use pgstream_host::source::postgres::{self, PostgresSource};
+use pgstream_host::source::postgres::{self, PostgresSettings, PostgresSource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -340,7 +340,7 @@ async fn what_a_server_says_while_it_streams_is_bounded_too() {
         (Attack { name: "a description", message: |number| streamed(b'R', number) }, "is too long"),
     ] {
         let server = Hostile::start(real, true, Until::Streaming, attack).await;
-        let config = model::PostgresSource { max_row: Size(1 << 20), ..config(&server.url(&database), &["t"]) };
+        let config = PostgresSettings { max_row: Size(1 << 20), ..config(&server.url(&database), &["t"]) };
         let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
         let error = in_time(attack.name, last_word(&mut source)).await;
         assert!(error.report().contains(why), "{}: {}", attack.name, error.report());

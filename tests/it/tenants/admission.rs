@@ -4,9 +4,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use pgstream_host::components::REGISTRY;
-use pgstream_host::config::{self, model};
-use pgstream_host::host::{Admitted, Host, Refusal, Tenants};
+use pgstream_host::config;
+use pgstream_host::host::{Admitted, Host, Owner, Refusal, Tenants};
+use pgstream_host::sink::dead_letters::DeadLettersSettings;
 use pgstream_host::sink::lines::FileSettings;
+use pgstream_host::source::jsonl::JsonlSettings;
+use pgstream_host::source::postgres::PostgresSettings;
 use pgstream_host::transform::Compiler;
 use pgstream_host::transform::WasmTransform;
 
@@ -98,10 +101,10 @@ fn what_is_granted_is_run_under_the_tenants_name() {
     let place = Place::new();
     let admitted = place.admit("name: documents", "name: documents").unwrap_or_else(|why| panic!("{why}")).settings;
     assert_eq!(admitted.name, "acme-documents");
-    assert_eq!(model::PostgresSource::default_slot(&admitted.name), "pgstream_acme_documents");
+    assert_eq!(config::default_slot(&admitted.name), "pgstream_acme_documents");
     let out = admitted.sinks["out"].as_kind::<FileSettings>().unwrap();
     assert_eq!(out.path, place.path("acme/out.jsonl"));
-    let (_, model::Source::Postgres(source)) = &admitted.source else { panic!() };
+    let source = admitted.source.as_kind::<PostgresSettings>().unwrap();
     assert_eq!(source.folder, Some(place.path("acme")), "files that its URL names are opened beneath it");
     let embed = admitted.transforms["embed"].as_kind::<WasmTransform>().unwrap();
     assert_eq!(embed.component, place.path("acme/handler.wasm"));
@@ -429,7 +432,7 @@ fn a_small_grant_of_batches_bounds_what_is_not_said_and_refuses_what_is() {
     let both = PIPELINE.replace("sinks:\n", &format!("sinks:\n  more: {qdrant}\n"));
     let admitted = admit(&mut tenants, &place.write("acme/both.yaml", &both)).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(admitted.settings.sinks["more"].batch().max_bytes.0, 1 << 20);
-    let (_, model::Source::Postgres(source)) = &admitted.settings.source else { panic!() };
+    let source = admitted.settings.source.as_kind::<PostgresSettings>().unwrap();
     assert_eq!(source.batch.max_bytes.0, 1 << 20);
     let greedy = both.replace("collection: acme_a", "collection: acme_a, batch: { max_bytes: 2MiB }");
     let greedy = place.write("acme/greedy.yaml", &greedy.replace("name: documents", "name: greedy"));
@@ -445,7 +448,7 @@ fn a_file_of_events_lies_in_the_tenants_folder_and_standard_input_is_nobodys() {
     let source = "type: postgres, url: 'postgres://app:secret@db.acme.example/shop', tables: [public.documents]";
     let admitted =
         place.admit(source, "type: jsonl, path: events.jsonl").unwrap_or_else(|why| panic!("{why}")).settings;
-    let (_, model::Source::Jsonl(lines)) = &admitted.source else { panic!() };
+    let lines = admitted.source.as_kind::<JsonlSettings>().unwrap();
     assert_eq!((&lines.path, &lines.folder), (&place.path("acme/events.jsonl"), &Some(place.path("acme"))));
     for (path, why) in [
         ("\"-\"", "standard input, which is the host's own"),
@@ -458,4 +461,46 @@ fn a_file_of_events_lies_in_the_tenants_folder_and_standard_input_is_nobodys() {
         let said = refused.err().unwrap_or_else(|| panic!("{path} is let through"));
         assert!(said.contains(why), "{path}: {said}");
     }
+}
+
+/// What dead letters take from the source, they take before the tenant's paths are confined.
+#[test]
+fn a_password_file_that_dead_letters_have_from_the_source_is_opened_beneath_the_tenants_folder() {
+    let place = Place::new();
+    place.write("acme/password.txt", "hunter2");
+    symlink(place.path("secret.txt"), place.path("acme/link.txt")).unwrap();
+    let with = |password_file: &str| {
+        let url = "url: 'postgres://app@db.acme.example/shop'";
+        let source = format!("{url}, password_file: {password_file}, trusted_owners: [admin]");
+        let file = PIPELINE.replace("url: 'postgres://app:secret@db.acme.example/shop'", &source);
+        let letters = "  parked: { type: dead-letters, inputs: [embed.rejected] }\n";
+        let host = HOST.replace("sinks: [", "sinks: [dead-letters, ");
+        admit(&mut place.tenants_of(&host), &place.write("acme/pipeline.yaml", &format!("{file}{letters}")))
+    };
+    let admitted = with("password.txt").unwrap_or_else(|why| panic!("{why}")).settings;
+    let parked = admitted.sinks["parked"].as_kind::<DeadLettersSettings>().unwrap();
+    assert_eq!(parked.password_file, Some(place.path("acme/password.txt")));
+    assert_eq!((&parked.folder, &parked.trusted_owners[..]), (&Some(place.path("acme")), &["admin".to_owned()][..]));
+    let why = with("link.txt").err().unwrap();
+    assert_eq!(why.matches("`password_file` leads out of the folder").count(), 2, "of source and sink: {why}");
+}
+
+/// CPU share, memory, log lines and requests hang together on what is compared here.
+#[test]
+fn a_tenant_whose_grants_stay_has_no_second_allowance_after_a_reload() {
+    let place = Place::new();
+    let (host, mut tenants) = place.open(HOST);
+    let file = place.write("acme/pipeline.yaml", PIPELINE);
+    let owner = |tenants: &mut Tenants| admit(tenants, &file).unwrap_or_else(|why| panic!("{why}")).owner;
+    let before = owner(&mut tenants);
+    let again = |text: &str| {
+        let settings = config::parse_host(&REGISTRY, "host.yaml", text, &|_| None).unwrap();
+        owner(&mut tenants.again(&host, Some((&place.path("host.yaml"), &settings))).unwrap())
+    };
+    let is_the_same = |other: &Owner| std::ptr::eq(before.meter().unwrap(), other.meter().unwrap());
+    assert!(is_the_same(&again(HOST)));
+    let elsewhere =
+        HOST.replace("other: { folder: other, sinks: [file] }", "other: { folder: other, sinks: [file, stdout] }");
+    assert!(elsewhere != HOST && is_the_same(&again(&elsewhere)), "another tenant's grants are not its own");
+    assert!(!is_the_same(&again(&HOST.replace("pipelines: 2", "pipelines: 3"))), "other grants are another tenant");
 }

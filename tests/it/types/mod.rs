@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pgstream_host::command::Action;
-use pgstream_host::config::model::{PostgresSource as Config, Snapshot};
 use pgstream_host::demo::Cluster;
 use pgstream_host::source::Source;
 use pgstream_host::source::postgres::PostgresSource;
+use pgstream_host::source::postgres::{PostgresSettings as Config, Snapshot};
 use pgstream_host::transform::Transform;
 use serde_json::Value as Json;
 use tokio_postgres::Client;

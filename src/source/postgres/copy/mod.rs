@@ -31,10 +31,11 @@ use super::bond::{self, Bond};
 use super::settings::Settings;
 use super::setup;
 use super::tables::Table;
-use crate::backoff::{Backoff, seconds};
+use crate::backoff::Backoff;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use crate::meter::CopyCount;
+use crate::retry::Retry;
 use crate::source::{Copied, SourceState};
 use ledger::Job;
 use reader::Reader;
@@ -186,7 +187,7 @@ async fn supervise(
 ) {
     let mut running: JoinSet<(i64, Result<()>)> = JoinSet::new();
     let mut numbers: HashSet<i64> = HashSet::new();
-    let mut again = AGAIN;
+    let mut again = Retry::new(AGAIN);
     // When the ledger is looked into once more, whatever happens.
     let mut look: Option<Instant> = None;
     loop {
@@ -194,13 +195,13 @@ async fn supervise(
         show(&shown, !numbers.is_empty());
         look = look.filter(|at| *at > Instant::now());
         if let Err(error) = begun {
-            let wait = again.next_wait();
+            let wait = again.failed(&error);
             tracing::warn!(
                 cause = error.chain(),
-                wait_seconds = seconds(wait),
+                wait_seconds = wait.seconds(),
                 "the copies of tables wait for the server"
             );
-            look = Some(Instant::now() + wait);
+            look = Some(Instant::now() + wait.time);
         }
         tokio::select! {
             // A copy has ended: there may be room for the next.
@@ -211,11 +212,11 @@ async fn supervise(
                 };
                 numbers.remove(&number);
                 match result {
-                    Ok(()) => again = AGAIN,
+                    Ok(()) => again.succeeded(),
                     Err(error) => {
-                        let wait = again.next_wait();
-                        tracing::warn!(cause = error.chain(), wait_seconds = seconds(wait), "a copy of a table goes on later");
-                        tokio::time::sleep(wait).await;
+                        let wait = again.failed(&error);
+                        tracing::warn!(cause = error.chain(), wait_seconds = wait.seconds(), "a copy of a table goes on later");
+                        wait.over().await;
                     }
                 }
             }

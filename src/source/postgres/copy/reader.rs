@@ -19,10 +19,11 @@ use super::portion::Portion;
 use super::select::Select;
 use super::told::{Line, Told};
 use super::window::{Chunk, Clear, Handover};
-use crate::backoff::{Backoff, seconds};
+use crate::backoff::Backoff;
 use crate::decode::{Reading, texts};
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
+use crate::retry::Retry;
 use crate::sabotage::Breakage;
 
 /// Rows of a chunk: enough that its two watermarks cost nothing beside it, few enough that it is soon in the sinks.
@@ -67,7 +68,7 @@ impl Reader {
         let mut after = job.after.clone();
         let mut read: VecDeque<Read> = VecDeque::new();
         let mut joined: VecDeque<Joined> = VecDeque::new();
-        let mut again = AGAIN;
+        let mut again = Retry::new(AGAIN);
         let mut pace = Pace::new(job.rows_per_second, Instant::now());
         let mut told = Told::new(about, job.rows, Instant::now());
         loop {
@@ -80,7 +81,7 @@ impl Reader {
                 match answer.await {
                     Ok(end) => {
                         after = Some(last.clone());
-                        again = AGAIN;
+                        again.succeeded();
                         joined.push_back(Joined { end, last, rows, bytes });
                         self.note(own.as_mut().unwrap_or(&mut session), &mut job, &mut joined).await?;
                         tell(&job, &mut told);
@@ -91,13 +92,13 @@ impl Reader {
                     Err(_) => {
                         // The table was truncated or altered meanwhile, or a commit not yet seen.
                         read.clear();
-                        let wait = again.next_wait();
+                        let wait = again.not_yet();
                         tracing::debug!(
                             table = job.table,
-                            wait_seconds = seconds(wait),
+                            wait_seconds = wait.seconds(),
                             "a part of the table is read again"
                         );
-                        tokio::time::sleep(wait).await;
+                        wait.over().await;
                         break;
                     }
                 }

@@ -17,6 +17,7 @@ use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event};
 use crate::lsn::Lsn;
 use crate::printable::printable;
+use crate::retry::Retry;
 
 /// Rows of one copy.
 pub(super) const AT_ONCE: usize = 500;
@@ -63,7 +64,7 @@ impl Reader {
         let keys: Option<Vec<Key>> = keys.iter().map(|key| Key::parse(key)).collect();
         let keys = keys.ok_or_else(changed)?;
         let mut session = self.session().await?;
-        let (mut again, mut portion) = (AGAIN, Portion::default());
+        let (mut again, mut portion) = (Retry::new(AGAIN), Portion::default());
         let (mut end, mut count, mut rest) = (Lsn::INVALID, 0, keys.as_slice());
         while !rest.is_empty() {
             let (asked, others) = rest.split_at(portion.next(CHUNK_BYTES).min(rest.len()));
@@ -84,8 +85,11 @@ impl Reader {
             let reading = Arc::clone(&select.reading);
             window.close(&mut session, Chunk { reading, rows, gone, replayed: true, snapshot, joined }).await?;
             match answer.await {
-                Ok(joined) => (end, count, rest, again) = (joined, count + came, others, AGAIN),
-                Err(_) => tokio::time::sleep(again.next_wait()).await,
+                Ok(joined) => {
+                    (end, count, rest) = (joined, count + came, others);
+                    again.succeeded();
+                }
+                Err(_) => again.not_yet().over().await,
             }
         }
         self.durable(end).await?;
