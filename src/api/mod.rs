@@ -13,6 +13,7 @@ mod gate;
 
 mod metrics;
 
+mod peers;
 mod routes;
 
 mod serve;

@@ -11,13 +11,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::bind::{self, OwnSocket};
 use super::caller::Tokens;
 use super::gate::{Gate, Way};
+use super::peers::Peers;
 use super::routes::{Shared, router};
 use crate::config::model;
 use crate::error::Result;
@@ -25,6 +26,8 @@ use crate::host::{Host, Supervisor};
 
 /// Connections at once, through TCP and through the Unix socket by themselves.
 const CONNECTIONS: usize = 64;
+/// Of them through TCP from one address, so that some are left for others.
+const EACH: usize = CONNECTIONS / 2;
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 16 << 10;
 /// Headers of a request.
@@ -146,16 +149,17 @@ struct Door {
 
 impl Door {
     async fn take_tcp(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let (places, peers) = (Arc::new(Semaphore::new(CONNECTIONS)), Peers::new(EACH));
         while let Some(taken) = self.over.run_until_cancelled(listener.accept()).await {
-            let Ok((stream, _)) = taken else {
+            let Ok((stream, from)) = taken else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
             // Beyond that many a connection is closed at once, so that those who wait find out.
+            let Some(peer) = peers.admit(from.ip()) else { continue };
             let (Ok(place), Ok(at)) = (Arc::clone(&places).try_acquire_owned(), stream.local_addr()) else { continue };
             let _ = stream.set_nodelay(true);
-            self.tasks.spawn(self.clone().converse(stream, Way::Tcp { at: at.ip() }, place));
+            self.tasks.spawn(self.clone().converse(stream, Way::Tcp { at: at.ip() }, (place, peer)));
         }
     }
 
@@ -177,7 +181,7 @@ impl Door {
     }
 
     /// Answers the requests of one connection. What goes wrong there is nobody else's concern.
-    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin, way: Way, _place: OwnedSemaphorePermit) {
+    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin, way: Way, _place: impl Send) {
         let service = TowerToHyperService::new(self.router.layer(Extension(way)));
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(self.head_time);

@@ -29,6 +29,8 @@ pub(super) enum Demand {
 
 /// SQL that answers what is wrong with the table `c` (columns `oid` and `name`, which is SQL):
 /// what it does, SQL that takes it away, and the roles that would have to be trusted otherwise.
+///
+/// `OFFSET 0` keeps the planner from beginning with all that anybody has made in the database.
 pub(super) fn flaws(demand: Demand) -> String {
     let trusts = match demand {
         Demand::Ours => is_trusted,
@@ -58,11 +60,17 @@ pub(super) fn flaws(demand: Demand) -> String {
                     || CASE WHEN {any} THEN '' ELSE format(' of `%s`', pg_get_userbyid(owner.oid)) END,
                 NULL, ARRAY[pg_get_userbyid(owner.oid)::text]
          FROM (
-             WITH RECURSIVE domain AS (
-                 SELECT t.oid, t.typbasetype FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'd'
-                 UNION SELECT t.oid, t.typbasetype FROM domain JOIN pg_type t ON t.oid = domain.typbasetype AND t.typtype = 'd'
-             )
+             WITH RECURSIVE made_of (oid, typtype, typbasetype, typelem, typrelid) AS (
+                 SELECT t.oid, t.typtype, t.typbasetype, t.typelem, t.typrelid FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                 UNION
+                 SELECT t.oid, t.typtype, t.typbasetype, t.typelem, t.typrelid FROM made_of m CROSS JOIN LATERAL (
+                     SELECT m.typbasetype UNION ALL SELECT m.typelem
+                     UNION ALL SELECT rngsubtype FROM pg_range WHERE rngtypid = m.oid
+                     UNION ALL SELECT atttypid FROM pg_attribute
+                     WHERE m.typrelid <> 0 AND attrelid = m.typrelid AND attnum > 0 AND NOT attisdropped
+                 ) AS below (oid) JOIN pg_type t ON t.oid = below.oid
+             ), domain AS (SELECT oid FROM made_of WHERE typtype = 'd')
              SELECT 'pg_class'::regclass::oid AS class, c.oid AS object
              UNION ALL SELECT 'pg_class'::regclass, indexrelid FROM pg_index WHERE indrelid = c.oid
              UNION ALL SELECT 'pg_attrdef'::regclass, oid FROM pg_attrdef WHERE adrelid = c.oid
@@ -74,7 +82,10 @@ pub(super) fn flaws(demand: Demand) -> String {
              UNION ALL SELECT 'pg_rewrite'::regclass, oid FROM pg_rewrite WHERE ev_class = c.oid AND NOT {any}
              UNION ALL SELECT 'pg_policy'::regclass, oid FROM pg_policy WHERE polrelid = c.oid AND NOT {any}
          ) part
-         JOIN pg_depend d ON d.classid = part.class AND d.objid = part.object
+         CROSS JOIN LATERAL (
+             SELECT refclassid, refobjid FROM pg_depend
+             WHERE classid = part.class AND objid = part.object AND refobjid >= 16384 OFFSET 0
+         ) AS d
          CROSS JOIN LATERAL (
              SELECT proowner FROM pg_proc WHERE d.refclassid = 'pg_proc'::regclass AND oid = d.refobjid
              UNION ALL SELECT unnest(ARRAY[oprowner, proowner]) FROM pg_operator o JOIN pg_proc f ON f.oid = o.oprcode
@@ -85,7 +96,7 @@ pub(super) fn flaws(demand: Demand) -> String {
              UNION ALL SELECT collowner FROM pg_collation WHERE d.refclassid = 'pg_collation'::regclass AND oid = d.refobjid AND {any}
              UNION ALL SELECT 10 FROM pg_am WHERE d.refclassid = 'pg_am'::regclass AND oid = d.refobjid AND {any}
          ) AS owner (oid)
-         WHERE d.refobjid >= 16384 AND ({any} OR NOT {used})
+         WHERE {any} OR NOT {used}
          UNION ALL
          SELECT format('may be %s by %s', may.does, string_agg(DISTINCT CASE grantee WHEN 0 THEN 'everybody' ELSE format('`%s`', pg_get_userbyid(grantee)) END, ', ')),
                 format('REVOKE %s ON %s FROM %s;', string_agg(DISTINCT privilege_type, ', '), c.name,
@@ -101,12 +112,19 @@ pub(super) fn flaws(demand: Demand) -> String {
     )
 }
 
-/// The table, and all to which a write of it may lead, or which lead to it: partitions and what inherits.
+/// The table, and all to which a write of it may lead, or which lead to it: partitions and what inherits, and what refers to one of
+/// them, as a row that goes takes rows there along.
 fn tree() -> String {
     let (owner, flaws) = (is_trusted_here("c.relowner"), flaws(Demand::Theirs));
+    // Those of others are a flaw of what they refer to.
+    let ours = is_trusted_here("other.relowner");
     format!(
         "WITH RECURSIVE below AS (
-             SELECT $1::oid AS oid UNION SELECT i.inhrelid FROM below JOIN pg_inherits i ON i.inhparent = below.oid
+             SELECT $1::oid AS oid UNION SELECT next.oid FROM below CROSS JOIN LATERAL (
+                 SELECT inhrelid FROM pg_inherits WHERE inhparent = below.oid
+                 UNION ALL SELECT conrelid FROM pg_constraint JOIN pg_class other ON other.oid = conrelid
+                 WHERE contype = 'f' AND confrelid = below.oid AND {ours}
+             ) AS next (oid)
          ), above AS (
              SELECT $1::oid AS oid UNION SELECT i.inhparent FROM above JOIN pg_inherits i ON i.inhrelid = above.oid
          ), found AS (

@@ -1,16 +1,26 @@
 //! `inspect`: whose the schema `pgstream` is. Whoever owns what we write to can let code of his run with our rights.
 //!
 //! Only the owner of a relation, or of its schema, can put another one in its place; who can hang code on it, [`hooks`](super::hooks)
-//! says. So it is enough to look once in a session.
+//! says. So it is enough to look closely once in a session, as long as schema and tables stay the same ones, of the same owners and with
+//! the same privileges: that is asked each time, as it costs the server next to nothing.
 
 use tokio_postgres::Client;
 
-use super::answer::{ReadRow, first_column};
+use super::answer::ReadRow;
 use super::error::failed;
 use super::hooks::{Demand, HANGS, flaws};
 use super::names::shown_sql;
 use crate::error::{Error, Fault, Result};
 use crate::printable::printable;
+
+/// The tables of ours that are there, and the versions of the rows by which the catalogue knows schema and tables: another one in the place
+/// of one, another owner or other privileges have others. NULL if there is no schema. Then, how they stood when the session last looked.
+const STANDING: &str = "
+    SELECT coalesce(array_agg('pgstream.' || c.relname ORDER BY c.oid) FILTER (WHERE c.oid IS NOT NULL), '{}'),
+           string_agg(concat_ws(' ', s.oid, s.xmin, c.oid, c.xmin), ',' ORDER BY c.oid), current_setting('pgstream.looked')
+    FROM pg_namespace s LEFT JOIN pg_class c ON c.relnamespace = s.oid
+         AND c.relname IN ('slots', 'copies', 'sinks', 'positions', 'dead_letters', 'ids')
+    WHERE s.nspname = 'pgstream'";
 
 /// The schema, and each table of ours in it that is there: its name, its owner, whether we trust him, the kind of relation, what of it
 /// is not ours, and how to be rid of that.
@@ -59,11 +69,13 @@ fn inspect_sql() -> String {
     )
 }
 
-/// SQL that tells a session whom the settings trust. Always to be run, as a role or a database could have a setting of that name.
+/// SQL that tells a session whom the settings trust, and that it has looked at nothing yet. Always to be run, as a role or a database
+/// could have settings of these names.
 pub(crate) fn trusting(owners: &[String]) -> String {
     // Strings in JSON are ASCII's quotes and backslashes around and between, whatever they hold.
     let names = serde_json::Value::from(owners).to_string();
-    format!("SET pgstream.trusted_owners = E'{}';", names.replace('\\', "\\\\").replace('\'', "''"))
+    let names = names.replace('\\', "\\\\").replace('\'', "''");
+    format!("SET pgstream.trusted_owners = E'{names}';SET pgstream.looked = '';")
 }
 
 /// SQL that says whether we trust the role with the OID `owner`, as above.
@@ -86,6 +98,17 @@ pub(crate) fn is_trusted_here(owner: &str) -> String {
 /// # Errors
 /// `Environment`, with who owns what was found, and what to type.
 pub(super) async fn inspect(client: &Client) -> Result<Vec<String>> {
+    let cannot = |error| failed("cannot look at the schema `pgstream`", error);
+    let row = client.query_one(STANDING, &[]).await.map_err(cannot)?;
+    let (names, standing, looked): (Vec<String>, Option<String>, String) = (row.read(0)?, row.read(1)?, row.read(2)?);
+    let Some(standing) = standing.filter(|standing| *standing != looked) else { return Ok(names) };
+    look_closely(client).await?;
+    // What stood before the look: whatever was altered during it is looked at again.
+    client.query_one("SELECT set_config('pgstream.looked', $1, false)", &[&standing]).await.map_err(cannot)?;
+    Ok(names)
+}
+
+async fn look_closely(client: &Client) -> Result<()> {
     let rows = client.query(&inspect_sql(), &[]).await;
     let rows = rows.map_err(|error| failed("cannot look at the schema `pgstream`", error))?;
     for row in &rows {
@@ -107,8 +130,7 @@ pub(super) async fn inspect(client: &Client) -> Result<Vec<String>> {
             });
         }
     }
-    let names = first_column::<&str>(&rows)?;
-    Ok(names.into_iter().filter(|name| *name != "pgstream").map(str::to_owned).collect())
+    Ok(())
 }
 
 fn rename(kind: &str, name: &str) -> String {

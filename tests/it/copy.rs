@@ -21,7 +21,13 @@ use crate::support::{Database, cluster_without_its_standby, connect, postgres, s
 /// Only a broken promise waits for it.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-fn initial(database: &Database, tables: &[&str]) -> Config {
+/// With the smallest role.
+async fn initial(database: &Database, tables: &[&str]) -> Config {
+    Config { snapshot: Snapshot::Initial, ..config(&database.smallest_role(tables).await, tables) }
+}
+
+/// With a role that publishes tables by itself.
+fn as_owner(database: &Database, tables: &[&str]) -> Config {
     Config { snapshot: Snapshot::Initial, ..config(&database.url, tables) }
 }
 
@@ -166,7 +172,7 @@ async fn rows_that_are_there_come_once_and_changes_win_over_them() {
     for (cluster, seed) in versions().into_iter().zip(1..) {
         let database = Database::create(cluster).await;
         fill(&database).await;
-        let config = initial(&database, &["t"]);
+        let config = initial(&database, &["t"]).await;
         let stop = Arc::new(AtomicBool::new(false));
         let disturbing = tokio::spawn(disturb(database.url.clone(), seed, Arc::clone(&stop)));
         let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
@@ -188,7 +194,7 @@ async fn rows_that_are_there_come_once_and_changes_win_over_them() {
 async fn rows_that_are_asked_for_come_as_they_are_or_as_deletes_and_changes_win_over_them() {
     let database = Database::create(postgres()).await;
     fill(&database).await;
-    let config = initial(&database, &["t"]);
+    let config = initial(&database, &["t"]).await;
     let mut source = PostgresSource::connect(&pipeline(&database), &config).await.unwrap();
     let mut mirror = Mirror::default();
     read_until_done(&mut source, &mut mirror, async || all_copied(&database, &config).await).await;
@@ -276,7 +282,7 @@ fn row(batch: &Batch, event: &Event) -> Vec<String> {
 async fn a_copy_goes_on_after_lost_connections_and_restarts() {
     let database = Database::create(postgres()).await;
     fill(&database).await;
-    let config = initial(&database, &["t"]);
+    let config = initial(&database, &["t"]).await;
     let stop = Arc::new(AtomicBool::new(false));
     let disturbing = tokio::spawn(disturb(database.url.clone(), 3, Arc::clone(&stop)));
     let mut mirror = Mirror::default();
@@ -324,13 +330,13 @@ async fn a_table_added_later_is_copied_and_no_other_is_copied_again() {
         .await
         .unwrap();
     let mut mirror = Mirror::default();
-    let first = initial(&database, &["t"]);
+    let first = as_owner(&database, &["t"]);
     let mut source = PostgresSource::connect(&pipeline(&database), &first).await.unwrap();
     read_until_done(&mut source, &mut mirror, async || all_copied(&database, &first).await).await;
     Box::new(source).close().await.unwrap();
     assert_eq!(mirror.copied, 12_000);
 
-    let both = initial(&database, &["t", "u"]);
+    let both = as_owner(&database, &["t", "u"]);
     let mut source = PostgresSource::connect(&pipeline(&database), &both).await.unwrap();
     read_until_done(&mut source, &mut mirror, async || all_copied(&database, &both).await).await;
     assert_eq!(mirror.copied, 12_300);

@@ -32,6 +32,7 @@ mod overlap;
 mod partitions;
 mod pipeline;
 mod poison;
+mod promises;
 mod refused;
 mod reload;
 mod reread;

@@ -62,7 +62,14 @@ pub(crate) async fn last_word(source: &mut PostgresSource) -> Error {
     tokio::time::timeout(DEADLINE, reading).await.expect("an error in time")
 }
 
+/// A source that logs in as the smallest role.
 async fn open(database: &Database, tables: &[&str]) -> PostgresSource {
+    let url = database.smallest_role(tables).await;
+    PostgresSource::connect(&pipeline(database), &config(&url, tables)).await.unwrap()
+}
+
+/// A source that makes its publication by itself, as it takes to follow a pattern.
+async fn open_as_owner(database: &Database, tables: &[&str]) -> PostgresSource {
     PostgresSource::connect(&pipeline(database), &config(&database.url, tables)).await.unwrap()
 }
 
@@ -239,7 +246,7 @@ async fn partitions_arrive_as_their_root_and_new_tables_of_a_pattern_with_the_ne
         )
         .await
         .unwrap();
-    let mut source = open(&database, &["public.chunk_*"]).await;
+    let mut source = open_as_owner(&database, &["public.chunk_*"]).await;
     client
         .batch_execute("INSERT INTO chunk_a VALUES (1); INSERT INTO chunkxb VALUES (2); INSERT INTO chunk_a VALUES (3)")
         .await
@@ -248,7 +255,7 @@ async fn partitions_arrive_as_their_root_and_new_tables_of_a_pattern_with_the_ne
     Box::new(source).close().await.unwrap();
 
     client.batch_execute("CREATE TABLE chunk_c (id int PRIMARY KEY)").await.unwrap();
-    let mut source = open(&database, &["public.chunk_*"]).await;
+    let mut source = open_as_owner(&database, &["public.chunk_*"]).await;
     client.batch_execute("INSERT INTO chunk_c VALUES (4)").await.unwrap();
     assert_eq!(read(&mut source, 1).await, ["+chunk_c 4"]);
 }

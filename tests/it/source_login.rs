@@ -17,31 +17,33 @@ use crate::source::{config, pipeline, slot};
 use crate::support::program::eventually;
 use crate::support::{Database, fresh_database, private_cluster};
 
-fn certificate(name: &str) -> PathBuf {
+pub(crate) fn certificate(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/tls").join(name)
 }
 
 /// Logs in twice, for SQL and for replication, and answers whether SQL was encrypted and bound, or the refusal.
-async fn log_in(database: &Database, url: &str) -> Result<(), Error> {
+pub(crate) async fn log_in(database: &Database, url: &str) -> Result<(), Error> {
     connect(&Url::parse(&Secret::new(url), None)?, "test").await?;
     postgres::check(&pipeline(database), &config(url, &["t"])).await
 }
 
 /// Answers SSLRequest as a server with this certificate does and passes the rest on to a server without TLS.
-struct Front {
+pub(crate) struct Front {
     /// Where it listens, as `localhost:port`.
-    address: String,
+    pub(crate) address: String,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Manner {
-    wants_client: bool,
+pub(crate) struct Manner {
+    pub(crate) wants_client: bool,
+    /// The certificate that it shows, unless it is the good one.
+    pub(crate) shows: Option<&'static str>,
     /// Bytes that somebody slips in behind the `S`.
-    injects: bool,
+    pub(crate) injects: bool,
 }
 
 impl Front {
-    async fn start(server: &str, manner: Manner) -> Self {
+    pub(crate) async fn start(server: &str, manner: Manner) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -55,8 +57,9 @@ impl Front {
         } else {
             builder.with_no_client_auth()
         };
-        let chain = vec![CertificateDer::from_pem_file(certificate("localhost.crt")).unwrap()];
-        let key = PrivateKeyDer::from_pem_file(certificate("localhost.key")).unwrap();
+        let shown = certificate(manner.shows.unwrap_or("localhost"));
+        let chain = vec![CertificateDer::from_pem_file(shown.with_extension("crt")).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(shown.with_extension("key")).unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("localhost:{}", listener.local_addr().unwrap().port());
@@ -134,7 +137,7 @@ async fn a_client_certificate_is_shown_and_a_missing_one_is_missed() {
     database.client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
     let (login, rest) = database.url.split_once('@').unwrap();
     let (server, name) = rest.split_once('/').unwrap();
-    let front = Front::start(server, Manner { wants_client: true, injects: false }).await;
+    let front = Front::start(server, Manner { wants_client: true, ..Manner::default() }).await;
     let url = format!("{login}@{}/{name}?sslmode=require", front.address);
     let ours =
         format!("{url}&sslcert={}&sslkey={}", certificate("client.crt").display(), certificate("client.key").display());
@@ -156,7 +159,7 @@ async fn bytes_slipped_in_before_tls_are_not_taken_for_the_servers() {
     let database = fresh_database().await;
     let (login, rest) = database.url.split_once('@').unwrap();
     let (server, name) = rest.split_once('/').unwrap();
-    let front = Front::start(server, Manner { wants_client: false, injects: true }).await;
+    let front = Front::start(server, Manner { injects: true, ..Manner::default() }).await;
     let url = format!("{login}@{}/{name}?sslmode=require", front.address);
     let error = log_in(&database, &url).await.unwrap_err();
     assert!(error.to_string().starts_with("no trusted TLS connection to"), "{}", error.report());

@@ -16,6 +16,9 @@ use crate::error::{Error, Fault, Result};
 /// How much of the file's end is read at once in search of its last line break.
 const TAIL_BYTES: u64 = 64 << 10;
 
+/// The longest line that is looked for the beginning of: more than all commands of a call can fill.
+const LONGEST_LINE: u64 = if cfg!(test) { 4 << 20 } else { 256 << 20 };
+
 /// How every line of ours begins.
 const BEGINNING: &[u8] = br#"{"position":"#;
 
@@ -231,26 +234,36 @@ impl Open {
 
     /// Where an unfinished last line lies. Refuses one that is not ours: the file is somebody else's then.
     fn torn_line(&self) -> Result<Option<Range<u64>>> {
-        let (torn, head) = self.last_line().map_err(|error| self.failed(error))?;
+        let (torn, head) = match self.last_line(LONGEST_LINE).map_err(|error| self.failed(error))? {
+            Some(found) => found,
+            None => return Err(self.not_ours()),
+        };
         if torn.is_empty() {
             return Ok(None);
         }
         if !head.starts_with(BEGINNING) && !BEGINNING.starts_with(&head) {
-            let what =
-                format!("file `{}` ends in a line that no sink of this program has begun", self.at.path.display());
-            return Err(Error::new(Fault::Config, what)
-                .because("the line has no end, and only what a crash left of a line of ours may be cut off")
-                .help("correct `path`; or, if lines of ours are to follow, end the file with a line break"));
+            return Err(self.not_ours());
         }
         Ok(Some(torn))
     }
 
-    /// Where the text behind the last line break lies, and how it begins.
-    fn last_line(&self) -> io::Result<(Range<u64>, Vec<u8>)> {
+    fn not_ours(&self) -> Error {
+        let what = format!("file `{}` ends in a line that no sink of this program has begun", self.at.path.display());
+        Error::new(Fault::Config, what)
+            .because("the line has no end, and only what a crash left of a line of ours may be cut off")
+            .help("correct `path`; or, if lines of ours are to follow, end the file with a line break")
+    }
+
+    /// Where the text behind the last line break lies, and how it begins. None if it is longer than `longest`:
+    /// a file of holes, as large as a file can be, would be read for hours.
+    fn last_line(&self, longest: u64) -> io::Result<Option<(Range<u64>, Vec<u8>)>> {
         let length = self.file.metadata()?.len();
         let mut end = length;
         let mut whole = 0;
         while end > 0 {
+            if length - end > longest {
+                return Ok(None);
+            }
             let start = end.saturating_sub(TAIL_BYTES);
             let mut tail = Vec::new();
             (&self.file).seek(SeekFrom::Start(start))?;
@@ -264,7 +277,7 @@ impl Open {
         let mut head = Vec::new();
         (&self.file).seek(SeekFrom::Start(whole))?;
         (&self.file).take(BEGINNING.len() as u64).read_to_end(&mut head)?;
-        Ok((whole..length, head))
+        Ok(Some((whole..length, head)))
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -319,6 +332,24 @@ mod tests {
             }
             assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
         }
+    }
+
+    #[test]
+    fn a_file_of_holes_and_a_line_without_end_are_not_searched_to_their_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let holes = File::create(&path).unwrap();
+        // To be read to its beginning it would take hours.
+        holes.set_len(1 << 43).unwrap();
+        for error in [LineFile::check(&at(&path)).unwrap_err(), LineFile::open(at(&path)).unwrap_err()] {
+            assert_eq!(error.fault(), Fault::Config);
+            assert!(error.to_string().ends_with("ends in a line that no sink of this program has begun"), "{error}");
+        }
+        assert_eq!(holes.metadata().unwrap().len(), 1 << 43, "nothing was cut off");
+        std::fs::write(&path, format!("{{}}\n{}", "x".repeat(5 * TAIL_BYTES as usize))).unwrap();
+        let open = Open { at: at(&path), file: File::open(&path).unwrap(), regular: true, length: 0 };
+        assert!(open.last_line(4 * TAIL_BYTES).unwrap().is_none(), "longer than any line");
+        assert_eq!(open.last_line(5 * TAIL_BYTES).unwrap().map(|(torn, _)| torn.start), Some(3));
     }
 
     #[test]

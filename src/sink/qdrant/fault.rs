@@ -9,6 +9,9 @@ use crate::error::{Code as Misdeed, Error, Fault, Result};
 /// How the text of a status begins that says that no connection came about.
 pub(super) const NO_CONNECTION: &str = "Failed to connect to ";
 
+/// The text of a status for an answer whose points hold too much.
+pub(super) const TOO_MANY_VALUES: &str = "the points of the answer hold more values than are read at once";
+
 /// The server and collection that a sink talks to, as errors name them.
 #[derive(Clone)]
 pub(super) struct Peer {
@@ -133,7 +136,8 @@ impl fmt::Display for Words {
 impl std::error::Error for Words {}
 
 pub(super) fn is_too_large(status: &Status) -> bool {
-    status.message().contains("message length too large")
+    let message = status.message();
+    message.contains("message length too large") || message == TOO_MANY_VALUES
 }
 
 fn words(status: &Status) -> String {

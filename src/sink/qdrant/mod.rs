@@ -5,6 +5,7 @@
 
 mod client;
 mod collection;
+mod entries;
 mod fault;
 mod request;
 mod settings;

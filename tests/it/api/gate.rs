@@ -31,15 +31,20 @@ const READ: &str = "read-read-read-read-read-read-read-read";
 const METRICS: &str = "metrics-metrics-metrics-metrics-metrics";
 
 /// The API of a host without pipelines, in this process.
-struct Rig {
+pub(crate) struct Rig {
     folder: Folder,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: CancellationToken,
     serving: Serving,
 }
 
 impl Rig {
     async fn new() -> Self {
+        Self::patient(Duration::from_millis(300)).await
+    }
+
+    /// One that waits so long for the head of a request.
+    pub(crate) async fn patient(head_time: Duration) -> Self {
         let folder = Folder::new();
         let token = |name: &str, text: &str, right| {
             let file = folder.write(name, text);
@@ -59,7 +64,7 @@ impl Rig {
         let (host, stop) = (Host::new().unwrap(), CancellationToken::new());
         let supervisor = Supervisor::new(host.clone(), Restart::Always, stop.clone(), Arc::new(Silent));
         let api = Api::open(&settings, host, supervisor, stop.clone()).await.unwrap();
-        let api = api.head_time(Duration::from_millis(300));
+        let api = api.head_time(head_time);
         let address = api.address().unwrap();
         Self { folder, address, stop, serving: api.serve() }
     }

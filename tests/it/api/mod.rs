@@ -4,7 +4,7 @@ mod counts;
 mod detail;
 mod docs;
 mod exposition;
-mod gate;
+pub(crate) mod gate;
 mod refusals;
 mod status;
 mod tenants;

@@ -168,3 +168,69 @@ async fn what_people_hang_on_their_own_tables_stays_theirs_to_decide() {
     let url = format!("postgres://{}_app:p@{}", database.name, database.url.split_once('@').unwrap().1);
     PgvectorSink::open("documents", "search", &vectors(&url, "public.points", &[])).await.unwrap();
 }
+
+/// What a write reaches beyond the table: what is below and above it, and what refers to any of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_hangs_on_a_relative_of_a_sink_s_table_that_runs_what_a_stranger_wrote() {
+    let database = fresh_database().await;
+    let client = &database.client;
+    let stranger = Stranger::of(&database).await;
+    let role = stranger.role.as_str();
+    client
+        .batch_execute(
+            "CREATE EXTENSION vector;
+             CREATE TABLE points (id text PRIMARY KEY, embedding public.vector(3), payload jsonb NOT NULL, note text) PARTITION BY HASH (id);
+             CREATE TABLE leaf PARTITION OF points FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+             CREATE TABLE branch PARTITION OF points FOR VALUES WITH (MODULUS 2, REMAINDER 1) PARTITION BY HASH (id);
+             CREATE TABLE twig PARTITION OF branch FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+             CREATE TABLE follower (id text PRIMARY KEY REFERENCES leaf ON DELETE CASCADE ON UPDATE CASCADE);
+             CREATE TABLE last (id text REFERENCES follower ON DELETE CASCADE ON UPDATE CASCADE)",
+        )
+        .await
+        .unwrap();
+    opened(&database, &[]).await.unwrap();
+    let trigger = "CREATE TRIGGER hook BEFORE DELETE ON TABLE FOR EACH ROW EXECUTE FUNCTION public.evil_trigger()";
+    for table in ["leaf", "twig", "follower", "last"] {
+        client.batch_execute(&trigger.replace("TABLE", table)).await.unwrap();
+        let error = opened(&database, &[]).await.unwrap_err();
+        let expected =
+            format!("table `public.{table}` has a trigger `hook`, which runs public.evil_trigger() of `{role}`");
+        assert_eq!(error.to_string(), expected);
+        let remedy = error.advice().unwrap().lines().next().unwrap().split_once(": ").unwrap().1.to_owned();
+        client.batch_execute(&remedy).await.unwrap_or_else(|error| panic!("{remedy}: {error}"));
+        client.batch_execute(&format!("ALTER TABLE {table} OWNER TO {role}")).await.unwrap();
+        let error = opened(&database, &[]).await.unwrap_err();
+        let his = match table {
+            "follower" => format!("table `public.leaf` is referred to by `public.follower` of `{role}`"),
+            "last" => format!("table `public.follower` is referred to by `public.last` of `{role}`"),
+            _ => format!("table `public.{table}` belongs to `{role}`, "),
+        };
+        assert!(error.to_string().starts_with(&his), "{table}: {error}");
+        client.batch_execute(&format!("ALTER TABLE {table} OWNER TO CURRENT_USER")).await.unwrap();
+        opened(&database, &[]).await.unwrap();
+    }
+    // A domain of his within types of ours: its check runs when a default is worked out.
+    for (made, default, gone) in [
+        ("", "ADD hook public.evil_domain[] DEFAULT ARRAY[current_user::text]::public.evil_domain[]", ""),
+        (
+            "CREATE TYPE pair AS (a int, b public.evil_domain);",
+            "ADD hook pair DEFAULT ROW(1, current_user::text)::pair",
+            "DROP TYPE pair",
+        ),
+        (
+            "CREATE DOMAIN outer_domain AS public.evil_domain[];",
+            "ADD hook outer_domain DEFAULT ARRAY[current_user::text]::outer_domain",
+            "DROP DOMAIN outer_domain",
+        ),
+    ] {
+        client.batch_execute(&format!("{made} ALTER TABLE points {default}; DELETE FROM public.called")).await.unwrap();
+        let error = opened(&database, &[]).await.unwrap_err();
+        assert!(
+            error.to_string().ends_with(&format!("uses function public.evil_check(text) of `{role}`")),
+            "{default}: {error}"
+        );
+        assert_eq!(called(&database).await, 0, "{default}");
+        client.batch_execute(&format!("ALTER TABLE points DROP hook; {gone}")).await.unwrap();
+        opened(&database, &[]).await.unwrap();
+    }
+}

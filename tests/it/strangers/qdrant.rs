@@ -1,5 +1,7 @@
 //! A Qdrant server of a stranger's, that answers what nobody asked for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgstream_host::config::model::{Create, Distance, SinkBatch};
@@ -29,19 +31,35 @@ fn settings(url: &str) -> QdrantSettings {
     }
 }
 
+/// Kind, flags and payload of a frame of HTTP/2.
+type Frame<'f> = (u8, u8, &'f [u8]);
+
+/// What it is, what is said first, what again and again, how much of that is taken at most, and what is made of it.
+type Flood<'f> = (&'f str, &'f [Frame<'f>], &'f [Frame<'f>], u64, &'f str);
+
 /// A server that speaks the least of HTTP/2: to whatever it is asked it answers with these frames, and then no more.
-async fn speaking(frames: &[(u8, u8, &[u8])]) -> String {
-    let frame = |&(kind, flags, payload): &(u8, u8, &[u8])| {
+async fn speaking(frames: &[Frame<'_>]) -> String {
+    flooding(frames, &[]).await.0
+}
+
+/// As `speaking`, but then it says `again` without end. Counts the bytes of that which were taken.
+async fn flooding(frames: &[Frame<'_>], again: &[Frame<'_>]) -> (String, Arc<AtomicU64>) {
+    let frame = |&(kind, flags, payload): &Frame<'_>| {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let stream = if kind == 4 { [0; 4] } else { [0, 0, 0, 1] };
+        // Settings and pings are about the connection.
+        let stream = if matches!(kind, 4 | 6) { [0; 4] } else { [0, 0, 0, 1] };
         [&length[1..], &[kind, flags], &stream, payload].concat()
     };
     let said: Vec<u8> = frames.iter().flat_map(frame).collect();
+    let again: Vec<u8> = again.iter().flat_map(frame).collect();
+    let again = again.repeat((64 << 10) / again.len().max(1));
+    let taken = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&taken);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
-            let said = said.clone();
+            let (said, again, count) = (said.clone(), again.clone(), Arc::clone(&count));
             tokio::spawn(async move {
                 // The preface, the settings, and a first request.
                 let mut heard = vec![0; 64 << 10];
@@ -53,17 +71,20 @@ async fn speaking(frames: &[(u8, u8, &[u8])]) -> String {
                     }
                 }
                 let _ = near.write_all(&said).await;
+                while !again.is_empty() && near.write_all(&again).await.is_ok() {
+                    count.fetch_add(again.len() as u64, Ordering::Relaxed);
+                }
                 while near.read(&mut heard).await.is_ok_and(|more| more > 0) {}
             });
         }
     });
-    url
+    (url, taken)
 }
 
-const SETTINGS: (u8, u8, &[u8]) = (4, 0, &[]);
+const SETTINGS: Frame<'static> = (4, 0, &[]);
 
 /// `:status: 200`, `content-type: application/grpc`.
-const HEAD: (u8, u8, &[u8]) = (1, 4, b"\x88\x0f\x10\x10application/grpc");
+const HEAD: Frame<'static> = (1, 4, b"\x88\x0f\x10\x10application/grpc");
 
 async fn refused(settings: QdrantSettings) -> Error {
     settings.open("documents", "out").await.err().expect("it opened")
@@ -79,6 +100,32 @@ async fn an_answer_that_claims_gigabytes_or_never_ends_is_given_up() {
     assert!(error.report().contains("no whole answer came within 300ms"), "{}", error.report());
 }
 
+/// Floods that no limit of an answer's size ends, as each frame is small and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_without_end_are_given_up_and_not_kept() {
+    let header = [&[0u8, 4][..], b"name", &[127, 129, 63], &[b'x'; 8192]].concat();
+    let begun: Frame<'_> = (1, 0, b"\x88\x0f\x10\x10application/grpc");
+    let (told, text) = (b"\0\0\0\0\x0a".as_slice(), b"\x0a".as_slice());
+    let floods: [Flood<'_>; 5] = [
+        ("a head without end", &[SETTINGS, begun], &[(9, 0, &header)], 8 << 20, ""),
+        ("interim heads", &[SETTINGS], &[(1, 4, b"\x08\x03103")], u64::MAX, ""),
+        ("empty pieces", &[SETTINGS, HEAD, (0, 0, told)], &[(0, 0, b"")], u64::MAX, ""),
+        ("pieces of a byte", &[SETTINGS, HEAD, (0, 0, b"\0\0\x40\0\0")], &[(0, 0, text)], u64::MAX, ""),
+        ("pings", &[SETTINGS], &[(6, 0, b"12345678")], u64::MAX, "no whole answer came within 1s"),
+    ];
+    for (what, first, again, most, why) in floods {
+        let (url, taken) = flooding(first, again).await;
+        let error = refused(QdrantSettings { timeout: Span(Duration::from_secs(1)), ..settings(&url) }).await;
+        assert!(error.report().contains(why), "{what}: {}", error.report());
+        let taken = taken.load(Ordering::Relaxed);
+        assert!(taken <= most, "{what}: {taken} bytes were taken: {}", error.report());
+    }
+    // Packed answers were not asked for: what they would become nobody knows before.
+    let packed = speaking(&[SETTINGS, HEAD, (0, 0, b"\x01\0\0\0\x04\x1f\x8b\x08\0")]).await;
+    let error = refused(settings(&packed)).await;
+    assert!(error.report().contains("ompress"), "{}", error.report());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_more_than_was_asked_for_is_not_read() {
     let server = QdrantServer::start(None);
@@ -90,10 +137,17 @@ async fn an_answer_of_more_than_was_asked_for_is_not_read() {
     };
     assert_eq!(search().await.unwrap().len(), 0);
     // Each is two bytes on the wire, and hundreds in memory.
-    server.flood(1_000_000, 0);
+    server.flood(1_000_000, 0, 0);
     let error = search().await.unwrap_err();
     assert!(error.report().contains("the answer holds more than the 3 entries asked for"), "{}", error.report());
-    server.flood(1, 33 << 20);
+    // As many within a point: two bytes each, as empty as can be.
+    server.flood(1, 0, 1_000_000);
+    let error = search().await.unwrap_err();
+    let report = error.report();
+    assert!(report.contains("the points of the answer hold more values than are read at once"), "{report}");
+    server.flood(1, 0, 1_000);
+    assert_eq!(search().await.unwrap().len(), 0, "a point without an id is none of ours");
+    server.flood(1, 33 << 20, 0);
     let error = search().await.unwrap_err();
     assert_eq!(error.fault(), Fault::Environment);
     assert!(error.report().contains("is too large to be read"), "{}", error.report());

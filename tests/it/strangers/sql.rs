@@ -5,6 +5,7 @@ use std::process::Output;
 use pgstream_host::config::Secret;
 use pgstream_host::config::model;
 use pgstream_host::error::Error;
+use pgstream_host::postgres::{self as sessions, Url};
 use pgstream_host::sink::Sink;
 use pgstream_host::sink::dead_letters::{DeadLetters, DeadLettersSettings};
 use pgstream_host::sink::pgvector::{PgvectorSettings, PgvectorSink};
@@ -353,6 +354,77 @@ async fn nothing_hangs_on_a_table_of_ours_that_is_not_ours() {
         client.batch_execute(error.advice().unwrap().split_once(": ").unwrap().1).await.unwrap();
         postgres::teardown(&name, &copies).await.unwrap();
     }
+}
+
+/// A session that has looked closely looks again only where something was made, given away or granted meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_has_looked_at_is_looked_at_again_once_it_is_another_s() {
+    let database = fresh_database().await;
+    let client = &database.client;
+    client.batch_execute("CREATE TABLE t (id int PRIMARY KEY)").await.unwrap();
+    let stranger = Stranger::of(&database).await;
+    let role = &stranger.role;
+    // What a role or a database says that it has looked at counts for nothing.
+    let claim = "(SELECT string_agg(concat_ws(' ', s.oid, s.xmin, c.oid, c.xmin), ',' ORDER BY c.oid)
+                  FROM pg_namespace s LEFT JOIN pg_class c ON c.relnamespace = s.oid AND c.relkind = 'r' WHERE s.nspname = 'pgstream')";
+    client
+        .batch_execute(&format!(
+            "CREATE SCHEMA pgstream; GRANT ALL ON SCHEMA pgstream TO {role}; SET ROLE {role};
+             CREATE TABLE pgstream.slots (); RESET ROLE;
+             DO $$ BEGIN EXECUTE format('ALTER DATABASE {} SET pgstream.looked = %L', {claim}); END $$",
+            database.name
+        ))
+        .await
+        .unwrap();
+    let url = Url::parse(&Secret::new(database.url.as_str()), None).unwrap();
+    let of_his = |what: &str| format!("{what} belongs to `{role}`, who is not the role of `url`");
+    let error = sessions::connect(&url, "test").await.unwrap_err();
+    assert_eq!(error.to_string(), of_his("table `pgstream.slots`"));
+    client
+        .batch_execute(&format!("DROP TABLE pgstream.slots; REVOKE ALL ON SCHEMA pgstream FROM {role}"))
+        .await
+        .unwrap();
+    let session = sessions::connect(&url, "test").await.unwrap();
+    let there = async || sessions::has_table(&session, "pgstream.slots").await;
+    assert!(!there().await.unwrap());
+    let name = pipeline(&database);
+    postgres::setup(&name, &config(&database.url, &["t"])).await.unwrap();
+    assert!(there().await.unwrap(), "what another session of ours made is seen");
+    for (done, undone, what) in [
+        (
+            format!("ALTER TABLE pgstream.slots OWNER TO {role}"),
+            "ALTER TABLE pgstream.slots OWNER TO CURRENT_USER".to_owned(),
+            of_his("table `pgstream.slots`"),
+        ),
+        (
+            format!("ALTER SCHEMA pgstream OWNER TO {role}"),
+            "ALTER SCHEMA pgstream OWNER TO CURRENT_USER".to_owned(),
+            of_his("schema `pgstream`"),
+        ),
+        (
+            format!("GRANT TRIGGER ON pgstream.slots TO {role}"),
+            format!("REVOKE TRIGGER ON pgstream.slots FROM {role}"),
+            format!("table `pgstream.slots` may be given triggers or foreign keys by `{role}`"),
+        ),
+        (
+            format!(
+                "ALTER TABLE pgstream.slots RENAME TO kept; GRANT ALL ON SCHEMA pgstream TO {role}; SET ROLE {role};
+                 CREATE TABLE pgstream.slots (); RESET ROLE"
+            ),
+            "DROP TABLE pgstream.slots; ALTER TABLE pgstream.kept RENAME TO slots".to_owned(),
+            of_his("table `pgstream.slots`"),
+        ),
+    ] {
+        client.batch_execute(&done).await.unwrap();
+        for look in 1..=2 {
+            let error = there().await.unwrap_err();
+            assert_eq!(error.to_string(), what, "{done}, look {look}");
+        }
+        client.batch_execute(&undone).await.unwrap();
+        assert!(there().await.unwrap(), "after {undone}");
+    }
+    client.batch_execute("DROP TABLE pgstream.slots").await.unwrap();
+    assert!(!there().await.unwrap());
 }
 
 /// Whoever may make publications can make one of our name, with our comment on it. It is his all the same.

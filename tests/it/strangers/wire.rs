@@ -42,7 +42,7 @@ struct Attack {
     message: fn(u64) -> Vec<u8>,
 }
 
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
 }
 
@@ -175,7 +175,7 @@ async fn serve(
     near.read_to_end(&mut Vec::new()).await.map(drop)
 }
 
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(super) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: nothing came of it"))
 }
 
@@ -274,12 +274,17 @@ impl Host {
         .await;
     }
 
-    /// The most memory that it ever had, in bytes.
-    fn peak(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid())).unwrap();
-        // One that has ended has none.
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+    /// The most memory that it ever had, in bytes. None of one that has ended.
+    fn peak(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10)
+    }
+
+    /// What it has grown by since it had had `before`. It must still run: of one that has ended nothing is known.
+    fn grown(&mut self, before: u64) -> u64 {
+        let (ended, now) = (self.running.exit(), self.peak());
+        now.unwrap_or_else(|| panic!("the host has ended, {ended:?}: {}", self.running.log())) - before
     }
 }
 
@@ -287,15 +292,15 @@ impl Host {
 async fn a_message_that_anybody_writes_into_the_log_costs_no_memory() {
     for cluster in versions() {
         let database = Database::create(cluster).await;
-        let host = Host::start(&database, &database.url, "").await;
+        let mut host = Host::start(&database, &database.url, "").await;
         host.row(&database, 7001).await;
-        let before = host.peak();
+        let before = host.peak().expect("it runs");
         for (transactional, prefix) in [(true, "stranger"), (false, "stranger"), (true, "pgstream")] {
             let sql = format!("SELECT pg_logical_emit_message({transactional}, '{prefix}', repeat('x', 100000000))");
             database.client.batch_execute(&sql).await.unwrap();
         }
         host.row(&database, 7002).await;
-        let grown = host.peak() - before;
+        let grown = host.grown(before);
         assert!(grown < 32 << 20, "{grown} bytes more for messages of 100 MB");
     }
 }
@@ -307,16 +312,14 @@ async fn a_row_that_is_larger_than_it_may_be_stops_the_pipeline_with_its_table()
         let mut host = Host::start(&database, &database.url, ", max_row: 2MiB").await;
         database.client.batch_execute("INSERT INTO documents VALUES (1, 'fits', repeat('x', 1100000))").await.unwrap();
         host.row(&database, 7001).await;
-        let before = host.peak();
+        let before = host.peak().expect("it runs");
         let wide = "INSERT INTO documents VALUES (2, 'wide', repeat('x', 100000000))";
         database.client.batch_execute(wide).await.unwrap();
         let mut grown = 0;
         eventually("the pipeline stops", async || {
-            let ended = host.running.exit().is_some();
-            if !ended && std::path::Path::new(&format!("/proc/{}/status", host.running.pid())).exists() {
-                grown = grown.max(host.peak().saturating_sub(before));
-            }
-            ended
+            // At its end nothing is known of it any more.
+            grown = grown.max(host.peak().map_or(0, |peak| peak - before));
+            host.running.exit().is_some()
         })
         .await;
         let log = host.running.log();
@@ -362,12 +365,12 @@ async fn remarks_without_end_fill_neither_memory_nor_log() {
     let (real, _) = rest.split_once('/').unwrap();
     let attack = Attack { name: "remarks", message: |_| said(b'N', &[b'x'; 9_000]).repeat(7) };
     let server = Hostile::start(real, true, Until::Streaming, attack).await;
-    let host = Host::start(&database, &server.url(&database), "").await;
+    let mut host = Host::start(&database, &server.url(&database), "").await;
     let sent = || server.sent.load(Ordering::Relaxed);
     eventually("it listens", async || sent() > 64 << 20).await;
-    let before = host.peak();
+    let before = host.peak().expect("it runs");
     eventually("it listens on", async || sent() > 256 << 20).await;
-    let grown = host.peak() - before;
+    let grown = host.grown(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
     assert!(host.running.log().len() < 100_000, "the log has {} bytes", host.running.log().len());
 }
@@ -484,9 +487,11 @@ async fn a_server_whose_types_have_no_end_is_not_asked_for_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn null_or_another_type_where_none_is_expected_is_an_error_that_says_of_which_column() {
-    let null = Liar::start(&[25, 25, 16, 25, 25, 25], &[None; 6]).await;
-    let other = Liar::start(&[23, 25, 16, 25, 25, 25], &[Some(b"\0\0\0\x01"), None, None, None, None, None]).await;
-    let few = Liar::start(&[25], &[Some(b"pgstream")]).await;
+    // An empty list of texts, which is what the first column is asked for.
+    const NAMES: &[u8] = b"\0\0\0\0\0\0\0\0\0\0\0\x19";
+    let null = Liar::start(&[1009, 25, 25], &[None; 3]).await;
+    let other = Liar::start(&[23, 25, 25], &[Some(b"\0\0\0\x01"), None, None]).await;
+    let few = Liar::start(&[1009], &[Some(NAMES)]).await;
     for (server, column) in [(null, "`0`"), (other, "`0`"), (few, "`1`")] {
         let error = server.met().await;
         let report = error.report();

@@ -112,6 +112,10 @@ impl Database {
     pub(crate) async fn smallest_role(&self, tables: &[&str]) -> String {
         let Self { name, client, .. } = self;
         let role = format!("{name}_pipeline");
+        let url = format!("postgres://{role}:p@{}", self.url.split_once('@').unwrap().1);
+        if client.query_opt("SELECT FROM pg_roles WHERE rolname = $1", &[&role]).await.unwrap().is_some() {
+            return url; // made already, and for the same tables
+        }
         let (all, each) = (tables.join(", "), tables.join(", ONLY "));
         let sql = format!(
             "CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'p';
@@ -126,7 +130,7 @@ impl Database {
         if client.query_opt(vector, &[]).await.unwrap().is_some() {
             client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector").await.unwrap();
         }
-        format!("postgres://{role}:p@{}", self.url.split_once('@').unwrap().1)
+        url
     }
 }
 

@@ -23,8 +23,21 @@ selfsigned() { # name, openssl's options for key and signature
         -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE "$@"
 }
 
+# Signed by an authority that is still good, and over since the year 2001.
+expired() { # name, authority
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1.key" -out "$work/$1.csr" -subj "/CN=$1"
+    printf 'subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n' > "$work/extensions"
+    touch "$work/index"
+    printf '[ca]\ndefault_ca=ca\n[ca]\ndatabase=%s\nnew_certs_dir=%s\nserial=%s\npolicy=any\n[any]\ncommonName=supplied\n' \
+        "$work/index" "$work" "$work/number" > "$work/ca"
+    openssl ca -batch -notext -create_serial -config "$work/ca" -in "$work/$1.csr" -out "$1.crt" -cert "$2.crt" \
+        -keyfile "$work/$2.key" -md sha256 -startdate 20000101000000Z -enddate 20010101000000Z -extfile "$work/extensions"
+}
+
 authority authority
 authority stranger
+authority lasting
+expired expired lasting
 signed localhost DNS:localhost sha256
 signed client DNS:client sha256
 signed sha384 DNS:localhost sha384

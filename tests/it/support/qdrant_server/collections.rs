@@ -22,8 +22,8 @@ type Answer<T> = Result<T, Status>;
 #[derive(Default)]
 pub(super) struct Store {
     collections: RwLock<HashMap<String, Arc<Collection>>>,
-    /// Points that every answer to a query has besides, and bytes of the payload of the first.
-    pub(super) flood: RwLock<(usize, usize)>,
+    /// Points that every answer to a query has besides; bytes, and values of a list, in the payload of the first.
+    pub(super) flood: RwLock<(usize, usize, usize)>,
 }
 
 struct Collection {
@@ -158,10 +158,11 @@ impl Store {
         };
         let found = self.find(&request.collection_name)?.shard.search(search).map_err(status)?;
         let mut result: Vec<_> = found.into_iter().map(convert::scored).collect();
-        let (points, bytes) = *self.flood.read().unwrap();
+        let (points, bytes, values) = *self.flood.read().unwrap();
         if points > 0 {
+            let values = wire::Value::from(vec![wire::Value::default(); values]);
             result.push(wire::ScoredPoint {
-                payload: HashMap::from([("x".repeat(bytes), wire::Value::from(1))]),
+                payload: HashMap::from([("x".repeat(bytes), values)]),
                 ..Default::default()
             });
             result.resize(result.len() + points - 1, wire::ScoredPoint::default());

@@ -72,9 +72,9 @@ impl QdrantServer {
         self.state.delay_ms.store(by.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// Lets every answer to a query have so many points besides, and the first of them a payload of so many bytes.
-    pub(crate) fn flood(&self, points: usize, bytes: usize) {
-        *self.state.store.flood.write().unwrap() = (points, bytes);
+    /// Lets every answer to a query have so many points besides, and the first of them a payload of so many bytes, with so many values.
+    pub(crate) fn flood(&self, points: usize, bytes: usize, values: usize) {
+        *self.state.store.flood.write().unwrap() = (points, bytes, values);
     }
 
     /// How many calls were under way at the same time, at most.
