@@ -46,6 +46,11 @@ impl Fault {
         }
     }
 
+    /// Tells whether the same may go well later, with nothing changed in what somebody wrote.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Fault::Transient | Fault::Environment)
+    }
+
     /// The exit code of a command that ends with this fault.
     pub fn exit_code(self) -> u8 {
         match self {

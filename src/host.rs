@@ -10,6 +10,16 @@ mod state;
 
 mod spec;
 
+mod steer;
+
+mod graph;
+
+mod plan;
+
+mod letter_box;
+
+mod letter_counts;
+
 mod reload;
 
 mod embedders;
@@ -43,10 +53,13 @@ use crate::transform::{Compiler, Engine, Resources, Tenant};
 use self::embedders::OpenEmbedders;
 use self::grants::Scope;
 
+pub use graph::{GraphSink, PipelineGraph};
 pub use handle::PipelineHandle;
+pub use letter_box::{AskedReplay, Letter, LetterBox, LetterFilter, Letters, Settled, StoredLetter};
+pub use plan::{CarriedOut, Intention, PlannedStep, ReloadPlan, ReloadProblem};
 pub use reload::{Outcome, Reloaded};
 pub use spec::PipelineSpec;
-pub use state::{LastError, Phase, PipelineState};
+pub use state::{LastError, Pause, Phase, PipelineState};
 pub use supervisor::{Observer, Restart, Supervisor};
 pub use tenants::{Admitted, FileReading, Refusal, Tenants};
 

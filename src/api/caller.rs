@@ -20,7 +20,7 @@ pub(super) enum Caller {
     /// The host's own user, through the Unix socket: may all.
     Owner,
     /// Somebody with a token.
-    Known { rights: Vec<ApiRight>, tenant: Option<String> },
+    Known { name: String, rights: Vec<ApiRight>, tenant: Option<String> },
     /// Nobody knows.
     Stranger,
 }
@@ -34,6 +34,15 @@ impl Caller {
                 rights.contains(&right) || right == ApiRight::Metrics && rights.contains(&ApiRight::Read)
             }
             Self::Stranger => false,
+        }
+    }
+
+    /// Who they are, for people.
+    pub(super) fn who(&self) -> String {
+        match self {
+            Self::Owner => "the host's own user".to_owned(),
+            Self::Known { name, .. } => format!("token `{name}`"),
+            Self::Stranger => "a stranger".to_owned(),
         }
     }
 
@@ -64,8 +73,8 @@ impl Tokens {
     pub(super) fn read(settings: &[ApiToken]) -> Result<Self> {
         let read = |token: &ApiToken| {
             let digest = digest(&token.file).map_err(|error| error.at(format!("token `{}`", token.name)))?;
-            let (rights, tenant) = (token.may.clone(), token.tenant.clone());
-            Ok(Token { digest, caller: Caller::Known { rights, tenant } })
+            let (name, rights, tenant) = (token.name.clone(), token.may.clone(), token.tenant.clone());
+            Ok(Token { digest, caller: Caller::Known { name, rights, tenant } })
         };
         let tokens: Vec<Token> = settings.iter().map(read).collect::<Result<_>>()?;
         for (index, token) in tokens.iter().enumerate() {

@@ -8,11 +8,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::Response;
 
 use super::caller::{Caller, Tokens};
-use super::view;
+use super::{body, view};
 use crate::config::model::ApiRight;
-
-/// The longest body that is taken in, by what its sender says of it. No route reads one.
-const LONGEST_BODY: u64 = 64 << 10;
 
 /// The way by which a request came in.
 #[derive(Clone, Copy, Debug)]
@@ -55,16 +52,20 @@ impl Gate {
             let what = "the request comes from a page of another site";
             return Err(refused(StatusCode::FORBIDDEN, "cross_site", what, "open the address itself"));
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer =
-                refused(StatusCode::METHOD_NOT_ALLOWED, "method", "only GET and HEAD are known here", "ask with GET");
-            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return Err(answer);
+        match *request.method() {
+            Method::GET | Method::HEAD => {}
+            // What changes something is not for pages of others, whatever browser shows them.
+            Method::POST if is_own_page(headers) => {}
+            Method::POST => {
+                let what = "the request comes from a page of another site";
+                return Err(refused(StatusCode::FORBIDDEN, "cross_site", what, "ask from the page of the host itself"));
+            }
+            _ => return Err(Box::new(view::no_such_method())),
         }
         let length = text("content-length").and_then(|length| length.parse::<u64>().ok());
-        if length.is_some_and(|length| length > LONGEST_BODY) {
+        if length.is_some_and(|length| length > body::LONGEST as u64) {
             let what = "the body is longer than any that is read";
-            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", what, "ask without a body"));
+            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", what, "name less at a time"));
         }
         Ok(match way {
             Way::Unix => Caller::Owner,
@@ -116,6 +117,17 @@ impl Gate {
     }
 }
 
+/// Tells whether a request comes from no page, or from one of the host: browsers of today say so, older ones say where from.
+fn is_own_page(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin" || site == "none";
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let (origin, host) = (origin.to_str().unwrap_or_default(), headers.get(header::HOST));
+    let from = origin.split_once("://").map(|(_, from)| from);
+    from.zip(host.and_then(|host| host.to_str().ok())).is_some_and(|(from, host)| from.eq_ignore_ascii_case(host))
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut named = headers.get_all(header::AUTHORIZATION).iter();
     let (scheme, token) = named.next()?.to_str().ok()?.split_once(' ')?;
@@ -135,6 +147,29 @@ mod tests {
 
     fn gate(hosts: &[&str]) -> Gate {
         Gate { tokens: Tokens::default(), hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), is_open: false }
+    }
+
+    #[test]
+    fn only_pages_of_ours_may_change_anything() {
+        let told = |headers: &[(&'static str, &'static str)]| {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (axum::http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+            is_own_page(&headers.collect())
+        };
+        let host = ("host", "localhost:7433");
+        assert!(told(&[host]), "no browser");
+        assert!(told(&[host, ("sec-fetch-site", "same-origin"), ("origin", "http://localhost:7433")]));
+        assert!(told(&[host, ("origin", "http://localhost:7433")]), "an older browser");
+        for (name, value) in [
+            ("sec-fetch-site", "same-site"),
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "http://localhost:8000"),
+            ("origin", "http://evil.example"),
+            ("origin", "null"),
+        ] {
+            assert!(!told(&[host, (name, value)]), "{name}: {value}");
+        }
     }
 
     #[test]

@@ -1,9 +1,15 @@
-//! The API: what a running host tells about itself, over a Unix socket for its own user, and over TCP where that is asked for.
+//! The API: what a running host tells about itself and can be asked to do, over a Unix socket for its own
+//! user, and over TCP where that is asked for; and the page that shows it.
 //!
-//! Nothing here can change a pipeline, and no answer holds a secret, a setting or a row's value. Trouble of the API stops
-//! nothing: what cannot be opened at the start is said, and what fails later ends one connection.
+//! No answer holds a secret or a setting. The values of a row stand in the answer about one dead letter alone,
+//! which takes a right of its own; what changes something takes another. Trouble of the API stops nothing:
+//! what cannot be opened at the start is said, and what fails later ends one connection.
+
+mod actions;
 
 mod bind;
+
+mod body;
 
 mod caller;
 
@@ -11,15 +17,23 @@ mod client;
 
 mod gate;
 
+mod letters;
+
 mod metrics;
 
 mod peers;
+
+mod reload;
+
 mod routes;
 
 mod serve;
 
+mod ui;
+
 mod view;
 
 pub use bind::sockets;
-pub use client::ask;
+pub use client::{Answer, Place, ask};
+pub use reload::{ReloadAnswer, ReloadOrder, reload_orders};
 pub use serve::{Api, Serving};

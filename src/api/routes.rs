@@ -11,12 +11,13 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::caller::Caller;
 use super::gate::{SharedGate, Way};
-use super::{metrics, view};
+use super::reload::ReloadOrder;
+use super::{actions, letters, metrics, ui, view};
 use crate::config::model::{ApiRight, MetricsDetail};
 use crate::host::{Host, Phase, PipelineHandle, Supervisor};
 
@@ -31,6 +32,10 @@ pub(super) struct Shared {
     pub(super) detail: Option<MetricsDetail>,
     /// One page of metrics is made at a time: it takes as long as there are pipelines.
     pub(super) rendering: Arc<Semaphore>,
+    /// Questions to databases of dead letters at a time.
+    pub(super) asking: Arc<Semaphore>,
+    /// The way to whoever reads the files.
+    pub(super) reloads: Option<mpsc::Sender<ReloadOrder>>,
 }
 
 /// Says that nothing of the answer may be kept, guessed at, or shown inside another page.
@@ -48,7 +53,11 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(page))
         .route("/api/v1/status", get(status))
         .route("/api/v1/pipelines/{name}", get(pipeline))
+        .merge(actions::router())
+        .merge(letters::router())
+        .merge(ui::router())
         .fallback(nothing)
+        .method_not_allowed_fallback(async || view::no_such_method())
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), admit))
         .with_state(shared)
 }
@@ -68,7 +77,8 @@ async fn admit(
         Err(refused) => *refused,
     };
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // The page has a policy of its own.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
@@ -128,10 +138,10 @@ async fn page(
         return busy;
     };
     let kind = metrics::content_type(wanted.open_metrics);
-    let (host, pipelines) = (shared.host.clone(), shared.supervisor.list());
+    let (host, supervisor) = (shared.host.clone(), shared.supervisor.clone());
     let rendered = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        metrics::render(&host, &pipelines, &wanted)
+        metrics::render(&host, &supervisor, &wanted)
     });
     match rendered.await {
         Ok(Ok(text)) => {
@@ -174,6 +184,7 @@ async fn status(State(shared): State<Arc<Shared>>, Extension(caller): Extension<
     if let Err(refused) = shared.gate.demand(&caller, ApiRight::Read) {
         return *refused;
     }
+    shared.supervisor.want_letter_counts();
     let pipelines: Vec<Value> =
         seen(&shared, &caller).iter().map(|handle| Value::Object(view::pipeline(handle))).collect();
     let body = json!({
@@ -195,17 +206,23 @@ async fn pipeline(
     if let Err(refused) = shared.gate.demand(&caller, ApiRight::Read) {
         return *refused;
     }
-    match seen(&shared, &caller).iter().find(|handle| handle.name() == name) {
-        Some(handle) => view::json(StatusCode::OK, &Value::Object(view::whole(handle))),
-        None => {
-            let what = "this host runs no pipeline of that name";
-            view::problem(StatusCode::NOT_FOUND, "pipeline", what, "`/api/v1/status` lists those that it runs")
-        }
+    match find(&shared, &caller, &name) {
+        Ok(handle) => view::json(StatusCode::OK, &Value::Object(view::whole(&handle))),
+        Err(refused) => *refused,
     }
 }
 
+/// The pipeline of this name, if the caller may know of it.
+pub(super) fn find(shared: &Shared, caller: &Caller, name: &str) -> Result<PipelineHandle, Box<Response>> {
+    seen(shared, caller).into_iter().find(|handle| handle.name() == name).ok_or_else(|| {
+        let what = "this host runs no pipeline of that name";
+        Box::new(view::problem(StatusCode::NOT_FOUND, "pipeline", what, "`/api/v1/status` lists those that it runs"))
+    })
+}
+
 async fn nothing() -> Response {
-    let help = "there are /health, /ready, /metrics, /api/v1/status and /api/v1/pipelines/NAME";
+    let help =
+        "there are /health, /ready, /metrics, /api/v1/status and /api/v1/pipelines/NAME; docs/operating.md has all";
     view::problem(StatusCode::NOT_FOUND, "path", "nothing is here", help)
 }
 

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +19,7 @@ use super::bind::{self, OwnSocket};
 use super::caller::Tokens;
 use super::gate::{Gate, Way};
 use super::peers::Peers;
+use super::reload::ReloadOrder;
 use super::routes::{Shared, router};
 use crate::config::model;
 use crate::error::Result;
@@ -38,12 +39,14 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_secs(600);
 /// The time that what is being answered may take once the host ends.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Databases that are asked for dead letters at a time.
+const LETTER_BOXES: usize = 4;
 /// After a failure to take a connection, as when there are too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The API of a host, which listens and does not answer yet.
 pub struct Api {
-    shared: Arc<Shared>,
+    shared: Shared,
     tcp: Option<TcpListener>,
     unix: Option<OwnSocket>,
     head_time: Duration,
@@ -91,13 +94,20 @@ impl Api {
         let hosts = settings.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let gate = Arc::new(Gate { tokens, hosts, is_open });
         let (began, rendering) = (SystemTime::now(), Arc::new(Semaphore::new(1)));
-        let shared = Shared { gate, host, supervisor, stop, began, detail: settings.detail, rendering };
-        Ok(Self { shared: Arc::new(shared), tcp, unix, head_time: HEAD_TIME })
+        let asking = Arc::new(Semaphore::new(LETTER_BOXES));
+        let (detail, reloads) = (settings.detail, None);
+        let shared = Shared { gate, host, supervisor, stop, began, detail, rendering, asking, reloads };
+        Ok(Self { shared, tcp, unix, head_time: HEAD_TIME })
     }
 
     /// Has the head of a request take no longer than this; 10 s if nobody says so.
     pub fn head_time(self, limit: Duration) -> Self {
         Self { head_time: limit, ..self }
+    }
+
+    /// Hands orders to reload to whoever reads the files.
+    pub fn reloading(self, orders: mpsc::Sender<ReloadOrder>) -> Self {
+        Self { shared: Shared { reloads: Some(orders), ..self.shared }, ..self }
     }
 
     /// The address at which it listens for TCP, if it does.
@@ -112,7 +122,9 @@ impl Api {
         }
         let Self { shared, tcp, unix, head_time } = self;
         let (over, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let door = Door { router: router(shared), over: over.clone(), tasks: tasks.clone(), head_time };
+        let counting = shared.supervisor.clone().count_letters();
+        tasks.spawn(over.clone().run_until_cancelled_owned(counting));
+        let door = Door { router: router(Arc::new(shared)), over: over.clone(), tasks: tasks.clone(), head_time };
         if let Some(tcp) = tcp {
             tasks.spawn(door.clone().take_tcp(tcp));
         }

@@ -7,10 +7,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use crate::error::Code;
+use crate::error::{Code, Error};
 use crate::host::PipelineHandle;
 use crate::lsn::Lsn;
-use crate::meter::{CopyCount, FlowMeter, SourceMeter, TransformMeter};
+use crate::meter::{CopyCount, FlowMeter, HistogramReading, SourceMeter, TransformMeter};
 
 /// Longer than this no loop is busy with one step, unless it hangs.
 const WEDGED: std::time::Duration = std::time::Duration::from_secs(60);
@@ -26,6 +26,20 @@ pub(super) fn json(status: StatusCode, value: &Value) -> Response {
 /// A problem in JSON.
 pub(super) fn problem(status: StatusCode, code: &str, message: &str, help: &str) -> Response {
     json(status, &json!({ "error": { "code": code, "message": message, "help": help } }))
+}
+
+/// The answer to a method that a path does not know.
+pub(super) fn no_such_method() -> Response {
+    let what = "the path does not know this method";
+    let mut answer =
+        problem(StatusCode::METHOD_NOT_ALLOWED, "method", what, "ask with GET, or with POST what changes something");
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+    answer
+}
+
+/// An error of the host as a problem in JSON.
+pub(super) fn failure(status: StatusCode, code: &str, error: &Error) -> Response {
+    problem(status, code, &error.chain(), error.advice().unwrap_or("the log of the host may say more"))
 }
 
 /// A moment as text.
@@ -59,6 +73,8 @@ pub(super) fn pipeline(handle: &PipelineHandle) -> Map<String, Value> {
     shown.insert("events".into(), source.events.iter().map(crate::meter::Counter::get).sum::<u64>().into());
     let rejected = meter.transforms.iter().flat_map(|transform| &transform.rejected);
     shown.insert("rejected".into(), rejected.map(crate::meter::Counter::get).sum::<u64>().into());
+    let letters = handle.letter_limit().map(|limit| json!({ "kept": handle.letters().kept(), "limit": limit }));
+    shown.insert("letters".into(), letters.into());
     let waits = status.as_ref().filter(|status| status.stuck_since().is_some()).map(|status| status.waits_for());
     shown.insert("waits_for".into(), waits.into());
     shown.insert("slot".into(), slot(source));
@@ -90,6 +106,9 @@ pub(super) fn whole(handle: &PipelineHandle) -> Map<String, Value> {
             "blocked_seconds": blocked.seconds(),
         }),
     );
+    shown.insert("graph".into(), serde_json::to_value(handle.graph()).unwrap_or_default());
+    let HistogramReading { bounds, counts, .. } = meter.flow.delivery.read();
+    shown.insert("delivery".into(), json!({ "bounds": bounds, "counts": counts }));
     shown.insert("transforms".into(), meter.transforms.iter().map(|meter| transform(meter)).collect());
     let embedders = handle.own_embedders();
     let embedders = embedders.iter().filter_map(|embedder| {

@@ -24,6 +24,12 @@ mod slot;
 
 mod status;
 
+mod reach;
+
+mod reload;
+
+mod steer;
+
 mod search;
 
 mod test;
@@ -113,6 +119,26 @@ enum Command {
         after_help = "Examples:\n  pgstream-host status                   all pipelines of the hosts that this user runs here\n  pgstream-host status pipeline.yaml     also when nothing runs: slot, log that is kept, what is confirmed\n  pgstream-host status --json | jq '.pipelines[] | {name, state}'\n\nExit codes: 0 all is fine; 1 something needs somebody: a pipeline has failed, waits, or is run by nobody; 2 a file is wrong; 3 there is nobody to ask: no host runs and no file is named, or the database cannot be reached."
     )]
     Status(status::Arguments),
+    /// Brings a pipeline of a running host to rest. Its slot stays, and Postgres keeps the log for it.
+    #[command(
+        after_help = "Examples:\n  pgstream-host pause docs --reason \"the store moves\"\n  pgstream-host pause docs --api 127.0.0.1:7433 --token-file ops.token\n\nWhat was received is finished and confirmed before the connection is closed. The rest lasts until `resume`, or until the host ends: one that starts runs all its pipelines. A host that waits for the slot takes over: pause the pipeline there too.\n\nExit codes: 0 it rests; 1 it cannot, as it has failed; 2 no host runs such a pipeline, or the token may not; 3 no host answers."
+    )]
+    Pause(steer::PauseArguments),
+    /// Lets a pipeline that is paused go on where it was.
+    #[command(
+        after_help = "Example:\n  pgstream-host resume docs\n\nExit codes: 0 it goes on, or ran already; 1 it has failed; 2 no host runs such a pipeline, or the token may not; 3 no host answers."
+    )]
+    Resume(steer::Arguments),
+    /// Stops a pipeline of a running host in order, and starts it again; also one that has failed.
+    #[command(
+        after_help = "Example:\n  pgstream-host restart docs\n\nIt runs with the settings that it had: `reload` reads its file.\n\nExit codes: 0 it starts; 1 it is paused; 2 no host runs such a pipeline, or the token may not; 3 no host answers."
+    )]
+    Restart(steer::Arguments),
+    /// Has a running host read its files again, as SIGHUP does, and says what became of each pipeline.
+    #[command(
+        after_help = "Examples:\n  pgstream-host reload --plan           says what would be done, and a hash of it\n  pgstream-host reload --hash 5f2a…     does just that, or nothing if a file has changed since\n  pgstream-host reload\n\nExit codes: 0 done; 1 the plan is another one by now; 2 a file was refused, and what runs stays as it is; 3 no host answers."
+    )]
+    Reload(reload::Arguments),
     /// Shows, replays and drops dead letters: events that a handler or a sink refused.
     #[command(
         after_help = "Examples:\n  pgstream-host dlq list pipeline.yaml\n  pgstream-host dlq show pipeline.yaml 17\n  pgstream-host dlq replay pipeline.yaml --all\n\nThe pipeline keeps them in a sink of type `dead-letters`:\n  rejected: { type: dead-letters, inputs: [embed.rejected] }"
@@ -212,6 +238,10 @@ async fn dispatch(command: Command, bars: telemetry::Bars) -> Result<ExitCode> {
         Command::Demo(arguments) => Box::pin(crate::demo::run(arguments)).await.map(|()| ExitCode::SUCCESS),
         Command::Backfill(arguments) => backfill::run(arguments, bars).await,
         Command::Status(arguments) => status::run(arguments).await,
+        Command::Pause(arguments) => steer::pause(arguments).await,
+        Command::Resume(arguments) => steer::resume(arguments).await,
+        Command::Restart(arguments) => steer::restart(arguments).await,
+        Command::Reload(arguments) => reload::run(arguments).await,
         Command::Dlq(arguments) => dlq::run(arguments, bars).await,
         Command::Search(arguments) => search::run(arguments).await,
         Command::New(arguments) => blocking(move || new::run(&arguments)).await,

@@ -57,15 +57,16 @@ impl Pipelines {
         Ok(self.tenants.read(files, &[]))
     }
 
-    /// Reads all files again. `running` are the pipelines that run.
+    /// Reads all files again. `running` are the pipelines that run. The tenants that were read count once they are
+    /// [adopted](Self::adopt).
     ///
     /// # Errors
     /// `Config` if there is no pipeline file any more, or the host file is wrong in what it says of the machine.
     pub(super) fn read_again(
-        &mut self,
+        &self,
         host: &Host,
         running: &[PipelineSpec],
-    ) -> Result<std::result::Result<Vec<FileReading>, Diagnostics>> {
+    ) -> Result<std::result::Result<(Vec<FileReading>, Tenants), Diagnostics>> {
         let settings = match self.host_file.as_deref().map(|file| config::load_host(&REGISTRY, file)) {
             Some(Err(diagnostics)) => return Ok(Err(diagnostics)),
             Some(Ok(settings)) => Some(settings),
@@ -73,8 +74,12 @@ impl Pipelines {
         };
         let mut tenants = self.tenants.again(host, self.host_file.as_deref().zip(settings.as_ref()))?;
         let readings = tenants.read(self.files()?, running);
+        Ok(Ok((readings, tenants)))
+    }
+
+    /// Has these tenants from now on.
+    pub(super) fn adopt(&mut self, tenants: Tenants) {
         self.tenants = tenants;
-        Ok(Ok(readings))
     }
 
     /// The files that decide over the pipelines, beside components.

@@ -9,10 +9,14 @@ use super::progress::Progress;
 use super::signals::{self, Signals};
 use super::watch::FileWatch;
 use super::{complain, notify, show};
-use crate::api::Api;
+use crate::api::{Api, ReloadAnswer, ReloadOrder, reload_orders};
 use crate::config::model;
 use crate::error::{Error, Fault, Result};
-use crate::host::{FileReading, Host, Outcome, PipelineHandle, PipelineSpec, Refusal, Reloaded, Restart, Supervisor};
+use crate::host::{
+    CarriedOut, FileReading, Host, Outcome, PipelineHandle, PipelineSpec, Refusal, ReloadProblem, Reloaded, Restart,
+    Supervisor,
+};
+use crate::meter::ReloadResult;
 use crate::telemetry::{self, Bars};
 
 #[derive(Debug, clap::Args)]
@@ -82,7 +86,9 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     let Signals { stop, reload } = signals::stop_or_reload();
     let restart = if pipelines.have_tenants() { Restart::Always } else { Restart::OneOfSeveral };
     let supervisor = Supervisor::new(host.clone(), restart, stop.clone(), Progress::show(bars));
-    let api = Api::open(&api.over(pipelines.api()), host.clone(), supervisor.clone(), stop.clone()).await?.serve();
+    let (ask, mut orders) = reload_orders();
+    let api = Api::open(&api.over(pipelines.api()), host.clone(), supervisor.clone(), stop.clone()).await?;
+    let api = api.reloading(ask).serve();
     limit_lines(&specs);
     let mut components: Vec<PathBuf> = specs.iter().flat_map(PipelineSpec::components).cloned().collect();
     for spec in specs {
@@ -91,6 +97,7 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     let mut changes = FileWatch::new(watch);
     loop {
         notify::ready();
+        let mut order = None;
         let look = || pipelines.watched().into_iter().chain(components.iter().cloned()).collect();
         tokio::select! {
             () = stop.cancelled() => break,
@@ -98,12 +105,13 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
             () = supervisor.ended(), if !watch => break,
             () = reload.notified() => {}
             () = changes.wait(look) => {}
+            Some(asked) = orders.recv() => order = Some(asked),
         }
         notify::reloading();
-        let reloading = read_again(&mut pipelines, &host, &supervisor, &mut components);
+        let reloading = read_again(&mut pipelines, &host, &supervisor, &mut components, order);
         tokio::select! {
             () = stop.cancelled() => break,
-            bad = reloading => if pipelines.have_tenants() { refused = bad },
+            bad = reloading => if let Some(bad) = bad && pipelines.have_tenants() { refused = bad },
         }
     }
     notify::stopping();
@@ -113,33 +121,79 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
     Ok(ExitCode::from(worst(&supervisor.down()).max(refused)))
 }
 
-/// Reads the files again, and makes what runs what they say. Answers the exit code of what was refused.
+/// Reads the files again, and makes what runs what they say, or what somebody has ordered. Answers the exit code of what was
+/// refused; none if nothing was to be done.
 async fn read_again(
     pipelines: &mut Pipelines,
     host: &Host,
     supervisor: &Supervisor,
     components: &mut Vec<PathBuf>,
-) -> u8 {
+    order: Option<ReloadOrder>,
+) -> Option<u8> {
+    let only_plan = order.as_ref().is_some_and(|order| order.plan);
     let running: Vec<PipelineSpec> = supervisor.list().iter().map(PipelineHandle::spec).collect();
-    let readings = match tokio::task::block_in_place(|| pipelines.read_again(host, &running)) {
-        Ok(Ok(readings)) => readings,
+    let problems = match tokio::task::block_in_place(|| pipelines.read_again(host, &running)) {
+        Ok(Ok((readings, tenants))) => {
+            let order = match order.map(|order| judge(order, supervisor, &readings)) {
+                Some(None) => return None,
+                Some(carried_out) => carried_out,
+                None => None,
+            };
+            pipelines.adopt(tenants);
+            let specs: Vec<PipelineSpec> =
+                readings.iter().filter_map(|reading| reading.read.as_ref().ok().cloned()).collect();
+            *components = specs.iter().chain(&running).flat_map(PipelineSpec::components).cloned().collect();
+            limit_lines(&specs);
+            let done = supervisor.reload(readings).await;
+            let carried_out: Vec<CarriedOut> = done.iter().map(CarriedOut::from).collect();
+            // Counted and said before the answer, so that whoever asked finds both.
+            let refused = told(supervisor, done);
+            if let Some((order, hash)) = order {
+                order.answer(ReloadAnswer::Done { hash, done: carried_out });
+            }
+            return Some(refused);
+        }
         Ok(Err(diagnostics)) => {
             show(&diagnostics);
-            return nothing_changes();
+            ReloadProblem::of_file(&diagnostics)
         }
         Err(error) => {
             complain(&error);
-            return nothing_changes();
+            vec![(&error).into()]
         }
     };
-    let specs: Vec<PipelineSpec> = readings.iter().filter_map(|reading| reading.read.as_ref().ok().cloned()).collect();
-    *components = specs.iter().chain(&running).flat_map(PipelineSpec::components).cloned().collect();
-    limit_lines(&specs);
+    if let Some(order) = order {
+        order.answer(ReloadAnswer::Refused(problems));
+    }
+    if only_plan {
+        return None;
+    }
+    supervisor.reloads().ended(ReloadResult::Refused);
+    Some(nothing_changes())
+}
+
+/// Answers an order for which nothing is to be done. Else hands it back, with the hash of what is.
+fn judge(order: ReloadOrder, supervisor: &Supervisor, readings: &[FileReading]) -> Option<(ReloadOrder, String)> {
+    let plan = supervisor.plan(readings);
+    if order.plan {
+        order.answer(ReloadAnswer::Planned(plan));
+        return None;
+    }
+    if order.hash.as_ref().is_some_and(|hash| *hash != plan.hash) {
+        order.answer(ReloadAnswer::Stale { hash: plan.hash });
+        return None;
+    }
+    tracing::info!(by = order.by, "reload: somebody asked for it");
+    Some((order, plan.hash))
+}
+
+/// Says what of a reload was refused, and counts it. Answers the exit code.
+fn told(supervisor: &Supervisor, done: Vec<Reloaded>) -> u8 {
+    let changed = done.iter().any(|done| !matches!(done.outcome, Outcome::Unchanged));
     let mut refused = 0;
-    for Reloaded { pipeline, file, outcome } in supervisor.reload(readings).await {
-        let file = file.unwrap_or_default();
+    for Reloaded { pipeline, file, outcome } in done {
         match outcome {
-            Outcome::Refused(refusal) => complain_of_file(refusal, &file),
+            Outcome::Refused(refusal) => complain_of_file(refusal, &file.unwrap_or_default()),
             Outcome::Kept(errors) => {
                 for error in &errors {
                     super::complain_of(pipeline.as_deref(), error);
@@ -149,6 +203,11 @@ async fn read_again(
         }
         refused = Fault::Config.exit_code();
     }
+    supervisor.reloads().ended(match (refused > 0, changed) {
+        (true, _) => ReloadResult::Refused,
+        (false, true) => ReloadResult::Applied,
+        (false, false) => ReloadResult::Unchanged,
+    });
     refused
 }
 

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::files::pipeline_files;
 use super::pipelines::open_host;
-use super::{complain, print_json, print_lines, show};
+use super::reach::Reach;
+use super::{print_json, print_lines, show};
 use crate::api;
 use crate::components::{PipelineSettings, REGISTRY};
 use crate::config::{self, Size};
-use crate::error::{Error, Fault, Result};
+use crate::error::Result;
 use crate::host::{Refusal, Tenants};
 use crate::source::{Copied, SlotStanding, Standing, able};
 
@@ -23,9 +24,8 @@ pub(super) struct Arguments {
     /// The host file, for pipelines of tenants: they go by the names that they have there.
     #[arg(long, value_name = "HOST.YAML")]
     host: Option<PathBuf>,
-    /// The socket of the host that is asked, if it is not where sockets of this user's hosts are.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -39,17 +39,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Ok(wanted) => wanted,
         Err(code) => return Ok(code),
     };
-    let mut running = Vec::new();
-    for socket in sockets(&arguments) {
-        match api::ask(&socket, "/api/v1/status").await {
-            Ok(answer) => running.extend(answer),
-            Err(error) => complain(&error),
-        }
-    }
+    let places = arguments.reach.places(|| sockets(&arguments))?;
+    let answers = arguments.reach.ask_all(&places, "/api/v1/status").await;
+    let running: Vec<Value> = answers.into_iter().map(|(_, status)| status).collect();
     if running.is_empty() && wanted.is_empty() {
-        let help = "name a pipeline file: `pgstream-host status pipeline.yaml` asks its database. A host that runs as a service \
-                    has its socket in its `RuntimeDirectory`: name it with `--socket`";
-        return Err(Error::new(Fault::Environment, "no host of this user runs on this machine").help(help));
+        return Err(arguments.reach.nobody());
     }
     let told = |name: Option<&str>| -> Vec<Value> {
         let all = running.iter().filter_map(|host| host.get("pipelines")?.as_array()).flatten();
@@ -102,10 +96,7 @@ fn sockets(arguments: &Arguments) -> Vec<PathBuf> {
         let file = arguments.host.as_deref()?;
         Some(file.parent()?.join(config::load_host(&REGISTRY, file).ok()?.api.socket?))
     };
-    match arguments.socket.clone().or_else(of_file) {
-        Some(socket) => vec![socket],
-        None => api::sockets(),
-    }
+    of_file().map_or_else(api::sockets, |socket| vec![socket])
 }
 
 /// All that the database knows of a pipeline that no host here runs.
@@ -198,6 +189,10 @@ fn lines(told: &Value) -> Vec<String> {
             told["events"],
             told["rejected"]
         ));
+        if let Some(by) = told["by"].as_str() {
+            let reason = told["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+            lines.push(format!("  paused by {by}{reason}; to go on: pgstream-host resume {name}"));
+        }
         if let Some(waits) = told["waits_for"].as_str() {
             lines.push(format!("  waits for {waits}"));
         }

@@ -24,7 +24,7 @@ pub use budget::Account;
 use budget::Budgeted;
 pub use hash::HashEmbedder;
 pub use kind::{EmbedderKind, kind};
-pub use openai::OpenAiEmbedder;
+pub use openai::{OpenAiEmbedder, TokenPrice};
 pub use resolve::{resolve, weights};
 
 /// An embedding model. The same text gives the same vector, as far as the model does so.

@@ -7,12 +7,12 @@ use tokio::sync::watch;
 
 use super::PipelineSpec;
 use super::embedders::OpenEmbedders;
-use super::state::{Phase, PipelineState};
+use super::state::{Pause, Phase, PipelineState};
 use super::supervisor::locked;
 use crate::components::PipelineSettings;
 use crate::embedder::Embedder;
 use crate::error::{Error, Fault};
-use crate::meter::PipelineMeter;
+use crate::meter::{LetterMeter, PipelineMeter};
 use crate::pipeline::{Status, Swapper};
 
 /// A pipeline that a [`Supervisor`](super::Supervisor) runs or has run. Clones are the same; it stays good for as long as somebody has it.
@@ -32,8 +32,12 @@ pub(super) struct Shared {
     pub(super) embedders: Mutex<OpenEmbedders>,
     /// The way to the handlers of what runs now.
     pub(super) swapper: Mutex<Option<Swapper>>,
+    /// Somebody's wish that it comes to rest, until it has.
+    pub(super) pause: Mutex<Option<Pause>>,
     /// Counts from the first start on.
     meter: Mutex<Arc<PipelineMeter>>,
+    /// Counts of its dead letters.
+    letters: LetterMeter,
     /// Held by whoever changes what runs: one at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -59,6 +63,8 @@ impl PipelineHandle {
             ended_with: Mutex::default(),
             embedders: Mutex::default(),
             swapper: Mutex::default(),
+            pause: Mutex::default(),
+            letters: LetterMeter::default(),
             turn: tokio::sync::Mutex::default(),
         }))
     }
@@ -83,6 +89,11 @@ impl PipelineHandle {
         self.0.state.borrow().clone()
     }
 
+    /// Tells whether somebody has stopped it for a while.
+    pub fn is_paused(&self) -> bool {
+        self.0.state.borrow().state == Phase::Paused
+    }
+
     /// The state as it changes.
     pub fn watch(&self) -> watch::Receiver<PipelineState> {
         self.0.state.subscribe()
@@ -97,6 +108,11 @@ impl PipelineHandle {
     /// The counts of it, from its first start on.
     pub fn meter(&self) -> Arc<PipelineMeter> {
         Arc::clone(&locked(&self.0.meter))
+    }
+
+    /// The counts of its dead letters.
+    pub fn letters(&self) -> &LetterMeter {
+        &self.0.letters
     }
 
     /// Its own embedders, as far as they are open.
@@ -147,18 +163,50 @@ impl PipelineHandle {
 
     /// It is to start with other settings.
     pub(super) fn replaced(&self, spec: PipelineSpec) {
+        self.adopted(spec);
+        self.begins();
+    }
+
+    /// It has other settings, for when it starts next.
+    pub(super) fn adopted(&self, spec: PipelineSpec) {
         let mut specs = locked(&self.0.specs);
         let before = std::mem::replace(&mut specs.current, spec);
         if std::mem::take(&mut specs.proven) {
             specs.former = Some(before);
         }
         drop(specs);
-        *locked(&self.0.ended_with) = None;
         self.change(|state| {
             state.generation += 1;
-            state.enter(Phase::Starting);
             true
         });
+    }
+
+    /// Somebody wishes that it comes to rest.
+    pub(super) fn wishes(&self, pause: Pause) {
+        *locked(&self.0.pause) = Some(pause);
+    }
+
+    /// It is to start with the settings that it has.
+    pub(super) fn begins(&self) {
+        *locked(&self.0.ended_with) = None;
+        *locked(&self.0.pause) = None;
+        self.enter(Phase::Starting);
+    }
+
+    /// It has ended, with a fault or in order, or has come to rest as somebody wished: also if what it was busy with failed in
+    /// passing.
+    pub(super) fn comes_to_its_end(&self, fault: Option<Fault>) {
+        let passes = fault.is_none_or(Fault::may_pass);
+        match locked(&self.0.pause).take().filter(|_| passes) {
+            Some(pause) => self.change(|state| {
+                state.pause(pause);
+                true
+            }),
+            None => {
+                *locked(&self.0.ended_with) = fault;
+                self.enter(if fault.is_some() { Phase::Failed } else { Phase::Stopped });
+            }
+        }
     }
 
     /// It goes on with other settings.
@@ -168,6 +216,11 @@ impl PipelineHandle {
             state.generation += 1;
             true
         });
+    }
+
+    /// The rest of one that is paused ends with the host, or with its file.
+    pub(super) fn rests_no_longer(&self) {
+        self.change(|state| state.state == Phase::Paused && state.enter(Phase::Stopped));
     }
 
     /// Whether there are settings to go back to.

@@ -39,7 +39,7 @@ impl Keeper {
             let error = self.once().await.err()?;
             self.handle.met(&error);
             self.supervisor.observer().failed(Some(self.handle.name()), &error);
-            let passes = matches!(error.fault(), Fault::Transient | Fault::Environment);
+            let passes = error.fault().may_pass();
             if self.handle.has_former() && !self.stop.is_cancelled() {
                 tries += 1;
                 if !passes || tries > TRIES {

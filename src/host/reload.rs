@@ -22,6 +22,8 @@ pub enum Outcome {
     Replaced,
     /// It was started: it is new, or had failed before.
     Started,
+    /// It has its new settings for when it is resumed: it is paused.
+    Adopted,
     /// It was stopped in order: its file is gone.
     Stopped,
     /// Nothing, because its file is wrong.
@@ -41,6 +43,21 @@ pub struct Reloaded {
     pub outcome: Outcome,
 }
 
+impl Outcome {
+    /// The word for it in the API.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Swapped => "swapped",
+            Self::Replaced => "replaced",
+            Self::Started => "started",
+            Self::Adopted => "adopted",
+            Self::Stopped => "stopped",
+            Self::Refused(_) | Self::Kept(_) => "refused",
+        }
+    }
+}
+
 impl Supervisor {
     /// Makes what runs what `readings` say, and says in the log what became of each pipeline. Of a pipeline whose file is not
     /// among them, or is another pipeline's by now, stops what runs. Safe to cancel when all is to stop.
@@ -50,9 +67,7 @@ impl Supervisor {
         let mut done: Vec<Reloaded> = join_all(gone.map(|handle| self.take_away(handle))).await;
         let lost = running.iter().filter(|handle| handle.spec().file.is_some() && !is_gone(handle, &readings));
         done.extend(lost.filter(|handle| !is_among(handle, &readings)).map(|handle| {
-            let what = "the file is no pipeline file any more";
-            let error = Error::new(Fault::Config, what).help("mend the file, or remove it to stop its pipeline");
-            let outcome = Outcome::Kept(vec![error]);
+            let outcome = Outcome::Kept(vec![no_pipeline_file()]);
             Reloaded { pipeline: Some(handle.name().to_owned()), file: handle.spec().file, outcome }
         }));
         done.extend(join_all(readings.into_iter().map(|reading| self.follow(reading))).await);
@@ -80,24 +95,30 @@ impl Supervisor {
         }
     }
 
+    /// The pipeline of the spec's name, if it runs or is paused.
+    pub(super) fn running(&self, spec: &PipelineSpec) -> Option<PipelineHandle> {
+        let handle = self.get(&spec.settings.name)?;
+        (handle.is_paused() || !handle.state().state.is_over()).then_some(handle)
+    }
+
     async fn apply(&self, spec: PipelineSpec) -> Outcome {
         let kept = |error: Error| Outcome::Kept(vec![error]);
-        let running = self.get(&spec.settings.name).filter(|handle| !handle.state().state.is_over());
-        let Some(handle) = running else {
+        let Some(handle) = self.running(&spec) else {
             return self.start(spec).map_or_else(kept, |_| Outcome::Started);
         };
         let before = handle.spec();
         match spec.differs_from(&before) {
             Difference::Nothing => Outcome::Unchanged,
-            Difference::Handlers => match self.swap(&handle, spec).await {
+            Difference::Handlers if !handle.is_paused() => match self.swap(&handle, spec).await {
                 Ok(true) => Outcome::Swapped,
                 Ok(false) => Outcome::Replaced,
                 Err(error) => kept(error),
             },
-            Difference::Pipeline => match self.try_out(&handle, &spec).await {
+            Difference::Handlers | Difference::Pipeline => match self.try_out(&handle, &spec).await {
                 Ok(()) => {
                     leaves_slot(&before, &spec);
-                    self.replace(spec).await.map_or_else(kept, |_| Outcome::Replaced)
+                    let done = || if handle.is_paused() { Outcome::Adopted } else { Outcome::Replaced };
+                    self.replace(spec).await.map_or_else(kept, |_| done())
                 }
                 Err(errors) => Outcome::Kept(errors),
             },
@@ -105,15 +126,21 @@ impl Supervisor {
     }
 }
 
+/// What is said of a file that held a pipeline which runs.
+pub(super) fn no_pipeline_file() -> Error {
+    let what = "the file is no pipeline file any more";
+    Error::new(Fault::Config, what).help("mend the file, or remove it to stop its pipeline")
+}
+
 /// Whether the file of a pipeline that runs is gone, or has another pipeline in it.
-fn is_gone(handle: &PipelineHandle, readings: &[FileReading]) -> bool {
+pub(super) fn is_gone(handle: &PipelineHandle, readings: &[FileReading]) -> bool {
     let Some(file) = handle.spec().file else { return false };
     !is_among(handle, readings)
         && (!file.exists() || readings.iter().any(|reading| reading.file == file && reading.read.is_ok()))
 }
 
 /// Whether the readings speak of a pipeline that runs, or of its file.
-fn is_among(handle: &PipelineHandle, readings: &[FileReading]) -> bool {
+pub(super) fn is_among(handle: &PipelineHandle, readings: &[FileReading]) -> bool {
     let spec = handle.spec();
     readings.iter().any(|reading| match &reading.read {
         Ok(read) => read.settings.name == handle.name(),
@@ -144,6 +171,7 @@ fn tell(Reloaded { pipeline, file, outcome }: &Reloaded) {
         Outcome::Swapped => tracing::info!(pipeline, "reload: its handlers were swapped, the stream went on"),
         Outcome::Replaced => tracing::info!(pipeline, "reload: it was started again with its new settings"),
         Outcome::Started => tracing::info!(pipeline, file, "reload: it was started"),
+        Outcome::Adopted => tracing::info!(pipeline, "reload: it is paused, its new settings count once it is resumed"),
         Outcome::Stopped => tracing::warn!(
             pipeline,
             file,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use sha2::{Digest, Sha256};
 
 use super::Owner;
 use crate::components::PipelineSettings;
@@ -44,6 +45,32 @@ impl PipelineSpec {
         self.settings.transforms.values().map(|transform| transform.component())
     }
 
+    /// The parts of the file that are not as they were, such as `sinks.store`; one's file, such as `transforms.embed.component`.
+    pub(super) fn changed_parts(&self, before: &Self) -> Vec<String> {
+        let (old, new) = (&before.settings, &self.settings);
+        let mut parts = Vec::new();
+        if !self.owner.is(&before.owner) {
+            parts.push("the tenant's grants".to_owned());
+        }
+        if old.source != new.source {
+            parts.push(format!("sources.{}", new.source.0));
+        }
+        parts.extend(changed("embedders", &old.embedders, &new.embedders));
+        parts.extend(changed("transforms", &old.transforms, &new.transforms));
+        let replaced = self
+            .components
+            .iter()
+            .filter(|(name, digest)| before.components.get(*name).is_some_and(|before| before != *digest));
+        parts.extend(replaced.map(|(name, _)| format!("transforms.{name}.component")));
+        parts.extend(changed("sinks", &old.sinks, &new.sinks));
+        parts
+    }
+
+    /// A digest of all that it runs with, but for secrets.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        Sha256::digest(format!("{:?} {:?}", self.settings, self.components)).into()
+    }
+
     pub(super) fn differs_from(&self, before: &Self) -> Difference {
         if !self.owner.is(&before.owner) {
             return Difference::Pipeline;
@@ -62,4 +89,16 @@ impl PipelineSpec {
         }
         if adapted == *self.settings { Difference::Handlers } else { Difference::Pipeline }
     }
+}
+
+/// Those of a section that are new, gone or other than before.
+fn changed<T: PartialEq>(
+    section: &str,
+    before: &IndexMap<String, T>,
+    now: &IndexMap<String, T>,
+) -> impl Iterator<Item = String> {
+    let other = now.iter().filter(|(name, part)| before.get(*name) != Some(part)).map(|(name, _)| name);
+    let gone = before.keys().filter(|name| !now.contains_key(*name));
+    let names: Vec<String> = other.chain(gone).map(|name| format!("{section}.{name}")).collect();
+    names.into_iter()
 }

@@ -74,12 +74,25 @@ pub struct PipelineState {
     /// The time at which it came into that phase.
     #[serde(serialize_with = "rfc_3339")]
     pub since: SystemTime,
+    /// Whoever brought it into that phase, if that was somebody: of one that is paused.
+    pub by: Option<String>,
+    /// The reason that they gave.
+    pub reason: Option<String>,
     /// The error that it met last, also after it has passed. It never holds a secret or a row's value.
     pub last_error: Option<LastError>,
     /// The number of the settings that it runs with: 1 at first, one more with each that replaced them.
     pub generation: u64,
     /// How often it was started again after an error.
     pub restarts: u64,
+}
+
+/// Somebody's wish that a pipeline comes to rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Who they are, for people: "token `ops`".
+    pub by: String,
+    /// Why, in their words.
+    pub reason: Option<String>,
 }
 
 /// An error that a pipeline met.
@@ -102,7 +115,15 @@ pub struct LastError {
 
 impl PipelineState {
     pub(super) fn first() -> Self {
-        Self { state: Phase::Starting, since: SystemTime::now(), last_error: None, generation: 1, restarts: 0 }
+        Self {
+            state: Phase::Starting,
+            since: SystemTime::now(),
+            by: None,
+            reason: None,
+            last_error: None,
+            generation: 1,
+            restarts: 0,
+        }
     }
 
     /// Comes into a phase, unless it is in it already. Answers whether that is new.
@@ -111,7 +132,14 @@ impl PipelineState {
             return false;
         }
         (self.state, self.since) = (phase, SystemTime::now());
+        (self.by, self.reason) = (None, None);
         true
+    }
+
+    /// Comes to rest, as somebody has asked for.
+    pub(super) fn pause(&mut self, Pause { by, reason }: Pause) {
+        self.enter(Phase::Paused);
+        (self.by, self.reason) = (Some(by), reason);
     }
 
     /// Follows its source. Answers whether that is new.
@@ -179,9 +207,14 @@ mod tests {
             "at": "1970-01-01T00:00:00.000Z"
         });
         let shown = json!({
-            "state": "retrying", "since": "1970-01-01T00:00:00.000Z", "last_error": error, "generation": 1, "restarts": 0
+            "state": "retrying", "since": "1970-01-01T00:00:00.000Z", "by": null, "reason": null, "last_error": error,
+            "generation": 1, "restarts": 0
         });
         assert_eq!(serde_json::to_value(&state).unwrap(), shown);
+        state.pause(Pause { by: "token `ops`".into(), reason: Some("a move".into()) });
+        assert_eq!((state.state, state.by.as_deref()), (Phase::Paused, Some("token `ops`")));
+        state.enter(Phase::Starting);
+        assert_eq!((state.by, state.reason), (None, None), "it is over");
         for phase in Phase::ALL {
             assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
         }

@@ -4,15 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::handle::PipelineHandle;
 use super::keeper::Keeper;
-use super::state::Phase;
 use super::{Host, PipelineSpec};
 use crate::error::{Error, Fault, Result};
+use crate::meter::ReloadMeter;
 use crate::pipeline::{Stage, Status};
 
 /// How long a swap waits for the batches that are with the handlers before.
@@ -48,21 +49,33 @@ struct Inner {
     stop: CancellationToken,
     tasks: TaskTracker,
     pipelines: Mutex<IndexMap<String, Entry>>,
+    reloads: ReloadMeter,
+    /// Told when somebody wants to know how many dead letters there are.
+    letters_wanted: Notify,
 }
 
 /// A pipeline in the list.
 struct Entry {
     handle: PipelineHandle,
-    /// Stops what runs of it now.
+    run: RunTokens,
+}
+
+/// All that ends a run of a pipeline, and the rest after it.
+#[derive(Clone)]
+struct RunTokens {
+    /// Stops what runs.
     stop: CancellationToken,
+    /// Ends the rest of one that is paused.
+    rest: CancellationToken,
 }
 
 impl Supervisor {
     /// Supervises pipelines of `host`, until `stop` is cancelled.
     pub fn new(host: Host, restart: Restart, stop: CancellationToken, observer: Arc<dyn Observer>) -> Self {
-        let (tasks, pipelines) = (TaskTracker::new(), Mutex::default());
+        let (tasks, pipelines, reloads) = (TaskTracker::new(), Mutex::default(), ReloadMeter::default());
+        let letters_wanted = Notify::new();
         tasks.close();
-        Self(Arc::new(Inner { host, restart, observer, stop, tasks, pipelines }))
+        Self(Arc::new(Inner { host, restart, observer, stop, tasks, pipelines, reloads, letters_wanted }))
     }
 
     /// Starts a pipeline. Returns at once; its handle tells how that goes.
@@ -75,26 +88,62 @@ impl Supervisor {
         if pipelines.get(&name).is_some_and(|entry| !entry.handle.state().state.is_over()) {
             return Err(Error::new(Fault::Config, format!("a pipeline `{name}` runs already")));
         }
-        let stop = self.0.stop.child_token();
+        let run = self.next_run();
         let handle = match pipelines.get_mut(&name) {
             Some(entry) => {
-                entry.stop = stop.clone();
+                std::mem::replace(&mut entry.run, run.clone()).rest.cancel();
                 entry.handle.replaced(spec);
                 entry.handle.clone()
             }
             None => {
                 let handle = PipelineHandle::new(spec);
-                pipelines.insert(name, Entry { handle: handle.clone(), stop: stop.clone() });
+                pipelines.insert(name, Entry { handle: handle.clone(), run: run.clone() });
                 handle
             }
         };
         drop(pipelines);
-        self.keep(handle.clone(), stop);
+        self.keep(handle.clone(), run);
         Ok(handle)
     }
 
+    /// Starts a pipeline of which nothing runs with the settings that it has.
+    pub(super) fn begin_again(&self, handle: &PipelineHandle) {
+        let mut pipelines = locked(&self.0.pipelines);
+        let Some(entry) = pipelines.get_mut(handle.name()) else { return };
+        if self.0.stop.is_cancelled() || !handle.state().state.is_over() {
+            return;
+        }
+        let run = self.next_run();
+        std::mem::replace(&mut entry.run, run.clone()).rest.cancel();
+        handle.begins();
+        drop(pipelines);
+        self.keep(handle.clone(), run);
+    }
+
+    fn next_run(&self) -> RunTokens {
+        RunTokens { stop: self.0.stop.child_token(), rest: self.0.stop.child_token() }
+    }
+
+    /// Ends what runs of a pipeline in order, and waits for that.
+    pub(super) async fn end_run(&self, handle: &PipelineHandle) {
+        if let Some(entry) = locked(&self.0.pipelines).get(handle.name()) {
+            entry.run.stop.cancel();
+        }
+        handle.ended().await;
+    }
+
+    /// Keeps the process from ending for as long as somebody has it.
+    pub(super) fn not_over(&self) -> impl Drop {
+        self.0.tasks.token()
+    }
+
+    /// Tells whether the process is to end.
+    pub(super) fn ends(&self) -> bool {
+        self.0.stop.is_cancelled()
+    }
+
     /// Stops the pipeline of the spec's name in order, and starts it with the new settings; its handle stays good, and its
-    /// counters go on. Returns when it has been started. If it cannot be opened with the new settings, it goes back to those
+    /// counters go on. Returns when it has been started; one that is paused stays so. If it cannot be opened with the new settings, it goes back to those
     /// before, and tells the observer why.
     ///
     /// # Errors
@@ -110,12 +159,13 @@ impl Supervisor {
     /// As `replace`, for whoever has the pipeline's turn.
     async fn replace_now(&self, handle: &PipelineHandle, spec: PipelineSpec) -> Result<()> {
         // Between the one and the other nothing runs, and yet it is not the end.
-        let _not_over = self.0.tasks.token();
-        if let Some(entry) = locked(&self.0.pipelines).get(handle.name()) {
-            entry.stop.cancel();
+        let _not_over = self.not_over();
+        if handle.is_paused() {
+            handle.adopted(spec);
+            return Ok(());
         }
-        handle.ended().await;
-        if !self.0.stop.is_cancelled() {
+        self.end_run(handle).await;
+        if !self.ends() {
             self.start(spec)?;
         }
         Ok(())
@@ -174,10 +224,12 @@ impl Supervisor {
         let handle = {
             let pipelines = locked(&self.0.pipelines);
             let entry = pipelines.get(name)?;
-            entry.stop.cancel();
+            entry.run.stop.cancel();
+            entry.run.rest.cancel();
             entry.handle.clone()
         };
         handle.ended().await;
+        handle.rests_no_longer();
         locked(&self.0.pipelines).shift_remove(name);
         Some(handle)
     }
@@ -192,7 +244,25 @@ impl Supervisor {
         locked(&self.0.pipelines).get(name).map(|entry| entry.handle.clone())
     }
 
-    /// Returns when nothing runs any more.
+    /// Somebody wants to know how many dead letters there are; [`count_letters`](Self::count_letters) finds out.
+    pub fn want_letter_counts(&self) {
+        self.0.letters_wanted.notify_one();
+    }
+
+    pub(super) fn letter_counts_wanted(&self) -> &Notify {
+        &self.0.letters_wanted
+    }
+
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.0.stop.clone()
+    }
+
+    /// The counts of reloads.
+    pub fn reloads(&self) -> &ReloadMeter {
+        &self.0.reloads
+    }
+
+    /// Returns when nothing runs any more, and nothing is paused.
     pub async fn ended(&self) {
         self.0.tasks.wait().await;
     }
@@ -218,7 +288,7 @@ impl Supervisor {
     }
 
     /// Runs a pipeline in a task of its own. Its handle says at the very end that it is over, whatever happens.
-    fn keep(&self, handle: PipelineHandle, stop: CancellationToken) {
+    fn keep(&self, handle: PipelineHandle, RunTokens { stop, rest }: RunTokens) {
         // The span must exist at every log filter, or lines lose their pipeline's name.
         let span = tracing::error_span!("run", pipeline = %handle.name());
         let keeper = Keeper { supervisor: self.clone(), handle: handle.clone(), stop };
@@ -232,8 +302,14 @@ impl Supervisor {
                 Some(Fault::Bug)
             });
             *locked(&handle.0.swapper) = None;
-            *locked(&handle.0.ended_with) = fault;
-            handle.enter(if fault.is_some() { Phase::Failed } else { Phase::Stopped });
+            handle.comes_to_its_end(fault);
+            // It may go on, so that the process does not end although nothing runs.
+            if handle.is_paused() {
+                rest.cancelled().await;
+            }
+            if supervisor.ends() {
+                handle.rests_no_longer();
+            }
         });
     }
 }

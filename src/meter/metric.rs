@@ -125,6 +125,7 @@ metrics! {
     EMBEDDER_TEXT_BYTES Counter Sum "embedder_text_bytes_total" ["embedder"] "Bytes of the texts that were embedded";
     EMBEDDER_CACHE_HITS Counter Sum "embedder_cache_hits_total" ["embedder"] "Texts whose vectors were remembered";
     EMBEDDER_TOKENS Counter Sum "embedder_tokens_total" ["embedder"] "Tokens as the provider counts them; absent if it does not say";
+    EMBEDDER_COST Counter Sum "embedder_cost_total" ["embedder" "currency"] "Cost of the tokens that the provider counted, at the price that the file states; absent without one";
     EMBEDDER_REQUEST_DURATION_SECONDS Histogram Apart "embedder_request_duration_seconds" ["embedder"] "Requests to an embedding provider, each try by itself";
     EMBEDDER_IN_FLIGHT Gauge Sum "embedder_in_flight" ["embedder"] "Requests to an embedding provider that are under way";
     EMBEDDER_BUDGET_USED_RATIO Gauge Most "embedder_budget_used_ratio" ["embedder"] "Part of a tenant's budget that is used in the present period, of the limit that is nearest";
@@ -139,6 +140,9 @@ metrics! {
     SINK_IN_FLIGHT Gauge Sum "sink_in_flight" ["sink"] "Writes that are under way";
     SINK_WAITING_COMMANDS Gauge Sum "sink_waiting_commands" ["sink"] "Commands for a sink that are not durable yet";
     SINK_IN_TROUBLE Gauge Most "sink_in_trouble" ["sink"] "1 while writes fail and are tried again";
+    DEAD_LETTERS Gauge Sum "dead_letters" [] "Dead letters that are kept, counted when somebody asks and at most every 30 s; absent while they cannot be";
+    DEAD_LETTERS_LIMIT Gauge Sum "dead_letters_limit" [] "Dead letters that may be kept; one more stops the pipeline";
+    DEAD_LETTERS_REPLAYED Counter Sum "dead_letters_replayed_total" ["outcome"] "Dead letters that were replayed and of which this host found out what became of them";
     TENANT_CPU_SECONDS Counter Sum "tenant_cpu_seconds_total" [] "CPU time of all handlers of a tenant";
     TENANT_CPU_WAIT_SECONDS Counter Sum "tenant_cpu_wait_seconds_total" [] "Time in which handlers of a tenant waited for their turn to compute";
     TENANT_MEMORY_BYTES Gauge Sum "tenant_memory_bytes" [] "Linear memory of all handlers of a tenant";
@@ -148,6 +152,9 @@ metrics! {
     CPU_SLOTS Gauge Sum "cpu_slots" [] "Handlers that may compute at once";
     CPU_SLOTS_BUSY Gauge Sum "cpu_slots_busy" [] "Handlers that compute now";
     HANDLER_COMPILATIONS Counter Sum "handler_compilations_total" ["result"] "Handlers that were compiled, or whose compiled code was there";
+    CONFIG_LAST_RELOAD_SUCCESSFUL Gauge Sum "config_last_reload_successful" [] "1 unless a file was refused when the files were read last";
+    CONFIG_LAST_RELOAD_TIMESTAMP_SECONDS Gauge Sum "config_last_reload_timestamp_seconds" [] "When the files were read last and none was refused";
+    CONFIG_RELOADS Counter Sum "config_reloads_total" ["result"] "Reloads, by what became of them";
     METRICS_SERIES Gauge Sum "metrics_series" [] "Series of this page, without this one";
     METRICS_DETAIL Gauge Sum "metrics_detail" ["detail"] "1 for the detail of this page";
     BUILD_INFO Gauge Sum "build_info" ["version"] "1 for the version of the host";

@@ -11,12 +11,16 @@ mod source;
 
 mod parts;
 
+mod letters;
+
 mod pipeline;
 
+pub use letters::LetterMeter;
 pub use metric::{ALL, Fold, Metric, MetricKind};
 pub use number::{Counter, Gauge, Histogram, HistogramReading, Reading, Stopwatch, TimeSum};
 pub use parts::{
-    EmbedderMeter, EngineMeter, HttpOutcome, RequestOutcome, SinkMeter, StartReason, TenantMeter, TransformMeter,
+    EmbedderMeter, EngineMeter, HttpOutcome, ReloadMeter, ReloadResult, RequestOutcome, SinkMeter, StartReason,
+    TenantMeter, TransformMeter,
 };
 pub use pipeline::{FlowMeter, PipelineMeter};
 pub use source::{Connected, CopyCount, ReconnectReason, SlotReading, SourceMeter};

@@ -1,6 +1,7 @@
 //! The meters of what a source's events pass through: transforms, embedders, sinks; of tenants, and of the engine.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use super::number::{Counter, Gauge, Histogram, TimeSum};
 use crate::error::Code;
@@ -172,6 +173,8 @@ pub struct EmbedderMeter {
     pub in_flight: Gauge,
     /// In µs: how long the present wait before another try is; zero if there is none.
     pub backoff: Gauge,
+    /// The price of a million tokens, and its currency.
+    price: Option<(f64, String)>,
 }
 
 impl EmbedderMeter {
@@ -187,7 +190,20 @@ impl EmbedderMeter {
             duration: Histogram::new(Histogram::CALLS),
             in_flight: Gauge::default(),
             backoff: Gauge::default(),
+            price: None,
         }
+    }
+
+    /// A million tokens cost that much.
+    pub fn priced(self, million_tokens: f64, currency: &str) -> Self {
+        Self { price: Some((million_tokens, currency.to_owned())), ..self }
+    }
+
+    /// The cost of what was counted, and its currency. None without a price, and if the provider does not count tokens.
+    pub fn cost(&self) -> Option<(f64, &str)> {
+        let (price, currency) = self.price.as_ref()?;
+        let tokens = Some(self.tokens.get()).filter(|tokens| *tokens > 0)?;
+        Some((tokens as f64 / 1e6 * price, currency))
     }
 
     /// A try has ended.
@@ -258,4 +274,83 @@ pub struct EngineMeter {
     pub compiled: Counter,
     /// Handlers whose compiled code was there.
     pub cached: Counter,
+}
+
+/// The outcome of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadResult {
+    /// Something was changed, and nothing refused.
+    Applied,
+    /// Nothing had changed.
+    Unchanged,
+    /// A file, or what it says, was refused. Others may have been applied.
+    Refused,
+}
+
+impl ReloadResult {
+    /// All of them, with their words.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Applied, "applied"), (Self::Unchanged, "unchanged"), (Self::Refused, "refused")];
+}
+
+/// All that became of reading files: the first reading counts as a success, and not as a reload.
+#[derive(Debug)]
+pub struct ReloadMeter {
+    /// Reloads, by what became of them.
+    pub results: [Counter; ReloadResult::ALL.len()],
+    /// 1 unless the last one was refused.
+    pub successful: Gauge,
+    at: Mutex<SystemTime>,
+}
+
+impl Default for ReloadMeter {
+    fn default() -> Self {
+        let successful = Gauge::default();
+        successful.set(1);
+        Self { results: Default::default(), successful, at: Mutex::new(SystemTime::now()) }
+    }
+}
+
+impl ReloadMeter {
+    /// A reload has ended.
+    pub fn ended(&self, result: ReloadResult) {
+        self.results.get(result as usize).into_iter().for_each(|counter| counter.add(1));
+        self.successful.set(u64::from(result != ReloadResult::Refused));
+        if result != ReloadResult::Refused {
+            *self.at.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
+        }
+    }
+
+    /// The time of the last that was not refused.
+    pub fn succeeded_at(&self) -> SystemTime {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_told_of_where_both_price_and_tokens_are_known() {
+        let free = EmbedderMeter::new("small");
+        free.tokens.add(1_000);
+        assert_eq!(free.cost(), None);
+        let priced = EmbedderMeter::new("small").priced(0.5, "USD");
+        assert_eq!(priced.cost(), None, "the provider has not said how many tokens it counted");
+        priced.tokens.add(3_000_000);
+        assert_eq!(priced.cost(), Some((1.5, "USD")));
+    }
+
+    #[test]
+    fn a_refused_reload_is_remembered_until_one_goes_well() {
+        let meter = ReloadMeter::default();
+        let first = meter.succeeded_at();
+        assert_eq!(meter.successful.get(), 1, "the files were good when the process began");
+        meter.ended(ReloadResult::Refused);
+        assert_eq!((meter.successful.get(), meter.succeeded_at()), (0, first));
+        meter.ended(ReloadResult::Unchanged);
+        assert!(meter.successful.get() == 1 && meter.succeeded_at() > first);
+        assert_eq!(meter.results.each_ref().map(Counter::get), [0, 1, 1]);
+    }
 }

@@ -98,6 +98,7 @@ impl Server {
             max_texts: 128,
             concurrency: 4,
             timeout: Span(Duration::from_secs(60)),
+            price: None,
         }
     }
 

@@ -95,6 +95,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "error",
             "event",
             "host",
+            "meter",
             "pipeline",
             "printable",
             "screen",

@@ -10,8 +10,8 @@ use crate::embedder::Embedder;
 use crate::error::{Code, Fault};
 use crate::host::{Host, Owner, Phase, PipelineHandle};
 use crate::meter::{
-    EmbedderMeter, FlowMeter, HttpOutcome, Metric, ReconnectReason, RequestOutcome, SinkMeter, SourceMeter,
-    StartReason, TransformMeter, metrics,
+    EmbedderMeter, FlowMeter, HttpOutcome, LetterMeter, Metric, ReconnectReason, ReloadMeter, ReloadResult,
+    RequestOutcome, SinkMeter, SourceMeter, StartReason, TransformMeter, metrics,
 };
 
 /// Digits of a component's hash that are shown: enough to tell a few from each other.
@@ -21,7 +21,7 @@ const HASH_DIGITS: usize = 12;
 const OPERATIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
 /// All that is known of these pipelines. Of the process itself only if the page is not about one tenant.
-pub(super) fn collect(host: &Host, pipelines: &[PipelineHandle], tenant: Option<&str>) -> Page {
+pub(super) fn collect(host: &Host, reloads: &ReloadMeter, pipelines: &[PipelineHandle], tenant: Option<&str>) -> Page {
     let mut page = Page::default();
     let mut tenants: BTreeMap<String, (Owner, u64)> = BTreeMap::new();
     for handle in pipelines.iter().filter(|handle| tenant.is_none() || handle.tenant() == tenant) {
@@ -42,6 +42,7 @@ pub(super) fn collect(host: &Host, pipelines: &[PipelineHandle], tenant: Option<
         for (word, counter) in [("compiled", &meter.compiled), ("cached", &meter.cached)] {
             page.add(&metrics::HANDLER_COMPILATIONS, vec![("result", word.into())], Value::Count(counter.get()));
         }
+        self::reloads(&mut page, reloads);
         let version = vec![("version", Arc::from(env!("CARGO_PKG_VERSION")))];
         page.add(&metrics::BUILD_INFO, version, Value::Count(1));
         process::process(&mut page);
@@ -111,9 +112,28 @@ fn pipeline(page: &mut Page, handle: &PipelineHandle) {
             status.as_ref().and_then(|status| status.sinks.get(index)).is_some_and(|sink| sink.trouble().is_some());
         self::sink(under.with("sink", &sink.name), sink, trouble);
     }
+    letters(&mut under, handle);
     for embedder in handle.own_embedders() {
         self::embedder(&mut under, embedder.as_ref());
     }
+}
+
+fn reloads(page: &mut Page, meter: &ReloadMeter) {
+    let mut under = Under { page, labels: Vec::new() };
+    under.count(&metrics::CONFIG_LAST_RELOAD_SUCCESSFUL, meter.successful.get());
+    let at = meter.succeeded_at().duration_since(UNIX_EPOCH).unwrap_or_default();
+    under.number(&metrics::CONFIG_LAST_RELOAD_TIMESTAMP_SECONDS, at.as_secs_f64());
+    let results = ReloadResult::ALL.iter().zip(&meter.results).map(|((_, word), counter)| (*word, counter.get()));
+    under.each(&metrics::CONFIG_RELOADS, "result", results);
+}
+
+fn letters(under: &mut Under<'_>, handle: &PipelineHandle) {
+    let Some(limit) = handle.letter_limit() else { return };
+    let meter = handle.letters();
+    under.known(&metrics::DEAD_LETTERS, meter.kept());
+    under.count(&metrics::DEAD_LETTERS_LIMIT, limit);
+    let outcomes = LetterMeter::OUTCOMES.iter().zip(&meter.replayed).map(|(word, counter)| (*word, counter.get()));
+    under.each(&metrics::DEAD_LETTERS_REPLAYED, "outcome", outcomes);
 }
 
 fn source(under: &mut Under<'_>, meter: &SourceMeter) {
@@ -220,6 +240,9 @@ fn embedder(under: &mut Under<'_>, embedder: &dyn Embedder) {
     under.count(&metrics::EMBEDDER_CACHE_HITS, cache_hits.get());
     // It is never guessed: many providers do not say.
     under.known(&metrics::EMBEDDER_TOKENS, Some(tokens.get()).filter(|tokens| *tokens > 0));
+    if let Some((cost, currency)) = meter.cost() {
+        under.with("currency", currency).number(&metrics::EMBEDDER_COST, cost);
+    }
     let duration = Value::Times(meter.duration.read());
     under.page.add(&metrics::EMBEDDER_REQUEST_DURATION_SECONDS, under.labels.clone(), duration);
     under.count(&metrics::EMBEDDER_IN_FLIGHT, meter.in_flight.get());

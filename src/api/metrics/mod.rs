@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::config::model::MetricsDetail;
 use crate::error::{Error, Fault, Result};
-use crate::host::{Host, PipelineHandle};
+use crate::host::{Host, Supervisor};
 
 /// The page that is wanted.
 #[derive(Clone, Debug, Default)]
@@ -38,13 +38,15 @@ pub(super) fn content_type(open_metrics: bool) -> &'static str {
 ///
 /// # Errors
 /// `Bug` if it cannot be written down.
-pub(super) fn render(host: &Host, pipelines: &[PipelineHandle], wanted: &Wanted) -> Result<String> {
+pub(super) fn render(host: &Host, supervisor: &Supervisor, wanted: &Wanted) -> Result<String> {
+    supervisor.want_letter_counts();
+    let pipelines = supervisor.list();
     let detail = wanted.detail.unwrap_or(match pipelines.len() {
         ..=100 => MetricsDetail::Component,
         101..=1000 => MetricsDetail::Pipeline,
         _ => MetricsDetail::Tenant,
     });
-    let page = collect::collect(host, pipelines, wanted.tenant.as_deref()).folded(detail);
+    let page = collect::collect(host, supervisor.reloads(), &pipelines, wanted.tenant.as_deref()).folded(detail);
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Arc::new(page)));
     let mut text = String::new();

@@ -5,14 +5,14 @@ mod show;
 
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::pipeline::PipelineFile;
 use super::{print, print_json, print_line};
-use crate::components::PipelineSettings;
 use crate::config::{Span, qualified};
 use crate::error::{Error, Fault, Result};
-use crate::sink::dead_letters::{DeadLettersSettings, Filter, Letters};
+use crate::host::{LetterBox, LetterFilter, Letters};
 use crate::telemetry::Bars;
 
 #[derive(Debug, clap::Args)]
@@ -106,10 +106,10 @@ impl Filters {
         [&self.table, &self.code, &self.transform, &self.since].into_iter().any(Option::is_some)
     }
 
-    fn filter(self) -> Filter {
+    fn filter(self) -> LetterFilter {
         let Self { table, code, transform, since } = self;
         let table = table.as_deref().map(qualified);
-        Filter { ids: None, table, code, transform, since: since.map(time) }
+        LetterFilter { table, code, transform, since: since.map(time), ..LetterFilter::default() }
     }
 }
 
@@ -134,7 +134,7 @@ struct Chosen {
 
 impl Chosen {
     /// The filter, with letters behind each number.
-    async fn filter(self, letters: &Letters) -> Result<Filter> {
+    async fn filter(self, letters: &Letters) -> Result<LetterFilter> {
         let Self { ids, all, filters } = self;
         if ids.is_empty() && !all && !filters.any() {
             return Err(Error::new(Fault::Config, "no letter is named")
@@ -143,7 +143,7 @@ impl Chosen {
         if ids.is_empty() {
             return Ok(filters.filter());
         }
-        let filter = Filter { ids: Some(ids.clone()), ..filters.filter() };
+        let filter = LetterFilter { ids: Some(ids.clone()), ..filters.filter() };
         let found = letters.find(&filter).await?;
         let missing: Vec<i64> = ids.into_iter().filter(|id| !found.iter().any(|letter| letter.id == *id)).collect();
         if missing.is_empty() { Ok(filter) } else { Err(letters.missing(&missing)) }
@@ -159,8 +159,10 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let mut letters = Letters::open(&settings.name, keeper(&settings, file.sink.as_deref())?).await?;
-    replay::settle(&settings, &mut letters).await?;
+    let settings = Arc::new(settings);
+    let mut kept = LetterBox::open(Arc::clone(&settings), file.sink.as_deref()).await?;
+    replay::settle(&mut kept).await?;
+    let letters = kept.letters();
     match arguments.command {
         Command::List { filters, json, .. } => {
             let found = letters.find(&filters.filter()).await?;
@@ -171,41 +173,16 @@ pub(super) async fn run(arguments: Arguments, bars: Bars) -> Result<ExitCode> {
             print(show::letter(&settings, &file.file.typed(), &stored, json))
         }
         Command::Replay { chosen, detach, json, .. } => {
-            let filter = chosen.filter(&letters).await?;
-            replay::Order { settings: &settings, detach, json }.run(&mut letters, &filter, bars).await
+            let filter = chosen.filter(letters).await?;
+            replay::Order { name: &settings.name, detach, json }.run(&mut kept, &filter, bars).await
         }
         Command::Drop { chosen, json, .. } => {
-            let filter = chosen.filter(&letters).await?;
+            let filter = chosen.filter(letters).await?;
             let dropped = letters.drop(&filter).await?;
             match json {
                 true => print_json(serde_json::json!({ "dropped": dropped })),
                 false => print_line(format_args!("{} dropped", show::count(dropped as usize))),
             }
-        }
-    }
-}
-
-/// The sink that keeps the pipeline's letters.
-fn keeper<'s>(settings: &'s PipelineSettings, name: Option<&str>) -> Result<&'s DeadLettersSettings> {
-    let keepers = settings.sinks.iter().filter_map(|(name, sink)| Some((name, sink.as_kind::<DeadLettersSettings>()?)));
-    let keepers: Vec<_> = keepers.filter(|(known, _)| name.is_none_or(|name| name == known.as_str())).collect();
-    let mut databases = keepers.iter().map(|(_, sink)| &sink.url);
-    let pipeline = &settings.name;
-    match (keepers.first(), databases.next()) {
-        (Some((_, sink)), Some(first)) if databases.all(|other| other == first) => Ok(sink),
-        (Some(_), _) => {
-            let names: Vec<String> = keepers.iter().map(|(name, _)| format!("`--sink {name}`")).collect();
-            Err(Error::new(Fault::Config, format!("pipeline `{pipeline}` keeps dead letters in several databases"))
-                .help(format!("add {}", names.join(" or "))))
-        }
-        (None, _) => {
-            let transform = settings.transforms.keys().next().map_or("embed", String::as_str);
-            let which = name.map_or("no sink".to_owned(), |name| format!("no sink `{name}`"));
-            let what = format!("pipeline `{pipeline}` has {which} of type `dead-letters`");
-            Err(Error::new(Fault::Config, what).help(format!(
-                "add one, for the events that are set aside from then on:\n  \
-                 rejected: {{ type: dead-letters, inputs: [{transform}.rejected] }}"
-            )))
         }
     }
 }

@@ -7,35 +7,31 @@ use serde_json::json;
 use super::show;
 use crate::cli::copies::{all_known, follow};
 use crate::cli::print;
-use crate::components::PipelineSettings;
 use crate::error::{Error, Result};
+use crate::host::{AskedReplay, LetterBox, LetterFilter, Settled};
 use crate::screen::Screen;
-use crate::sink::dead_letters::{Filter, Letters, Settled};
-use crate::source::{Copied, CopyRows, WantedRow, able};
+use crate::source::Copied;
 use crate::telemetry::Bars;
 
 /// A replay that somebody asks for.
 pub(super) struct Order<'a> {
-    pub(super) settings: &'a PipelineSettings,
+    pub(super) name: &'a str,
     pub(super) detach: bool,
     pub(super) json: bool,
 }
 
-/// Letters that no copy was asked for, and why.
-type NotAsked = Vec<(i64, Error)>;
-
 impl Order<'_> {
-    pub(super) async fn run(&self, letters: &mut Letters, filter: &Filter, bars: Bars) -> Result<ExitCode> {
-        let (name, kind) = (&self.settings.name, &*self.settings.source);
-        let source = able(&self.settings.source_name, kind, kind.rows())?;
-        let (copies, not_asked, served) = self.ask(letters, filter, source).await?;
+    pub(super) async fn run(&self, kept: &mut LetterBox, filter: &LetterFilter, bars: Bars) -> Result<ExitCode> {
+        let AskedReplay { letters, copies, not_asked, served } = kept.ask(filter).await?;
         if !served && !copies.is_empty() {
-            tracing::warn!("nobody runs pipeline `{name}` now; the rows come as soon as somebody does");
+            tracing::warn!("nobody runs pipeline `{}` now; the rows come as soon as somebody does", self.name);
         }
         let (mut settled, mut known) = (Settled::default(), Ok(()));
         if !self.detach && !copies.is_empty() {
-            let ended = follow(source.follow(name).await?.as_mut(), &copies, bars).await?;
-            settled = take_stock(letters, &copies, &ended).await?;
+            let mut following = kept.source()?.follow(self.name).await?;
+            let ended = follow(following.as_mut(), &copies, bars).await?;
+            kept.take_stock(&copies, &ended).await?;
+            settled = outcome_of(kept, letters, &copies, &ended).await?;
             known = all_known(&copies, &ended);
         }
         print(self.outcome(copies.len(), &settled, &not_asked))?;
@@ -44,33 +40,7 @@ impl Order<'_> {
         Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    /// Asks for the rows. Answers the numbers of the copies, and whether somebody runs the pipeline.
-    async fn ask(
-        &self,
-        letters: &Letters,
-        filter: &Filter,
-        source: &dyn CopyRows,
-    ) -> Result<(Vec<i64>, NotAsked, bool)> {
-        let wanted = letters.wanted(filter).await?;
-        let rows: Vec<WantedRow<'_>> =
-            wanted.iter().map(|letter| WantedRow { table: &letter.table, key: &letter.key }).collect();
-        if rows.is_empty() {
-            return Ok((Vec::new(), Vec::new(), true));
-        }
-        let newest = letters.newest().await?;
-        let asked = source.ask_rows(&self.settings.name, &rows).await?;
-        let id = |index: &usize| wanted.get(*index).map(|letter| letter.id);
-        let mut copies = Vec::new();
-        for (copy, indices) in asked.copies {
-            let ids: Vec<i64> = indices.iter().filter_map(id).collect();
-            letters.replaying(&ids, copy, newest).await?;
-            copies.push(copy);
-        }
-        let not_asked = asked.refused.into_iter().filter_map(|(index, why)| Some((id(&index)?, why))).collect();
-        Ok((copies, not_asked, asked.served))
-    }
-
-    fn outcome(&self, copies: usize, settled: &Settled, not_asked: &NotAsked) -> Screen {
+    fn outcome(&self, copies: usize, settled: &Settled, not_asked: &[(i64, Error)]) -> Screen {
         let mut screen = Screen::new();
         let Settled { gone, refused_again } = settled;
         if self.json {
@@ -103,27 +73,19 @@ impl Order<'_> {
     }
 }
 
-/// Settles what replays of earlier commands have left: whoever asked for them may have gone away. Says what became of them. The
-/// letters may lie elsewhere than their rows: they are there for whoever asks also while the source cannot be reached.
-pub(super) async fn settle(settings: &PipelineSettings, letters: &mut Letters) -> Result<()> {
-    let unsettled = letters.unsettled().await?;
-    if unsettled.is_empty() {
-        return Ok(());
-    }
-    let looked = async {
-        let kind = &*settings.source;
-        let rows = able(&settings.source_name, kind, kind.rows())?;
-        rows.follow(&settings.name).await?.look(Some(&unsettled)).await
-    };
-    let copies = match looked.await {
-        Ok(copies) => copies,
-        Err(error) => {
-            let cause = error.chain();
-            tracing::warn!(cause, "what became of earlier replays cannot be said, as the source cannot be asked");
-            return Ok(());
-        }
-    };
-    let Settled { gone, refused_again } = take_stock(letters, &unsettled, &copies).await?;
+/// All that became of these letters, whoever has settled them: the host that runs the pipeline may have been asked meanwhile.
+async fn outcome_of(kept: &LetterBox, asked: Vec<i64>, copies: &[i64], ended: &[Copied]) -> Result<Settled> {
+    let brought = copies.iter().all(|copy| ended.iter().any(|copied| copied.id == *copy && copied.error.is_none()));
+    let count = asked.len() as u64;
+    let filter = LetterFilter { ids: Some(asked), ..LetterFilter::default() };
+    let stay: Vec<i64> = kept.letters().find(&filter).await?.iter().map(|letter| letter.id).collect();
+    let gone = count - stay.len() as u64;
+    Ok(Settled { gone, refused_again: if brought { stay } else { Vec::new() } })
+}
+
+/// Settles what replays of earlier commands have left. Says what became of them.
+pub(super) async fn settle(kept: &mut LetterBox) -> Result<()> {
+    let Settled { gone, refused_again } = kept.settle().await?;
     if gone > 0 {
         tracing::info!("of earlier replays {} settled", show::count(gone as usize));
     }
@@ -131,24 +93,4 @@ pub(super) async fn settle(settings: &PipelineSettings, letters: &mut Letters) -
         tracing::warn!(letters = ?refused_again, "of earlier replays {} refused again", show::count(refused_again.len()));
     }
     Ok(())
-}
-
-/// Settles the letters of copies that are done, and lets go of those whose copies failed or are not known any more.
-async fn take_stock(letters: &mut Letters, replays: &[i64], copies: &[Copied]) -> Result<Settled> {
-    let mut lost = Vec::new();
-    for replay in replays {
-        match copies.iter().find(|copy| copy.id == *replay) {
-            None => lost.push(*replay),
-            Some(Copied { error: Some(why), table, .. }) => {
-                tracing::error!(table, why, "rows could not be brought over; their letters stay as they were");
-                lost.push(*replay);
-            }
-            Some(_) => {}
-        }
-    }
-    let done: Vec<i64> = copies.iter().filter(|copy| copy.done).map(|copy| copy.id).collect();
-    if !lost.is_empty() {
-        letters.release(&lost).await?;
-    }
-    if done.is_empty() { Ok(Settled::default()) } else { letters.settle(&done).await }
 }

@@ -1,7 +1,5 @@
 //! Letters as people and machines read them.
 
-use serde_json::{Value, json};
-
 use crate::components::PipelineSettings;
 use crate::event::json::Json;
 use crate::printable::printable;
@@ -12,7 +10,7 @@ use crate::sink::dead_letters::{Letter, Stored};
 pub(super) fn list(letters: &[Letter], as_json: bool) -> Screen {
     let mut screen = Screen::new();
     if as_json {
-        letters.iter().for_each(|letter| screen.json(object(letter)));
+        letters.iter().for_each(|letter| screen.json(letter.to_json()));
         return screen;
     }
     if letters.is_empty() {
@@ -44,22 +42,12 @@ fn by(letter: &Letter) -> String {
     }
 }
 
-fn object(letter: &Letter) -> Value {
-    let Letter { id, at, position, transform, handler, sink, code, reason, table, attempts, replay } = letter;
-    json!({
-        "id": id, "at": at, "position": position, "table": table, "transform": transform, "handler": handler,
-        "sink": sink, "code": code, "reason": reason, "attempts": attempts, "replaying": replay.is_some(),
-    })
-}
-
 /// A letter, whole. `file` is what commands about it are given.
 pub(super) fn letter(settings: &PipelineSettings, file: &str, stored: &Stored, as_json: bool) -> Screen {
     let mut screen = Screen::new();
     let Stored { letter, key, event } = stored;
     if as_json {
-        // Key and event as they stand: a JSON library would round their numbers.
-        let head = object(letter).to_string();
-        screen.json(format_args!("{},\"key\":{key},\"event\":{event}}}", head.trim_end_matches('}')));
+        screen.json(stored.to_json());
         return screen;
     }
     let operation = match Json::parse(event).ok().as_ref().and_then(|event| event.get("operation")) {

@@ -51,9 +51,9 @@ pub enum ApiRight {
     Metrics,
     /// States, counters and errors of pipelines; and `/metrics`.
     Read,
-    /// Values of rows. Nothing asks for it yet.
+    /// Values of rows: a dead letter with its event.
     Values,
-    /// To change what runs. Nothing asks for it yet.
+    /// To pause, resume and restart pipelines, to reload, and to replay and drop dead letters.
     Act,
 }
 

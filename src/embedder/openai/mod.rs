@@ -28,7 +28,7 @@ use crate::error::{Code, Error, Fault, Result};
 use crate::meter::{EmbedderMeter, RequestOutcome};
 use crate::retry::Retry;
 
-pub use self::settings::OpenAiEmbedder;
+pub use self::settings::{OpenAiEmbedder, TokenPrice};
 
 /// Bytes of text in one request. Providers bound tokens; this keeps English below 300,000 of them.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -81,6 +81,11 @@ impl OpenAi {
         // A redirect would carry rows to a server that nobody named.
         let client = Client::builder().default_headers(headers).redirect(Policy::none()).timeout(settings.timeout.0);
         let client = client.user_agent(concat!("pgstream-host/", env!("CARGO_PKG_VERSION"))).build();
+        let meter = EmbedderMeter::new(name);
+        let meter = match &settings.price {
+            Some(TokenPrice { million_tokens, currency }) => meter.priced(*million_tokens, currency),
+            None => meter,
+        };
         Ok(Self {
             name: name.to_owned(),
             endpoint: format!("{}/embeddings", settings.url.trim_end_matches('/')),
@@ -94,7 +99,7 @@ impl OpenAi {
             permits: Semaphore::new(settings.concurrency.max(1)),
             concurrency: settings.concurrency.max(1),
             dimension: AtomicUsize::new(0),
-            meter: Arc::new(EmbedderMeter::new(name)),
+            meter: Arc::new(meter),
         })
     }
 

@@ -40,6 +40,21 @@ pub struct OpenAiEmbedder {
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
     #[serde(default = "OpenAiEmbedder::default_timeout")]
     pub timeout: Span,
+    /// What the provider asks for its tokens, for `pgstream_host_embedder_cost_total`. Default: nothing is said of money.
+    #[serde(default)]
+    pub price: Option<TokenPrice>,
+}
+
+/// The price of an embedding model.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenPrice {
+    /// Of a million tokens, such as `0.02`.
+    #[schemars(range(min = 0))]
+    pub million_tokens: f64,
+    /// The currency's three letters, such as `USD`.
+    #[schemars(length(min = 3, max = 3))]
+    pub currency: String,
 }
 
 impl OpenAiEmbedder {
@@ -63,10 +78,22 @@ impl ComponentKind for OpenAiEmbedder {
             let message = "`url` is the base, without `/embeddings`";
             problems.at(&["url"], message, "the host adds `/embeddings` itself");
         }
+        let Some(TokenPrice { million_tokens, currency }) = &self.price else { return };
+        if !million_tokens.is_finite() || *million_tokens < 0.0 {
+            let message = "expected a price of zero or more";
+            problems.at(
+                &["price", "million_tokens"],
+                message,
+                "what the provider asks for a million tokens, such as `0.02`",
+            );
+        }
+        if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            problems.at(&["price", "currency"], "expected the three letters of a currency", "such as `USD` or `EUR`");
+        }
     }
 
     fn resources(&mut self) -> Vec<Resource<'_>> {
-        let Self { url, model: _, api_key: _, dimension: _, max_texts: _, concurrency: _, timeout: _ } = self;
+        let Self { url, model: _, api_key: _, dimension: _, max_texts: _, concurrency: _, timeout: _, price: _ } = self;
         vec![Resource::HttpUrl { key: "url", url }]
     }
 }

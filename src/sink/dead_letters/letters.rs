@@ -1,10 +1,11 @@
 //! `Letters`: the dead letters of a pipeline as people ask for them.
 
+use serde_json::{Value, json};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
 use super::settings::DeadLettersSettings;
-use super::table::TABLE;
+use super::table::{COUNT, TABLE};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{ReadRow, failed, has_table, sqlstate};
 
@@ -27,6 +28,10 @@ pub struct Filter {
     pub transform: Option<String>,
     /// Set aside at this time or later, as Postgres reads a `timestamptz`.
     pub since: Option<String>,
+    /// Only letters with a higher number.
+    pub after: Option<i64>,
+    /// As many as that, at most.
+    pub limit: Option<u32>,
 }
 
 /// A letter without its event, whose values stay where they are.
@@ -78,13 +83,32 @@ pub struct Stored {
     pub event: String,
 }
 
+impl Letter {
+    /// Its form in JSON, which holds no value of its row.
+    pub fn to_json(&self) -> Value {
+        let Self { id, at, position, transform, handler, sink, code, reason, table, attempts, replay } = self;
+        json!({
+            "id": id, "at": at, "position": position, "table": table, "transform": transform, "handler": handler,
+            "sink": sink, "code": code, "reason": reason, "attempts": attempts, "replaying": replay.is_some(),
+        })
+    }
+}
+
+impl Stored {
+    /// Its form in JSON. Key and event are as they stand: a JSON library would round their numbers.
+    pub fn to_json(&self) -> String {
+        let head = self.letter.to_json().to_string();
+        format!("{},\"key\":{},\"event\":{}}}", head.trim_end_matches('}'), self.key, self.event)
+    }
+}
+
 const COLUMNS: &str = "id, to_char(parked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), lsn::text, ordinal, \
                        transform, handler, sink, code, reason, table_name, attempts, replay";
 
 pub(super) const WHERE: &str =
     "pipeline = $1 AND ($2::bigint[] IS NULL OR id = ANY ($2)) AND ($3::text IS NULL OR table_name = $3)
     AND ($4::text IS NULL OR code = $4) AND ($5::text IS NULL OR transform = $5)
-    AND ($6::text IS NULL OR parked_at >= $6::timestamptz)";
+    AND ($6::text IS NULL OR parked_at >= $6::timestamptz) AND ($7::bigint IS NULL OR id > $7)";
 
 impl Letters {
     /// Connects to the database of the sink `settings` of `pipeline`.
@@ -101,7 +125,8 @@ impl Letters {
     /// # Errors
     /// What the server says; `Config` if it cannot read the time.
     pub async fn find(&self, filter: &Filter) -> Result<Vec<Letter>> {
-        let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE {WHERE} ORDER BY id");
+        let limit = filter.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
+        let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE {WHERE} ORDER BY id{limit}");
         self.query(&sql, filter).await?.iter().map(letter).collect()
     }
 
@@ -135,6 +160,14 @@ impl Letters {
         Ok(self.query(&format!("DELETE FROM {TABLE} WHERE {WHERE} RETURNING id"), filter).await?.len() as u64)
     }
 
+    /// The number of letters, as far as it is not above `most`; else one more.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn count(&self, most: u64) -> Result<u64> {
+        counted(&self.client, &self.pipeline, most).await
+    }
+
     /// The error for numbers that no letter has.
     pub fn missing(&self, ids: &[i64]) -> Error {
         let ids: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
@@ -146,8 +179,8 @@ impl Letters {
         if !has_table(&self.client, TABLE).await? {
             return Ok(Vec::new());
         }
-        let Filter { ids, table, code, transform, since } = filter;
-        let parameters: [&(dyn ToSql + Sync); 6] = [&self.pipeline, ids, table, code, transform, since];
+        let Filter { ids, table, code, transform, since, after, limit: _ } = filter;
+        let parameters: [&(dyn ToSql + Sync); 7] = [&self.pipeline, ids, table, code, transform, since, after];
         self.client.query(sql, &parameters).await.map_err(|error| {
             let error = failed(format!("cannot read `{TABLE}`"), error);
             match sqlstate(&error) {
@@ -157,6 +190,29 @@ impl Letters {
             }
         })
     }
+}
+
+/// The number of letters that each of these pipelines keeps, in their order.
+///
+/// # Errors
+/// As for a pipeline that opens the sink.
+pub async fn count(settings: &DeadLettersSettings, pipelines: &[&str]) -> Result<Vec<u64>> {
+    let client = super::connect(&super::url(settings)?).await?;
+    let mut counts = Vec::with_capacity(pipelines.len());
+    for pipeline in pipelines {
+        counts.push(counted(&client, pipeline, settings.max_letters).await?);
+    }
+    Ok(counts)
+}
+
+async fn counted(client: &Client, pipeline: &str, most: u64) -> Result<u64> {
+    if !has_table(client, TABLE).await? {
+        return Ok(0);
+    }
+    let most = i64::try_from(most).unwrap_or(i64::MAX - 1);
+    let row = client.query_one(COUNT, &[&pipeline, &most]).await;
+    let row = row.map_err(|error| failed(format!("cannot read `{TABLE}`"), error))?;
+    Ok(u64::try_from(row.read::<_, i64>(0)?).unwrap_or(0))
 }
 
 fn letter(row: &Row) -> Result<Letter> {

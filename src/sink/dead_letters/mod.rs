@@ -14,7 +14,7 @@ use super::{Delivery, Held, Sink};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{self, Url, failed};
 
-pub use letters::{Filter, Letter, Letters, Stored, Wanted};
+pub use letters::{Filter, Letter, Letters, Stored, Wanted, count};
 pub use replays::Settled;
 pub use settings::DeadLettersSettings;
 

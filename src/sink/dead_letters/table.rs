@@ -47,7 +47,8 @@ const INSERT: &str = "
          AS t (lsn, ordinal, transform, sink, handler, code, reason, table_name, row_key, event, at, replayed)
     ON CONFLICT (pipeline, origin, transform, sink, lsn, ordinal) DO NOTHING";
 
-const COUNT: &str =
+/// Counts no further than to one more than may be kept.
+pub(super) const COUNT: &str =
     "SELECT count(*) FROM (SELECT FROM pgstream.dead_letters WHERE pipeline = $1 LIMIT $2::bigint + 1) AS counted";
 
 /// Makes schema and table if they are missing.

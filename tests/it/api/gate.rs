@@ -103,7 +103,10 @@ async fn names_tokens_and_pages_of_other_sites_are_told_apart() {
         ("/metrics?detail=tenant", bearer(METRICS), 200),
         ("/metrics?detail=all", bearer(METRICS), 400),
         ("/metrics?token=x", bearer(METRICS), 400),
-        ("/", String::new(), 404),
+        ("/", String::new(), 200),
+        ("/ui/app.js", String::new(), 200),
+        ("/", "Host: evil.example\r\n".into(), 421),
+        ("/ui", String::new(), 404),
         ("/../../etc/passwd", String::new(), 404),
     ] {
         let answer = get(at, path, &headers).await;

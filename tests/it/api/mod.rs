@@ -5,8 +5,11 @@ mod detail;
 mod docs;
 mod exposition;
 pub(crate) mod gate;
+mod letters;
+mod page;
 mod refusals;
 mod status;
+mod steer;
 mod tenants;
 
 use std::net::SocketAddr;
@@ -28,7 +31,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
