@@ -1,6 +1,7 @@
 //! The API of a running host: what it counts, what it answers, and what it does not answer.
 
 mod counts;
+mod deploy;
 mod detail;
 mod docs;
 mod exposition;
