@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::PipelineHandle;
-use crate::source::kind_of;
 
 /// The source and the sinks of a pipeline. Each handler is fed by the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,7 +34,6 @@ impl PipelineHandle {
             let (name, inputs) = (name.clone(), sink.inputs().to_vec());
             GraphSink { name, kind: sink.kind(), inputs }
         });
-        let (source, kind) = (settings.source.0.clone(), kind_of(&settings.source).kind());
-        PipelineGraph { source, kind, sinks: sinks.collect() }
+        PipelineGraph { source: settings.source_name.clone(), kind: settings.source.kind(), sinks: sinks.collect() }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::components::PipelineSettings;
 use crate::error::{Error, Fault, Result};
 use crate::sink::dead_letters::DeadLettersSettings;
-use crate::source::{Copied, CopyRows, WantedRow, able, kind_of};
+use crate::source::{Copied, CopyRows, WantedRow, able};
 
 pub use crate::sink::dead_letters::{Filter as LetterFilter, Letter, Letters, Settled, Stored as StoredLetter};
 
@@ -57,8 +57,8 @@ impl LetterBox {
     /// # Errors
     /// `Config` if its rows cannot be asked for.
     pub fn source(&self) -> Result<&dyn CopyRows> {
-        let kind = kind_of(&self.settings.source);
-        able(&self.settings.source.0, kind, kind.rows())
+        let kind = &*self.settings.source;
+        able(&self.settings.source_name, kind, kind.rows())
     }
 
     /// Asks for the rows of letters, as they are now. Whoever runs the pipeline brings them.

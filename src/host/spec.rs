@@ -52,8 +52,8 @@ impl PipelineSpec {
         if !self.owner.is(&before.owner) {
             parts.push("the tenant's grants".to_owned());
         }
-        if old.source != new.source {
-            parts.push(format!("sources.{}", new.source.0));
+        if *old.source != *new.source || old.source_name != new.source_name {
+            parts.push(format!("sources.{}", new.source_name));
         }
         parts.extend(changed("embedders", &old.embedders, &new.embedders));
         parts.extend(changed("transforms", &old.transforms, &new.transforms));
