@@ -65,7 +65,7 @@ pub(super) enum Failure {
     #[error("compiling it takes more than {0:?} of CPU time")]
     Time(Duration),
     /// Bytes.
-    #[error("compiling it takes more than {} of memory", super::instance::size(*.0 as usize))]
+    #[error("compiling it takes more than {} of memory", super::words::size(*.0 as usize))]
     Memory(u64),
     #[error("the compiler crashed on it: {0}")]
     Crashed(String),

@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
 use self::queue::{Id, Queue};
-use super::imports::{Call, Stop};
+use super::call::{Call, Stop};
 use crate::error::{Error, Fault, Result};
 
 /// How often a running guest is charged, looks at its clock, and makes room. Deadlines are overrun by this at most, and
@@ -135,7 +135,7 @@ impl Turn {
     }
 
     /// Waits for a slot, until nobody waits for the call any more.
-    pub(super) fn take(&mut self, call: Option<&mut Call>) -> Result<(), Stop> {
+    pub(super) fn take<A>(&mut self, call: Option<&mut Call<A>>) -> Result<(), Stop> {
         if self.charged.is_some() {
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Turn {
     }
 
     /// At a tick: pays for what was computed and makes room for whom it is due.
-    pub(super) fn tick(&mut self, call: Option<&mut Call>) -> Result<(), Stop> {
+    pub(super) fn tick<A>(&mut self, call: Option<&mut Call<A>>) -> Result<(), Stop> {
         let Some(charged) = self.charged else { return Ok(()) };
         let now = thread_time();
         let id = self.share.id;
@@ -192,7 +192,7 @@ impl Turn {
         call_in(next);
     }
 
-    fn wait(&mut self, ticket: u64, granted: oneshot::Receiver<()>, call: Option<&mut Call>) -> Result<(), Stop> {
+    fn wait<A>(&mut self, ticket: u64, granted: oneshot::Receiver<()>, call: Option<&mut Call<A>>) -> Result<(), Stop> {
         let began = Instant::now();
         let abandoned = match call {
             Some(Call { runtime, reply }) => {
@@ -263,7 +263,7 @@ mod tests {
         let (cpu, ticks) = ticks();
         let mut turn = Turn::new(Arc::new(cpu.share(1)));
         for _ in 0..2 {
-            turn.take(None).unwrap();
+            turn.take::<()>(None).unwrap();
             let before = ticks.load(Ordering::SeqCst);
             until("no tick", || ticks.load(Ordering::SeqCst) > before + 2);
             turn.give_up();
@@ -291,18 +291,18 @@ mod tests {
     fn a_slot_goes_to_who_waits_and_back() {
         let (cpu, _) = ticks();
         let mut turn = Turn::new(Arc::new(cpu.share(1)));
-        turn.take(None).unwrap();
+        turn.take::<()>(None).unwrap();
         let other = Arc::new(cpu.share(1));
         let (report, reports) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let mut turn = Turn::new(other);
-            turn.take(None).unwrap();
+            turn.take::<()>(None).unwrap();
             report.send("computes").unwrap();
             turn.give_up();
         });
         until("it does not wait", || cpu.waiting() == 1);
         assert!(reports.try_recv().is_err());
-        turn.tick(None).unwrap(); // hands over, and comes back after the other is done
+        turn.tick::<()>(None).unwrap(); // hands over, and comes back after the other is done
         assert_eq!(reports.try_recv(), Ok("computes"));
         thread.join().unwrap();
     }
@@ -312,8 +312,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (cpu, _) = ticks();
         let mut turn = Turn::new(Arc::new(cpu.share(1)));
-        turn.take(None).unwrap();
-        let (reply, answer) = oneshot::channel();
+        turn.take::<()>(None).unwrap();
+        let (reply, answer) = oneshot::channel::<Result<()>>();
         let mut call = Call { runtime: runtime.handle().clone(), reply };
         let other = Arc::new(cpu.share(1));
         let thread = std::thread::spawn(move || Turn::new(other).take(Some(&mut call)).is_err());
@@ -322,6 +322,6 @@ mod tests {
         assert!(thread.join().unwrap());
         assert_eq!(cpu.waiting(), 0);
         turn.give_up();
-        turn.take(None).unwrap();
+        turn.take::<()>(None).unwrap();
     }
 }

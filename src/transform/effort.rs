@@ -2,6 +2,9 @@
 
 use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload};
 
+/// Bytes of a component: three times the largest that any toolchain makes of a small handler. Bounds what compiling takes.
+pub(super) const COMPONENT_BYTES: u64 = 128 << 20;
+
 /// Functions of all modules of a component: several times what an interpreter with its libraries has.
 const FUNCTIONS: u64 = 200_000;
 

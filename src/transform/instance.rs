@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::Func;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, format_err};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, format_err};
 use wasmtime_wasi::I32Exit;
 
+use super::Output;
 use super::bindings::{self, pgstream::host::types as wit};
+use super::call::{Call, Stop};
 use super::engine::GUEST_STACK;
-use super::imports::{Call, HANDLES, Shared, State, Stop};
+use super::guest::confine;
+use super::imports::{EmbedExcess, Shared, State};
 use super::lift::lifted;
 use super::limits::Refused;
 use super::lower::{Lowered, lowered};
 use super::place::Place;
 use super::voice::Voice;
-use super::words::presentable;
+use super::words::{presentable, size};
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
 use crate::meter::StartReason;
@@ -50,19 +53,12 @@ impl Maker {
     pub(super) fn make(&self, voice: &Voice) -> Result<Instance> {
         let state = State::new(Arc::clone(&self.shared), voice.clone(), self.limits.memory);
         let mut store = Store::new(self.component.engine(), state);
-        store.limiter(|state| &mut state.meter);
-        store.set_hostcall_fuel(self.limits.output);
-        store.set_max_component_handles(HANDLES);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|mut store| {
-            store.data_mut().tick().map_err(wasmtime::Error::new)?;
-            Ok(UpdateDeadline::Continue(1))
-        });
-        let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
+        confine(&mut store, self.limits.output);
+        let begun = store.data_mut().guest.take_turn().map_err(wasmtime::Error::new);
         let instantiated = begun
             .and_then(|()| self.component.instance_pre().instantiate(&mut store))
             .and_then(|made| made.get_func(&mut store, "handle").ok_or_else(|| format_err!("it has no `handle`")));
-        store.data_mut().give_up_turn();
+        store.data_mut().guest.give_up_turn();
         let error = match instantiated {
             Ok(handle) => return Ok(Instance { store, handle, used: false }),
             Err(error) => error,
@@ -75,7 +71,7 @@ impl Maker {
             self.explain(error, store.data_mut())
         };
         // The wider headline drops the code: no event is to blame for a component that does not start.
-        Err(cause.within(format!("handler `{}` did not start", self.shared.name)))
+        Err(cause.within(format!("handler `{}` did not start", self.shared.rights.name)))
     }
 
     /// One call. The reason if the instance is to be dropped, which is after any trap, and once it was refused memory: JavaScript and
@@ -84,7 +80,7 @@ impl Maker {
         &self,
         mut instance: Instance,
         batch: &Batch,
-        call: Call,
+        call: Call<Output>,
     ) -> std::result::Result<Instance, StartReason> {
         let began = Instant::now();
         let Instance { store, handle, used } = &mut instance;
@@ -94,32 +90,32 @@ impl Maker {
         let entered = runtime.enter();
         store.data_mut().begin(call, batch);
         store.set_epoch_deadline(1);
-        let begun = store.data_mut().take_turn().map_err(wasmtime::Error::new);
+        let begun = store.data_mut().guest.take_turn().map_err(wasmtime::Error::new);
         let answer = begun.and_then(|()| lowered(batch, &self.shared.columns, |batch| called(store, handle, batch)));
         drop(entered);
         let state = store.data_mut();
-        state.http.end();
-        state.voice.finish();
-        let refused = state.meter.refused();
+        state.guest.http.end();
+        state.guest.voice.finish();
+        let refused = state.guest.meter.refused();
         let spent = answer.is_err() || refused.is_some();
         let of_its_own = refused.is_some_and(|refused| !matches!(refused, Refused::Tenant { .. }));
         let result = match answer {
             // What a new instance makes of it without refusing anything is an answer: it got by with what it had.
             Ok(answer) if spent && (gives_up(&answer) || used && of_its_own) => {
                 if let Some(said) = words_of(&answer) {
-                    state.voice.remember(said);
+                    state.guest.voice.remember(said);
                 }
                 let error = wasmtime::Error::msg("it ran out of memory");
                 Err(self.explain(error, state).at(Place::batch(batch)))
             }
-            Ok(Ok(answer)) => lifted(answer, batch, &self.shared.name),
+            Ok(Ok(answer)) => lifted(answer, batch, &self.shared.rights.name),
             Ok(Err(failure)) => Err(self.failed(failure, state).at(Place::batch(batch))),
             Err(error) => Err(self.explain(error, state).at(Place::batch(batch))),
         };
-        state.give_up_turn();
-        self.shared.meter.calls.observe(began.elapsed(), 1);
+        state.guest.give_up_turn();
+        self.shared.rights.meter.calls.observe(began.elapsed(), 1);
         let crashed = matches!(result.as_ref().err().and_then(Error::misdeed), Some(Code::Trap | Code::Contract));
-        if let Some(call) = state.call.take() {
+        if let Some(call) = state.guest.call.take() {
             let _ = call.reply.send(result); // the caller may be gone, which is its right
         }
         match spent {
@@ -131,7 +127,7 @@ impl Maker {
 
     /// A handler's own decision.
     fn failed(&self, failure: wit::Failure, state: &mut State) -> Error {
-        let name = &self.shared.name;
+        let name = &self.shared.rights.name;
         let (fault, headline, text) = match failure {
             wit::Failure::Retry(text) => (Fault::Transient, format!("handler `{name}` asks for a retry"), text),
             wit::Failure::Stop(text) => (Fault::Handler, format!("handler `{name}` stopped the pipeline"), text),
@@ -140,7 +136,7 @@ impl Maker {
             return error.within(headline);
         }
         let said = std::io::Error::other(format!("it says: {}", presentable(&text, FAILURE_BYTES)));
-        if let Some(refusal) = state.http.take_refusal() {
+        if let Some(refusal) = state.guest.http.take_refusal() {
             return over(refusal, headline, fault, said);
         }
         Error::new(fault, headline)
@@ -150,10 +146,10 @@ impl Maker {
 
     /// A trap in words: which limit, or what the guest said before it crashed.
     fn explain(&self, error: wasmtime::Error, state: &mut State) -> Error {
-        let name = &self.shared.name;
-        let said = state.voice.take_last_words();
-        let refused = state.meter.take_refused();
-        let refusal = state.http.take_refusal();
+        let name = &self.shared.rights.name;
+        let said = state.guest.voice.take_last_words();
+        let refused = state.guest.meter.take_refused();
+        let refusal = state.guest.http.take_refusal();
         let limit = |key: &str| {
             format!(
                 "nothing was confirmed; the batch is replayed after a fix. Raise `transforms.{name}.limits.{key}` or fix the handler"
@@ -177,12 +173,9 @@ impl Maker {
         if let Some(stop) = error.downcast_ref::<Stop>() {
             return match stop {
                 Stop::Deadline { ran } => {
-                    let why = format!("the call ran {}, the limit is {}", time(*ran), time(self.shared.deadline));
+                    let why =
+                        format!("the call ran {}, the limit is {}", time(*ran), time(self.shared.rights.deadline));
                     failed(Some(Code::Deadline), "exceeded its deadline", why, limit("deadline"))
-                }
-                Stop::Embeddings { .. } => {
-                    let help = format!("{fix}: embed many texts at once, or answer with `embedding.text`");
-                    failed(Some(Code::Embed), "asked for too many embeddings", stop.to_string(), help)
                 }
                 Stop::Patience { limit: waited } => {
                     let why = format!("it waited {} for answers and alarms, which is the limit", time(*waited));
@@ -191,6 +184,10 @@ impl Maker {
                 Stop::Abandoned => Error::new(Fault::Handler, format!("handler `{name}` was interrupted"))
                     .because(std::io::Error::other(stop.to_string())),
             };
+        }
+        if let Some(excess) = error.downcast_ref::<EmbedExcess>() {
+            let help = format!("{fix}: embed many texts at once, or answer with `embedding.text`");
+            return failed(Some(Code::Embed), "asked for too many embeddings", excess.to_string(), help);
         }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             return failed(
@@ -289,14 +286,6 @@ fn time(span: Duration) -> String {
     }
     let text = format!("{:.2}", span.as_secs_f64());
     format!("{} s", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// "64 MiB", "1.5 MiB", "600 KiB".
-pub(super) fn size(bytes: usize) -> String {
-    let (value, unit) =
-        if bytes >= 1 << 20 { (bytes as f64 / 1048576.0, "MiB") } else { (bytes as f64 / 1024.0, "KiB") };
-    let text = format!("{value:.1}");
-    format!("{} {unit}", text.trim_end_matches(".0"))
 }
 
 #[cfg(test)]

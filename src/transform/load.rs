@@ -10,18 +10,14 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use super::WasmTransform;
 use super::bindings;
 use super::compiler::Failure;
-use super::effort;
+use super::effort::{self, COMPONENT_BYTES};
 use super::engine::Engine;
 use super::http::{self, Grants};
 use super::imports::State;
-use super::instance::size;
 use super::wasi;
-use super::words::presentable;
+use super::words::{presentable, size};
 use crate::config::open_beneath;
 use crate::error::{Error, Fault, Result};
-
-/// Bytes of a component: three times the largest that any toolchain makes of a small handler. Bounds what compiling takes.
-pub(super) const COMPONENT_BYTES: u64 = 128 << 20;
 
 /// The interfaces of ours that a handler may import.
 pub(super) const INTERFACES: [&str; 4] = ["types", "log", "config", "embeddings"];

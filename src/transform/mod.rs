@@ -3,11 +3,13 @@
 mod artifact;
 mod bindings;
 mod cache;
+mod call;
 mod columns;
 pub mod compiler;
 mod cpu;
 mod effort;
 mod engine;
+mod guest;
 mod http;
 mod imports;
 pub mod inspect;
@@ -121,18 +123,21 @@ impl Transform {
         let bytes = |size: crate::config::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         let limits = instance::Bounds { memory: bytes(settings.limits.memory), output: bytes(settings.limits.output) };
         let name: Arc<str> = name.into();
-        let grants = Arc::new(http::Grants::open(&name, settings, &tenant.requests)?);
+        let (hosts, bounds) = (&settings.allow.http, &settings.limits.http);
+        let grants = Arc::new(http::Grants::open(&name, hosts, bounds, &tenant.requests)?);
         let (component, hash) = load::load(engine, &name, settings, limits.memory, &grants)?;
         let shared = Arc::new(imports::Shared {
-            name: Arc::clone(&name),
             config: settings.config.clone(),
             embedders,
-            deadline: settings.limits.deadline.0,
             ids: settings.ids,
             columns: columns::Columns::new(&name, settings.columns.as_deref()),
-            tenant: tenant.clone(),
-            grants,
-            meter: Arc::clone(&meter),
+            rights: Arc::new(guest::Rights {
+                name: Arc::clone(&name),
+                deadline: settings.limits.deadline.0,
+                tenant: tenant.clone(),
+                grants,
+                meter: Arc::clone(&meter),
+            }),
         });
         meter.memory_limit.set(limits.memory as u64);
         meter.loaded(&hash);
@@ -196,7 +201,7 @@ impl Transform {
         let gone = || Error::new(Fault::Bug, format!("the threads of handler `{}` are gone", self.name));
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| gone())?;
         let (reply, answer) = oneshot::channel();
-        let call = imports::Call { runtime: Handle::current(), reply };
+        let call = call::Call { runtime: Handle::current(), reply };
         self.jobs.try_send(worker::Job { batch, call, fresh, asked, permit }).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

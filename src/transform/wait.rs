@@ -1,36 +1,38 @@
-//! `wasi:io` for handlers: waiting for an answer or an alarm takes the caller's time, not the guest's, and ends with the call.
+//! `wasi:io` for guests: waiting for an answer or an alarm takes the caller's time, not the guest's, and ends with the call.
 //!
 //! What can block is overridden; all else is wasmtime's own.
+
+use std::marker::PhantomData;
 
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::p2::bindings::io as waiting;
 use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult};
 
-use super::imports::State;
+use super::guest::{Guest, GuestState};
 
 /// Links `wasi:io/poll` and `wasi:io/streams` in the place of those that are linked.
-pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    poll::add_to_linker::<State, Waiting>(linker, |state| Patient(state))?;
-    streams::add_to_linker::<State, Waiting>(linker, |state| Patient(state))
+pub(super) fn link<S: Guest>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
+    poll::add_to_linker::<S, Waiting<S::Answer>>(linker, |state| Patient(state.guest()))?;
+    streams::add_to_linker::<S, Waiting<S::Answer>>(linker, |state| Patient(state.guest()))
 }
 
-struct Waiting;
+struct Waiting<A>(PhantomData<A>);
 
-impl HasData for Waiting {
-    type Data<'a> = Patient<'a>;
+impl<A: Send + 'static> HasData for Waiting<A> {
+    type Data<'a> = Patient<'a, A>;
 }
 
 /// The state of an instance that may have to wait.
-struct Patient<'a>(&'a mut State);
+struct Patient<'a, A>(&'a mut GuestState<A>);
 
-impl poll::Host for Patient<'_> {
+impl<A: Send + 'static> poll::Host for Patient<'_, A> {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         self.0.wait_for(async move |table| waiting::poll::Host::poll(table, pollables).await)?
     }
 }
 
-impl poll::HostPollable for Patient<'_> {
+impl<A: Send + 'static> poll::HostPollable for Patient<'_, A> {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.0.wait_for(async move |table| waiting::poll::HostPollable::ready(table, pollable).await)?
     }
@@ -44,7 +46,7 @@ impl poll::HostPollable for Patient<'_> {
     }
 }
 
-impl streams::Host for Patient<'_> {
+impl<A: Send + 'static> streams::Host for Patient<'_, A> {
     fn convert_stream_error(&mut self, error: StreamError) -> wasmtime::Result<streams::StreamError> {
         streams::Host::convert_stream_error(self.0.table(), error)
     }
@@ -53,7 +55,7 @@ impl streams::Host for Patient<'_> {
 type Output = Resource<DynOutputStream>;
 type Input = Resource<DynInputStream>;
 
-impl streams::HostOutputStream for Patient<'_> {
+impl<A: Send + 'static> streams::HostOutputStream for Patient<'_, A> {
     fn drop(&mut self, stream: Output) -> wasmtime::Result<()> {
         self.0.wait_for(async move |table| waiting::streams::HostOutputStream::drop(table, stream).await)?
     }
@@ -102,7 +104,7 @@ impl streams::HostOutputStream for Patient<'_> {
     }
 }
 
-impl streams::HostInputStream for Patient<'_> {
+impl<A: Send + 'static> streams::HostInputStream for Patient<'_, A> {
     fn drop(&mut self, stream: Input) -> wasmtime::Result<()> {
         self.0.wait_for(async move |table| waiting::streams::HostInputStream::drop(table, stream).await)?
     }

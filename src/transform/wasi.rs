@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult, subscribe};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx};
 
-use super::imports::State;
+use super::guest::Guest;
 use super::voice::{Stream, Voice};
 use super::wait;
 
@@ -29,13 +29,14 @@ pub(super) const PACKAGES: [&str; 6] =
     ["wasi:io", "wasi:cli", "wasi:clocks", "wasi:random", "wasi:filesystem", "wasi:sockets"];
 
 /// Links the interfaces of [`PACKAGES`].
-pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(super) fn link<S: Guest>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
     wait::link(linker)?;
-    monotonic_clock::add_to_linker::<State, Alarms>(linker, |state| {
-        let may_wait = state.may_wait();
-        Alarm { table: state.table(), may_wait }
+    monotonic_clock::add_to_linker::<S, Alarms>(linker, |state| {
+        let guest = state.guest();
+        let may_wait = guest.may_wait();
+        Alarm { table: guest.table(), may_wait }
     })?;
     linker.allow_shadowing(false);
     Ok(())

@@ -25,6 +25,14 @@ pub(super) fn presentable(text: &str, max: usize) -> String {
     shown
 }
 
+/// "64 MiB", "1.5 MiB", "600 KiB".
+pub(super) fn size(bytes: usize) -> String {
+    let (value, unit) =
+        if bytes >= 1 << 20 { (bytes as f64 / 1048576.0, "MiB") } else { (bytes as f64 / 1024.0, "KiB") };
+    let text = format!("{value:.1}");
+    format!("{} {unit}", text.trim_end_matches(".0"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::presentable;

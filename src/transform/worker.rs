@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Output;
+use super::call::Call;
 use super::engine::THREAD_STACK;
-use super::imports::Call;
 use super::instance::{Instance, Maker};
 use super::voice::Voice;
 use crate::error::{Error, Fault, Result};
@@ -20,7 +21,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// A batch, and who waits for what becomes of it.
 pub(super) struct Job {
     pub(super) batch: Arc<Batch>,
-    pub(super) call: Call,
+    pub(super) call: Call<Output>,
     /// Whether the instance must be a new one.
     pub(super) fresh: bool,
     /// The time when it was asked for.
@@ -34,14 +35,14 @@ pub(super) struct Job {
 pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
     let (jobs, queue) = crossbeam_channel::bounded(workers);
     let (ready, started) = crossbeam_channel::bounded(workers);
-    let quota = Arc::clone(&maker.shared.tenant.quota);
+    let quota = Arc::clone(&maker.shared.rights.tenant.quota);
     let maker = Arc::new(maker);
     // A log that was set up for the caller's thread alone is meant for its handlers too.
     let log = tracing::dispatcher::get_default(Clone::clone);
     let span = tracing::Span::current();
     for number in 0..workers {
-        let name = Arc::clone(&maker.shared.name);
-        let voice = Voice::new(Arc::clone(&maker.shared.meter), Arc::clone(&quota));
+        let name = Arc::clone(&maker.shared.rights.name);
+        let voice = Voice::new(Arc::clone(&maker.shared.rights.meter), Arc::clone(&quota));
         let (maker, queue, ready) = (Arc::clone(&maker), queue.clone(), ready.clone());
         let (log, span) = (log.clone(), span.clone());
         std::thread::Builder::new()
@@ -55,7 +56,7 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
                         Err(error) => (Err(error), Err(StartReason::First)),
                     };
                     if report.is_ok() {
-                        maker.shared.meter.starts(StartReason::First);
+                        maker.shared.rights.meter.starts(StartReason::First);
                     }
                     let _ = ready.send(report); // a `start` that failed already no longer listens
                     drop(ready);
@@ -73,7 +74,7 @@ pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
 
 /// `instance` is the one that is there, or why another one is to be made.
 fn work(maker: &Maker, voice: &Voice, queue: &Receiver<Job>, mut instance: std::result::Result<Instance, StartReason>) {
-    let meter = &maker.shared.meter;
+    let meter = &maker.shared.rights.meter;
     loop {
         let next = if voice.owes() { queue.recv_timeout(SETTLE) } else { queue.recv().map_err(RecvTimeoutError::from) };
         let Job { batch, call, fresh, asked, permit } = match next {

@@ -111,6 +111,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &["cli", "error", "telemetry"]),
 ];
 
+/// Files of `transform` that hold any guest, whatever it is for. They know nothing of handlers, so that another kind of guest can be
+/// put beside them.
+const SANDBOX: &[&str] = &[
+    "artifact", "cache", "call", "compiler", "cpu", "effort", "engine", "guest", "http", "limits", "tenant", "voice",
+    "wait", "wasi", "words",
+];
+
 /// Modules whose parts `pipeline` may name only through the contract: no driver, no kind.
 const CONTRACTS: &[&str] = &["source", "transform", "embedder", "sink"];
 
@@ -167,7 +174,8 @@ fn every_file_keeps_the_house_rules() {
     let files = rust_files();
     assert!(files.len() > 20, "the walk finds the sources");
     let check = |rule: fn(&File) -> Vec<String>| files.iter().flat_map(rule).collect::<Vec<_>>();
-    let rules = [purpose, length, name, imports, kinds_of_source, resources, retries, fences, doors, assumptions];
+    let rules =
+        [purpose, length, name, imports, kinds_of_source, sandbox, resources, retries, fences, doors, assumptions];
     let broken: Vec<_> = rules.into_iter().flat_map(check).collect();
     assert!(broken.is_empty(), "{} house rules are broken:\n{}", broken.len(), broken.join("\n"));
 }
@@ -334,6 +342,32 @@ fn kinds_of_source(file: &File) -> Vec<String> {
         .collect();
     broken.dedup();
     broken
+}
+
+/// What holds a guest knows nothing of what the guest is for.
+fn sandbox(file: &File) -> Vec<String> {
+    let module = file.module();
+    let [first, room, ..] = module[..] else { return vec![] };
+    if !file.is_production() || first != "transform" || !SANDBOX.contains(&room) {
+        return vec![];
+    }
+    let code = file.code();
+    let within = |path: &[String]| path.first().is_some_and(|first| first == "transform");
+    let own =
+        paths(file, 0).into_iter().filter(|(_, path)| within(path)).map(|(line, path)| (line, path[1..].to_vec()));
+    // `super::x` of a file that lies directly in `transform`.
+    let siblings = code.match_indices("super::").filter(|(at, _)| module.len() == 2 && starts_path(&code, *at));
+    let siblings = siblings.map(|(at, start)| {
+        let found = expand(&mut code[at + start.len()..].chars().peekable());
+        (code[..at].lines().count(), found)
+    });
+    let siblings = siblings.flat_map(|(line, found)| found.into_iter().map(move |path| (line, path)));
+    let known = |name: &str| SANDBOX.contains(&name) || name == "*" || (module.len() == 2 && name == "super");
+    let others = own.chain(siblings).filter(|(_, path)| path.first().is_some_and(|name| !known(name)));
+    let named = |(line, path): (usize, Vec<String>)| {
+        file.broken(line, format!("the sandbox knows nothing of `{}`, which is of handlers", path.join("::")))
+    };
+    others.map(named).collect()
 }
 
 /// A kind takes all its settings apart to say what they reach, so that a new one does not compile until somebody thought of it.
@@ -609,6 +643,16 @@ mod proofs {
         assert!(
             broken("src/cli/tap.rs", "use crate::source::{Source, SourceKind};\nuse crate::postgres::Url;").is_empty()
         );
+    }
+
+    #[test]
+    fn the_sandbox_knows_nothing_of_handlers() {
+        let broken = |path: &str, text: &str| sandbox(&file(path, text)).len();
+        assert_eq!(broken("src/transform/wasi.rs", "use super::imports::State;"), 1);
+        assert_eq!(broken("src/transform/http/mod.rs", "use crate::transform::{WasmTransform, voice::Voice};"), 1);
+        assert_eq!(broken("src/transform/wasi.rs", "use super::guest::Guest;\nuse crate::transform::words::size;"), 0);
+        assert_eq!(broken("src/transform/http/gate.rs", "use super::{Grant, Grants};"), 0, "a room of its own");
+        assert_eq!(broken("src/transform/instance.rs", "use super::imports::State;"), 0, "which is a handler's");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::cell;
-use crate::transform::{effort, engine, load};
+use crate::transform::{effort, engine};
 
 /// The first argument of a process that has nothing to do but to compile.
 pub(super) const TASK: &str = "compile-component";
@@ -69,7 +69,7 @@ fn confine(memory: u64, seconds: u64) -> std::io::Result<()> {
 
 fn answer() -> (u8, Vec<u8>) {
     let mut bytes = Vec::new();
-    if let Err(error) = std::io::stdin().lock().take(load::COMPONENT_BYTES).read_to_end(&mut bytes) {
+    if let Err(error) = std::io::stdin().lock().take(effort::COMPONENT_BYTES).read_to_end(&mut bytes) {
         return refused(&error.to_string());
     }
     if let Some(excess) = effort::excess_within(&bytes) {

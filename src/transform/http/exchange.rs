@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::{Error as Code, RequestOptions, WasiBody};
 
-use super::gate::{Desk, Refusal};
+use super::desk::{Desk, Refusal};
 use super::{Grant, dial};
 use crate::config::model::HttpLimits;
 

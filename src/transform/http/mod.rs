@@ -6,6 +6,7 @@
 
 mod added;
 mod address;
+mod desk;
 mod dial;
 mod exchange;
 mod gate;
@@ -21,7 +22,6 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::voice::Voice;
 use crate::config::model::{HttpHost, HttpLimits, Origin};
 use crate::error::{Error, Fault, Result};
-use crate::transform::WasmTransform;
 use added::Added;
 use exchange::Budget;
 use gate::Gate;
@@ -53,15 +53,20 @@ struct Grant {
 }
 
 impl Grants {
-    /// Prepares the way to each host that `settings` names. Nothing is looked up yet.
-    pub(super) fn open(handler: &Arc<str>, settings: &WasmTransform, places: &Arc<Semaphore>) -> Result<Self> {
-        let hosts = settings.allow.http.iter().map(|host| {
+    /// Prepares the way to each of these hosts. Nothing is looked up yet.
+    pub(super) fn open(
+        handler: &Arc<str>,
+        hosts: &[HttpHost],
+        limits: &HttpLimits,
+        places: &Arc<Semaphore>,
+    ) -> Result<Self> {
+        let hosts = hosts.iter().map(|host| {
             let grant = Grant::open(host).map(Arc::new);
             grant.map_err(|error| error.at(format!("`transforms.{handler}.allow.http`")))
         });
         let hosts = hosts.collect::<Result<_>>()?;
         let (handler, places) = (Arc::clone(handler), Arc::clone(places));
-        Ok(Self { handler, hosts, limits: settings.limits.http.clone(), places })
+        Ok(Self { handler, hosts, limits: limits.clone(), places })
     }
 
     /// Whether the handler may import `wasi:http` at all.

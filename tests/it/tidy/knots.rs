@@ -23,25 +23,11 @@ const KNOTS: &[&[&str]] = &[
         "source/postgres/turn",
         "source/postgres/writes",
     ],
-    &[
-        "transform/compiler",
-        "transform/cpu",
-        "transform/engine",
-        "transform/http",
-        "transform/imports",
-        "transform/instance",
-        "transform/kind",
-        "transform/settings",
-        "transform/tenant",
-        "transform/wait",
-        "transform/wasi",
-    ],
-    &["event/json/columns", "event/json/read", "event/json/value"],
     &["source/postgres/copy/reader", "source/postgres/copy/rows", "source/postgres/copy/select"],
+    &["event/json/columns", "event/json/read", "event/json/value"],
     &["sink/pgvector/create", "sink/pgvector/place", "sink/pgvector/session"],
     &["host/handle", "host/keeper", "host/supervisor"],
     &["postgres/hooks", "postgres/ours"],
-    &["transform/http/exchange", "transform/http/gate"],
 ];
 
 #[test]
