@@ -1,22 +1,25 @@
-//! What a handler wants done to a sink: `Command`, with the `Point`s it carries.
+//! `Command`: the change that a handler wants made to a sink, with the `Point`s that it carries.
 
 use crate::lsn::Position;
 
 /// One wish of a handler, with the position of the event that it answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Command {
-    /// The event that the handler answered; sinks that remember positions skip what they already hold.
+    /// The event that the handler answered; sinks that remember positions skip what they already
+    /// hold.
     pub position: Position,
-    /// What to do.
+    /// The change to make.
     pub action: Action,
 }
 
-/// What to do to the sink. Commands that touch one id or one group apply in the order in which they stand.
+/// A change to the sink. Commands that touch one id or one group apply in the order in which they
+/// stand.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Writes a point whole: what the sink had under this id is gone, its group included.
     Upsert(Point),
-    /// Overwrites the named top-level keys of a point's payload; vectors and other keys stay. No such point: nothing.
+    /// Overwrites the named top-level keys of a point's payload; vectors and other keys stay. No
+    /// such point: nothing.
     Patch {
         /// Of the point.
         id: String,
@@ -56,7 +59,8 @@ pub enum Action {
 pub struct Point {
     /// Any text, unique in the sink.
     pub id: String,
-    /// By vector name; the unnamed default vector has the name `""`. May be empty. No name occurs twice.
+    /// By vector name; the unnamed default vector has the name `""`. May be empty. No name occurs
+    /// twice.
     pub embeddings: Vec<(String, Embedding)>,
     /// A JSON object as text; checked when the handler's answer is read.
     pub payload: String,

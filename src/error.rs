@@ -12,16 +12,18 @@ const LINK_BYTES: usize = 4096;
 /// The result of anything that can fail for a reason a person should read.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Who must act on an error, and so what the host does about it.
+/// The party that must act on an error. The host's own reaction depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// It will pass: a connection cut, a server restarting, a rate limit. The host retries.
     Transient,
     /// The configuration is wrong: its author must change it.
     Config,
-    /// The surroundings are wrong: a server unreachable, a privilege or a table missing. The operator must act.
+    /// The surroundings are wrong: a server unreachable, a privilege or a table missing. The
+    /// operator must act.
     Environment,
-    /// The handler did something that it must not: trapped, ran too long, answered nonsense. Its author must act.
+    /// The handler did something that it must not: trapped, ran too long, answered nonsense. Its
+    /// author must act.
     Handler,
     /// A value that cannot be represented where it has to go.
     Data,
@@ -61,8 +63,9 @@ impl Fault {
     }
 }
 
-/// Why an event cannot be taken, for machines: it stands in dead letters. An error that carries one may be the fault of single
-/// events of its batch; one without is not.
+/// The reason for which an event cannot be taken, for machines: its word stands in dead letters. An
+/// error that carries one may be the fault of single events of its batch; an error without one is
+/// not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The handler refused the event, in its own words.
@@ -79,7 +82,8 @@ pub enum Code {
     Output,
     /// It asked for more embeddings than a call may.
     Embed,
-    /// It answered what the contract forbids: a wrong index, a number that is none, text that is no JSON.
+    /// It answered what the contract forbids: a wrong index, a number that is none, text that is no
+    /// JSON.
     Contract,
     /// An embedder refused a text that the handler made of it, and takes others.
     Text,
@@ -123,10 +127,10 @@ impl Code {
     }
 }
 
-/// What failed, as a person should read it. Never holds a secret or the value of a row.
+/// A failure, in words for a person. Never holds a secret or the value of a row.
 ///
-/// Texts are lower case, without a full stop, with names in backticks. A cause is given once, through
-/// [`because`](Error::because), and is never repeated in `what`.
+/// Texts are lower case, without a full stop, with names in backticks. A cause is given once,
+/// through [`because`](Error::because), and is never repeated in `what`.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -152,7 +156,8 @@ impl Error {
         self
     }
 
-    /// Adds where it happened, from the inside out: "table `public.documents`", then "sink `search`".
+    /// Adds where it happened, from the inside out: "table `public.documents`", then "sink
+    /// `search`".
     pub fn at(mut self, place: impl Into<String>) -> Self {
         self.0.place.push(place.into());
         self
@@ -170,7 +175,7 @@ impl Error {
         self
     }
 
-    /// Which misdeed it is, if it is one that a single event can have caused.
+    /// Returns the kind of misdeed, if it is one that a single event can have caused.
     pub fn misdeed(&self) -> Option<Code> {
         self.0.code
     }
@@ -181,13 +186,13 @@ impl Error {
         self
     }
 
-    /// How long another try is in vain, as far as that is known.
+    /// Returns the time for which another try is in vain, as far as that is known.
     pub fn pause(&self) -> Option<Duration> {
         self.0.pause
     }
 
-    /// Wraps the error in a wider headline, which is about more than the misdeed of one call. Fault, place, help and pause stay;
-    /// the old headline becomes a cause.
+    /// Wraps the error in a wider headline, which is about more than the misdeed of one call.
+    /// Fault, place, help and pause stay; the old headline becomes a cause.
     pub fn within(self, what: impl Into<String>) -> Self {
         let Inner { fault, what: inner, place, help, code: _, pause, cause } = *self.0;
         let cause = Some(Box::new(Cause { what: inner, cause }) as Box<dyn StdError + Send + Sync>);
@@ -200,7 +205,7 @@ impl Error {
         self
     }
 
-    /// Who must act.
+    /// Returns the party that must act.
     pub fn fault(&self) -> Fault {
         self.0.fault
     }
@@ -215,7 +220,7 @@ impl Error {
         printable(&self.0.what)
     }
 
-    /// Where it happened, from the inside out, fit to be shown.
+    /// Lists the places where it happened, from the inside out, fit to be shown.
     pub fn places(&self) -> Vec<String> {
         self.0.place.iter().map(|place| printable(place)).collect()
     }
@@ -250,7 +255,8 @@ impl Error {
     }
 }
 
-/// One link of the chain, fit to be shown. Servers that others chose write causes, and choose how long.
+/// One link of the chain, fit to be shown. Servers that others chose write causes, and choose how
+/// long.
 fn shown(text: &str) -> String {
     let cut = text.floor_char_boundary(LINK_BYTES);
     match text.split_at_checked(cut) {

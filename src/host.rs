@@ -63,11 +63,13 @@ pub use state::{LastError, Pause, Phase, PipelineState};
 pub use supervisor::{Observer, Restart, Supervisor};
 pub use tenants::{Admitted, FileReading, Refusal, Tenants};
 
-/// What pipelines of one process share: the engine that runs the handlers. Cheap to clone.
+/// The parts that pipelines of one process share: the engine that runs the handlers, and the places
+/// for compiling. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
     engine: Engine,
-    /// One for each pipeline whose components may be compiled at a time: that takes memory, and all of a core.
+    /// One for each pipeline whose components may be compiled at a time: that takes memory, and all
+    /// of a core.
     compiling: Arc<Semaphore>,
 }
 
@@ -79,16 +81,17 @@ pub type Embedders = IndexMap<String, Arc<dyn Embedder>>;
 pub struct Owner {
     /// None for the host's own user, each of whose handlers is on its own.
     tenant: Option<Tenant>,
-    /// What it may do; none if that is everything.
+    /// Name, grants and folder of the tenant; none if the owner may do everything.
     scope: Option<Arc<Scope>>,
     /// One pipeline of a tenant is compiled at a time, so that it cannot take the places of others.
     compiling: Arc<Semaphore>,
-    /// What the host lends it.
+    /// Embedders that the host lends it.
     pub embedders: Embedders,
 }
 
 impl Owner {
-    /// The owner of pipelines where there is no host file: one tenant, without a name, that may do everything.
+    /// The owner of pipelines where there is no host file: one tenant, without a name, that may do
+    /// everything.
     pub fn of_everything() -> Self {
         let compiling = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         Self { tenant: None, scope: None, compiling, embedders: Embedders::new() }
@@ -119,7 +122,7 @@ impl Owner {
         self.scope.as_ref().map(|scope| scope.granted.log_lines)
     }
 
-    /// Whether both stand for the same tenant with the same grants.
+    /// Tells if both stand for the same tenant with the same grants.
     fn is(&self, other: &Self) -> bool {
         match (&self.scope, &other.scope) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -129,8 +132,8 @@ impl Owner {
 }
 
 impl Host {
-    /// Starts the engine, with a compiler in this process. Compiled handlers are kept in the user's cache folder, so that a
-    /// second start is quick.
+    /// Starts the engine, with a compiler in this process. Compiled handlers are kept in the user's
+    /// cache folder, so that a second start is quick.
     ///
     /// # Errors
     /// `Environment` if the engine does not start or the folder cannot be used.
@@ -138,7 +141,8 @@ impl Host {
         Self::with(&Resources { cache_dir: cache_folder().as_deref(), ..Resources::default() })
     }
 
-    /// As `new`, for the program `pgstream-host` itself: components are compiled in processes of their own.
+    /// As `new`, for the program `pgstream-host` itself: components are compiled in processes of
+    /// their own.
     ///
     /// # Errors
     /// Those of `new`.
@@ -159,8 +163,9 @@ impl Host {
         &self.engine
     }
 
-    /// Opens everything that `settings` names: embedders, handlers, sinks, then the source, which sets up
-    /// publication and slot. In this order, so that a mistake is found before anything is made on the server.
+    /// Opens everything that `settings` names: embedders, handlers, sinks, then the source, which
+    /// sets up publication and slot. In this order, so that a mistake is found before anything is
+    /// made on the server.
     pub async fn open(&self, settings: &PipelineSettings, owner: &Owner) -> Result<Pipeline> {
         self.open_with(settings, owner, &mut OpenEmbedders::default(), meter_of(settings)).await
     }
@@ -193,7 +198,8 @@ impl Host {
         opened.await.map_err(|error| at_start(error).within(format!("pipeline `{}` cannot start", settings.name)))
     }
 
-    /// Compiles and starts the handlers, on a thread of their own: that takes seconds, and nobody else may wait for it.
+    /// Compiles and starts the handlers, on a thread of their own: that takes seconds, and nobody
+    /// else may wait for it.
     async fn open_stages(
         &self,
         settings: &PipelineSettings,
@@ -256,7 +262,7 @@ fn meter_of(settings: &PipelineSettings) -> Arc<PipelineMeter> {
     PipelineMeter::new(transforms.map(String::as_str), sinks.map(String::as_str))
 }
 
-/// What is wrong with the settings and can be told without any server. Answers every failure.
+/// Finds the mistakes in the settings that can be told without any server. Returns every failure.
 pub fn review(settings: &PipelineSettings) -> Vec<Error> {
     let mut errors = Vec::new();
     errors.extend(feedback::refuse(settings).err());
@@ -271,8 +277,9 @@ pub fn review(settings: &PipelineSettings) -> Vec<Error> {
     errors
 }
 
-/// What cannot be reached before anything has ever worked is more often mistyped than down for a moment: it is said
-/// at once. Once a pipeline runs, the same failure is waited out.
+/// Makes a failure that would be waited out one that is said at once. Before anything has ever
+/// worked, what cannot be reached is more often mistyped than down for a moment. Once a pipeline
+/// runs, the same failure is waited out.
 fn at_start(error: Error) -> Error {
     match error.fault() {
         Fault::Transient => error.blame(Fault::Environment),
@@ -280,8 +287,8 @@ fn at_start(error: Error) -> Error {
     }
 }
 
-/// Opens the embedder that a sink's vectors named `vector` are made with, to embed a query the same way. It may be one of those
-/// that are `lent` to the pipeline.
+/// Opens the embedder that a sink's vectors named `vector` are made with, to embed a query the same
+/// way. It may be one of those that are `lent` to the pipeline.
 pub fn embedder_of(
     settings: &PipelineSettings,
     lent: &Embedders,
@@ -335,7 +342,7 @@ fn rejected_output(transform: &str) -> String {
     format!("{transform}.rejected")
 }
 
-/// Where the user's compiled handlers are kept.
+/// Returns the folder for the user's compiled handlers; none without a cache folder or a home.
 pub fn cache_folder() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;

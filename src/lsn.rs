@@ -1,16 +1,18 @@
 //! Places in the stream of a source: `Lsn`, and `Position`, the place of one event.
 //!
-//! To everybody but the source they are an order that can be stored, and a token that is given back to it. Only the source
-//! knows what they are: of Postgres a byte offset in the write-ahead log. All are written as Postgres writes its own, in
-//! handlers, in stored positions and in dead letters.
+//! To everybody but the source they are an order that can be stored, and a token that is given back
+//! to it. Only the source knows what they are: of Postgres a byte offset in the write-ahead log.
+//! All are written as Postgres writes its own, in handlers, in stored positions and in dead
+//! letters.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A place between transactions of a stream; written `16/B374D848` (high and low half in hexadecimal). Of Postgres it is a
-/// byte offset in the write-ahead log.
+/// A place between transactions of a stream; written `16/B374D848` (high and low half in
+/// hexadecimal). Of Postgres it is a byte offset in the write-ahead log.
 ///
-/// Zero is no place (Postgres' "invalid"): it stands for "from the beginning" and is never confirmed.
+/// Zero is no place (Postgres' "invalid"): it stands for "from the beginning" and is never
+/// confirmed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
@@ -51,17 +53,18 @@ impl FromStr for Lsn {
     }
 }
 
-/// Where an event stands in the stream: its transaction, then its place in that transaction.
+/// Place of an event in the stream: its transaction, then its place in that transaction.
 ///
-/// Of Postgres, `lsn` is the LSN of the commit record (`final_lsn` of Begin). It is unique per transaction and rises in
-/// stream order, which an event's own LSN does not: rows of one COPY share an LSN and transactions interleave.
-/// The commit's *end* LSN orders transactions the same way, but is known only when the commit arrives.
+/// Of Postgres, `lsn` is the LSN of the commit record (`final_lsn` of Begin). It is unique per
+/// transaction and rises in stream order, which an event's own LSN does not: rows of one COPY share
+/// an LSN and transactions interleave. The commit's *end* LSN orders transactions the same way, but
+/// is known only when the commit arrives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The transaction's place: of Postgres the LSN of its commit record.
     pub lsn: Lsn,
-    /// Place of the event within its transaction, from zero and rising. It is the same whenever the transaction is sent, with
-    /// gaps where rows of other tables stand.
+    /// Place of the event within its transaction, from zero and rising. It is the same whenever the
+    /// transaction is sent, with gaps where rows of other tables stand.
     pub ordinal: u32,
 }
 

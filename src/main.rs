@@ -1,4 +1,5 @@
-//! The program: parses its arguments, runs the command, prints the error, answers with an exit code.
+//! The program: parses its arguments, runs the command, prints the error, answers with an exit
+//! code.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,10 @@
-//! Printable text: that of a guest, a server or a file must not drive the terminal, forge lines or be read in another order.
+//! Printable text: that of a guest, a server or a file must not drive the terminal, forge lines or
+//! be read in another order.
 
 use std::borrow::Cow;
 
-/// Whether the character cannot be seen, and does something all the same.
+/// Tells if the character cannot be seen and yet has an effect: a control or format character, an
+/// invisible letter, or a tag that stands for ASCII.
 pub fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}')
@@ -16,8 +18,8 @@ pub fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// JSON, or lines of it, with an escape for each character that would act; line breaks between values stay. Such characters can
-/// only stand in texts, where the escape means the same.
+/// JSON, or lines of it, with an escape for each character that would act; line breaks between
+/// values stay. Such characters can only stand in texts, where the escape means the same.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let mut rest = json;
     let mut out = String::new();

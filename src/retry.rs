@@ -1,4 +1,5 @@
-//! `Retry`: the tries of one thing that fails in passing: how long to wait before the next, and since when it fails.
+//! `Retry`: the tries of one thing that fails in passing: how long to wait before the next, and
+//! since when it fails.
 
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ impl Retry {
         Self { fresh: backoff, backoff, since: None, failures: 0 }
     }
 
-    /// Counts a failure. The wait is never less than the error asks for, and a little more, or all who were asked the same
-    /// would come back in the same moment.
+    /// Counts a failure. The wait is never less than the error asks for, and a little more, or all
+    /// who were asked the same would come back in the same moment.
     pub(crate) fn failed(&mut self, error: &Error) -> Wait {
         self.next(error.pause())
     }

@@ -1,8 +1,10 @@
-//! `sabotage`: breakages of the promises of delivery, one at a time, so that the tests of the promises can be tested.
+//! `sabotage`: breakages of the promises of delivery, one at a time, so that the tests of the
+//! promises can be tested.
 //!
-//! A test that cannot fail proves nothing. Each breakage here is a mistake that a program of this kind is known for; with the
-//! environment variable `PGSTREAM_HOST_BREAK` set to its name the host makes that mistake, and `tests/it/breakages` must notice.
-//! Only in builds with debug assertions: in a release build `is_on` is the constant `false`, and nothing of this is left.
+//! A test that cannot fail proves nothing. Each breakage here is a mistake that a program of this
+//! kind is known for; with the environment variable `PGSTREAM_HOST_BREAK` set to its name the host
+//! makes that mistake, and `tests/it/breakages` must notice. Only in builds with debug assertions:
+//! in a release build `is_on` is the constant `false`, and nothing of this is left.
 
 use crate::error::{Error, Fault, Result};
 
@@ -16,7 +18,7 @@ pub enum Breakage {
     EarlyConfirm,
     /// One delivery in three is reported durable without having been written.
     DroppedBatch,
-    /// What handlers made of batches goes on in another order than the batches came in.
+    /// The handlers' results go on in another order than their batches came in.
     ReorderedResults,
     /// A keepalive of the server is confirmed on receipt, whatever is still on its way.
     KeepaliveConfirmed,
@@ -28,7 +30,8 @@ pub enum Breakage {
     FencingOff,
     /// Copied rows are taken although the stream has changed them meanwhile.
     OverlapIgnored,
-    /// Copied rows are taken although their query did not see a transaction that the stream has brought.
+    /// Copied rows are taken although their query did not see a transaction that the stream has
+    /// brought.
     SnapshotBelieved,
     /// A copied row gives way to a change of it that lacks its large text.
     GapLeft,
@@ -93,7 +96,7 @@ impl Breakage {
         }
     }
 
-    /// Whether the host is to make this mistake.
+    /// Tells if the host is to make this mistake.
     #[cfg(debug_assertions)]
     pub(crate) fn is_on(self) -> bool {
         chosen() == Some(self)
@@ -118,7 +121,8 @@ fn chosen() -> Option<Breakage> {
     })
 }
 
-/// What is to be broken, if anything; a name that nothing goes by would make a test pass that proves nothing.
+/// Returns the breakage that the environment asks for, if any. A name that nothing goes by is an
+/// error, and so is any name in a release build: otherwise a test would pass and prove nothing.
 pub(crate) fn requested() -> Result<Option<Breakage>> {
     let Ok(name) = std::env::var(VARIABLE) else { return Ok(None) };
     match Breakage::ALL.into_iter().find(|breakage| breakage.name() == name) {

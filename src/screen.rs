@@ -1,4 +1,5 @@
-//! The one door to the terminal: what the program says there leaves through here, and no text of a stranger acts on it.
+//! The one door to the terminal: what the program says there leaves through here, and no text of a
+//! stranger acts on it.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -78,12 +79,13 @@ impl Screen {
         self.text.push('\n');
     }
 
-    /// Adds a text of several lines and colours that was made from printable pieces. Whatever else acts is shown instead.
+    /// Adds a text of several lines and colours that was made from printable pieces. Whatever else
+    /// acts is shown instead.
     pub fn rendered(&mut self, text: &str) {
         self.text.push_str(&tame(text));
     }
 
-    /// Whether it shows colours.
+    /// Tells if it shows colours.
     pub fn has_colours(&self) -> bool {
         self.colours
     }
@@ -93,7 +95,8 @@ impl Screen {
         &self.text
     }
 
-    /// Writes it to standard output. False if its reader has gone away (`| head`), which is not an error.
+    /// Writes it to standard output. False if its reader has gone away (`| head`), which is not an
+    /// error.
     ///
     /// # Errors
     /// `Environment` if standard output cannot be written.
@@ -107,17 +110,18 @@ impl Screen {
     }
 }
 
-/// Writes to standard error a text of several lines and colours that was made from printable pieces. Who cannot hear it is not told.
+/// Writes to standard error a text of several lines and colours that was made from printable
+/// pieces. Who cannot hear it is not told.
 pub fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(tame(text).as_bytes());
 }
 
-/// Whether standard output is a terminal.
+/// Tells if standard output is a terminal.
 pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Whether standard error shows colours.
+/// Tells if standard error shows colours.
 pub fn complains_in_colours() -> bool {
     colours_on(&io::stderr())
 }

@@ -22,13 +22,13 @@ pub use json::error_line;
 use lines::Lines;
 pub(crate) use lines::limit;
 
-/// Whether everything on standard error is to be JSON.
+/// True if everything on standard error is to be JSON.
 static FOR_MACHINES: AtomicBool = AtomicBool::new(false);
 
 /// The levels that a filter may name.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// How log lines look.
+/// Form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -38,7 +38,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where live progress lines are drawn.
+/// The place where live progress lines are drawn.
 #[derive(Clone, Debug)]
 pub enum Bars {
     /// On the terminal, below the log lines.
@@ -47,8 +47,9 @@ pub enum Bars {
     None,
 }
 
-/// Sets logging up for the process: to standard error, the level `ours` and above of this program and `warn` of everything
-/// else, unless `PGSTREAM_LOG` says otherwise. Answers where progress lines may be drawn.
+/// Sets logging up for the process: to standard error, the level `ours` and above of this program
+/// and `warn` of everything else, unless `PGSTREAM_LOG` says otherwise. Answers where progress
+/// lines may be drawn.
 ///
 /// # Errors
 /// `Config` if `PGSTREAM_LOG` cannot be read.
@@ -90,17 +91,19 @@ pub fn init(format: LogFormat, ours: &str) -> Result<Bars> {
     Ok(bars)
 }
 
-/// Whether everything on standard error is to be JSON.
+/// Tells if everything on standard error is to be JSON.
 pub fn is_for_machines() -> bool {
     FOR_MACHINES.load(Ordering::Relaxed)
 }
 
-/// An error as standard error has it: over several lines for people, or as one line of JSON. `pipeline` is the one that it ends.
+/// An error as standard error has it: over several lines for people, or as one line of JSON.
+/// `pipeline` is the one that it ends.
 pub fn report(pipeline: Option<&str>, error: &Error) -> String {
     if is_for_machines() { json::error(pipeline, error) } else { error.report() }
 }
 
-/// What `PGSTREAM_LOG` says. A word alone is taken for a module by the crate that reads it, and would silence all others.
+/// Reads `PGSTREAM_LOG`. A word alone that is no level is refused: the crate that reads the filter
+/// takes it for a module, and would silence all others.
 fn filter(text: &str) -> Result<EnvFilter> {
     let unreadable = || {
         Error::new(Fault::Config, "`PGSTREAM_LOG` cannot be read").help(

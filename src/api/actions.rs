@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::reload::{ReloadAnswer, ReloadOrder};
-use super::routes::{Shared, find};
+use super::shared::{Shared, find};
 use super::{body, view};
 use crate::config::model::ApiRight;
 use crate::error::{Error, Fault, Result};
@@ -107,7 +107,8 @@ async fn admitted<T: serde::de::DeserializeOwned>(
     Ok((handle, body::read(request).await?))
 }
 
-/// Answers with the state that a pipeline has come to. The work goes on if whoever asked has gone away.
+/// Answers with the state that a pipeline has come to. The work goes on if whoever asked has gone
+/// away.
 async fn done(task: tokio::task::JoinHandle<Result<PipelineHandle>>) -> Response {
     let ended = task.await;
     let ended = ended.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "it could not be done").because(panic)));

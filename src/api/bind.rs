@@ -1,4 +1,5 @@
-//! The places where the API listens: a TCP address that was asked for, and the Unix socket of the host's own user.
+//! The places where the API listens: a TCP address that was asked for, and the Unix socket of the
+//! host's own user.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! The command line's end of the API: one question to a host, through its Unix socket or through TCP.
+//! The command line's end of the API: one question to a host, through its Unix socket or through
+//! TCP.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::error::{Error, Fault, Result};
 
 /// The time that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The time that it may take to change something: a pipeline that drains may take half a minute, and a swap of handlers too.
+/// The time that it may take to change something: a pipeline that drains may take half a minute,
+/// and a swap of handlers too.
 const LONG_PATIENCE: Duration = Duration::from_secs(180);
 /// Bytes of an answer: thousands of pipelines.
 const LONGEST: usize = 64 << 20;
@@ -55,7 +57,8 @@ impl Place {
     }
 }
 
-/// Asks the host at `place` for the JSON at `path`; with `order`, asks it to do that. None if nobody listens there.
+/// Asks the host at `place` for the JSON at `path`; with `order`, asks it to do that. None if
+/// nobody listens there.
 ///
 /// # Errors
 /// `Environment` if it does not answer, or not with JSON.

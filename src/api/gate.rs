@@ -1,4 +1,5 @@
-//! The gate: what a request must be before it is looked at any further. Names, tokens and browsers are judged here.
+//! The gate: what a request must be before it is looked at any further. Names, tokens and browsers
+//! are judged here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -94,8 +95,8 @@ impl Gate {
         Err(answer)
     }
 
-    /// Tells whether the name under which the request was sent is one of ours. A page whose name was pointed here cannot choose
-    /// another one.
+    /// Tells whether the name under which the request was sent is one of ours. A page whose name
+    /// was pointed here cannot choose another one.
     fn is_ours(&self, request: &Request<Body>, at: IpAddr) -> bool {
         let mut named = request.headers().get_all(header::HOST).iter();
         let (Some(host), None) = (named.next().and_then(|host| host.to_str().ok()), named.next()) else { return false };
@@ -117,7 +118,8 @@ impl Gate {
     }
 }
 
-/// Tells whether a request comes from no page, or from one of the host: browsers of today say so, older ones say where from.
+/// Tells whether a request comes from no page, or from one of the host: browsers of today say so,
+/// older ones say where from.
 fn is_own_page(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site == "same-origin" || site == "none";

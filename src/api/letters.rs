@@ -1,4 +1,5 @@
-//! Dead letters over the API: listed without the values of their rows, shown with them, replayed and dropped.
+//! Dead letters over the API: listed without the values of their rows, shown with them, replayed
+//! and dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::routes::{Shared, find};
+use super::shared::{Shared, find};
 use super::{body, view};
 use crate::config::model::ApiRight;
 use crate::error::{Error, Fault, Result};

@@ -1,9 +1,10 @@
-//! The API: what a running host tells about itself and can be asked to do, over a Unix socket for its own
-//! user, and over TCP where that is asked for; and the page that shows it.
+//! The API: what a running host tells about itself and can be asked to do, over a Unix socket for
+//! its own user, and over TCP where that is asked for; and the page that shows it.
 //!
-//! No answer holds a secret or a setting. The values of a row stand in the answer about one dead letter alone,
-//! which takes a right of its own; what changes something takes another. Trouble of the API stops nothing:
-//! what cannot be opened at the start is said, and what fails later ends one connection.
+//! No answer holds a secret or a setting. The values of a row stand in the answer about one dead
+//! letter alone, which takes a right of its own; what changes something takes another. Trouble of
+//! the API stops nothing: what cannot be opened at the start is said, and what fails later ends one
+//! connection.
 
 mod actions;
 
@@ -28,6 +29,8 @@ mod reload;
 mod routes;
 
 mod serve;
+
+mod shared;
 
 mod ui;
 

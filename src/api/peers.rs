@@ -1,10 +1,11 @@
-//! `Peers`: where connections come from, so that nobody takes all places and keeps others, such as a probe of the host's health, out.
+//! `Peers`: where connections come from, so that nobody takes all places and keeps others, such as
+//! a probe of the host's health, out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many connections each address has.
+/// The number of connections of each address.
 #[derive(Clone, Debug)]
 pub(super) struct Peers {
     each: usize,

@@ -1,4 +1,5 @@
-//! `ReloadOrder`: a reload that somebody asks for through the API. Whoever reads the files takes orders, one at a time.
+//! `ReloadOrder`: a reload that somebody asks for through the API. Whoever reads the files takes
+//! orders, one at a time.
 
 use tokio::sync::{mpsc, oneshot};
 

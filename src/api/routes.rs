@@ -11,32 +11,13 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
 
 use super::caller::Caller;
-use super::gate::{SharedGate, Way};
-use super::reload::ReloadOrder;
+use super::gate::Way;
+use super::shared::{Shared, find, seen};
 use super::{actions, letters, metrics, ui, view};
 use crate::config::model::{ApiRight, MetricsDetail};
-use crate::host::{Host, Phase, PipelineHandle, Supervisor};
-
-/// All that the answers are made of.
-pub(super) struct Shared {
-    pub(super) gate: SharedGate,
-    pub(super) host: Host,
-    pub(super) supervisor: Supervisor,
-    /// Cancelled once the process is to end.
-    pub(super) stop: CancellationToken,
-    pub(super) began: SystemTime,
-    pub(super) detail: Option<MetricsDetail>,
-    /// One page of metrics is made at a time: it takes as long as there are pipelines.
-    pub(super) rendering: Arc<Semaphore>,
-    /// Questions to databases of dead letters at a time.
-    pub(super) asking: Arc<Semaphore>,
-    /// The way to whoever reads the files.
-    pub(super) reloads: Option<mpsc::Sender<ReloadOrder>>,
-}
+use crate::host::{Phase, PipelineHandle};
 
 /// Says that nothing of the answer may be kept, guessed at, or shown inside another page.
 const HEADERS: [(header::HeaderName, &str); 4] = [
@@ -95,7 +76,8 @@ async fn health(State(shared): State<Arc<Shared>>, Extension(caller): Extension<
     view::json(code, &body)
 }
 
-/// Tells whether each pipeline had its first start, however that went, and the process is not to end.
+/// Tells whether each pipeline had its first start, however that went, and the process is not to
+/// end.
 async fn ready(State(shared): State<Arc<Shared>>, Extension(caller): Extension<Caller>) -> Response {
     let pipelines = seen(&shared, &caller);
     let begins = |handle: &PipelineHandle| {
@@ -212,25 +194,8 @@ async fn pipeline(
     }
 }
 
-/// The pipeline of this name, if the caller may know of it.
-pub(super) fn find(shared: &Shared, caller: &Caller, name: &str) -> Result<PipelineHandle, Box<Response>> {
-    seen(shared, caller).into_iter().find(|handle| handle.name() == name).ok_or_else(|| {
-        let what = "this host runs no pipeline of that name";
-        Box::new(view::problem(StatusCode::NOT_FOUND, "pipeline", what, "`/api/v1/status` lists those that it runs"))
-    })
-}
-
 async fn nothing() -> Response {
     let help =
         "there are /health, /ready, /metrics, /api/v1/status and /api/v1/pipelines/NAME; docs/operating.md has all";
     view::problem(StatusCode::NOT_FOUND, "path", "nothing is here", help)
-}
-
-/// The pipelines that the caller may know of. Of a stranger's answer all count, and none is named.
-fn seen(shared: &Shared, caller: &Caller) -> Vec<PipelineHandle> {
-    let mut all = shared.supervisor.list();
-    if let Some(tenant) = caller.tenant() {
-        all.retain(|handle| handle.tenant() == Some(tenant));
-    }
-    all
 }

@@ -1,4 +1,5 @@
-//! `Api`: takes connections, at most so many and each within limits of time and size, and ends them when the host ends.
+//! `Api`: takes connections, at most so many and each within limits of time and size, and ends them
+//! when the host ends.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -20,7 +21,8 @@ use super::caller::Tokens;
 use super::gate::{Gate, Way};
 use super::peers::Peers;
 use super::reload::ReloadOrder;
-use super::routes::{Shared, router};
+use super::routes::router;
+use super::shared::Shared;
 use crate::config::model;
 use crate::error::Result;
 use crate::host::{Host, Supervisor};
@@ -59,11 +61,12 @@ pub struct Serving {
 }
 
 impl Api {
-    /// Listens as `settings` say, for the pipelines of `supervisor`. `stop` is cancelled when the host is to end. Without a place
-    /// for a Unix socket there is none.
+    /// Listens as `settings` say, for the pipelines of `supervisor`. `stop` is cancelled when the
+    /// host is to end. Without a place for a Unix socket there is none.
     ///
     /// # Errors
-    /// `Config` if others could ask without a token, or if a token's file is no good; `Environment` if a port is taken.
+    /// `Config` if others could ask without a token, or if a token's file is no good; `Environment`
+    /// if a port is taken.
     pub async fn open(
         settings: &model::Api,
         host: Host,

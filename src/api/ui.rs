@@ -1,4 +1,5 @@
-//! The page of the host: files in the binary, served to whoever asks. What it shows, it asks for with the visitor's token.
+//! The page of the host: files in the binary, served to whoever asks. What it shows, it asks for
+//! with the visitor's token.
 
 use std::sync::Arc;
 
@@ -8,9 +9,10 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use axum::routing::get;
 
-use super::routes::Shared;
+use super::shared::Shared;
 
-/// Nothing but its own files is loaded, and nobody but the host is asked: not even what a row or a name holds could change that.
+/// Nothing but its own files is loaded, and nobody but the host is asked: not even what a row or a
+/// name holds could change that.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -1,5 +1,5 @@
-//! Tells pipeline files from other YAML that lies beside them in a folder. What cannot be told is taken for a pipeline, so that a
-//! broken one is an error and not left out.
+//! Tells pipeline files from other YAML that lies beside them in a folder. What cannot be told is
+//! taken for a pipeline, so that a broken one is an error and not left out.
 
 use std::path::Path;
 
@@ -9,10 +9,12 @@ use super::yaml::{self, Node};
 
 /// Keys that a pipeline has and hardly any other file.
 const SECTIONS: [&str; 3] = ["sources", "transforms", "sinks"];
-/// What people write for them.
+/// Words that people write for them.
 const MEANT: [&str; 3] = ["source", "transform", "sink"];
 
-/// Whether the file at `path` is YAML of another kind than a pipeline.
+/// Tells if the file at `path` is YAML of another kind than a pipeline: it has no section of one,
+/// and no `version: 1` with a `name`. Text that is not YAML is alien, too, unless one of its lines
+/// begins a section. A file that is empty or cannot be read is not alien.
 pub fn is_alien(path: &Path) -> bool {
     let Ok(text) = text_found_at(path) else { return false };
     match yaml::parse(&text, ROOM) {
@@ -23,7 +25,7 @@ pub fn is_alien(path: &Path) -> bool {
     }
 }
 
-/// Whether the file at `path` is a host file, which often lies beside pipelines.
+/// Tells if the file at `path` is a host file, which often lies beside pipelines.
 pub fn is_host_file(path: &Path) -> bool {
     let root = text_found_at(path).ok().and_then(|text| yaml::parse(&text, ROOM).ok().flatten());
     root.is_some_and(|root| root.get("tenants").is_some())

@@ -1,4 +1,5 @@
-//! Files that a pipeline file names: opened beneath the folder of their owner, whatever lies at the path by now.
+//! Files that a pipeline file names: opened beneath the folder of their owner, whatever lies at the
+//! path by now.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,11 +9,13 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 
-/// Reads a file of at most `most` bytes. With a `folder`, whose owner is not trusted, the path may not lead out of it, by no link
-/// either. Blocks as files do, but not on a pipe: only plain files are read.
+/// Reads a file of at most `most` bytes. With a `folder`, whose owner is not trusted, the path may
+/// not lead out of it, by no link either. Blocks as files do, but not on a pipe: only plain files
+/// are read.
 ///
 /// # Errors
-/// As of opening and reading; `InvalidInput` for anything but a plain file of that size within the folder.
+/// As of opening and reading; `InvalidInput` for anything but a plain file of that size within the
+/// folder.
 pub fn read(path: &Path, folder: Option<&Path>, most: u64) -> io::Result<Vec<u8>> {
     let file = open_beneath(path, folder, OFlags::RDONLY)?;
     let mut bytes = Vec::new();
@@ -35,8 +38,8 @@ pub fn open_beneath(path: &Path, folder: Option<&Path>, flags: OFlags) -> io::Re
     Ok(file)
 }
 
-/// Opens a folder, as [`open_beneath`] does a file. What is done with it later is done with this one, whatever lies at the path by
-/// then.
+/// Opens a folder, as [`open_beneath`] does a file. What is done with it later is done with this
+/// one, whatever lies at the path by then.
 ///
 /// # Errors
 /// As of [`read`]; `NotADirectory` for anything but a folder.

@@ -1,4 +1,5 @@
-//! What values must fulfil beyond their type: ranges, names, patterns, URLs, files that exist.
+//! `Check`: the demands on values beyond their type: ranges, names, patterns, URLs, files that
+//! exist.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub(super) struct Check<'a, 't> {
 }
 
 impl Check<'_, '_> {
-    /// What stands outside the sections.
+    /// Checks the values outside the sections.
     pub(super) fn file(&mut self, file: &File) {
         if file.version != VERSION {
             let message = format!("version {} of the file format is not known to this build", file.version);
@@ -41,7 +42,8 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Numbers, sizes, times, texts and lists of a section against the bounds that its kinds' schemas state.
+    /// Numbers, sizes, times, texts and lists of a section against the bounds that its kinds'
+    /// schemas state.
     pub(super) fn bounds<C: Component>(&mut self, kinds: &[KindEntry<C>]) {
         let mut schemas = HashMap::new();
         for entry in self.root.get(C::SECTION).map_or(&[][..], Node::entries) {
@@ -53,7 +55,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// What the kinds of a section say of its components, whose paths start at `folder`.
+    /// Checks the components of a section as their kinds demand. Their paths start at `folder`.
     pub(super) fn components<'c, C: Component>(
         &mut self,
         components: impl Iterator<Item = (&'c String, &'c mut C)>,

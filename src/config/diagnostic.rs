@@ -1,4 +1,5 @@
-//! `Diagnostics`: all problems of a pipeline file, each with its place, the line itself and what to write instead.
+//! `Diagnostics`: all problems of a pipeline file, each with its place, the line itself and what to
+//! write instead.
 
 use std::fmt;
 
@@ -19,23 +20,24 @@ pub struct Diagnostics {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What is wrong: lower case, without a full stop, names in backticks. Never holds a secret.
+    /// The problem itself: lower case, without a full stop, names in backticks. Never holds a
+    /// secret.
     pub message: String,
-    /// What to write instead.
+    /// Advice on what to write instead.
     pub help: Option<String>,
-    /// Where; None if the file could not be read at all.
+    /// The place of the problem; None if the file could not be read at all.
     #[serde(flatten)]
     pub place: Option<Place>,
 }
 
-/// Where in the file a problem stands.
+/// The place in the file where a problem stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// Line, from one.
     pub line: usize,
     /// Column in characters, from one.
     pub column: usize,
-    /// How many characters of the line are meant.
+    /// The number of characters of the line that are meant.
     pub length: usize,
     #[serde(skip)]
     excerpt: Excerpt,
@@ -166,7 +168,8 @@ impl<'t> Findings<'t> {
         self.problems.is_empty()
     }
 
-    /// Whether no more problems are told: who looks for them may stop.
+    /// Tells if there are so many problems that no more are reported: whoever looks for them may
+    /// stop.
     pub(super) fn is_full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS
     }

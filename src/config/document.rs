@@ -1,4 +1,5 @@
-//! `Document`: any YAML file whose mistakes are told with their line, for files that hold data beside settings.
+//! `Document`: any YAML file whose mistakes are told with their line, for files that hold data
+//! beside settings.
 
 use std::io::Read;
 use std::path::Path;
@@ -34,7 +35,7 @@ pub struct Part<'d> {
     key: Id,
 }
 
-/// What a [`Part`] holds.
+/// The content of a [`Part`].
 #[derive(Clone, Debug)]
 pub enum Shape<'d> {
     /// Nothing, `null` or `~`.
@@ -49,17 +50,19 @@ pub enum Shape<'d> {
     Map(Vec<(&'d str, Part<'d>)>),
 }
 
-/// What is wrong with a [`Document`].
+/// The mistakes in a [`Document`].
 pub struct Mistakes<'d> {
     findings: Findings<'d>,
     root: &'d Node,
 }
 
 impl Document {
-    /// Reads the file at `path`. References to the environment stay as they are: data may hold dollar signs.
+    /// Reads the file at `path`. References to the environment stay as they are: data may hold
+    /// dollar signs.
     ///
     /// # Errors
-    /// If it cannot be read, is not YAML, or is no map.
+    /// Fails if the file cannot be read, is larger than 8 MiB or is not UTF-8 text, and as
+    /// [`parse`](Self::parse) does.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.to_string_lossy();
         let refused = |message: String| {
@@ -80,7 +83,8 @@ impl Document {
     /// Reads `text` as the file `name`.
     ///
     /// # Errors
-    /// If it is not YAML, or is no map.
+    /// Fails if the text is empty, is not YAML, is no map, has a key twice in one map, or is too
+    /// large with its aliases written out.
     pub fn parse(name: &str, text: String) -> Result<Self, Diagnostics> {
         let mut findings = Findings::new(name, &text);
         let root = match yaml::parse(&text, ROOM) {
@@ -129,7 +133,7 @@ impl Document {
 }
 
 impl<'d> Part<'d> {
-    /// What it holds.
+    /// Returns its content.
     pub fn shape(self) -> Shape<'d> {
         match &self.node.kind {
             Kind::Null | Kind::Hole => Shape::Null,
@@ -153,7 +157,7 @@ impl<'d> Part<'d> {
         self.node.items().iter().map(|node| Part { node, key: node.id })
     }
 
-    /// What it holds, in words.
+    /// Returns the kind of its content, in words.
     pub fn kind(self) -> &'static str {
         match self.shape() {
             Shape::Null => "nothing",
@@ -180,7 +184,8 @@ impl Mistakes<'_> {
         self.findings.at(part.key, message, help);
     }
 
-    /// Reads `part` into a struct as settings are read. None if there are mistakes in it, which are noted.
+    /// Reads `part` into a struct as settings are read. None if there are mistakes in it, which are
+    /// noted.
     pub fn read<T: DeserializeOwned>(&mut self, part: Part<'_>) -> Option<T> {
         read::read(part.node, part.key, &mut self.findings)
     }
@@ -190,7 +195,7 @@ impl Mistakes<'_> {
         components(self.root, kinds, &mut self.findings)
     }
 
-    /// Whether there are none.
+    /// Tells if there are none.
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }

@@ -1,9 +1,10 @@
-//! `${VAR}` in values: replaced after the file was parsed, so that no value can change the file's shape.
+//! `${VAR}` in values: replaced after the file was parsed, so that no value can change the file's
+//! shape.
 
 use super::diagnostic::Findings;
 use super::yaml::{Id, Kind, Node};
 
-/// Where values of variables come from; None for one that is not set.
+/// The function that gives the values of variables; None for one that is not set.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Deeper nesting of defaults is a mistake, and must not cost the stack.

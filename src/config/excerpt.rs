@@ -1,4 +1,5 @@
-//! One line of the file as it may be shown: without secrets, without control characters, not too long.
+//! One line of the file as it may be shown: without secrets, without control characters, not too
+//! long.
 
 use std::ops::Range;
 
@@ -21,7 +22,8 @@ const MAX_LINE_BYTES: usize = 4096;
 /// Longer messages quote something that nobody reads to its end.
 const MAX_MESSAGE_CHARS: usize = 1000;
 
-/// The line numbered `number`, from one, of `text`, with the characters `start..start + length` as the place to point at.
+/// The line numbered `number`, from one, of `text`, with the characters `start..start + length` as
+/// the place to point at.
 pub(super) fn excerpt(text: &str, number: usize, start: usize, length: usize) -> Excerpt {
     let lines: Vec<&str> = text.lines().take(number).collect();
     let Some((line, before)) = lines.split_last() else {
@@ -81,7 +83,7 @@ pub(super) fn shown(text: &str) -> String {
     shown
 }
 
-/// How many characters the key or value at `start` takes.
+/// Returns the number of characters that the key or value at `start` takes.
 pub(super) fn token_length(line: &str, start: usize) -> usize {
     let chars: Vec<char> = line.chars().skip(start).take(MAX_LINE_BYTES).collect();
     let end = match chars.first() {
@@ -102,7 +104,8 @@ pub(super) fn token_length(line: &str, start: usize) -> usize {
     end.max(1)
 }
 
-/// What must not be shown: passwords in URLs, and values of keys that sound like secrets, also misspelt ones.
+/// Returns the parts of a line that must not be shown: passwords in URLs, all that stands behind
+/// `headers`, and values of keys that sound like secrets, also misspelt ones.
 fn secrets(chars: &[char]) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     for at in 0..chars.len() {
@@ -168,8 +171,8 @@ fn values(chars: &[char]) -> Vec<Range<usize>> {
     hidden
 }
 
-/// Whether a line stands below a `headers`, whose values are secrets whatever their keys sound like. Told by the indentation,
-/// which there is even where the file cannot be parsed.
+/// Tells if a line stands below a `headers`, whose values are secrets whatever their keys sound
+/// like. It goes by the indentation, which is there even if the file cannot be parsed.
 fn in_headers(line: &str, before: &[&str]) -> bool {
     let width = |line: &str| line.len() - line.trim_start().len();
     let mut inner = width(line);
@@ -198,7 +201,8 @@ fn value_start(chars: &[char], colon: usize) -> usize {
     colon + 1 + indent(&chars[colon + 1..])
 }
 
-/// Where the map in braces ends that begins at `start`; the end of the line, if that cannot be told.
+/// Returns the end of the map in braces that begins at `start`; the end of the line, if the map's
+/// end cannot be found.
 fn map_end(chars: &[char], start: usize) -> usize {
     let (mut depth, mut quote) = (0, None);
     for (at, c) in chars.iter().enumerate().skip(start) {

@@ -1,4 +1,5 @@
-//! `HandedFile`: the text of a pipeline file, read once: what is judged is what runs, whatever lies at the path by then.
+//! `HandedFile`: the text of a pipeline file, read once: what is judged is what runs, whatever lies
+//! at the path by then.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -22,10 +23,11 @@ pub struct HandedFile {
 }
 
 impl HandedFile {
-    /// Reads the file at `path`. With a `folder`, whose owner is not trusted, it must be a plain file that lies in it.
+    /// Reads the file at `path`. With a `folder`, whose owner is not trusted, it must be a plain
+    /// file that lies in it.
     ///
     /// # Errors
-    /// If it cannot be read, is larger than 1 MiB, or is not UTF-8 text.
+    /// Fails if the file cannot be read, is larger than 1 MiB, or is not UTF-8 text.
     pub fn read(path: &Path, folder: Option<&Path>) -> Result<Self, Diagnostics> {
         let text = match folder {
             None => text_of(path)?,
@@ -38,7 +40,7 @@ impl HandedFile {
     /// The tenant that the file names, before anything in it is resolved.
     ///
     /// # Errors
-    /// If the file is not a map.
+    /// Fails if the file is not YAML, or is not a map.
     pub fn tenant(&self) -> Result<Option<String>, Diagnostics> {
         let mut findings = Findings::new(&self.name, &self.text);
         match nodes(&self.text, ROOM, &mut findings) {
@@ -76,11 +78,12 @@ impl HandedFile {
 pub struct Objection {
     /// The keys from the top of the file to what is meant.
     pub at: Vec<String>,
-    /// Why not.
+    /// The reason why it is not allowed.
     pub error: Error,
 }
 
-/// The text of a file that a command line names, or that lies in a folder of the host's own. It may be a pipe.
+/// The text of a file that a command line names, or that lies in a folder of the host's own. It may
+/// be a pipe.
 pub(super) fn text_of(path: &Path) -> Result<String, Diagnostics> {
     text_from(path, || {
         let mut bytes = Vec::new();

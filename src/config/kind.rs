@@ -1,4 +1,5 @@
-//! `ComponentKind`: what a kind of component says of its settings, and `Registry`: the lists of the kinds that there are.
+//! `ComponentKind`: what a kind of component says of its settings, and `Registry`: the lists of the
+//! kinds that there are.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -14,20 +15,23 @@ use super::read::read;
 use super::resource::{Resource, SourceDatabase};
 use super::yaml::{Id, Node};
 
-/// Settings of one kind of component: a struct whose fields are the keys in the file, and whose comments are their
-/// documentation. No method that a tenant's grant depends on has a default.
+/// Settings of one kind of component: a struct whose fields are the keys in the file, and whose
+/// comments are their documentation. No method that a tenant's grant depends on has a default.
 pub trait ComponentKind: Clone + Debug + PartialEq + DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// The kind's `type` in the file.
     const TYPE: &'static str;
 
-    /// Reports values that cannot work. Bounds that the schema states are checked already. Asks no server.
+    /// Reports values that cannot work. Bounds that the schema states are checked already. Asks no
+    /// server.
     fn review(&self, problems: &mut Problems<'_, '_>);
 
-    /// Everything outside of the pipeline that the settings name, for the grants of a tenant. To take all fields apart with
-    /// `let Self { … }`, and without `..`, makes a new one stand out here.
+    /// Everything outside of the pipeline that the settings name, for the grants of a tenant. To
+    /// take all fields apart with `let Self { … }`, and without `..`, makes a new one stand out
+    /// here.
     fn resources(&mut self) -> Vec<Resource<'_>>;
 
-    /// Makes paths that start at the pipeline file such that they can be opened from the working directory.
+    /// Makes paths that start at the pipeline file such that they can be opened from the working
+    /// directory.
     fn locate(&mut self, _folder: &Path) {}
 }
 
@@ -85,27 +89,28 @@ pub trait Component: Clone + Debug + PartialEq + Sized + 'static {
     fn locate(&mut self, folder: &Path);
 }
 
-/// What a pipeline file asks of its source.
+/// The demands that a pipeline file makes on its source.
 pub trait SourceComponent: Component {
     /// The Postgres database that it reads, if it reads one.
     fn database(&self) -> Option<SourceDatabase>;
 }
 
-/// What a pipeline file asks of a sink.
+/// The demands that a pipeline file makes on a sink.
 pub trait SinkComponent: Component {
-    /// Fills in what the sink takes from the source's database unless it says otherwise. None for a source that reads none.
+    /// Fills in what the sink takes from the source's database unless it says otherwise. None for a
+    /// source that reads none.
     fn complete(&mut self, source: Option<&SourceDatabase>, problems: &mut Problems<'_, '_>);
 }
 
 /// The components that a program knows, by section.
 pub trait Components: Clone + Debug + PartialEq + 'static {
-    /// Where events come from.
+    /// A source: events come from it.
     type Source: SourceComponent;
-    /// What makes vectors of texts.
+    /// An embedder: it makes vectors of texts.
     type Embedder: Component;
-    /// What makes commands of events.
+    /// A transform: it makes commands of events.
     type Transform: Component;
-    /// Where commands go.
+    /// A sink: commands go there.
     type Sink: SinkComponent;
 }
 
@@ -178,8 +183,8 @@ fn read_held<C: Holds<T>, T: DeserializeOwned>(node: &Node, key: Id, findings: &
     read(node, key, findings).map(C::hold)
 }
 
-/// Makes boxes of a trait of kinds the components of a section: they are read from a file, compared and copied, whatever their
-/// kind, and can be asked for the settings of one.
+/// Makes boxes of a trait of kinds the components of a section: they are read from a file, compared
+/// and copied, whatever their kind, and can be asked for the settings of one.
 macro_rules! section_of_kinds {
     ($kinds:ident, $section:literal, $noun:literal) => {
         dyn_clone::clone_trait_object!($kinds);

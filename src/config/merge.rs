@@ -27,7 +27,7 @@ pub(super) fn merge(node: &mut Node) {
     }
 }
 
-/// Whether an entry stands for those of the map, or maps, in its value.
+/// Tells if an entry stands for the entries of the map, or of the maps, in its value.
 fn is_merge(entry: &Entry) -> bool {
     let maps = match &entry.value.kind {
         Kind::Map(_) => true,

@@ -1,4 +1,4 @@
-//! What is wrong with a node in serde's terms, and how that is said to a person.
+//! `Mistake`: a flaw of a node in serde's terms, and the words in which a person is told of it.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use super::diagnostic::Findings;
 use super::repair::{find, key_of, scalar_of};
 use super::yaml::{Id, Node};
 
-/// Bytes of a name that may be a misspelling. To compare two takes memory by the product of their lengths.
+/// Bytes of a name that may be a misspelling. To compare two takes memory by the product of their
+/// lengths.
 const MAX_MISSPELT: usize = 100;
 
 /// The name among `names` that was probably meant.
@@ -37,7 +38,7 @@ pub(super) fn one_of(names: &[&str]) -> String {
     }
 }
 
-/// What is wrong with a node, in serde's terms.
+/// A flaw of a node, in serde's terms.
 #[derive(Debug)]
 pub(super) struct Mistake {
     /// The node that it is about, once that is known.

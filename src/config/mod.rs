@@ -1,9 +1,11 @@
-//! The pipeline file: parsed, checked and turned into the `model` that the rest of the host works with.
+//! The pipeline file: parsed, checked and turned into the `model` that the rest of the host works
+//! with.
 //!
-//! Text becomes nodes that know their place (`yaml`), references to the environment are resolved in them (`env`),
-//! nodes become structs (`file`, `read`), and what the types cannot say is checked (`wiring`, `check`). Each step
-//! gathers problems and goes on, so that all of them are reported at once (`diagnostic`). Kinds of components come as a list
-//! (`kind`) and report through `problems`; nothing here knows one of them.
+//! Text becomes nodes that know their place (`yaml`), references to the environment are resolved in
+//! them (`env`), nodes become structs (`file`, `read`), and what the types cannot say is checked
+//! (`wiring`, `check`). Each step gathers problems and goes on, so that all of them are reported at
+//! once (`diagnostic`). Kinds of components come as a list (`kind`) and report through `problems`;
+//! nothing here knows one of them.
 
 pub mod model;
 
@@ -69,10 +71,12 @@ use model::Pipeline;
 use room::Room;
 use yaml::{Id, Kind, Node, SyntaxError};
 
-/// The longest list of tables that anybody has, several times over. Bounds what a stranger's file costs.
+/// The longest list of tables that anybody has, several times over. Bounds what a stranger's file
+/// costs.
 const ROOM: Room = Room { nodes: 100_000, text: 4 << 20, brackets: 1000 };
 
-/// Reads and checks the pipeline file at `path`, with references resolved from the process's environment.
+/// Reads and checks the pipeline file at `path`, with references resolved from the process's
+/// environment.
 ///
 /// # Errors
 /// All the problems that were found, never only the first.
@@ -80,7 +84,7 @@ pub fn load<C: Components>(registry: &Registry<C>, path: &Path) -> Result<Pipeli
     load_granted(registry, path, &Grants::default())
 }
 
-/// What a pipeline file may use that is not in the file.
+/// The things outside of a pipeline file that the file may use.
 pub struct Grants<'a> {
     /// The environment that its references see.
     pub lookup: &'a dyn Fn(&str) -> Option<String>,
@@ -110,13 +114,15 @@ pub fn load_granted<C: Components>(
 /// The tenant that the pipeline file at `path` names, before anything in it is resolved.
 ///
 /// # Errors
-/// If the file cannot be read, or is not a map.
+/// Fails if the file cannot be read, is larger than 1 MiB, is not UTF-8 text or YAML, or is not a
+/// map.
 pub fn tenant_of(path: &Path) -> Result<Option<String>, Diagnostics> {
     HandedFile::read(path, None)?.tenant()
 }
 
-/// Checks `text` as the pipeline file `name`, whose relative paths start at `folder`, with the environment
-/// that `lookup` gives. Looks at the file system for the component's file, and at nothing else.
+/// Checks `text` as the pipeline file `name`, whose relative paths start at `folder`, with the
+/// environment that `lookup` gives. Looks at the file system for the component's file, and at
+/// nothing else.
 ///
 /// # Errors
 /// All the problems that were found, never only the first.

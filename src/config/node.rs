@@ -10,14 +10,15 @@ pub(super) struct Node {
     pub(super) kind: Kind,
 }
 
-/// What a [`Node`] is.
+/// The kind and content of a [`Node`].
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Kind {
     Null,
     Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<Entry>),
-    /// Stands for a value with which there is a problem already: anything is expected of it, nothing reported.
+    /// Stands for a value with which there is a problem already: anything is expected of it,
+    /// nothing reported.
     Hole,
 }
 
@@ -74,7 +75,7 @@ impl Node {
         self.kind == Kind::Hole
     }
 
-    /// Whether the value comes from an environment variable.
+    /// True if the value comes from an environment variable.
     pub(super) fn is_hidden(&self) -> bool {
         matches!(&self.kind, Kind::Scalar(scalar) if scalar.hidden)
     }

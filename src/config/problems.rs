@@ -1,4 +1,5 @@
-//! `Problems`: where a kind of component reports what is wrong with its settings, and the checks that kinds share.
+//! `Problems`: where a kind of component reports what is wrong with its settings, and the checks
+//! that kinds share.
 
 use std::collections::HashSet;
 
@@ -13,7 +14,8 @@ pub const MAX_IDENTIFIER: usize = 63;
 /// Beginning of the names that a pipeline's own gives to what is kept for it on a server.
 pub const SLOT_PREFIX: &str = "pgstream_";
 
-/// What is wrong with one component. Paths are keys below the component's name; an index of a list is written as text.
+/// Collects the problems of one component. Paths are keys below the component's name; an index of a
+/// list is written as text.
 pub struct Problems<'a, 't> {
     root: &'a Node,
     section: &'static str,
@@ -55,7 +57,8 @@ impl<'a, 't> Problems<'a, 't> {
         }
     }
 
-    /// Checks the name of a table that is written to. Grants compare such names as they are, so none may have two spellings.
+    /// Checks the name of a table that is written to. Grants compare such names as they are, so
+    /// none may have two spellings.
     pub fn plain_table(&mut self, path: &[&str], table: &str) {
         match table.contains(|c: char| c == '"' || c.is_whitespace()) {
             true => {

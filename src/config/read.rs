@@ -1,4 +1,5 @@
-//! Nodes into structs: a serde `Deserializer` whose mistakes know their node, and that goes on after each of them.
+//! Nodes into structs: a serde `Deserializer` whose mistakes know their node, and that goes on
+//! after each of them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,11 +12,13 @@ use super::mistake::{Flaw, Mistake, nearest};
 use super::repair::{collect_holes, dig_hole, insert_hole, remove_entry, remove_value};
 use super::yaml::{Entry, Id, Kind, Node};
 
-/// How often a part of the file is read again after a mistake in it. Not every such mistake is told.
+/// The largest number of times that a part of the file is read: once more after each mistake in it.
+/// Not every such mistake is reported.
 const MAX_ROUNDS: usize = 200;
 
-/// Reads `node`, which stands under the key numbered `key`. None if there is a problem in it, now or before; then
-/// as many problems as are told of one file have been reported, or all that could be found.
+/// Reads `node`, which stands under the key numbered `key`. None if there is a problem in it, now
+/// or before; then as many problems as are told of one file have been reported, or all that could
+/// be found.
 pub(super) fn read<T: DeserializeOwned>(node: &Node, key: Id, findings: &mut Findings<'_>) -> Option<T> {
     let mut node = node.clone();
     let mut holes = HashSet::new();

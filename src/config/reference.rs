@@ -83,13 +83,13 @@ fn kinds(section: &Value) -> impl Iterator<Item = &Value> {
     kinds.into_iter().flatten()
 }
 
-/// What a field holds, without the alternatives "a reference" and "nothing".
+/// Returns the schema of a field's value, without the alternatives "a reference" and "nothing".
 fn inner(field: &Value) -> &Value {
     let choices = field.get("anyOf").and_then(Value::as_array);
     choices.and_then(|choices| choices.first()).unwrap_or(field)
 }
 
-/// What may be written, in words.
+/// Describes in words the values that a field takes.
 fn value(field: &Value) -> String {
     let schema = inner(field);
     if let Some(choices) = schema.get("oneOf").and_then(Value::as_array) {

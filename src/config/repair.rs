@@ -31,7 +31,7 @@ pub(super) fn key_of(node: &Node, value: Id) -> Option<Id> {
     own.or_else(|| children.find_map(|child| key_of(child, value)))
 }
 
-/// What is in a scalar.
+/// Returns the scalar that a node is, if it is one.
 pub(super) fn scalar_of(node: &Node) -> Option<&Scalar> {
     match &node.kind {
         Kind::Scalar(scalar) => Some(scalar),

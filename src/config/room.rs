@@ -3,7 +3,8 @@
 /// Said of YAML's tags.
 pub(super) const NO_TAGS: &str = "YAML tags (`!name`) have no meaning here";
 
-/// How much a file may hold with its aliases written out: a few bytes can name a large part of it over and over.
+/// The most that a file may hold with its aliases written out: a few bytes can name a large part of
+/// it over and over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     /// Keys and values.
@@ -15,8 +16,9 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Why there is no room for a text, found out before the YAML crate looks through all of it: each bracket and each
-    /// `%TAG` costs it as much time as there are others before it.
+    /// Returns the reason why there is no room for a text, or None. It is found out before the YAML
+    /// crate looks through all of the text: each bracket and each `%TAG` costs that crate as much
+    /// time as there are others before it.
     pub(super) fn lacks(self, text: &str) -> Option<String> {
         if text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).any(|line| line.starts_with("%TAG")) {
             return Some(NO_TAGS.to_owned());

@@ -52,7 +52,8 @@ fn fill<C: Component>(schema: &mut Value, kinds: &[KindEntry<C>]) {
     }
 }
 
-/// Without what says nothing to an editor: Rust's names of number types, and defaults that are "nothing".
+/// Without what says nothing to an editor: Rust's names of number types, and defaults that are
+/// "nothing".
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -69,7 +70,8 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// The schema of one kind of component, without the `type` that tells it, and without references to elsewhere.
+/// The schema of one kind of component, without the `type` that tells it, and without references to
+/// elsewhere.
 pub(super) fn of<C>(kind: &KindEntry<C>) -> Value {
     (kind.schema)(&mut generator()).to_value()
 }

@@ -16,7 +16,8 @@ pub struct Size(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// Text without a number, without a unit, or with an unknown one. Never repeats the text, which may be a secret.
+/// Text without a number, without a unit, or with an unknown one. Never repeats the text, which may
+/// be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnitError(&'static str);

@@ -1,5 +1,6 @@
-//! How components hang together: names, `inputs` and what nobody uses. Works on nodes, so that a component which
-//! could not be read still counts as what it is.
+//! Checks of how components hang together: their names, their `inputs`, and components that nobody
+//! uses. They work on nodes, so that a component which could not be read still counts as what it
+//! is.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +12,8 @@ use super::yaml::{Entry, Id, Kind, Node};
 /// The output of a transform that carries the events which its handler refused.
 pub(super) const REJECTED: &str = ".rejected";
 
-/// The word for what the host may lend, so that a name may be known although the file has no such section.
+/// The word for what the host may lend, so that a name may be known although the file has no such
+/// section.
 const EMBEDDER: &str = "embedder";
 
 /// Reports everything about names and `inputs` that cannot work.
@@ -52,7 +54,8 @@ fn section<C: Component>(root: &Node) -> &[Entry] {
     root.get(C::SECTION).map_or(&[], Node::entries)
 }
 
-/// Names stand in log lines, in stored positions and on the command line, and `.` leads to a transform's other outputs.
+/// Names stand in log lines, in stored positions and on the command line, and `.` leads to a
+/// transform's other outputs.
 fn names(sections: &[(&'static str, &[Entry])], findings: &mut Findings<'_>) {
     let mut seen: HashMap<&str, (&str, Id)> = HashMap::new();
     for (noun, entries) in sections {
@@ -108,7 +111,8 @@ impl Used {
     }
 }
 
-/// The names in a list of a component, each once. A lone text counts as a list of one: it is reported elsewhere.
+/// The names in a list of a component, each once. A lone text counts as a list of one: it is
+/// reported elsewhere.
 fn references<'n>(entry: &'n Entry, key: &str, used: &mut Used, findings: &mut Findings<'_>) -> Vec<(Id, &'n str)> {
     let Some(list) = entry.value.get(key) else {
         return Vec::new();
@@ -134,7 +138,8 @@ fn references<'n>(entry: &'n Entry, key: &str, used: &mut Used, findings: &mut F
     named
 }
 
-/// Which sources are used, and which transforms are wrongly taken by another one.
+/// Reports `inputs` of transforms that cannot work. Returns the sources that are used, and the
+/// transforms that another transform wrongly takes.
 fn transform_inputs(
     sources: &[Entry],
     transforms: &[Entry],

@@ -1,8 +1,9 @@
-//! YAML text into a tree of `Node`s that know where they stand. The only file that names the YAML crate.
+//! YAML text into a tree of `Node`s that know where they stand. The only file that names the YAML
+//! crate.
 //!
-//! The crate tells a place only with an error. So nodes are numbered in the order in which they are visited, and
-//! the place of one is found by visiting again and failing at its number: linear per problem, and nothing to pay
-//! while there is none.
+//! The crate tells a place only with an error. So nodes are numbered in the order in which they are
+//! visited, and the place of one is found by visiting again and failing at its number: linear per
+//! problem, and nothing to pay while there is none.
 
 use std::fmt;
 
@@ -19,12 +20,12 @@ pub(super) struct Spot {
     pub(super) column: usize,
 }
 
-/// Why text is not YAML, or not YAML that a configuration needs.
+/// The reason why text is not YAML, or not YAML that a configuration needs.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     pub(super) spot: Option<Spot>,
     pub(super) message: String,
-    /// Where that began which was not brought to its end.
+    /// The place at which something began that was not brought to its end.
     pub(super) began: Option<Spot>,
 }
 
@@ -73,13 +74,14 @@ pub(super) fn parse(text: &str, room: Room) -> Result<Option<Node>, SyntaxError>
     Ok(Some(root))
 }
 
-/// Where the key or value numbered `id` stands.
+/// Returns the place of the key or value numbered `id`.
 pub(super) fn locate(text: &str, id: Id) -> Option<Spot> {
     let mut walk = Walk::until(Stop::At(id));
     spot(&walk.deserialize(serde_yaml::Deserializer::from_str(unmarked(text))).err()?)
 }
 
-/// The text without the byte-order mark that some editors put before it, which the parser takes for a document of its own.
+/// The text without the byte-order mark that some editors put before it, which the parser takes for
+/// a document of its own.
 fn unmarked(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
@@ -110,7 +112,7 @@ struct Walk {
 enum Stop {
     /// At the node that is looked for.
     At(Id),
-    /// When there are more nodes.
+    /// At the first node beyond so many.
     Beyond(usize),
 }
 
@@ -213,7 +215,8 @@ impl<'de> Visitor<'de> for &mut Walk {
     }
 }
 
-/// Fills in scalars as they are written: `1.10` is a number to YAML, but may be a version or a key to us.
+/// Fills in scalars as they are written: `1.10` is a number to YAML, but may be a version or a key
+/// to us.
 struct Raw<'n> {
     node: &'n mut Node,
     /// Bytes of text that there is room for; None once there was not.

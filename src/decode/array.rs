@@ -8,10 +8,12 @@ use crate::event::{Arena, Cell, Kind};
 /// Postgres' `MAXDIM`.
 const MAX_DIMENSIONS: usize = 6;
 
-/// Postgres' `MaxAllocSize`: the longest text it makes itself. A few bytes of binary numeric are many digits.
+/// Postgres' `MaxAllocSize`: the longest text it makes itself. A few bytes of binary numeric are
+/// many digits.
 const MAX_JSON: usize = 0x3FFF_FFFF;
 
-/// Where one element is made before it becomes JSON; kept, so that arrays cost no allocation each.
+/// The place where one element is made before it becomes JSON; kept, so that arrays cost no
+/// allocation each.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     element: Vec<u8>,
@@ -118,7 +120,8 @@ fn text_element<'a>(
 
 const UNENDED: Flaw = Flaw::Bad("an array without an end");
 
-/// The element up to its closing quote, and what stands behind the quote. Copied only if there are escapes.
+/// The element up to its closing quote, and what stands behind the quote. Copied only if there are
+/// escapes.
 fn unquote<'a, 'b>(quoted: &'a [u8], copy: &'b mut Vec<u8>) -> Result<(&'b [u8], &'a [u8]), Flaw>
 where
     'a: 'b,
@@ -186,7 +189,8 @@ struct BinaryElements<'a, 'f> {
 }
 
 impl BinaryElements<'_, '_> {
-    /// Ends at the first element that is announced and not there: nothing is made for announced ones.
+    /// Ends at the first element that is announced and not there: nothing is made for announced
+    /// ones.
     fn dimension(&mut self, lengths: &[usize]) -> Result<(), Flaw> {
         let Some((&length, inner)) = lengths.split_first() else {
             return self.element();

@@ -7,8 +7,8 @@ use crate::event::{Arena, Cell, Kind};
 
 /// Reads a value that is not an array.
 ///
-/// Part of the loop over a row's columns, which stays small: what takes more than a few instructions has a function of its
-/// own.
+/// Part of the loop over a row's columns, which stays small: what takes more than a few
+/// instructions has a function of its own.
 #[inline(always)]
 pub(super) fn cell(codec: Codec, field: Field<'_>, arena: &mut Arena, cell: &mut Cell) -> Result<(), Flaw> {
     *cell = match codec {
@@ -125,7 +125,8 @@ fn floats<const N: usize>(
     vector(start, arena, cell)
 }
 
-/// A half-precision number: 1 sign bit, 5 bits of exponent, 10 of fraction. Every one is exact in an `f32`.
+/// A half-precision number: 1 sign bit, 5 bits of exponent, 10 of fraction. Every one is exact in
+/// an `f32`.
 fn half(bytes: [u8; 2]) -> f32 {
     let bits = u16::from_be_bytes(bytes);
     let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };

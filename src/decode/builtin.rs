@@ -1,4 +1,5 @@
-//! The types that every Postgres has: their fixed OIDs, those of their arrays, their names, how to read them.
+//! The types that every Postgres has: their fixed OIDs, those of their arrays, their names, how to
+//! read them.
 
 use super::codec::{Codec, Elements};
 
@@ -10,7 +11,7 @@ pub(super) struct Builtin {
 }
 
 impl Builtin {
-    /// What stands in an array of this type.
+    /// Describes the elements of an array of this type.
     pub(super) fn elements(&self) -> Elements {
         // `box` is the only core type with a delimiter of its own: its text holds commas.
         Elements { oid: self.oid, delimiter: if self.name == "box" { b';' } else { b',' } }

@@ -1,4 +1,5 @@
-//! `Catalog`: what a decoder knows of types and keys beside what the stream says; from it, how to read each column.
+//! `Catalog`: what a decoder knows of types and keys beside what the stream says; from it, how to
+//! read each column.
 
 use std::collections::HashMap;
 
@@ -8,8 +9,9 @@ use crate::event::Naming;
 
 /// Types and primary keys of a database, as the source read them from its catalogue.
 ///
-/// The stream names the types of columns only by OID. Core types are known by their fixed OIDs; for all others
-/// the catalogue says what they are. `Type` messages of the stream fill in names that it lacks.
+/// The stream names the types of columns only by OID. Core types are known by their fixed OIDs; for
+/// all others the catalogue says what they are. `Type` messages of the stream fill in names that it
+/// lacks.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     types: HashMap<u32, Type>,
@@ -17,7 +19,8 @@ pub struct Catalog {
     namings: HashMap<u32, Naming>,
 }
 
-/// Of a table with `REPLICA IDENTITY FULL`, as it is when the catalogue is read: the stream may be older, or newer.
+/// Of a table with `REPLICA IDENTITY FULL`, as it is when the catalogue is read: the stream may be
+/// older, or newer.
 #[derive(Clone, Debug)]
 pub(super) struct PrimaryKey {
     /// Its columns.
@@ -27,8 +30,10 @@ pub(super) struct PrimaryKey {
 }
 
 impl PrimaryKey {
-    /// Where the key's columns stand among `count` columns of the stream, whatever their names were at that time: columns are
-    /// only ever added at the end. None if some before them were dropped, who knows when.
+    /// Returns the places of the key's columns among `count` columns of the stream, whatever their
+    /// names were at that time: columns are only ever added at the end. None if a column before one
+    /// of them was dropped and `count` is not the number of today's columns: then nothing tells if
+    /// the stream still has it. None, too, if the stream has too few columns.
     pub(super) fn places(&self, count: usize) -> Option<Vec<usize>> {
         let alive = self.among.iter().flatten().count();
         let place = |name: &String| {
@@ -46,7 +51,7 @@ struct Type {
     shape: Shape,
 }
 
-/// What kind of type it is: `pg_type.typtype` and `typelem`.
+/// The kind of a type: `pg_type.typtype` and `typelem`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// A type of its own, such as an extension's; read by its name.
@@ -61,7 +66,7 @@ pub enum Shape {
     Array {
         /// OID of the elements' type.
         element: u32,
-        /// What stands between elements in text.
+        /// The byte between elements in text.
         delimiter: u8,
     },
 }
@@ -72,8 +77,8 @@ impl Catalog {
         self.types.insert(oid, Type { name: name.into(), shape });
     }
 
-    /// Sets the columns of the primary key of the table with this OID, `among` all columns that it ever had, in their order,
-    /// None for one that was dropped.
+    /// Sets the columns of the primary key of the table with this OID, `among` all columns that it
+    /// ever had, in their order, None for one that was dropped.
     ///
     /// They matter under `REPLICA IDENTITY FULL`, where the stream marks every column as key.
     pub fn set_primary_key(&mut self, relation: u32, names: Vec<String>, among: Vec<Option<String>>) {
@@ -89,13 +94,14 @@ impl Catalog {
         self.namings.get(&relation).cloned().unwrap_or_default()
     }
 
-    /// Whether values of all these types can be read in binary format. The stream should be asked for in text
-    /// format otherwise: the first value of such a type would be an error.
+    /// Tells if values of all these types can be read in binary format. Otherwise the stream should
+    /// be asked for in text format: the first value of such a type would be an error.
     pub fn binary_is_readable(&self, types: impl IntoIterator<Item = u32>) -> bool {
         types.into_iter().all(|oid| self.plan(oid).codec != Codec::Other)
     }
 
-    /// From a `Type` message: adds the name of a type that is not known yet; the name is then all that tells how to read it.
+    /// From a `Type` message: adds the name of a type that is not known yet; the name is then all
+    /// that tells how to read it.
     pub fn learn(&mut self, oid: u32, name: &str) {
         self.types.entry(oid).or_insert_with(|| Type { name: name.to_owned(), shape: Shape::Base });
     }
@@ -108,7 +114,7 @@ impl Catalog {
         self.primary_keys.get(&relation).filter(|key| !key.names.is_empty())
     }
 
-    /// How to read values of a type.
+    /// Returns the way to read values of a type.
     pub(super) fn plan(&self, oid: u32) -> Plan {
         match self.base(oid) {
             Base::Array(elements) => match self.base(elements.oid) {
@@ -180,7 +186,8 @@ enum Base {
     Array(Elements),
 }
 
-/// Extensions' types have another OID in each database. Of a domain, a `Type` message gives the base type's name.
+/// Extensions' types have another OID in each database. Of a domain, a `Type` message gives the
+/// base type's name.
 fn by_name(name: &str) -> Base {
     match name {
         "vector" => Base::Scalar(Codec::Vector),

@@ -1,6 +1,6 @@
 //! `Codec`: the ways in which values are read.
 
-/// How to read the values of a column.
+/// The way to read the values of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     /// Of the value, or of an array's elements.
@@ -8,14 +8,14 @@ pub(super) struct Plan {
     pub(super) array: Option<Elements>,
 }
 
-/// What stands in an array.
+/// The elements of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Elements {
     pub(super) oid: u32,
     pub(super) delimiter: u8,
 }
 
-/// How to read a value that is not an array.
+/// The way to read a value that is not an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Codec {
     Bool,

@@ -1,9 +1,10 @@
-//! What the server has described of its tables in a session, as far as it is remembered.
+//! Descriptions of tables that the server has sent in a session, as far as they are remembered.
 
 use super::{DecodeError, Decoder};
 use crate::event::{Relation, ReplicaIdentity};
 
-/// Of descriptions, per session: a hundred thousand tables have less, and a server may describe them without end.
+/// Of descriptions, per session: a hundred thousand tables have less, and a server may describe
+/// them without end.
 pub(super) const DESCRIBED: usize = 32 << 20;
 
 /// Counts a description.
@@ -18,8 +19,8 @@ impl Decoder {
         self.tables.get(&oid).map(|table| &*table.relation)
     }
 
-    /// Tells if a table that has a primary key is described without it, and with columns that it does not have now. (If it
-    /// has them all, its key is just not published.)
+    /// Tells if a table that has a primary key is described without it, and with columns that it
+    /// does not have now. (If it has them all, its key is just not published.)
     pub(super) fn lacks_key(&self, relation: &Relation) -> bool {
         let key = self.catalog.primary_key(relation.id).filter(|_| relation.replica_identity == ReplicaIdentity::Full);
         key.is_some_and(|key| {

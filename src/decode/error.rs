@@ -1,8 +1,10 @@
-//! `DecodeError`: why a message of the server could not be turned into events. Names columns, never holds values.
+//! `DecodeError`: why a message of the server could not be turned into events. Names columns, never
+//! holds values.
 
 use crate::error::{Error, Fault};
 
-/// Why a message could not be decoded. Every one is definite: the same bytes fail again.
+/// The reason why a message could not be decoded. Every one is definite for its decoder: the same
+/// bytes fail again in the same session, with the same catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The first byte names no message of protocol version 1.
@@ -11,23 +13,23 @@ pub enum DecodeError {
     /// The message is not laid out as the protocol says.
     #[error("malformed {message} message: {flaw}")]
     Malformed {
-        /// Which message.
+        /// The kind of the message.
         message: &'static str,
-        /// What is wrong with it.
+        /// The flaw in its form.
         flaw: &'static str,
     },
     /// The message stands where none of its kind may stand.
     #[error("{message} message {place}")]
     OutOfPlace {
-        /// Which message.
+        /// The kind of the message.
         message: &'static str,
-        /// Where it stands.
+        /// The place where it stands.
         place: &'static str,
     },
     /// A row of a table that the server did not describe before.
     #[error("{message} message for relation {oid}, which was never described")]
     UnknownRelation {
-        /// Which message.
+        /// The kind of the message.
         message: &'static str,
         /// The relation it names.
         oid: u32,
@@ -37,9 +39,9 @@ pub enum DecodeError {
     ColumnCount {
         /// Schema and table.
         relation: String,
-        /// How many columns the relation has.
+        /// The number of columns that the relation has.
         expected: usize,
-        /// How many values the message announces.
+        /// The number of values that the message announces.
         found: i16,
     },
     /// The bytes of a value are not a value of the column's type.
@@ -51,7 +53,7 @@ pub enum DecodeError {
         column: String,
         /// The type's name.
         type_name: String,
-        /// What is wrong with the bytes.
+        /// The flaw in the bytes.
         flaw: &'static str,
     },
     /// A type that the catalogue did not have when it was read: it is to be read again.
@@ -59,15 +61,16 @@ pub enum DecodeError {
     UnknownType {
         /// The type's OID.
         oid: u32,
-        /// What the stream calls it; for a domain its base type's name.
+        /// Its name in the stream; for a domain its base type's name.
         name: String,
     },
-    /// None of the table's columns can be told to be its primary key: the catalogue is to be read again.
+    /// None of the table's columns can be told to be its primary key: the catalogue is to be read
+    /// again.
     #[error("the primary key of `{relation}` is not among its columns {}", columns.join(", "))]
     UnknownKey {
         /// Schema and table.
         relation: String,
-        /// What the stream calls its columns.
+        /// The names of its columns in the stream.
         columns: Vec<String>,
     },
     /// The session has described more than is remembered of it: a new one begins with nothing.

@@ -7,9 +7,10 @@ use crate::event::{Arena, Cell, Value};
 
 /// Appends an element; `cell` was read from `frame` and `arena`.
 ///
-/// An element looks as its value would alone: booleans, whole numbers, floats, and the counts of timestamps,
-/// dates and times are JSON numbers and booleans, vectors are arrays, json and jsonb stand as they are, all else
-/// is a string: exact decimal text for a numeric, `\x` and hexadecimal for a bytea, a name for what is not finite.
+/// An element looks as its value would alone: booleans, whole numbers, floats, and the counts of
+/// timestamps, dates and times are JSON numbers and booleans, vectors are arrays, json and jsonb
+/// stand as they are, all else is a string: exact decimal text for a numeric, `\x` and hexadecimal
+/// for a bytea, a name for what is not finite.
 pub(super) fn write(codec: Codec, cell: Cell, frame: &[u8], arena: &Arena, out: &mut Vec<u8>) {
     // Writing to memory cannot fail.
     let _ = match cell.resolve(frame, arena) {

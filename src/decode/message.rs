@@ -24,22 +24,23 @@ pub struct Begin {
 pub struct Commit {
     /// LSN of the commit record, the same as in `Begin`.
     pub commit_lsn: Lsn,
-    /// Where the commit record ends: what may be confirmed once the transaction is durable.
+    /// The end of the commit record, which may be confirmed once the transaction is durable.
     pub end_lsn: Lsn,
     /// In µs since 1970-01-01 UTC.
     pub commit_time: i64,
 }
 
-/// What someone wrote into the log with `pg_logical_emit_message`. Messages of every prefix arrive.
+/// A message that someone wrote into the log with `pg_logical_emit_message`. Messages of every
+/// prefix arrive.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogicalMessage {
     /// Whose message it is.
     pub prefix: String,
-    /// What it says, as it is.
+    /// Its content, as it is.
     pub content: Bytes,
-    /// Whether it stands in a transaction, and arrives only if that commits.
+    /// True if it stands in a transaction, and arrives only if that commits.
     pub transactional: bool,
-    /// Where it stands in the log.
+    /// Its place in the log.
     pub lsn: Lsn,
 }
 
@@ -132,8 +133,9 @@ fn column(reader: &mut Reader<'_>, catalog: &Catalog) -> Result<Column, Flaw> {
     Ok(Column { name, type_name: catalog.type_name(type_oid), type_oid, type_modifier: reader.i32()?, key })
 }
 
-/// With `REPLICA IDENTITY FULL` the server marks every column. Where a column of the primary key was renamed before or
-/// after the catalogue was read, its place tells it. If that does not help either, every column stays a part of the key.
+/// With `REPLICA IDENTITY FULL` the server marks every column. Where a column of the primary key
+/// was renamed before or after the catalogue was read, its place tells it. If that does not help
+/// either, every column stays a part of the key.
 fn mark_primary_key(columns: &mut [Column], key: &PrimaryKey) {
     let names = &key.names;
     if names.iter().all(|name| columns.iter().any(|column| column.name == *name)) {

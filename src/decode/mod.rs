@@ -1,4 +1,5 @@
-//! `Decoder`: messages of Postgres' `pgoutput` plugin into events of a batch. Pure: no I/O, no clock.
+//! `Decoder`: messages of Postgres' `pgoutput` plugin into events of a batch. Pure: no I/O, no
+//! clock.
 
 mod array;
 mod binary;
@@ -39,8 +40,8 @@ pub use error::DecodeError;
 pub use message::{Begin, Commit, LogicalMessage};
 pub use reading::{Joins, ReadColumn, Reading, texts};
 
-/// Decodes one connection's stream. The server describes each relation once per connection, so a new
-/// connection needs a new decoder.
+/// Decodes one connection's stream. The server describes each relation once per connection, so a
+/// new connection needs a new decoder.
 #[derive(Debug)]
 pub struct Decoder {
     catalog: Catalog,
@@ -58,7 +59,7 @@ pub struct Decoder {
     described: usize,
 }
 
-/// What a message was.
+/// The outcome of decoding a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decoded {
     /// A transaction started.
@@ -67,11 +68,13 @@ pub enum Decoded {
     Commit(Commit),
     /// A row changed or tables were emptied.
     Rows {
-        /// How many events were added: two if a key changed, none if all had been seen before.
+        /// The number of events that were added: one for each row or emptied table, two if a key
+        /// changed. None for what had been seen before, or for emptied tables that nobody wants.
         events: u32,
-        /// An UPDATE changed the key and left a TOASTed column alone that the server did not send with the old
-        /// row either. The last event is the insert of the new key, and the value of that column is
-        /// unchanged in it: it can only be read from the table. `REPLICA IDENTITY FULL` avoids it.
+        /// An UPDATE changed the key and left a TOASTed column alone that the server did not send
+        /// with the old row either. The last event is the insert of the new key, and the value of
+        /// that column is unchanged in it: it can only be read from the table. `REPLICA IDENTITY
+        /// FULL` avoids it.
         incomplete: bool,
     },
     /// The server described a table, which it repeats without need.
@@ -96,21 +99,23 @@ impl Decoder {
         Self { catalog, tables, wanted, unwanted, transaction, resume_after, renewable, scratch, described }
     }
 
-    /// What the catalogue does not have, because the schema has changed since it was read, is an error. Otherwise names are
-    /// taken for what they say, and a table whose key is not found has all its columns for a key.
+    /// Makes it an error if the catalogue lacks something, because the schema has changed since it
+    /// was read. Otherwise names are taken for what they say, and a table whose key is not found
+    /// has all its columns for a key.
     pub fn with_renewable_catalog(mut self) -> Self {
         self.renewable = true;
         self
     }
 
-    /// Changes of other tables than those with these OIDs are skipped: a publication may hold more than is wanted.
+    /// Changes of other tables than those with these OIDs are skipped: a publication may hold more
+    /// than is wanted.
     pub fn with_tables(mut self, oids: impl IntoIterator<Item = u32>) -> Self {
         self.wanted = Some(oids.into_iter().collect());
         self
     }
 
-    /// Events up to and including `position` were seen before, on another connection: they are checked, but not
-    /// added again.
+    /// Events up to and including `position` were seen before, on another connection: they are
+    /// checked, but not added again.
     pub fn resume_after(mut self, position: Position) -> Self {
         self.resume_after = Some(position);
         self
@@ -118,11 +123,12 @@ impl Decoder {
 
     /// Decodes one message, the content of an `XLogData`, and appends its events to `out`.
     ///
-    /// Cells point into `payload`, which the batch keeps. An UPDATE that changes the key becomes a delete of the
-    /// old key and an insert of the new row, each with an ordinal of its own.
+    /// Cells point into `payload`, which the batch keeps. An UPDATE that changes the key becomes a
+    /// delete of the old key and an insert of the new row, each with an ordinal of its own.
     ///
     /// # Errors
-    /// All errors are definite, and nothing of the message stays in `out`. The decoder must not be used after one.
+    /// All errors are definite, and nothing of the message stays in `out`. The decoder must not be
+    /// used after one.
     pub fn decode(&mut self, payload: Bytes, out: &mut BatchBuilder) -> Result<Decoded, DecodeError> {
         let Some(&tag) = payload.first() else {
             return Err(malformed("empty", Flaw::Bad("it has no tag")));

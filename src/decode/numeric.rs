@@ -52,7 +52,7 @@ pub(super) fn write(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Whether `text` is a number as Postgres writes it.
+/// Tells if `text` is a number as Postgres writes it.
 pub(super) fn is_text(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let mut points = 0;

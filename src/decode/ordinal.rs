@@ -1,4 +1,5 @@
-//! `Span`: where the events of a transaction stand in it. A position names the same row whenever the transaction is sent.
+//! `Span`: where the events of a transaction stand in it. A position names the same row whenever
+//! the transaction is sent.
 
 use std::ops::Range;
 
@@ -25,7 +26,7 @@ impl Transaction {
     }
 }
 
-/// What a message about rows was: [`Decoded::Rows`](super::Decoded::Rows).
+/// The outcome of a message about rows: [`Decoded::Rows`](super::Decoded::Rows).
 pub(super) struct Rows {
     pub(super) events: u32,
     pub(super) incomplete: bool,
@@ -33,11 +34,12 @@ pub(super) struct Rows {
 
 /// The ordinals that a message about rows takes within its transaction.
 ///
-/// A position must name the same row each time that a transaction is sent: sinks store positions, and skip what lies
-/// before them. So how far a message moves the ordinal is told by the server's bytes alone, and never by our settings, by
-/// what we know of the table, or by what becomes of the row. Rows of tables that nobody wants count, and an UPDATE that
-/// could be a change of the key counts as the two events of one. A version that counts otherwise may only count
-/// more: then what a former version has stored lies further back, and rows come twice instead of not at all.
+/// A position must name the same row each time that a transaction is sent: sinks store positions,
+/// and skip what lies before them. So how far a message moves the ordinal is told by the server's
+/// bytes alone, and never by our settings, by what we know of the table, or by what becomes of the
+/// row. Rows of tables that nobody wants count, and an UPDATE that could be a change of the key
+/// counts as the two events of one. A version that counts otherwise may only count more: then what
+/// a former version has stored lies further back, and rows come twice instead of not at all.
 pub(super) struct Span {
     message: &'static str,
     /// The first ordinal behind the message; none if there are not so many.

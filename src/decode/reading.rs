@@ -1,4 +1,5 @@
-//! `Reading`: a table as a query reads it. Its rows join the stream as events of the transaction that is being decoded.
+//! `Reading`: a table as a query reads it. Its rows join the stream as events of the transaction
+//! that is being decoded.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::wire::Reader;
 use super::{Catalog, DecodeError, Decoder, Events};
 use crate::event::{Batch, BatchBuilder, Column, Operation, Relation, ReplicaIdentity, Row};
 
-/// What the columns of a query are, and how to read them.
+/// The columns of a query, with the way to read each of them.
 #[derive(Debug)]
 pub struct Reading {
     table: Table,
@@ -25,21 +26,22 @@ pub struct ReadColumn {
     pub type_oid: u32,
     /// `pg_attribute.atttypmod`.
     pub type_modifier: i32,
-    /// Whether it belongs to what identifies the row.
+    /// True if the column belongs to what identifies the row.
     pub key: bool,
 }
 
 /// As what a row of a query joins the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joins {
-    /// What happened to the row, as far as handlers are concerned.
+    /// The operation on the row, as far as handlers are concerned.
     pub operation: Operation,
     /// See [`Event::replayed`](crate::event::Event::replayed).
     pub replayed: bool,
 }
 
 impl Reading {
-    /// The table with this OID, whose types `catalog` knows, read column by column in the given order.
+    /// The table with this OID, whose types `catalog` knows, read column by column in the given
+    /// order.
     pub fn new(
         id: u32,
         schema: &str,
@@ -66,8 +68,8 @@ impl Reading {
         Self { table: Table::new(Arc::clone(relation), catalog) }
     }
 
-    /// Puts the values of `data_row`, after its first `skip`, where the row of an event has none. They are copied into the
-    /// batch.
+    /// Puts the values of `data_row`, after its first `skip`, where the row of an event has none.
+    /// They are copied into the batch.
     ///
     /// # Errors
     /// As for [`Decoder::decode`]; the columns before the one in question are filled.
@@ -81,7 +83,8 @@ impl Reading {
     }
 }
 
-/// The values of a `DataRow` in text format: of these columns, in this order. None if one is null or missing.
+/// The values of a `DataRow` in text format: of these columns, in this order. None if one is null
+/// or missing.
 pub fn texts(data_row: &[u8], columns: &[usize]) -> Option<Vec<String>> {
     let mut reader = Reader::new(data_row);
     let count = reader.i16().ok()?;
@@ -91,8 +94,9 @@ pub fn texts(data_row: &[u8], columns: &[usize]) -> Option<Vec<String>> {
 }
 
 impl Decoder {
-    /// Appends a row as an event of the transaction that is being decoded, if `keep` says so. `data_row` is the body
-    /// of a `DataRow` in text format (Postgres manual, 54.7). Answers whether it was appended.
+    /// Appends a row as an event of the transaction that is being decoded, if `keep` says so.
+    /// `data_row` is the body of a `DataRow` in text format (Postgres manual, 54.7). Answers
+    /// whether it was appended.
     ///
     /// # Errors
     /// As for [`decode`](Self::decode); nothing of the row stays in `out`.

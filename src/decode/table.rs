@@ -73,7 +73,8 @@ impl Table {
         self.end_row(message, start)
     }
 
-    /// Copies values of a row that a query answered, after its first `skip`, into the gaps of an event's row.
+    /// Copies values of a row that a query answered, after its first `skip`, into the gaps of an
+    /// event's row.
     pub(super) fn fill(
         &self,
         message: &'static str,
@@ -120,8 +121,8 @@ impl Table {
             .map_err(|_| malformed(message, Flaw::Bad("more cells than a batch can address")))
     }
 
-    /// Puts what the old row knows into the new one's place where the server left a column out: all of a full
-    /// old row, the key's columns of a key.
+    /// Puts what the old row knows into the new one's place where the server left a column out: all
+    /// of a full old row, the key's columns of a key.
     pub(super) fn fill_unchanged(&self, old: &Range<u32>, new: &Range<u32>, full: bool, out: &mut BatchBuilder) {
         let cells = out.cells_mut(old.start..new.end);
         let Some((old, new)) = cells.split_at_mut_checked(self.plans.len()) else { return };
@@ -132,7 +133,7 @@ impl Table {
         }
     }
 
-    /// Whether two rows, in the frame pushed last, have the same key.
+    /// Tells if two rows, in the frame pushed last, have the same key.
     pub(super) fn same_key(&self, old: &Range<u32>, new: &Range<u32>, out: &BatchBuilder) -> bool {
         let pairs = out.row(old.clone()).iter().zip(out.row(new.clone()).iter());
         pairs.zip(&self.relation.columns).all(|((old, new), column)| !column.key || same(old, new))

@@ -1,4 +1,5 @@
-//! Values in text format, as Postgres' output functions write them under the settings the source pins.
+//! Values in text format, as Postgres' output functions write them under the settings the source
+//! pins.
 
 use std::str::FromStr;
 
@@ -9,8 +10,8 @@ use crate::event::{Arena, Cell, Kind};
 
 /// Reads a value that is not an array.
 ///
-/// Cells are written where they stay: handed back inside a `Result`, each would be copied twice in pieces that the
-/// processor cannot forward, which is half the time of decoding.
+/// Cells are written where they stay: handed back inside a `Result`, each would be copied twice in
+/// pieces that the processor cannot forward, which is half the time of decoding.
 pub(super) fn cell(codec: Codec, field: Field<'_>, arena: &mut Arena, cell: &mut Cell) -> Result<(), Flaw> {
     let bytes = field.bytes;
     match codec {

@@ -32,7 +32,8 @@ pub(super) fn from_postgres_days(days: i32) -> Option<i32> {
     }
 }
 
-/// Of `2024-05-17 08:30:00.25`, with ` BC` behind years before the first; with `zone`, `+00` stands before that.
+/// Of `2024-05-17 08:30:00.25`, with ` BC` behind years before the first; with `zone`, `+00` stands
+/// before that.
 pub(super) fn parse_timestamp(text: &[u8], zone: bool) -> Option<Micros> {
     match text {
         b"infinity" => return Some(Micros::At(i64::MAX)),
@@ -73,12 +74,13 @@ pub(super) fn parse_time(mut text: &[u8]) -> Option<i64> {
     text.is_empty().then_some(micros)
 }
 
-/// That µs since midnight are a time of day; `24:00` is one.
+/// Tells if µs since midnight are a time of day; `24:00` is one.
 pub(super) fn is_time(micros: i64) -> bool {
     (0..=DAY).contains(&micros)
 }
 
-/// Appends µs since 2000-01-01 as Postgres writes them with `DateStyle = ISO` and `TimeZone = UTC`, after the year 1.
+/// Appends µs since 2000-01-01 as Postgres writes them with `DateStyle = ISO` and `TimeZone = UTC`,
+/// after the year 1.
 pub(super) fn write_timestamp(micros: i64, zone: bool, out: &mut Vec<u8>) {
     use std::io::Write;
     let (year, month, day) = civil(micros.div_euclid(DAY) + EPOCH_DAYS);
@@ -176,8 +178,8 @@ fn literal(text: &mut &[u8], byte: u8) -> Option<()> {
     Some(())
 }
 
-/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar. Years begin in March here, so that the
-/// leap day is a year's last and 153 days are always five months.
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar. Years begin in March here,
+/// so that the leap day is a year's last and 153 days are always five months.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (cycle, year) = (year.div_euclid(400), year.rem_euclid(400));

@@ -2,7 +2,8 @@
 
 use crate::event::{self, Arena, Cell, Kind, Place};
 
-/// Why bytes could not be read. Says what is wrong with their form, never what they hold.
+/// The reason why bytes could not be read. Says what is wrong with their form, never what they
+/// hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// The bytes are not what they should be.
@@ -14,7 +15,7 @@ pub(super) enum Flaw {
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
-    /// How many bytes there were, so that it can be told where one stands.
+    /// Number of bytes that there were, from which the present place is told.
     whole: usize,
 }
 
@@ -97,7 +98,7 @@ impl<'a> Reader<'a> {
         Ok(Field { bytes, at })
     }
 
-    /// That nothing is left: what is not understood must not be skipped.
+    /// Checks that nothing is left: bytes that are not understood must not be skipped.
     pub(super) fn end(&self) -> Result<(), Flaw> {
         if self.left() == 0 { Ok(()) } else { Err(LONG) }
     }
@@ -125,8 +126,8 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    /// The bytes as text, as they stand; as bytes if they are none, which a database without an encoding (SQL_ASCII) may hold: what
-    /// is no text must not stop all that follows.
+    /// The bytes as text, as they stand; as bytes if they are none, which a database without an
+    /// encoding (SQL_ASCII) may hold: what is no text must not stop all that follows.
     #[inline]
     pub(super) fn text(self, kind: Kind, cell: &mut Cell) -> Result<(), Flaw> {
         let kind = if event::is_utf8(self.bytes) { kind } else { Kind::Bytes };
@@ -143,14 +144,14 @@ impl<'a> Field<'a> {
     }
 }
 
-/// What was appended to `arena.derived` from `start` on.
+/// Lets `cell` point to the bytes that were appended to `arena.derived` from `start` on.
 pub(super) fn derived(kind: Kind, start: usize, arena: &Arena, cell: &mut Cell) -> Result<(), Flaw> {
     let (start, len) = extent(start, arena.derived.len())?;
     *cell = Cell::Slice { kind, place: Place::Derived, start, len };
     Ok(())
 }
 
-/// What was appended to `arena.floats` from `start` on.
+/// Lets `cell` point to the numbers that were appended to `arena.floats` from `start` on.
 pub(super) fn vector(start: usize, arena: &Arena, cell: &mut Cell) -> Result<(), Flaw> {
     let (start, len) = extent(start, arena.floats.len())?;
     *cell = Cell::Vector { start, len };

@@ -1,4 +1,5 @@
-//! Which Postgres the demo starts: the one that was named, the one that `make setup` fetched, or the system's.
+//! The Postgres that the demo starts: the one that was named, the one that `make setup` fetched, or
+//! the system's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,11 +8,11 @@ use std::process::Command;
 use super::process::environment;
 use crate::error::Result;
 
-/// Where `make setup` puts Postgres, for ordinary users and for root.
+/// Folders into which `make setup` puts Postgres, for ordinary users and for root.
 const FETCHED: [&str; 2] = ["target/postgres", "/var/cache/pgstream-host"];
 
-/// The folder that holds `postgres` and `initdb`: `named`, else `variable` (PGSTREAM_POSTGRES_BIN), else what was
-/// fetched, else what `pg_config` on the PATH tells.
+/// The folder that holds `postgres` and `initdb`: `named`, else `variable` (PGSTREAM_POSTGRES_BIN),
+/// else what was fetched, else what `pg_config` on the PATH tells.
 pub(super) fn find(named: Option<&Path>, variable: Option<OsString>) -> Result<PathBuf> {
     let wished = named.map(Path::to_owned).or_else(|| variable.map(PathBuf::from));
     if let Some(wished) = wished {
@@ -36,7 +37,7 @@ fn bin_of(folder: &Path) -> Option<PathBuf> {
     bin.canonicalize().ok()
 }
 
-/// What the script has unpacked, the newest first.
+/// Lists the builds of Postgres 18 that the script has unpacked, the last by name first.
 fn versions(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries.map(|entry| entry.path().join("18")).filter(|path| path.exists()).collect();

@@ -1,4 +1,5 @@
-//! `Cluster`: a private Postgres server that lives in a folder of its own and dies with this process.
+//! `Cluster`: a private Postgres server that lives in a folder of its own and dies with this
+//! process.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -19,8 +20,8 @@ use crate::error::Result;
 
 /// The server's superuser.
 const USER: &str = "postgres";
-/// Tries to start: a port may be taken between the choice and the start, and after an immediate stop the
-/// old backends hold the shared memory for some moments.
+/// Tries to start: a port may be taken between the choice and the start, and after an immediate
+/// stop the old backends hold the shared memory for some moments.
 const ATTEMPTS: u32 = 20;
 /// Recovery after an immediate stop of a busy server takes seconds on a slow disk.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -28,7 +29,7 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
-/// How a [`Cluster`] is made.
+/// Settings for making a [`Cluster`].
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     fsync: bool,
@@ -53,7 +54,7 @@ impl Options {
     }
 }
 
-/// How a server is asked to stop.
+/// The way in which a server is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// Ends sessions, sends the rest of the log to replicas, writes a checkpoint.
@@ -62,10 +63,12 @@ pub enum Stop {
     Immediate,
 }
 
-/// A running Postgres with `wal_level = logical` on a free port of 127.0.0.1. Works as root, too: the server then
-/// runs as `nobody`. TCP asks for a password that only [`url`](Cluster::url) knows; the socket lies in a private folder.
+/// A running Postgres with `wal_level = logical` on a free port of 127.0.0.1. Works as root, too:
+/// the server then runs as `nobody`. TCP asks for a password that only [`url`](Cluster::url) knows;
+/// the socket lies in a private folder.
 ///
-/// Dropping it stops the server and removes its folder; so does the end of the process, even by SIGKILL.
+/// Dropping it stops the server and removes its folder; so does the end of the process, even by
+/// SIGKILL.
 pub struct Cluster {
     bin: PathBuf,
     folder: Folder,
@@ -76,7 +79,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes and starts a server from the binaries in the folder `bin`. Blocks until it answers, about two seconds.
+    /// Makes and starts a server from the binaries in the folder `bin`. Blocks until it answers,
+    /// about two seconds.
     pub fn start(bin: &Path, options: &Options) -> Result<Self> {
         let owner = Owner::needed()?;
         let mut cluster = Self {
@@ -93,8 +97,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Makes and starts a standby of this server, which streams from it through the physical slot `standby`; with
-    /// `primary_conninfo` naming a database, so that it can bring logical slots along. Same user and password.
+    /// Makes and starts a standby of this server, which streams from it through the physical slot
+    /// `standby`; with `primary_conninfo` naming a database, so that it can bring logical slots
+    /// along. Same user and password.
     pub fn standby(&self, options: &Options) -> Result<Self> {
         let folder = Folder::make(&self.bin, self.owner)?;
         let mut backup = self.command("pg_basebackup");
@@ -117,7 +122,8 @@ impl Cluster {
         self.url_of(USER, database)
     }
 
-    /// As [`url`](Cluster::url), for another role, to be made with the same [`password`](Cluster::password).
+    /// As [`url`](Cluster::url), for another role, to be made with the same
+    /// [`password`](Cluster::password).
     pub fn url_of(&self, role: &str, database: &str) -> String {
         format!("postgres://{role}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
@@ -137,8 +143,8 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// Runs SQL in a database through `psql` and answers its output: rows as lines, columns parted by `|`.
-    /// Stops at the first error, whose text is the cause.
+    /// Runs SQL in a database through `psql` and answers its output: rows as lines, columns parted
+    /// by `|`. Stops at the first error, whose text is the cause.
     pub fn psql(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = self.command("psql");
         psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"])
@@ -149,7 +155,8 @@ impl Cluster {
         Ok(output.trim_end().to_owned())
     }
 
-    /// Sets a parameter with `ALTER SYSTEM` and reloads. One that needs a restart takes effect with the next start.
+    /// Sets a parameter with `ALTER SYSTEM` and reloads. One that needs a restart takes effect with
+    /// the next start.
     pub fn set(&self, name: &str, value: &str) -> Result<()> {
         self.psql(USER, &format!("ALTER SYSTEM SET {name} = '{}'", value.replace('\'', "''")))?;
         self.reload()
@@ -160,7 +167,8 @@ impl Cluster {
         self.psql(USER, "SELECT pg_reload_conf()").map(drop)
     }
 
-    /// Writes a file into the data folder, such as `pg_hba.conf` or `server.key`, so that the server accepts its owner and mode.
+    /// Writes a file into the data folder, such as `pg_hba.conf` or `server.key`, so that the
+    /// server accepts its owner and mode.
     pub fn write(&self, name: &str, content: &str) -> Result<()> {
         let path = self.data().join(name);
         self.write_at(&path, content)
@@ -173,7 +181,7 @@ impl Cluster {
             .map_err(|cause| environment(format!("could not read `{}`", path.display())).because(cause))
     }
 
-    /// What the server has logged.
+    /// Returns the log of the server; empty if it cannot be read.
     pub fn log(&self) -> String {
         fs::read(self.folder.path().join("log"))
             .map(|log| String::from_utf8_lossy(&log).into_owned())
@@ -202,7 +210,8 @@ impl Cluster {
         signalled.map_err(|cause| environment("could not stop Postgres").because(cause))
     }
 
-    /// Starts a stopped server on the same port and data. Blocks until it answers. Running already: nothing.
+    /// Starts a stopped server on the same port and data. Blocks until it answers. Running already:
+    /// nothing.
     pub fn start_again(&mut self) -> Result<()> {
         if self.server.is_some() { Ok(()) } else { self.launch() }
     }
@@ -342,7 +351,8 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// Outside the range that the kernel hands to outgoing connections, so that nobody takes it while the server is down.
+/// Outside the range that the kernel hands to outgoing connections, so that nobody takes it while
+/// the server is down.
 fn free_port() -> Result<u16> {
     (0..1000)
         .map(|_| rand::random_range(10_000..32_000))
@@ -350,8 +360,9 @@ fn free_port() -> Result<u16> {
         .ok_or_else(|| environment("no free port on 127.0.0.1"))
 }
 
-/// Whether a server takes connections on its socket; one that is starting or stopping says 57P03 instead.
-/// The socket, because another server may have taken the TCP port before ours could; TCP is bound before it.
+/// Tells if a server takes connections on its socket: it lets a login begin, or answers with
+/// another error than 57P03, which it sends while it starts or stops. The socket is asked because
+/// another server may have taken the TCP port before ours could; TCP is bound before it.
 fn answers(socket: &Path) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = UnixStream::connect(socket)?;

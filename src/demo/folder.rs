@@ -1,4 +1,5 @@
-//! `Folder`: a private, temporary folder that goes when it is dropped, or when this process is gone.
+//! `Folder`: a private, temporary folder that goes when it is dropped, or when this process is
+//! gone.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,9 +9,9 @@ use std::process::{Child, Stdio};
 use super::process::{Owner, command, environment, not_runnable};
 use crate::error::Result;
 
-/// Waits on a pipe that only this process holds. When it closes, because the folder was dropped or because the
-/// process has ended, by SIGKILL or otherwise, a server with its data in the folder stops, and the folder goes.
-/// `$1` is `pg_ctl`, `$2` the folder.
+/// Waits on a pipe that only this process holds. When it closes, because the folder was dropped or
+/// because the process has ended, by SIGKILL or otherwise, a server with its data in the folder
+/// stops, and the folder goes. `$1` is `pg_ctl`, `$2` the folder.
 const WATCHDOG: &str = r#"
 cat >/dev/null
 [ -e "$2/data/postmaster.pid" ] && "$1" stop --silent --mode immediate --pgdata "$2/data"
@@ -23,8 +24,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes a folder that only its owner can enter. A Postgres whose data lies in its `data` is stopped by the
-    /// `pg_ctl` in `bin` before the folder goes.
+    /// Makes a folder that only its owner can enter. A Postgres whose data lies in its `data` is
+    /// stopped by the `pg_ctl` in `bin` before the folder goes.
     pub(super) fn make(bin: &Path, owner: Option<Owner>) -> Result<Self> {
         // Resolved, because a relative TMPDIR would mean another folder to the server.
         let parent = std::env::temp_dir().canonicalize().unwrap_or_else(|_| PathBuf::from("/tmp"));

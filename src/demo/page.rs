@@ -1,4 +1,5 @@
-//! `Page`: how the demo looks. Plain lines, a little bold where a terminal shows it, nothing wider than a page.
+//! `Page`: how the demo looks. Plain lines, a little bold where a terminal shows it, nothing wider
+//! than a page.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 const WIDTH: usize = 96;
 const INDENT: &str = "  ";
 
-/// Writes the demo's story. A reader that goes away does not end the demo, which still has to clean up.
+/// Writes the demo's story. A reader that goes away does not end the demo, which still has to clean
+/// up.
 pub(super) struct Page {
     out: Box<dyn Write + Send>,
     colour: bool,
@@ -44,7 +46,7 @@ impl Page {
         self.line(&format!("{INDENT}{name}  {what}"));
     }
 
-    /// What happened, and how long it took.
+    /// Prints what happened, and the time that it took.
     pub(super) fn done(&mut self, what: &str, took: Duration) {
         let took = self.styled(Style::Green, &span(took));
         self.line(&format!("{INDENT}{what} {took}"));
@@ -99,7 +101,8 @@ impl Page {
     }
 }
 
-/// One line of at most `width` characters, cut between words. Stored text must not drive the terminal.
+/// One line of at most `width` characters, cut between words. Stored text must not drive the
+/// terminal.
 fn cut(text: &str, width: usize) -> String {
     let words: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let words: Vec<_> = words.split_whitespace().collect();

@@ -17,7 +17,8 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// None unless we are root, whom Postgres refuses to serve. `initdb` looks its user up, so it must have a name.
+    /// None unless we are root, whom Postgres refuses to serve. `initdb` looks its user up, so it
+    /// must have a name.
     pub(super) fn needed() -> Result<Option<Self>> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
@@ -43,7 +44,8 @@ impl Owner {
     }
 }
 
-/// In a process group of its own: Ctrl-C on the terminal is for us, the server must outlive our shutdown.
+/// In a process group of its own: Ctrl-C on the terminal is for us, the server must outlive our
+/// shutdown.
 pub(super) fn command(program: PathBuf, folder: &Path, owner: Option<Owner>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).process_group(0);
@@ -59,7 +61,8 @@ pub(super) fn command(program: PathBuf, folder: &Path, owner: Option<Owner>) -> 
     command
 }
 
-/// Runs a program to its end and answers what it printed; what it complained about is the cause of the error.
+/// Runs a program to its end and answers what it printed; what it complained about is the cause of
+/// the error.
 pub(super) fn run(mut command: Command, input: Option<&str>) -> Result<String> {
     let program = PathBuf::from(command.get_program());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });

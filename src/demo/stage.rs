@@ -20,25 +20,29 @@ use crate::host::{self, Embedders, Host};
 use crate::pipeline::Status;
 use crate::sink::{Hit, Query};
 
-/// What the demo runs; it looks for them from the folder that it is started in.
+/// Files and database of the demo. The files are looked for from the folder in which the demo is
+/// started.
 const PIPELINE: &str = "pipelines/demo.yaml";
 const DOCUMENTS: &str = "pipelines/demo/documents.csv";
 const DATABASE: &str = "demo";
 
-/// Long texts are stored apart and uncompressed, so that an UPDATE which leaves them alone does not send them.
+/// Long texts are stored apart and uncompressed, so that an UPDATE which leaves them alone does not
+/// send them.
 const TABLE: &str = "
     CREATE TABLE public.documents (
         id bigint PRIMARY KEY, title text, content text, category text, author text, updated_at timestamptz
     );
     ALTER TABLE public.documents ALTER content SET STORAGE EXTERNAL;";
-/// The smallest role that a pipeline needs, as docs/postgres.md has it, and what others make for it.
+/// The smallest role that a pipeline needs, as docs/postgres.md has it, and what others make for
+/// it.
 const ROLE: &str = "
     GRANT USAGE ON SCHEMA public TO pipeline;
     CREATE SCHEMA pgstream AUTHORIZATION pipeline;
     CREATE PUBLICATION pgstream_demo FOR TABLE ONLY public.documents
         WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);";
 
-/// How long a step may take on a slow machine before the demo says that something is wrong.
+/// The longest time that a step may take on a slow machine before the demo says that something is
+/// wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(2);
 
@@ -59,7 +63,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts the server, makes the empty table, and starts the pipeline: the slot must be there before the rows.
+    /// Starts the server, makes the empty table, and starts the pipeline: the slot must be there
+    /// before the rows.
     pub(super) async fn set_up(bin: &Path) -> Result<(Self, Running)> {
         let start = {
             let bin = bin.to_owned();
@@ -104,7 +109,8 @@ impl Stage {
         executed.map_err(|cause| environment("the private Postgres refused a statement").because(cause))
     }
 
-    /// How many rows of the table have reached the sink since the start.
+    /// Returns the number of commands that the sink has made durable since the start: one for each
+    /// row, as long as rows are only inserted.
     pub(super) fn arrived(&self) -> u64 {
         self.status.sinks.first().map_or(0, |sink| sink.commands())
     }
@@ -139,7 +145,7 @@ impl Stage {
         }
     }
 
-    /// What runs here, in a few words each.
+    /// Describes the parts that run here, in a few words each.
     pub(super) fn parts(&self) -> Result<[(&'static str, String); 4]> {
         let version = self.cluster.psql(DATABASE, "SHOW server_version")?;
         let port = self.cluster.port();

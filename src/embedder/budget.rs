@@ -1,4 +1,5 @@
-//! `Account`: what an embedder may embed in a period; beyond it, it asks to be tried again in the next one.
+//! `Account`: what an embedder may embed in a period; beyond it, it asks to be tried again in the
+//! next one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -128,7 +129,8 @@ impl Account {
         Ok(began)
     }
 
-    /// What is left of a period that is over is nobody's.
+    /// Gives back an amount that was spent in `period`. If another period has begun, the amount is
+    /// forgotten.
     fn give_back(&self, amount: Amount, period: Instant) {
         let mut spent = self.spent();
         if spent.began == Some(period) {
@@ -137,7 +139,7 @@ impl Account {
     }
 }
 
-/// What is set aside for a request that is not sent yet. Given back if it never is.
+/// Amount set aside for a request that is not sent yet. Given back if the request is never sent.
 pub(super) struct Charge<'a> {
     account: &'a Account,
     amount: Amount,
@@ -157,7 +159,7 @@ impl Drop for Charge<'_> {
     }
 }
 
-/// What a request that was sent has cost.
+/// Cost of a request that was sent.
 pub(super) struct Receipt<'a> {
     account: &'a Account,
     amount: Amount,
@@ -165,7 +167,8 @@ pub(super) struct Receipt<'a> {
 }
 
 impl Receipt<'_> {
-    /// It brought nothing and costs nothing. That it was made counts nonetheless: a server's patience is spent, too.
+    /// It brought nothing and costs nothing. That it was made counts nonetheless: a server's
+    /// patience is spent, too.
     pub(super) fn give_back(self) {
         self.account.give_back(Amount { requests: 0, ..self.amount }, self.period);
     }

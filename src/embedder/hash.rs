@@ -1,4 +1,5 @@
-//! `hash`: feature hashing of words and character n-grams. Offline and deterministic; finds shared words, not meaning.
+//! `hash`: feature hashing of words and character n-grams. Offline and deterministic; finds shared
+//! words, not meaning.
 
 use std::sync::Arc;
 
@@ -51,8 +52,8 @@ impl EmbedderKind for HashEmbedder {
 
 /// The hashing trick with a sign from the hash, so that collisions cancel out on average.
 ///
-/// Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009. The vectors are stored
-/// by users: they must never change between versions or machines, which a test pins.
+/// Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009. The vectors
+/// are stored by users: they must never change between versions or machines, which a test pins.
 pub(super) struct Hash {
     dimension: usize,
     meter: Arc<EmbedderMeter>,
@@ -73,7 +74,7 @@ const STOP_WORDS: [&str; 40] = [
     "we", "what", "when", "which", "with", "you",
 ];
 
-/// What is kept from word to word, for its room.
+/// Buffers that are kept from word to word, so that their memory is used again.
 #[derive(Default)]
 struct Scratch {
     word: Vec<char>,
@@ -86,8 +87,8 @@ impl Hash {
         Self { dimension: settings.dimension.max(1), meter: Arc::new(EmbedderMeter::new(name)) }
     }
 
-    /// Adds the text's vector, of length one, to `data`. A text without a letter or digit gets the first axis,
-    /// because a vector of zeros has no direction that cosine could compare.
+    /// Adds the text's vector, of length one, to `data`. A text without a letter or digit gets the
+    /// first axis, because a vector of zeros has no direction that cosine could compare.
     fn embed_one(&self, text: &str, Scratch { word, parts }: &mut Scratch, data: &mut Vec<f32>) {
         let start = data.len();
         data.resize(start + self.dimension, 0.0);
@@ -166,7 +167,8 @@ fn add(row: &mut [f32], hash: u64, weight: f32) {
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0100_0000_01b3;
 
-/// FNV-1a over the character's four little-endian bytes. A byte of zero only multiplies: most characters take one step.
+/// FNV-1a over the character's four little-endian bytes. A byte of zero only multiplies: most
+/// characters take one step.
 fn fnv1a(hash: u64, c: char) -> u64 {
     let code = u64::from(c);
     if code <= 0xff {
@@ -175,14 +177,15 @@ fn fnv1a(hash: u64, c: char) -> u64 {
     u32::from(c).to_le_bytes().iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 
-/// MurmurHash3's final mix, because FNV's high bits, which the sign is taken from, are weak for short input.
+/// MurmurHash3's final mix, because FNV's high bits, which the sign is taken from, are weak for
+/// short input.
 fn mix(mut hash: u64) -> u64 {
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ hash >> 33
 }
 
-/// Whether `word`, between its marks, is one of the stop words.
+/// Tells if `word`, between its marks, is one of the stop words.
 fn is_stop_word(word: &[char]) -> bool {
     let letters = word.get(1..word.len().saturating_sub(1)).unwrap_or_default();
     STOP_WORDS.iter().any(|stop| stop.len() == letters.len() && stop.chars().eq(letters.iter().copied()))
@@ -226,7 +229,8 @@ mod tests {
         assert_eq!(vectors[0], vectors[1]);
     }
 
-    /// What a text comes to by definition: FNV-1a byte by byte, over the word and each part by itself.
+    /// Computes the sums of a text as they are defined: FNV-1a byte by byte, over the word and each
+    /// part by itself. The root and the scaling to length one are still to come.
     fn by_definition(dimension: usize, text: &str) -> Vec<f32> {
         let mut row = vec![0.0; dimension];
         let mut feature = |chars: &[char], weight| {

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-/// What a text is remembered by.
+/// SHA-256 digest of a text, by which its vector is remembered.
 pub(super) type Key = [u8; 32];
 
 pub(super) fn key(text: &str) -> Key {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Two generations: what is used moves to the young one, and the old one is forgotten whole. Within a factor of
-/// two as good as an exact order of use, without one.
+/// Two generations: what is used moves to the young one, and the old one is forgotten whole. Within
+/// a factor of two as good as an exact order of use, without one.
 pub(super) struct Memory {
     young: HashMap<Key, Arc<[f32]>>,
     old: HashMap<Key, Arc<[f32]>>,
@@ -26,8 +26,8 @@ impl Memory {
         Self { young: HashMap::new(), old: HashMap::new(), young_bytes: 0, max_bytes }
     }
 
-    /// A vector that is remembered. It stays where it is, so that looking for many forgets none of them; what is used is to be
-    /// inserted anew.
+    /// A vector that is remembered. It stays where it is, so that looking for many forgets none of
+    /// them; what is used is to be inserted anew.
     pub(super) fn get(&self, key: &Key) -> Option<Arc<[f32]>> {
         self.young.get(key).or_else(|| self.old.get(key)).cloned()
     }

@@ -30,13 +30,14 @@ pub use resolve::{resolve, weights};
 /// An embedding model. The same text gives the same vector, as far as the model does so.
 #[async_trait]
 pub trait Embedder: Send + Sync {
-    /// One vector per text, in the order of the texts. Splits what is too much for one request, and retries what
-    /// is worth retrying for some minutes; a `Transient` error after that says that the provider is still away. An error
-    /// with a [`Code`](crate::error::Code) says that it takes texts, but not all of these.
+    /// One vector per text, in the order of the texts. Splits what is too much for one request, and
+    /// retries what is worth retrying for some minutes; a `Transient` error after that says that
+    /// the provider is still away. An error with a [`Code`](crate::error::Code) says that it takes
+    /// texts, but not all of these.
     async fn embed(&self, texts: &[&str]) -> Result<Vectors>;
 
-    /// Which model it is, for people and to compare: kind, name and length, without its server and without keys. Empty where
-    /// nothing tells.
+    /// Names the model, for people and to compare: kind, name and length, without its server and
+    /// without keys. Empty where nothing tells the model.
     fn model(&self) -> String {
         String::new()
     }
@@ -46,7 +47,8 @@ pub trait Embedder: Send + Sync {
         None
     }
 
-    /// The part of its budget that is used in the present period, of the limit that is nearest. None without a budget.
+    /// The part of its budget that is used in the present period, of the limit that is nearest.
+    /// None without a budget.
     fn budget_used(&self) -> Option<f64> {
         None
     }
@@ -89,7 +91,8 @@ pub fn open(name: &str, settings: &dyn EmbedderKind) -> Result<Arc<dyn Embedder>
     settings.open(name, None)
 }
 
-/// As `open`, for one tenant within its budget. It shares neither requests nor memory of texts with other tenants.
+/// As `open`, for one tenant within its budget. It shares neither requests nor memory of texts with
+/// other tenants.
 ///
 /// # Errors
 /// As [`open`].

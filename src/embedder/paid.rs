@@ -1,6 +1,7 @@
 //! `Paid`: an embedder whose provider costs money: for no text twice, and within a budget.
 //!
-//! Each answer is remembered when it arrives, and counts from then on, whatever becomes of the other requests of its call.
+//! Each answer is remembered when it arrives, and counts from then on, whatever becomes of the
+//! other requests of its call.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +17,8 @@ use super::{ANY_TEXT, Embedder, Vectors};
 use crate::error::{Error, Fault, Result};
 use crate::meter::EmbedderMeter;
 
-/// Memory for vectors, of which half is sure: the last 5,000 of 1536 numbers, the last 10,000 of 768. Of a call that fails after
-/// more than that, the rest is asked for again.
+/// Memory for vectors, of which half is sure: the last 5,000 of 1536 numbers, the last 10,000 of
+/// 768. Of a call that fails after more than that, the rest is asked for again.
 const MAX_BYTES: usize = 64 << 20;
 
 /// A provider that is asked in requests of bounded size.
@@ -26,7 +27,7 @@ pub(super) trait Provider: Send + Sync {
     /// Cuts `texts` into requests, in their order.
     fn requests<'s, 't>(&self, texts: &'s [&'t str]) -> Vec<&'s [&'t str]>;
 
-    /// How many requests may be under way at once.
+    /// Returns the largest number of requests under way at once.
     fn at_once(&self) -> usize;
 
     /// One request, repeated while that is worth it and not `enough`.
@@ -49,7 +50,7 @@ pub(super) trait Provider: Send + Sync {
 #[derive(Debug)]
 pub(super) struct Unanswered {
     pub(super) error: Error,
-    /// Whether the provider may have embedded the texts, so that they are to be paid for.
+    /// True if the provider may have embedded the texts, so that they are to be paid for.
     pub(super) billed: bool,
 }
 
@@ -78,8 +79,8 @@ impl<P: Provider> Paid<P> {
         found
     }
 
-    /// The vectors of texts that are not remembered, in their order. After a failure nothing more is sent than what is under
-    /// way, or in line for it; that is waited for.
+    /// The vectors of texts that are not remembered, in their order. After a failure nothing more
+    /// is sent than what is under way, or in line for it; that is waited for.
     async fn buy(&self, texts: &[&str]) -> Result<Vec<Arc<[f32]>>> {
         let requests = self.provider.requests(texts);
         let charges = self.account.as_ref().map(|account| account.charge(&requests)).transpose()?;
@@ -190,7 +191,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    /// One number per text: its length. Sends two texts in a request, one request at a time, and refuses what it does not like.
+    /// One number per text: its length. Sends two texts in a request, one request at a time, and
+    /// refuses what it does not like.
     #[derive(Default)]
     struct Lengths {
         asked: Mutex<Vec<String>>,

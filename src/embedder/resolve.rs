@@ -9,8 +9,9 @@ use super::{Embedder, Vectors};
 use crate::command::{Command, Embedding};
 use crate::error::{Error, Fault, Result};
 
-/// Embeds every `Embedding::Text` of `commands`, with the embedder that is named as the vector, else with the first.
-/// Equal texts are embedded once, and each embedder is called once. After an error the commands are as they were.
+/// Embeds every `Embedding::Text` of `commands`, with the embedder that is named as the vector,
+/// else with the first. Equal texts are embedded once, and each embedder is called once. After an
+/// error the commands are as they were.
 ///
 /// # Errors
 /// `Config` if there is no embedder at all; else what an embedder answers.

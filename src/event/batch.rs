@@ -1,4 +1,5 @@
-//! `Batch`: events with the bytes that their values point into, and the position at which the batch ends.
+//! `Batch`: events with the bytes that their values point into, and the position at which the batch
+//! ends.
 
 mod gaps;
 
@@ -13,13 +14,13 @@ use crate::lsn::{Lsn, Position};
 /// One committed change of a row. Its values are read through [`Batch::row`].
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// What happened.
+    /// The kind of change.
     pub operation: Operation,
     /// Index into [`Batch::relations`].
     pub relation: u32,
-    /// Where the event stands in the stream.
+    /// Place of the event in the stream.
     pub position: Position,
-    /// When the transaction committed, in µs since 1970-01-01 UTC.
+    /// Time of the transaction's commit, in µs since 1970-01-01 UTC.
     pub commit_time: i64,
     /// The transaction's id.
     pub xid: u32,
@@ -34,13 +35,14 @@ pub struct Event {
 
 /// Events in commit order, and how far the stream may be confirmed once all of them are durable.
 ///
-/// Values are not copied out of the server's messages: a cell points into its event's frame. What had to be
-/// converted lies in two arenas, so that a batch costs a handful of allocations however many columns it has.
-/// A batch without events only carries progress: it is how a keepalive travels in the same queue as the rows.
+/// Values are not copied out of the server's messages: a cell points into its event's frame. What
+/// had to be converted lies in two arenas, so that a batch costs a handful of allocations however
+/// many columns it has. A batch without events only carries progress: it is how a keepalive travels
+/// in the same queue as the rows.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     body: Arc<Body>,
-    /// Which of the body's events are the batch's own.
+    /// The part of the body's events that is the batch's own.
     range: Range<usize>,
     ends_at: Option<Lsn>,
     begins_anew: bool,
@@ -48,7 +50,7 @@ pub struct Batch {
     bad_lines: Option<Arc<[BadLine]>>,
 }
 
-/// What a batch and its parts share.
+/// Data that a batch and its parts share.
 #[derive(Debug, Default)]
 struct Body {
     relations: Vec<Arc<Relation>>,
@@ -75,8 +77,8 @@ impl Batch {
         self.body.events.get(self.range.clone()).unwrap_or_default()
     }
 
-    /// The events `range` of this batch as a batch of their own, over the same messages and cells. It ends nowhere:
-    /// nothing is confirmed by it.
+    /// The events `range` of this batch as a batch of their own, over the same messages and cells.
+    /// It ends nowhere: nothing is confirmed by it.
     pub fn part(&self, range: Range<usize>) -> Self {
         let index = |index: usize| self.range.start.saturating_add(index).min(self.range.end);
         Self { body: Arc::clone(&self.body), range: index(range.start)..index(range.end), ..Self::default() }
@@ -87,7 +89,8 @@ impl Batch {
         self.body.relation(event)
     }
 
-    /// The new row; for a delete what the replica identity gives of the old one. Empty for a truncate.
+    /// The new row; for a delete what the replica identity gives of the old one. Empty for a
+    /// truncate.
     pub fn row(&self, event: &Event) -> Row<'_> {
         self.body.view(event, &event.row)
     }
@@ -97,8 +100,9 @@ impl Batch {
         event.old_row.as_ref().map(|range| self.body.view(event, range))
     }
 
-    /// End LSN of the last whole transaction in the batch, or a keepalive's position: what may be confirmed
-    /// once this batch and all before it are durable. None if the batch ends inside its first transaction.
+    /// End LSN of the last whole transaction in the batch, or a keepalive's position: what may be
+    /// confirmed once this batch and all before it are durable. None if the batch ends inside its
+    /// first transaction.
     pub fn ends_at(&self) -> Option<Lsn> {
         self.ends_at
     }
@@ -108,23 +112,25 @@ impl Batch {
         Self { begins_anew: true, ..self }
     }
 
-    /// Whether the stream begins anew with this batch: what was not confirmed comes again, and the ends of earlier batches
-    /// say nothing any more of what may be confirmed.
+    /// Tells if the stream begins anew with this batch: unconfirmed events come again, and the ends
+    /// of earlier batches say nothing any more of what may be confirmed.
     pub fn begins_anew(&self) -> bool {
         self.begins_anew
     }
 
-    /// The same batch, with lines of its source beside its events that could not be read, in their order.
+    /// The same batch, with lines of its source beside its events that could not be read, in their
+    /// order.
     pub fn with_bad_lines(self, lines: Vec<BadLine>) -> Self {
         Self { bad_lines: (!lines.is_empty()).then(|| lines.into()), ..self }
     }
 
-    /// What the source could not read as events.
+    /// Returns the lines that the source could not read as events.
     pub fn bad_lines(&self) -> &[BadLine] {
         self.bad_lines.as_deref().unwrap_or_default()
     }
 
-    /// Whether nothing in the batch needs a handler or a sink.
+    /// Tells if nothing in the batch needs a handler or a sink: it has neither an event nor a bad
+    /// line.
     pub fn is_marker(&self) -> bool {
         self.events().is_empty() && self.bad_lines.is_none()
     }
@@ -153,8 +159,8 @@ impl Body {
         }
     }
 
-    /// Nothing, with room for what there is here: a stream of rows is much the same for a while, and growing step by step
-    /// would copy every cell once more.
+    /// Nothing, with room for what there is here: a stream of rows is much the same for a while,
+    /// and growing step by step would copy every cell once more.
     fn room(&self) -> Self {
         Self {
             relations: Vec::with_capacity(self.relations.len()),
@@ -183,12 +189,12 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// How many columns the row has.
+    /// Returns the number of columns in the row.
     pub fn len(&self) -> usize {
         self.cells.len()
     }
 
-    /// Whether there is no row at all, as for a truncate.
+    /// Tells if there is no row at all, as for a truncate.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
@@ -225,7 +231,7 @@ impl BatchBuilder {
         self.body.frames.push(frame);
     }
 
-    /// Where the next row starts among the cells.
+    /// Returns the index among the cells at which the next row starts.
     pub fn row_start(&self) -> u32 {
         self.body.cells.len() as u32
     }
@@ -235,7 +241,8 @@ impl BatchBuilder {
         self.body.cells.push(cell);
     }
 
-    /// Appends nulls as the row under construction, to be written in place, and says where what they need may go.
+    /// Appends nulls as the row under construction, to be written in place, and says where what
+    /// they need may go.
     pub fn next_cells(&mut self, count: usize) -> (&mut [Cell], &mut Arena) {
         let start = self.body.cells.len();
         self.body.cells.resize(start + count, Cell::Null);
@@ -256,7 +263,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Where made bytes and numbers of vectors go; a cell points to what is appended here.
+    /// Returns the arena for made bytes and numbers of vectors; a cell points to what is appended
+    /// here.
     pub fn arena(&mut self) -> &mut Arena {
         &mut self.body.arena
     }
@@ -271,7 +279,7 @@ impl BatchBuilder {
         &mut self.body.arena.floats
     }
 
-    /// How far the batch has grown, for [`rollback`](Self::rollback).
+    /// Returns the present sizes of the batch, for [`rollback`](Self::rollback).
     pub fn mark(&self) -> Mark {
         Mark {
             relations: self.body.relations.len(),
@@ -320,7 +328,8 @@ impl BatchBuilder {
         });
     }
 
-    /// Everything so far may be confirmed up to `lsn` once durable: the end LSN of a commit, or a keepalive's.
+    /// Everything so far may be confirmed up to `lsn` once durable: the end LSN of a commit, or a
+    /// keepalive's.
     pub fn end_at(&mut self, lsn: Lsn) {
         self.ends_at = Some(lsn);
     }
@@ -333,12 +342,12 @@ impl BatchBuilder {
         added.iter().map(|event| (event, &**body.relation(event), body.view(event, &event.row)))
     }
 
-    /// How many events there are.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.body.events.len()
     }
 
-    /// Whether there is neither an event nor progress to report.
+    /// Tells if there is neither an event nor progress to report.
     pub fn is_empty(&self) -> bool {
         self.body.events.is_empty() && self.ends_at.is_none()
     }
@@ -356,7 +365,8 @@ impl BatchBuilder {
         Batch { range, body: Arc::new(body), ends_at: self.ends_at.take(), begins_anew: false, bad_lines: None }
     }
 
-    /// Relations are few per batch and most events repeat the last one, so a scan from the back beats a map.
+    /// Relations are few per batch and most events repeat the last one, so a scan from the back
+    /// beats a map.
     fn intern(&mut self, relation: &Arc<Relation>) -> u32 {
         let relations = &mut self.body.relations;
         let known = relations.iter().rposition(|known| Arc::ptr_eq(known, relation));

@@ -1,8 +1,8 @@
-//! What stands beside rows: the head of an event, and a line in which there was none.
+//! Facts beside rows: the head of an event, and a line that could not be read as an event.
 
 use crate::lsn::Position;
 
-/// What happened to the row.
+/// The kind of change to a row, or to its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// A new row.
@@ -15,14 +15,14 @@ pub enum Operation {
     Truncate,
 }
 
-/// What an event says beside its rows.
+/// The facts of an event beside its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct EventHead {
-    /// What happened.
+    /// The kind of change.
     pub operation: Operation,
-    /// Where the event stands in the stream.
+    /// Place of the event in the stream.
     pub position: Position,
-    /// When the transaction committed, in µs since 1970-01-01 UTC.
+    /// Time of the transaction's commit, in µs since 1970-01-01 UTC.
     pub commit_time: i64,
     /// The transaction's id.
     pub xid: u32,
@@ -35,7 +35,7 @@ pub struct EventHead {
 /// A line of a source that could not be read as an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLine {
-    /// Where it stands in the stream.
+    /// Place of the line in the stream.
     pub position: Position,
     /// The file and the number of the line, and what is wrong with it. Never a value of it.
     pub reason: String,

@@ -1,4 +1,5 @@
-//! What happened to a row: `Event`s in a `Batch`, the `Relation` they belong to, and the `Value`s of their columns.
+//! Changes of rows: `Event`s in a `Batch`, the `Relation` they belong to, and the `Value`s of their
+//! columns.
 
 pub mod json;
 

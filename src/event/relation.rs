@@ -1,6 +1,7 @@
 //! `Relation`: a table as it was at one point of the log.
 
-/// Schema, name and columns of a table, as of the point of the log at which the server described it.
+/// Schema, name and columns of a table, as of the point of the log at which the server described
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relation {
     /// The table's OID in its database.
@@ -9,15 +10,16 @@ pub struct Relation {
     pub schema: String,
     /// The table's name.
     pub table: String,
-    /// What the server sends of a row's old version.
+    /// The columns of a row's old version that the server sends.
     pub replica_identity: ReplicaIdentity,
     /// In the order in which values stand in a row.
     pub columns: Vec<Column>,
-    /// What ids of its rows begin with.
+    /// The form of its rows' ids, and with it their beginning.
     pub naming: Naming,
 }
 
-/// How the ids of a table's points are kept apart from those of other tables. Once a table has points, it stays as it is.
+/// The form of the ids of a table's points, which keeps them apart from those of other tables. Once
+/// a table has points, it stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Naming {
     /// The source has no other table: an id is the key.
@@ -30,7 +32,7 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// What stands before the keys of a table that is one of several.
+    /// Returns the prefix for the keys of a table that is one of several.
     pub fn prefix(schema: &str, table: &str) -> String {
         format!("{}.{}", word(schema), word(table))
     }
@@ -41,15 +43,15 @@ impl Naming {
 pub struct Column {
     /// The column's name.
     pub name: String,
-    /// Postgres' name of the type (`int8`, `text`, `vector`), of a domain that of its base type, of an array the
-    /// element's with `[]`; the OID as text where no name is known.
+    /// Postgres' name of the type (`int8`, `text`, `vector`), of a domain that of its base type, of
+    /// an array the element's with `[]`; the OID as text where no name is known.
     pub type_name: String,
     /// OID of the type.
     pub type_oid: u32,
     /// `atttypmod`, such as the precision of a numeric; -1 for none.
     pub type_modifier: i32,
-    /// Whether the column identifies the row: it is part of the replica identity, or with `ReplicaIdentity::Full`
-    /// of the primary key. All columns are if that is not known.
+    /// True if the column identifies the row: it is part of the replica identity, or with
+    /// `ReplicaIdentity::Full` of the primary key. True of all columns if that is not known.
     pub key: bool,
 }
 

@@ -1,10 +1,12 @@
-//! Bytes as text. All text is checked twice, when it arrives and when it is read, so that the check must cost little.
+//! Bytes as text. All text is checked twice, when it arrives and when it is read, so that the check
+//! must cost little.
 
 use std::ops::BitOr;
 
 use ascii::{AsAsciiStr, AsciiStr};
 
-/// From here on the whole machinery of `simdutf8` pays. It leaves shorter texts to std, which goes byte by byte.
+/// From here on the whole machinery of `simdutf8` pays. It leaves shorter texts to std, which goes
+/// byte by byte.
 const LONG: usize = 64;
 
 /// The bytes as text, if they are UTF-8. Most texts are short and ASCII, which is soon seen.
@@ -14,7 +16,7 @@ pub(crate) fn utf8(bytes: &[u8]) -> Option<&str> {
     ascii.map(AsciiStr::as_str).or_else(|| simdutf8::basic::from_utf8(bytes).ok())
 }
 
-/// Whether the bytes are UTF-8.
+/// Tells if the bytes are UTF-8.
 #[inline]
 pub(crate) fn is_utf8(bytes: &[u8]) -> bool {
     is_ascii(bytes) || simdutf8::basic::from_utf8(bytes).is_ok()
@@ -35,7 +37,7 @@ fn is_ascii(bytes: &[u8]) -> bool {
     }
 }
 
-/// What stands in the first or in the last word.
+/// Joins the first and the last word by a bitwise or. None if the bytes are fewer than a word.
 fn ends<const N: usize, T: BitOr<Output = T>>(bytes: &[u8], word: impl Fn([u8; N]) -> T) -> Option<T> {
     Some(word(*bytes.first_chunk()?) | word(*bytes.last_chunk()?))
 }

@@ -1,4 +1,5 @@
-//! `Value`, the closed set of column values, and `Cell`, the 16 bytes that stand for one inside a batch.
+//! `Value`, the closed set of column values, and `Cell`, the 16 bytes that stand for one inside a
+//! batch.
 
 use std::ops::Range;
 
@@ -24,8 +25,8 @@ pub enum Value<'a> {
     Text(&'a str),
     /// `bytea`
     Bytes(&'a [u8]),
-    /// `timestamp` and `timestamptz`, in µs since 1970-01-01 UTC; `infinity` is `i64::MAX`, `-infinity` is `i64::MIN`.
-    /// One that does not fit, after the year 294246, is `Other`.
+    /// `timestamp` and `timestamptz`, in µs since 1970-01-01 UTC; `infinity` is `i64::MAX`,
+    /// `-infinity` is `i64::MIN`. One that does not fit, after the year 294246, is `Other`.
     Timestamp(i64),
     /// `date`, in days since 1970-01-01; `infinity` is `i32::MAX`, `-infinity` is `i32::MIN`.
     Date(i32),
@@ -33,10 +34,11 @@ pub enum Value<'a> {
     Time(i64),
     /// `uuid`, hyphenated, lower case.
     Uuid(&'a str),
-    /// `json`, `jsonb`; arrays as JSON arrays, in which an element is what its value would be alone: `Bool`, `Int`,
-    /// `Float`, `Timestamp`, `Date` and `Time` as JSON booleans and numbers, `Json` as it stands, `Vector` as an
-    /// array, `Bytes` as a string of `\x` and hexadecimal, a float that is not finite by its name, all else, `Numeric`
-    /// too, as a string. SQL NULL is `null`, and so is an element `'null'::json`. Lower bounds are not shown.
+    /// `json`, `jsonb`; arrays as JSON arrays, in which an element is what its value would be
+    /// alone: `Bool`, `Int`, `Float`, `Timestamp`, `Date` and `Time` as JSON booleans and numbers,
+    /// `Json` as it stands, `Vector` as an array, `Bytes` as a string of `\x` and hexadecimal, a
+    /// float that is not finite by its name, all else, `Numeric` too, as a string. SQL NULL is
+    /// `null`, and so is an element `'null'::json`. Lower bounds are not shown.
     Json(&'a str),
     /// pgvector's `vector` and `halfvec`.
     Vector(&'a [f32]),
@@ -44,7 +46,8 @@ pub enum Value<'a> {
     Other(&'a str),
 }
 
-/// One column inside a [`Batch`](super::Batch): a number, or where its bytes lie. Resolved by the batch.
+/// One column inside a [`Batch`](super::Batch): a number, or where its bytes lie. Resolved by the
+/// batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cell {
     /// See [`Value::Null`].
@@ -63,22 +66,23 @@ pub enum Cell {
     Date(i32),
     /// See [`Value::Time`].
     Time(i64),
-    /// Bytes in the event's frame or among the batch's derived bytes. Every kind but `Bytes` is valid UTF-8.
+    /// Bytes in the event's frame or among the batch's derived bytes. Every kind but `Bytes` is
+    /// valid UTF-8.
     Slice {
-        /// Which value they are.
+        /// The value that the bytes stand for.
         kind: Kind,
-        /// What `start` counts in.
+        /// The memory in which `start` counts.
         place: Place,
         /// The first byte.
         start: u32,
-        /// How many bytes.
+        /// Number of bytes.
         len: u32,
     },
     /// Numbers among the batch's floats; start and length in numbers, not bytes.
     Vector {
         /// The first number.
         start: u32,
-        /// How many numbers.
+        /// Count of numbers.
         len: u32,
     },
 }
@@ -123,7 +127,7 @@ fn span(start: u32, len: u32) -> Range<usize> {
     start as usize..start as usize + len as usize
 }
 
-/// Which [`Value`] the bytes of a [`Cell::Slice`] are.
+/// The [`Value`] that the bytes of a [`Cell::Slice`] stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// [`Value::Numeric`]
@@ -140,7 +144,7 @@ pub enum Kind {
     Other,
 }
 
-/// Where the bytes of a [`Cell::Slice`] lie.
+/// The memory in which the bytes of a [`Cell::Slice`] lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In the message that the server sent: no copy was made.

@@ -1,4 +1,5 @@
-//! `validate --connect`: everything that a pipeline names is opened and tried, down to a row through the handlers. Nothing is made.
+//! `validate --connect`: everything that a pipeline names is opened and tried, down to a row
+//! through the handlers. Nothing is made.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use crate::printable::printable;
 use crate::sink::{Admission, DeadLetter, Look, SinkKind, StoreMarks};
 use crate::source::{Fed, SampleRow};
 
-/// How long one word may take to be embedded, and a row to go through all handlers.
+/// The longest time for a word to be embedded, and for a row to go through all handlers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Host {
-    /// Opens every part as `open` does, but makes nothing, neither on the source nor in the sinks. Embeds a word with each
-    /// embedder, and sends a row of each table through the handlers, as far as the sinks would take what they answer. For
-    /// `validate --connect`, also beside the pipeline when it runs. Answers every failure, not only the first.
+    /// Opens every part as `open` does, but makes nothing, neither on the source nor in the sinks.
+    /// Embeds a word with each embedder, and sends a row of each table through the handlers, as far
+    /// as the sinks would take what they answer. For `validate --connect`, also beside the pipeline
+    /// when it runs. Answers every failure, not only the first.
     pub async fn check(&self, settings: &PipelineSettings, owner: &Owner) -> Vec<Error> {
         let mut errors = Vec::new();
         errors.extend(feedback::refuse(settings).err());
@@ -133,7 +135,8 @@ async fn try_out(
     errors
 }
 
-/// What a row that was set aside tells. Handlers may well refuse one that was made up.
+/// Makes an error of a row that was set aside. None if the handler rejected a row that was made up,
+/// as it may well do: the log has a warning then.
 fn judge(settings: &PipelineSettings, letter: &DeadLetter, table: &str, made_up: bool) -> Option<Error> {
     let (name, reason) = (&letter.transform, &letter.reason);
     if made_up && letter.code == Code::Rejected {

@@ -1,4 +1,5 @@
-//! `OpenEmbedders`: the embedders of a pipeline, which outlive its restarts, as they remember what was paid for.
+//! `OpenEmbedders`: the embedders of a pipeline, which outlive its restarts, as they remember what
+//! was paid for.
 
 use std::sync::Arc;
 

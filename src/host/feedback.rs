@@ -5,8 +5,8 @@ use crate::error::{Error, Fault, Result};
 use crate::sink::WrittenPlace;
 use crate::source::{ReadBack, Written};
 
-/// Refuses what would make every event cause the next one: that the source reads where this program keeps its state, or what a
-/// sink of the pipeline writes.
+/// Refuses what would make every event cause the next one: that the source reads where this program
+/// keeps its state, or what a sink of the pipeline writes.
 pub(super) fn refuse(settings: &PipelineSettings) -> Result<()> {
     let (source_name, source) = (&settings.source_name, &*settings.source);
     if let Some(ReadBack { setting, value, help }) = source.reads_state() {

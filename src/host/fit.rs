@@ -1,9 +1,11 @@
-//! Whether the lengths of vectors fit together, as far as the pipeline file tells: before a table is made that nothing fits into.
+//! Check that the lengths of vectors fit together, as far as the pipeline file tells: before a
+//! table is made that nothing fits into.
 
 use crate::components::PipelineSettings;
 use crate::error::{Error, Fault, Result};
 
-/// Refuses a sink whose `create` has no vector that any embedder of the transforms before it could fill.
+/// Refuses a sink whose `create` has no vector that any embedder of the transforms before it could
+/// fill.
 pub(super) fn refuse(settings: &PipelineSettings) -> Result<()> {
     for (name, sink) in &settings.sinks {
         let Some(create) = sink.create() else { continue };

@@ -1,8 +1,10 @@
-//! What a pipeline file of a tenant may reach: each of its settings against what the host file grants.
+//! Limits of a pipeline file of a tenant: each of its settings is held against the grants of the
+//! host file.
 //!
-//! The file was written by somebody whom the host's owner does not trust. Every setting that names a place, in the file
-//! system, on the network or in a database, is checked here: components name them as their [`Resource`]s, and each kind of
-//! resource is matched, so that a new one does not slip by.
+//! The file was written by somebody whom the host's owner does not trust. Every setting that names
+//! a place, in the file system, on the network or in a database, is checked here: components name
+//! them as their [`Resource`]s, and each kind of resource is matched, so that a new one does not
+//! slip by.
 
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
@@ -168,7 +170,8 @@ impl Scope {
             .help(format!("leave `{key}` out, or begin it with `{own}`")))
     }
 
-    /// Bounds what the file says by what is granted. Where it says what is usual, or nothing, that is lowered.
+    /// Bounds what the file says by what is granted. Where it says what is usual, or nothing, that
+    /// is lowered.
     fn lower(&self, key: &str, bytes: &mut Size, usual: Size, most: Size) -> Result<()> {
         if *bytes == usual {
             *bytes = usual.min(most);
@@ -182,7 +185,8 @@ impl Scope {
             .help(format!("lower it, or raise `tenants.{}.{grant}` in the host file", self.name)))
     }
 
-    /// The server, the login and the certificates of a database. `keys` are those of the URL and of the password's file.
+    /// The server, the login and the certificates of a database. `keys` are those of the URL and of
+    /// the password's file.
     fn postgres(&self, keys: [&str; 2], url: &Secret, password_file: &mut Option<PathBuf>, found: &mut Objections) {
         let [key, of_file] = keys;
         let login = password_file.clone();
@@ -312,7 +316,8 @@ impl Server {
         }
     }
 
-    /// The one form of a host in which it is compared: resolvers take no notice of case, nor of a dot at the end.
+    /// The one form of a host in which it is compared: resolvers take no notice of case, nor of a
+    /// dot at the end.
     fn host(text: &str) -> String {
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
         match bare.parse::<IpAddr>() {
@@ -322,8 +327,9 @@ impl Server {
     }
 }
 
-/// Where `path` really is, if that is in `folder`, which is canonical. What is not there yet is judged by the folder that it
-/// would be made in. Nothing but plain files and folders is let through: a pipe could hold a thread for ever.
+/// Returns the real place of `path`, if that is in `folder`, which is canonical. A path that is not
+/// there yet is judged by the longest part of it that is. Nothing but plain files and folders is
+/// let through: a pipe could hold a thread for ever.
 pub(super) fn inside(folder: &Path, path: &Path) -> Result<PathBuf> {
     let refuse = |why: &str| Err(Error::new(Fault::Config, why));
     if path.components().any(|part| part == Component::ParentDir) {
@@ -350,7 +356,7 @@ pub(super) fn inside(folder: &Path, path: &Path) -> Result<PathBuf> {
     Ok(real)
 }
 
-/// Whether the name is the pattern, or begins as it does before its `*`.
+/// Tells if the name is the pattern, or begins with the part of the pattern before its `*`.
 pub(super) fn covers(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }

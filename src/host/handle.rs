@@ -1,4 +1,5 @@
-//! `PipelineHandle`: what others hold of a pipeline that a [`Supervisor`](super::Supervisor) runs: its state, counters and settings.
+//! `PipelineHandle`: what others hold of a pipeline that a [`Supervisor`](super::Supervisor) runs:
+//! its state, counters and settings.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,8 @@ use crate::error::{Error, Fault};
 use crate::meter::{LetterMeter, PipelineMeter};
 use crate::pipeline::{Status, Swapper};
 
-/// A pipeline that a [`Supervisor`](super::Supervisor) runs or has run. Clones are the same; it stays good for as long as somebody has it.
+/// A pipeline that a [`Supervisor`](super::Supervisor) runs or has run. Clones are the same; it
+/// stays good for as long as somebody has it.
 #[derive(Clone)]
 pub struct PipelineHandle(pub(super) Arc<Shared>);
 
@@ -26,7 +28,7 @@ pub(super) struct Shared {
     state: watch::Sender<PipelineState>,
     /// Counters of the run that was opened last.
     status: Mutex<Option<Arc<Status>>>,
-    /// What it ended with, if it has ended.
+    /// The fault with which it ended. None while it runs, and if it ended in order.
     pub(super) ended_with: Mutex<Option<Fault>>,
     /// They remember what was paid for.
     pub(super) embedders: Mutex<OpenEmbedders>,
@@ -99,8 +101,8 @@ impl PipelineHandle {
         self.0.state.subscribe()
     }
 
-    /// The counters of the run that was opened last; none before the first is open. A later run has other ones, which count
-    /// on: ask again each time.
+    /// The counters of the run that was opened last; none before the first is open. A later run has
+    /// other ones, which count on: ask again each time.
     pub fn status(&self) -> Option<Arc<Status>> {
         locked(&self.0.status).clone()
     }
@@ -193,8 +195,8 @@ impl PipelineHandle {
         self.enter(Phase::Starting);
     }
 
-    /// It has ended, with a fault or in order, or has come to rest as somebody wished: also if what it was busy with failed in
-    /// passing.
+    /// It has ended, with a fault or in order, or has come to rest as somebody wished: also if what
+    /// it was busy with failed in passing.
     pub(super) fn comes_to_its_end(&self, fault: Option<Fault>) {
         let passes = fault.is_none_or(Fault::may_pass);
         match locked(&self.0.pause).take().filter(|_| passes) {
@@ -223,7 +225,7 @@ impl PipelineHandle {
         self.change(|state| state.state == Phase::Paused && state.enter(Phase::Stopped));
     }
 
-    /// Whether there are settings to go back to.
+    /// Tells if there are settings to go back to.
     pub(super) fn has_former(&self) -> bool {
         locked(&self.0.specs).former.is_some()
     }

@@ -1,4 +1,5 @@
-//! `Keeper`: the task of one pipeline. Opens it, runs it, and starts it again if what ended it may pass.
+//! `Keeper`: the task of one pipeline. Opens it, runs it, and starts it again if what ended it may
+//! pass.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -15,10 +16,12 @@ use crate::error::{Fault, Result};
 use crate::pipeline::Pipeline;
 use crate::retry::Retry;
 
-/// The longest wait before a pipeline is started again. One that ran for longer than this starts over with short waits.
+/// The longest wait before a pipeline is started again. One that ran for longer than this starts
+/// over with short waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// How often other settings are tried that the surroundings do not let open, before those from before come back.
+/// Tries of new settings after the first, as long as the failure may pass. After them, the settings
+/// from before come back.
 const TRIES: u32 = 3;
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_WAIT);
@@ -31,7 +34,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Runs the pipeline, again and again if what ended it may pass. Answers its fault if it is down at the end.
+    /// Runs the pipeline, again and again if what ended it may pass. Answers its fault if it is
+    /// down at the end.
     pub(super) async fn keep(self) -> Option<Fault> {
         let (mut retry, mut tries) = (Retry::new(BACKOFF), 0);
         loop {

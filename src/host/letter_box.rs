@@ -1,4 +1,5 @@
-//! `LetterBox`: the dead letters of a pipeline, found by its settings, and the rows of letters through it once more.
+//! `LetterBox`: the dead letters of a pipeline, found by its settings, and the rows of letters
+//! through it once more.
 
 use std::sync::Arc;
 
@@ -29,10 +30,12 @@ pub struct AskedReplay {
 }
 
 impl LetterBox {
-    /// Connects to where the pipeline keeps its letters: in its sink of this name, if it has several.
+    /// Connects to where the pipeline keeps its letters: in its sink of this name, if it has
+    /// several.
     ///
     /// # Errors
-    /// `Config` if it keeps none, or in several databases; else as for a pipeline that opens the sink.
+    /// `Config` if it keeps none, or in several databases; else as for a pipeline that opens the
+    /// sink.
     pub async fn open(settings: Arc<PipelineSettings>, sink: Option<&str>) -> Result<Self> {
         let kept = keeper(&settings, sink)?;
         let (letters, most) = (Letters::open(&settings.name, kept).await?, kept.max_letters);
@@ -88,8 +91,9 @@ impl LetterBox {
         Ok(done)
     }
 
-    /// Settles what replays have left: whoever asked for them may have gone away. The letters may lie elsewhere than their rows:
-    /// they are there for whoever asks also while the source cannot be reached.
+    /// Settles what replays have left: whoever asked for them may have gone away. The letters may
+    /// lie elsewhere than their rows: they are there for whoever asks also while the source cannot
+    /// be reached.
     ///
     /// # Errors
     /// What the letters' database says.
@@ -109,7 +113,8 @@ impl LetterBox {
         }
     }
 
-    /// Settles the letters of copies that are done, and lets go of those whose copies failed or are not known any more.
+    /// Settles the letters of copies that are done, and lets go of those whose copies failed or are
+    /// not known any more.
     ///
     /// # Errors
     /// What the letters' database says.

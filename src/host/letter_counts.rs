@@ -1,4 +1,5 @@
-//! The dead letters of all pipelines, counted when somebody wants to know, and at most every half minute.
+//! The dead letters of all pipelines, counted when somebody wants to know, and at most every half
+//! minute.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,8 +23,9 @@ impl PipelineHandle {
 }
 
 impl Supervisor {
-    /// Counts the letters of all pipelines each time that [`want_letter_counts`](Self::want_letter_counts) was called, until the
-    /// process is to end. A database that does not answer leaves its pipelines' counts as they were.
+    /// Counts the letters of all pipelines each time that
+    /// [`want_letter_counts`](Self::want_letter_counts) was called, until the process is to end. A
+    /// database that does not answer leaves its pipelines' counts as they were.
     pub async fn count_letters(self) {
         let stop = self.stopping();
         let counting = async {

@@ -3,10 +3,10 @@
 use crate::config::Objection;
 use crate::error::{Error, Result};
 
-/// What of a pipeline goes beyond its grants.
+/// The settings of a pipeline that go beyond its grants.
 #[derive(Default)]
 pub(super) struct Objections {
-    /// Where is being looked, as keys from the top of the file.
+    /// The place that is being looked at, as keys from the top of the file.
     at: Vec<String>,
     found: Vec<Objection>,
 }
@@ -31,7 +31,7 @@ impl Objections {
         judged.map_err(|error| self.refuse(keys, error)).ok()
     }
 
-    /// Whether there are none.
+    /// Tells if there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

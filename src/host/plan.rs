@@ -98,7 +98,8 @@ impl From<&Refusal> for Vec<ReloadProblem> {
     }
 }
 
-/// What would be done about a pipeline. Handlers are loaded only when it is done, so that a plan may be refused still.
+/// What would be done about a pipeline. Handlers are loaded only when it is done, so that a plan
+/// may be refused still.
 pub enum Intention {
     /// Nothing, as nothing has changed.
     Leave,

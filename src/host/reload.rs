@@ -1,5 +1,5 @@
-//! Reload: brings the pipelines that run in line with their files. What has not changed is not touched; a file that is wrong leaves
-//! what runs as it is.
+//! Reload: brings the pipelines that run in line with their files. What has not changed is not
+//! touched; a file that is wrong leaves what runs as it is.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::supervisor::Supervisor;
 use super::{FileReading, PipelineSpec, Refusal};
 use crate::error::{Error, Fault};
 
-/// What a reload has done about a pipeline.
+/// The result of a reload for one pipeline.
 #[derive(Debug)]
 pub enum Outcome {
     /// Nothing, as nothing has changed.
@@ -39,7 +39,7 @@ pub struct Reloaded {
     pub pipeline: Option<String>,
     /// Its file.
     pub file: Option<PathBuf>,
-    /// What was done.
+    /// The result for this pipeline.
     pub outcome: Outcome,
 }
 
@@ -59,8 +59,9 @@ impl Outcome {
 }
 
 impl Supervisor {
-    /// Makes what runs what `readings` say, and says in the log what became of each pipeline. Of a pipeline whose file is not
-    /// among them, or is another pipeline's by now, stops what runs. Safe to cancel when all is to stop.
+    /// Makes what runs what `readings` say, and says in the log what became of each pipeline. Of a
+    /// pipeline whose file is not among them, or is another pipeline's by now, stops what runs.
+    /// Safe to cancel when all is to stop.
     pub async fn reload(&self, readings: Vec<FileReading>) -> Vec<Reloaded> {
         let running = self.list();
         let gone = running.iter().filter(|handle| is_gone(handle, &readings));
@@ -132,14 +133,15 @@ pub(super) fn no_pipeline_file() -> Error {
     Error::new(Fault::Config, what).help("mend the file, or remove it to stop its pipeline")
 }
 
-/// Whether the file of a pipeline that runs is gone, or has another pipeline in it.
+/// Tells if the file of a pipeline that runs is gone, or has another pipeline in it.
 pub(super) fn is_gone(handle: &PipelineHandle, readings: &[FileReading]) -> bool {
     let Some(file) = handle.spec().file else { return false };
     !is_among(handle, readings)
         && (!file.exists() || readings.iter().any(|reading| reading.file == file && reading.read.is_ok()))
 }
 
-/// Whether the readings speak of a pipeline that runs, or of its file.
+/// Tells if the readings speak of a pipeline that runs, by its name, or of its file, which cannot
+/// be read as a pipeline. For a pipeline without a file, any unreadable file counts.
 pub(super) fn is_among(handle: &PipelineHandle, readings: &[FileReading]) -> bool {
     let spec = handle.spec();
     readings.iter().any(|reading| match &reading.read {

@@ -1,4 +1,5 @@
-//! `PipelineSpec`: a pipeline that is to run, as its file says, whose it is, and what became of it since.
+//! `PipelineSpec`: a pipeline that is to run, as its file says, whose it is, and what became of it
+//! since.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,8 @@ pub struct PipelineSpec {
     pub settings: Arc<PipelineSettings>,
     /// Its owner.
     pub owner: Owner,
-    /// The digests of its components, by the names of their transforms; none for a component that cannot be read.
+    /// The digests of its components, by the names of their transforms; none for a component that
+    /// cannot be read.
     components: IndexMap<String, Option<[u8; 32]>>,
 }
 
@@ -45,7 +47,8 @@ impl PipelineSpec {
         self.settings.transforms.values().map(|transform| transform.component())
     }
 
-    /// The parts of the file that are not as they were, such as `sinks.store`; one's file, such as `transforms.embed.component`.
+    /// The parts of the file that are not as they were, such as `sinks.store`; one's file, such as
+    /// `transforms.embed.component`.
     pub(super) fn changed_parts(&self, before: &Self) -> Vec<String> {
         let (old, new) = (&before.settings, &self.settings);
         let mut parts = Vec::new();

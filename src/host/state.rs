@@ -1,4 +1,5 @@
-//! `PipelineState`: the state of a pipeline, since when, and its last error, as the outside reads them.
+//! `PipelineState`: the state of a pipeline, since when, and its last error, as the outside reads
+//! them.
 
 use std::time::SystemTime;
 
@@ -78,11 +79,13 @@ pub struct PipelineState {
     pub by: Option<String>,
     /// The reason that they gave.
     pub reason: Option<String>,
-    /// The error that it met last, also after it has passed. It never holds a secret or a row's value.
+    /// The error that it met last, also after it has passed. It never holds a secret or a row's
+    /// value.
     pub last_error: Option<LastError>,
-    /// The number of the settings that it runs with: 1 at first, one more with each that replaced them.
+    /// The number of the settings that it runs with: 1 at first, one more with each that replaced
+    /// them.
     pub generation: u64,
-    /// How often it was started again after an error.
+    /// The number of times that it was started again after an error.
     pub restarts: u64,
 }
 
@@ -100,7 +103,7 @@ pub struct Pause {
 pub struct LastError {
     /// The kind of misdeed, if single events can have caused it; the word in dead letters.
     pub code: Option<&'static str>,
-    /// Who must act: `transient`, `config`, `environment`, `handler`, `data` or `bug`.
+    /// The party that must act: `transient`, `config`, `environment`, `handler`, `data` or `bug`.
     pub fault: &'static str,
     /// The error and its causes on one line.
     pub message: String,

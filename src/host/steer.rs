@@ -1,4 +1,5 @@
-//! Steering: a pipeline is paused, resumed and started again, as somebody asks for it while the host runs.
+//! Steering: a pipeline is paused, resumed and started again, as somebody asks for it while the
+//! host runs.
 
 use super::handle::PipelineHandle;
 use super::state::{Pause, Phase};
@@ -6,11 +7,13 @@ use super::supervisor::Supervisor;
 use crate::error::{Error, Fault, Result};
 
 impl Supervisor {
-    /// Brings a pipeline to rest: it takes in nothing new, finishes what it has received, and lets its slot go, which stays with
-    /// its position. Returns when nothing of it runs. One that is paused already stays so, and says who has paused it first.
+    /// Brings a pipeline to rest: it takes in nothing new, finishes what it has received, and lets
+    /// its slot go, which stays with its position. Returns when nothing of it runs. One that is
+    /// paused already stays so, and says who has paused it first.
     ///
     /// # Errors
-    /// `Config` if the host has no such pipeline, or it has ended; what it ended with if it failed meanwhile.
+    /// `Config` if the host has no such pipeline, or it has ended; what it ended with if it failed
+    /// meanwhile.
     pub async fn pause(&self, name: &str, pause: Pause) -> Result<PipelineHandle> {
         let handle = self.of_name(name)?;
         let _turn = handle.0.turn.lock().await;
@@ -49,7 +52,8 @@ impl Supervisor {
         Ok(handle.clone())
     }
 
-    /// Stops a pipeline in order and starts it with the settings that it has; also one that has failed.
+    /// Stops a pipeline in order and starts it with the settings that it has; also one that has
+    /// failed.
     ///
     /// # Errors
     /// `Config` if the host has no such pipeline, or it is paused.

@@ -1,4 +1,5 @@
-//! `Supervisor`: the pipelines of a process. Starts, stops, replaces and lists them, each in a task of its own.
+//! `Supervisor`: the pipelines of a process. Starts, stops, replaces and lists them, each in a task
+//! of its own.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::error::{Error, Fault, Result};
 use crate::meter::ReloadMeter;
 use crate::pipeline::{Stage, Status};
 
-/// How long a swap waits for the batches that are with the handlers before.
+/// The longest time that a swap waits for the batches that are with the former handlers.
 const SWAP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The pipelines that are started again when they end with a fault that may pass.
@@ -24,7 +25,8 @@ const SWAP_LIMIT: Duration = Duration::from_secs(30);
 pub enum Restart {
     /// All of them.
     Always,
-    /// All, as long as there are several. One that has the process to itself ends with it: whoever runs the process sees to it.
+    /// All, as long as there are several. One that has the process to itself ends with it: whoever
+    /// runs the process sees to it.
     OneOfSeveral,
 }
 
@@ -142,9 +144,10 @@ impl Supervisor {
         self.0.stop.is_cancelled()
     }
 
-    /// Stops the pipeline of the spec's name in order, and starts it with the new settings; its handle stays good, and its
-    /// counters go on. Returns when it has been started; one that is paused stays so. If it cannot be opened with the new settings, it goes back to those
-    /// before, and tells the observer why.
+    /// Stops the pipeline of the spec's name in order, and starts it with the new settings; its
+    /// handle stays good, and its counters go on. Returns when it has been started; one that is
+    /// paused stays so. If it cannot be opened with the new settings, it goes back to those before,
+    /// and tells the observer why.
     ///
     /// # Errors
     /// None but those of [`start`](Self::start).
@@ -171,8 +174,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Gives a pipeline that runs other handlers, while its stream and its sinks go on. Where that cannot be, or the handlers
-    /// before do not come to an end, the pipeline is replaced. Answers whether the stream went on.
+    /// Gives a pipeline that runs other handlers, while its stream and its sinks go on. Where that
+    /// cannot be, or the handlers before do not come to an end, the pipeline is replaced. Answers
+    /// whether the stream went on.
     ///
     /// # Errors
     /// Those of loading the handlers; then nothing has changed.
@@ -219,7 +223,8 @@ impl Supervisor {
         }
     }
 
-    /// Stops a pipeline in order, waits for its end, which is bounded in time, and takes it off the list. None if there is none.
+    /// Stops a pipeline in order, waits for its end, which is bounded in time, and takes it off the
+    /// list. None if there is none.
     pub async fn stop(&self, name: &str) -> Option<PipelineHandle> {
         let handle = {
             let pipelines = locked(&self.0.pipelines);
@@ -244,7 +249,8 @@ impl Supervisor {
         locked(&self.0.pipelines).get(name).map(|entry| entry.handle.clone())
     }
 
-    /// Somebody wants to know how many dead letters there are; [`count_letters`](Self::count_letters) finds out.
+    /// Somebody wants to know how many dead letters there are;
+    /// [`count_letters`](Self::count_letters) finds out.
     pub fn want_letter_counts(&self) {
         self.0.letters_wanted.notify_one();
     }
@@ -287,7 +293,8 @@ impl Supervisor {
         &*self.0.observer
     }
 
-    /// Runs a pipeline in a task of its own. Its handle says at the very end that it is over, whatever happens.
+    /// Runs a pipeline in a task of its own. Its handle says at the very end that it is over,
+    /// whatever happens.
     fn keep(&self, handle: PipelineHandle, RunTokens { stop, rest }: RunTokens) {
         // The span must exist at every log filter, or lines lose their pipeline's name.
         let span = tracing::error_span!("run", pipeline = %handle.name());
@@ -314,8 +321,8 @@ impl Supervisor {
     }
 }
 
-/// Whether a handler that cannot be loaded beside the one that runs cannot be loaded at all. Those of a tenant share memory: what
-/// does not fit twice may fit once.
+/// Tells if handlers that fail to load with this error, beside those that run, cannot be loaded at
+/// all. Handlers of a tenant share memory: what does not fit twice may fit once.
 fn is_final(error: &Error, spec: &PipelineSpec) -> bool {
     match error.fault() {
         Fault::Config => true,

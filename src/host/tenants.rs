@@ -1,5 +1,5 @@
-//! `Tenants`: the owners of pipelines. Reads pipeline files, each within what its owner may do and has left. Without a host file
-//! there is one owner, who may do everything.
+//! `Tenants`: the owners of pipelines. Reads pipeline files, each within what its owner may do and
+//! has left. Without a host file there is one owner, who may do everything.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ struct Member {
     usage: Usage,
 }
 
-/// What the pipelines of an owner have together.
+/// The totals of an owner's pipelines.
 #[derive(Default)]
 struct Usage {
     /// The names of pipelines by what their sources claim, or by themselves where that is nothing.
@@ -44,13 +44,14 @@ struct Usage {
 
 /// A pipeline that may run, under its full name, and whose it is.
 pub struct Admitted {
-    /// As the file says, but for the name, which begins with the tenant's, and for paths, which are absolute.
+    /// As the file says, but for the name, which begins with the tenant's, and for paths, which are
+    /// absolute.
     pub settings: PipelineSettings,
-    /// What it shares with its owner's other pipelines.
+    /// The owner, which it shares with the owner's other pipelines.
     pub owner: Owner,
 }
 
-/// Why a pipeline may not run.
+/// The reason for which a pipeline may not run.
 #[derive(Debug)]
 pub enum Refusal {
     /// The file has mistakes.
@@ -68,11 +69,12 @@ pub struct FileReading {
 }
 
 impl Tenants {
-    /// The host of a host file, and its tenants. `file` is where the host file lies: folders are relative to it. What compiling
-    /// may take is as the file says, whatever `compiler` says.
+    /// The host of a host file, and its tenants. `file` is where the host file lies: folders are
+    /// relative to it. What compiling may take is as the file says, whatever `compiler` says.
     ///
     /// # Errors
-    /// `Config` if a folder of a tenant is not there or is also another's, `Environment` if the engine does not start.
+    /// `Config` if a folder of a tenant is not there or is also another's, `Environment` if the
+    /// engine does not start.
     pub fn open(
         file: &Path,
         settings: &HostSettings,
@@ -98,8 +100,9 @@ impl Tenants {
         self.settings.as_ref().map_or_else(Api::default, |settings| settings.api.clone())
     }
 
-    /// The same tenants with nothing used up, for files that are read again. Tenants whose grants are the same stay the same,
-    /// with what they have used of their embedders' budgets. `settings` are those of the host file as it is now, if there is one.
+    /// The same tenants with nothing used up, for files that are read again. Tenants whose grants
+    /// are the same stay the same, with what they have used of their embedders' budgets. `settings`
+    /// are those of the host file as it is now, if there is one.
     ///
     /// # Errors
     /// `Config` if a folder of a tenant is not there or is also another's.
@@ -157,8 +160,8 @@ impl Tenants {
         Ok(members)
     }
 
-    /// Reads pipeline files, in their order. `running` are pipelines that run: one whose file is wrong by now goes on, and counts
-    /// among those of its owner before all others.
+    /// Reads pipeline files, in their order. `running` are pipelines that run: one whose file is
+    /// wrong by now goes on, and counts among those of its owner before all others.
     pub fn read(&mut self, files: Vec<PathBuf>, running: &[PipelineSpec]) -> Vec<FileReading> {
         let read: Vec<_> = files.into_iter().map(|file| (self.confined(&file), file)).collect();
         for (_, file) in read.iter().filter(|(read, _)| !read.as_ref().is_ok_and(Confined::is_fine)) {
@@ -176,7 +179,8 @@ impl Tenants {
         read.into_iter().map(count).collect()
     }
 
-    /// Reads a pipeline file with nothing but what its tenant is granted, and counts it among the tenant's pipelines.
+    /// Reads a pipeline file with nothing but what its tenant is granted, and counts it among the
+    /// tenant's pipelines.
     pub fn admit(&mut self, file: &Path) -> Result<Admitted, Refusal> {
         let confined = self.confined(file)?;
         self.count(confined)
@@ -246,7 +250,8 @@ impl Tenants {
         Ok(Confined { settings, owner: owner.clone(), handed, found })
     }
 
-    /// The tenant in whose folder a file lies, or is named as if it did; where that is, and the folder.
+    /// The tenant in whose folder a file lies, or is named as if it did; where that is, and the
+    /// folder.
     fn home_of(&self, file: &Path) -> Option<(String, PathBuf, PathBuf)> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let named = || Some(folder.canonicalize().ok()?.join(file.file_name()?));
@@ -262,7 +267,7 @@ struct Confined {
     settings: PipelineSettings,
     owner: Owner,
     handed: HandedFile,
-    /// What of it goes beyond its grants.
+    /// The settings that go beyond its grants.
     found: Objections,
 }
 
@@ -280,7 +285,8 @@ impl Usage {
         self.outlets += settings.sinks.len();
     }
 
-    /// Refuses a pipeline that could not be told apart from another one, or would fight with it over a slot.
+    /// Refuses a pipeline that could not be told apart from another one, or would fight with it
+    /// over a slot.
     fn is_single(&self, settings: &PipelineSettings) -> Result<()> {
         let name = &settings.name;
         if self.names.values().any(|other| other == name) {
@@ -346,7 +352,8 @@ fn workers(settings: &PipelineSettings) -> usize {
     settings.transforms.values().map(|transform| transform.workers()).sum()
 }
 
-/// Reads a pipeline file of the host's own user: with the whole environment, and with files anywhere.
+/// Reads a pipeline file of the host's own user: with the whole environment, and with files
+/// anywhere.
 fn untenanted(file: &Path) -> Result<(PipelineSettings, HandedFile), Refusal> {
     let handed = HandedFile::read(file, None).map_err(Refusal::File)?;
     // Before the rest: what the host lends to tenants would seem to be missing.

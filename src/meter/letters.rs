@@ -1,4 +1,5 @@
-//! `LetterMeter`: how many dead letters a pipeline has, as somebody counted them, and what became of replays.
+//! `LetterMeter`: how many dead letters a pipeline has, as somebody counted them, and what became
+//! of replays.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

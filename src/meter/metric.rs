@@ -1,4 +1,5 @@
-//! `Metric`: the one list of what is measured: names, labels, what they mean, and how they are summed up.
+//! `Metric`: the one list of what is measured: names, labels, what they mean, and how they are
+//! summed up.
 
 /// The beginning of the names of our own metrics.
 const PREFIX: &str = "pgstream_host_";

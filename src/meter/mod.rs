@@ -1,7 +1,9 @@
-//! Meters: numbers that are counted where the work is done, and read when somebody asks. A leaf that every layer may import.
+//! Meters: numbers that are counted where the work is done, and read when somebody asks. A leaf
+//! that every layer may import.
 //!
-//! No event pays for them: each is an atomic that is touched once a batch, a call or a write, without a lock, a look-up or an
-//! allocation. A pipeline's meters outlive its restarts, and go with it when it is gone for good.
+//! No event pays for them: each is an atomic that is touched once a batch, a call or a write,
+//! without a lock, a look-up or an allocation. A pipeline's meters outlive its restarts, and go
+//! with it when it is gone for good.
 
 mod number;
 

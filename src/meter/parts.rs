@@ -1,4 +1,5 @@
-//! The meters of what a source's events pass through: transforms, embedders, sinks; of tenants, and of the engine.
+//! The meters of what a source's events pass through: transforms, embedders, sinks; of tenants, and
+//! of the engine.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -199,7 +200,8 @@ impl EmbedderMeter {
         Self { price: Some((million_tokens, currency.to_owned())), ..self }
     }
 
-    /// The cost of what was counted, and its currency. None without a price, and if the provider does not count tokens.
+    /// The cost of what was counted, and its currency. None without a price, and if the provider
+    /// does not count tokens.
     pub fn cost(&self) -> Option<(f64, &str)> {
         let (price, currency) = self.price.as_ref()?;
         let tokens = Some(self.tokens.get()).filter(|tokens| *tokens > 0)?;

@@ -22,7 +22,8 @@ pub struct PipelineMeter {
 /// All that the loop of a pipeline tells of itself.
 #[derive(Debug)]
 pub struct FlowMeter {
-    /// From the commit to when all sinks have it, by event. Without rows that were copied or replayed.
+    /// From the commit to when all sinks have it, by event. Without rows that were copied or
+    /// replayed.
     pub delivery: Histogram,
     /// Bytes of batches that were received and are not durable.
     pub in_flight_bytes: Gauge,

@@ -65,18 +65,21 @@ pub struct SourceMeter {
 /// A slot as it stood at one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlotReading {
-    /// All that the server says of the log that the slot needs: `reserved`, `extended`, `unreserved`, `lost`.
+    /// All that the server says of the log that the slot needs: `reserved`, `extended`,
+    /// `unreserved`, `lost`.
     pub wal_status: String,
     /// Bytes of log that the server keeps for it.
     pub retained: Option<u64>,
-    /// Bytes that may still be written before the server drops log that it needs. None without a limit.
+    /// Bytes that may still be written before the server drops log that it needs. None without a
+    /// limit.
     pub safe: Option<u64>,
     /// The limit on what is kept. None without one.
     pub limit: Option<u64>,
 }
 
 impl SlotReading {
-    /// As postgres_exporter has it: 0 reserved, 1 extended, 2 unreserved, 3 lost. None for a word that is not known.
+    /// As postgres_exporter has it: 0 reserved, 1 extended, 2 unreserved, 3 lost. None for a word
+    /// that is not known.
     pub fn status_number(&self) -> Option<u64> {
         ["reserved", "extended", "unreserved", "lost"]
             .iter()
@@ -139,7 +142,8 @@ impl SourceMeter {
         self.confirmed_lsn.set(confirmed);
     }
 
-    /// Bytes of log that are not confirmed. Unknown while nothing is streamed: then nobody knows how far the server is.
+    /// Bytes of log that are not confirmed. Unknown while nothing is streamed: then nobody knows
+    /// how far the server is.
     pub fn lag_bytes(&self) -> Option<u64> {
         let server = Some(self.server_lsn.get()).filter(|server| *server > 0 && self.is_connected())?;
         Some(server.saturating_sub(self.confirmed_lsn.get()))
@@ -182,7 +186,8 @@ impl SourceMeter {
         *locked(&self.copies)
     }
 
-    /// The time since something was committed by the server's clock, at `committed` µs since 1970-01-01 UTC. Never negative.
+    /// The time since something was committed by the server's clock, at `committed` µs since
+    /// 1970-01-01 UTC. Never negative.
     pub fn age(&self, committed: i64) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
         let now = now.saturating_add(self.clock_offset.get().unwrap_or(0));

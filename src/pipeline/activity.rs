@@ -1,10 +1,11 @@
-//! `Activity`: since when something is at work, for as long as it is. Asked rarely, noted once a batch.
+//! `Activity`: since when something is at work, for as long as it is. Asked rarely, noted once a
+//! batch.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-/// What one part of a pipeline has under way.
+/// The work that one part of a pipeline has under way.
 #[derive(Debug, Default)]
 pub(super) struct Activity(Mutex<Now>);
 
@@ -24,7 +25,7 @@ impl Activity {
         Busy { activity: self, number }
     }
 
-    /// When the oldest of what is under way began.
+    /// Returns the time at which the oldest work under way began.
     pub(super) fn since(&self) -> Option<Instant> {
         self.now().under_way.iter().map(|(_, since)| *since).min()
     }

@@ -1,12 +1,14 @@
 //! `Bisect`: what a handler makes of a batch when single events of it break the handler.
 //!
-//! A batch whose call fails in a way that an event can have caused is called again in halves ([`isolate`]), each in a new instance,
-//! down to the events that fail alone. Those are set aside; the commands of all others are the same as if the former had never been
-//! there, because handlers answer event by event and instances keep nothing. A half that succeeds is taken as it is, also when
-//! all its parts succeed and only the whole was too much.
+//! A batch whose call fails in a way that an event can have caused is called again in halves
+//! ([`isolate`]), each in a new instance, down to the events that fail alone. Those are set aside;
+//! the commands of all others are the same as if the former had never been there, because handlers
+//! answer event by event and instances keep nothing. A half that succeeds is taken as it is, also
+//! when all its parts succeed and only the whole was too much.
 //!
-//! The cost is bounded: an event that fails takes two calls per halving, and [`Tolerance`] ends the pipeline after some of
-//! them. A failure that is not the events' (`stop`, a component that does not start) is never looked for in them.
+//! The cost is bounded: an event that fails takes two calls per halving, and [`Tolerance`] ends the
+//! pipeline after some of them. A failure that is not the events' (`stop`, a component that does
+//! not start) is never looked for in them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,11 +23,11 @@ use crate::event::Batch;
 use crate::retry::Retry;
 use crate::transform::Output;
 
-/// How much more than one call the calls for the parts of a batch may answer together, so that a guest that answers one event
-/// at a time cannot fill the host's memory.
+/// The calls for the parts of a batch may answer this many times as much together as one call may.
+/// So a guest that answers one event at a time cannot fill the host's memory.
 const MORE_IN_PARTS: usize = 4;
 
-/// What a handler made of a batch, and the events that are set aside.
+/// The commands that a handler made of a batch, and the events that are set aside.
 #[derive(Debug, Default)]
 pub(super) struct Sifted {
     /// In the order of their events.
@@ -146,8 +148,8 @@ impl Suspects for Bisect<'_> {
     }
 }
 
-/// Waits before another try of what failed in passing: a handler that asks for a retry, an embedding provider that is down. Says
-/// so, unless the words are a handler's that has said enough.
+/// Waits before another try of what failed in passing: a handler that asks for a retry, an
+/// embedding provider that is down. Says so, unless the words are a handler's that has said enough.
 ///
 /// # Errors
 /// `error`, if it does not pass.

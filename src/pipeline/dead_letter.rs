@@ -1,4 +1,5 @@
-//! `dead_letter`: a refused event as JSON, whole enough to be looked into and replayed; and who keeps it.
+//! `dead_letter`: a refused event as JSON, whole enough to be looked into and replayed; and who
+//! keeps it.
 
 use std::time::SystemTime;
 
@@ -10,7 +11,8 @@ use crate::error::{Code, Error, Fault, Result};
 use crate::event::{BadLine, Batch, json};
 use crate::sink::DeadLetter;
 
-/// The event of `batch` that was refused, with the reason why it ends among the rejected of `stage`.
+/// The event of `batch` that was refused, with the reason why it ends among the rejected of
+/// `stage`.
 pub(super) fn dead_letter(stage: &Stage, batch: &Batch, refused: Refused) -> Option<DeadLetter> {
     let Refused { event, code, reason, sink } = refused;
     let event = batch.events().get(event)?;
@@ -91,8 +93,8 @@ impl Takers {
         letters
     }
 
-    /// Returns once the letter is durable with every sink that takes what is refused of the stage; never if one of them is
-    /// gone, because then the pipeline ends.
+    /// Returns once the letter is durable with every sink that takes what is refused of the stage;
+    /// never if one of them is gone, because then the pipeline ends.
     pub(super) async fn keep(&self, stage: usize, letter: &DeadLetter) {
         for taker in self.0.get(stage).into_iter().flatten() {
             let (kept, durable) = oneshot::channel();

@@ -1,4 +1,5 @@
-//! `deliver`: the task that owns a sink, gathers what is waiting into one write, and reports what is durable.
+//! `deliver`: the task that owns a sink, gathers what is waiting into one write, and reports what
+//! is durable.
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use super::{Outlet, SinkStatus};
 use crate::error::{Error, Result};
 use crate::meter::SinkMeter;
 
-/// Writes batch after batch until the inbox is closed. Transient failures are repeated for as long as they last; events whose
-/// commands the sink refuses go to whoever keeps the rejected events of their handler.
+/// Writes batch after batch until the inbox is closed. Transient failures are repeated for as long
+/// as they last; events whose commands the sink refuses go to whoever keeps the rejected events of
+/// their handler.
 pub(super) async fn deliver(
     outlet: Outlet,
     mut inbox: Inbox,

@@ -1,7 +1,9 @@
-//! `Embed`: the texts in what a handler answered as vectors; the events aside of which an embedder refuses a text.
+//! `Embed`: the texts in what a handler answered as vectors; the events aside of which an embedder
+//! refuses a text.
 //!
-//! A text that is longer than a model takes is refused with all others of its request. So the events are asked for in halves,
-//! down to those that are refused alone, while all others get their vectors.
+//! A text that is longer than a model takes is refused with all others of its request. So the
+//! events are asked for in halves, down to those that are refused alone, while all others get their
+//! vectors.
 
 use std::ops::Range;
 
@@ -18,21 +20,22 @@ use crate::event::Batch;
 use crate::lsn::Position;
 use crate::retry::Retry;
 
-/// What the vectors of a batch may take: more than the texts of the largest batches become that are of use. A thousand rows of
-/// sixteen chunks take 94 MiB at 1536 numbers, 250 MiB at 4096.
+/// The most bytes that the vectors of a batch may take: more than is needed for the texts of the
+/// largest batches that are of use. A thousand rows of sixteen chunks take 94 MiB at 1536 numbers,
+/// 250 MiB at 4096.
 const MAX_BATCH_BYTES: usize = 256 << 20;
 
 /// Completes what the handler of a stage answered to a batch.
 pub(super) struct Embed<'a> {
     pub(super) stage: &'a Stage,
     pub(super) batch: &'a Batch,
-    /// Where the vectors will lie.
+    /// The room for the vectors.
     pub(super) place: &'a Place,
 }
 
 impl Embed<'_> {
-    /// Embeds all texts of `commands`, which stand in the order of their events. Adds to `refused` the events of which a text
-    /// is refused, and takes out all that they asked for.
+    /// Embeds all texts of `commands`, which stand in the order of their events. Adds to `refused`
+    /// the events of which a text is refused, and takes out all that they asked for.
     pub(super) async fn run(&self, commands: &mut Vec<Command>, refused: &mut Vec<Refused>) -> Result<()> {
         let mut window = Window::default();
         self.make_room(&mut window, commands, refused).await?;
@@ -48,7 +51,8 @@ impl Embed<'_> {
         Ok(())
     }
 
-    /// Takes room for the vectors, before any is made. Events whose texts become more than a batch may hold are set aside.
+    /// Takes room for the vectors, before any is made. Events whose texts become more than a batch
+    /// may hold are set aside.
     async fn make_room(
         &self,
         window: &mut Window,
@@ -95,7 +99,8 @@ impl Embed<'_> {
             .help(format!("nothing was confirmed: {help}"))
     }
 
-    /// Embeds the texts of `commands`. If they are refused for what they are, the commands are as they were.
+    /// Embeds the texts of `commands`. If they are refused for what they are, the commands are as
+    /// they were.
     async fn attempt(&self, commands: &mut [Command]) -> Result<Attempt> {
         let mut retry = Retry::new(BACKOFF);
         loop {

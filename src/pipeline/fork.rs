@@ -1,13 +1,15 @@
-//! Recognises a source whose history is not the one that a sink was filled from: restored from a backup, or short of commits
-//! after a failover. Its new transactions may stand where the sink takes everything for written, and would be skipped. And a
-//! sink that came from a backup itself: what was confirmed since then does not come again.
+//! Recognises a source whose history is not the one that a sink was filled from: restored from a
+//! backup, or short of commits after a failover. Its new transactions may stand where the sink
+//! takes everything for written, and would be skipped. And a sink that came from a backup itself:
+//! what was confirmed since then does not come again.
 
 use crate::error::{Error, Fault, Result};
 use crate::event::{Batch, Event};
 use crate::lsn::Lsn;
 use crate::sink::Held;
 
-/// Commits stand in the log in about the order of their times: a session takes the time, then its place.
+/// Commits stand in the log in about the order of their times: a session takes the time, then its
+/// place.
 const OUT_OF_ORDER: i64 = 10_000_000; // µs
 
 /// A transaction of the stream.
@@ -25,7 +27,8 @@ pub(super) fn commits(batch: &Batch) -> Vec<Commit> {
     first.map(|event| Commit { lsn: event.position.lsn, time: event.commit_time }).collect()
 }
 
-/// Refuses transactions that stand before what the sink holds although they were committed after it.
+/// Refuses transactions that stand before what the sink holds although they were committed after
+/// it.
 pub(super) fn refuse(held: Option<Held>, commits: &[Commit]) -> Result<()> {
     let Some(held) = held else { return Ok(()) };
     let skipped = commits.iter().take_while(|commit| commit.lsn <= held.position.lsn);

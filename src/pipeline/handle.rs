@@ -18,7 +18,7 @@ use crate::event::{Batch, Event};
 use crate::lsn::Position;
 use crate::sink::{DeadLetter, Held};
 
-/// What the handlers made of a batch: one [`Made`] per stage.
+/// The handlers' results for a batch: one [`Made`] per stage.
 pub(super) struct Handled {
     pub(super) ticket: Ticket,
     /// The handlers that made it.
@@ -27,7 +27,7 @@ pub(super) struct Handled {
     /// The transactions that the batch has events of.
     pub(super) commits: Vec<Commit>,
     pub(super) made: Vec<Made>,
-    /// What it was made of, for events that a sink refuses.
+    /// The batch that it was made of, for events that a sink refuses.
     pub(super) batch: Arc<Batch>,
     /// Events that came before the batch.
     pub(super) first: u64,
@@ -37,12 +37,13 @@ pub(super) struct Handled {
     _place: Place,
 }
 
-/// What one handler made of a batch; every text is a vector by now.
+/// One handler's result for a batch; every text is a vector by now.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) commands: Vec<Command>,
     pub(super) rejected: Vec<DeadLetter>,
-    /// Where each of the rejected that count stood in the batch.
+    /// Indices into the batch's events of the rejected that count. A bad line has that of the last
+    /// event.
     rejected_at: Vec<usize>,
 }
 
@@ -52,7 +53,8 @@ impl Handled {
         self.made.iter().map(|made| made.rejected.len()).sum()
     }
 
-    /// Whether the rejected events are no more than each stage may have. To be asked in stream order.
+    /// Counts the rejected events, and fails if a stage has more of them than it may. To be called
+    /// in stream order.
     pub(super) fn tolerated(&self) -> Result<()> {
         for (stage, made) in self.stages.iter().zip(&self.made) {
             stage.tolerance.count(self.counted(made)).map_err(|TooMany| {
@@ -88,8 +90,9 @@ impl Made {
     }
 }
 
-/// Runs the stages at the same time. Transient failures (a handler that asks for a retry, an embedding provider
-/// that is down) are repeated until they pass; the batch's place in the queue holds back everything after it.
+/// Runs the stages at the same time. Transient failures (a handler that asks for a retry, an
+/// embedding provider that is down) are repeated until they pass; the batch's place in the queue
+/// holds back everything after it.
 pub(super) async fn handle(
     stages: Arc<[Stage]>,
     status: Arc<Status>,

@@ -11,7 +11,7 @@ use crate::command::Command;
 use crate::config::model::SinkBatch;
 use crate::lsn::Lsn;
 
-/// What waits for a sink.
+/// The batches and letters that wait for a sink.
 pub(super) struct Inbox {
     begun: oneshot::Receiver<Begun>,
     handled: mpsc::Receiver<Arc<Handled>>,
@@ -20,15 +20,15 @@ pub(super) struct Inbox {
     gathered: Gathered,
 }
 
-/// What a sink is told once the source streams.
+/// The facts that a sink is told once the source streams.
 pub(super) struct Begun {
-    /// What its positions belong to.
+    /// The origin that its positions belong to.
     pub(super) origin: Arc<str>,
     /// See [`Source::held_before`](crate::source::Source::held_before).
     pub(super) held_before: Lsn,
 }
 
-/// What a sink does next.
+/// The next work of a sink.
 pub(super) enum Next {
     Letter(Parcel),
     Batches(Vec<Arc<Handled>>),
@@ -41,13 +41,14 @@ struct Gathered {
     batches: Vec<Arc<Handled>>,
     points: usize,
     bytes: usize,
-    /// When waiting for more ends; some from the first batch on.
+    /// Time at which waiting for more ends; some from the first batch on.
     until: Option<Instant>,
 }
 
 impl Inbox {
-    /// `begun` is told once the source streams. `handled` comes in stream order, and is never full: the loop lets
-    /// in no more batches than it can hold. `letters` are events that other sinks refused, and wait for to be kept.
+    /// `begun` is told once the source streams. `handled` comes in stream order, and is never full:
+    /// the loop lets in no more batches than it can hold. `letters` are events that other sinks
+    /// refused, and wait for to be kept.
     pub(super) fn new(
         begun: oneshot::Receiver<Begun>,
         handled: mpsc::Receiver<Arc<Handled>>,
@@ -57,13 +58,14 @@ impl Inbox {
         Self { begun, handled, letters, limits, gathered: Gathered::default() }
     }
 
-    /// Where the stream begins, once it does: until then another host may be writing to the sink. None if it never does.
+    /// Waits until the source streams, and returns what the sink is told then. Before that, another
+    /// host may be writing to the sink. None if the source never streams.
     pub(super) async fn begun(&mut self) -> Option<Begun> {
         (&mut self.begun).await.ok()
     }
 
-    /// Waits for a letter or a batch. With a batch, takes what else is there up to the limits, and waits for more no longer
-    /// than the linger. Given up half-way, it loses nothing.
+    /// Waits for a letter or a batch. With a batch, takes what else is there up to the limits, and
+    /// waits for more no longer than the linger. Given up half-way, it loses nothing.
     pub(super) async fn next(&mut self) -> Next {
         if self.gathered.batches.is_empty() {
             let first = tokio::select! {
@@ -97,7 +99,7 @@ impl Gathered {
     }
 }
 
-/// How many points a batch writes; each command counts as one at least.
+/// Counts the points that a batch writes; each command counts as one at least.
 fn weight(handled: &Handled) -> usize {
     let of = |command: &Command| command.points().len().max(1);
     handled.made.iter().map(|made| made.commands.iter().map(of).sum::<usize>()).sum()

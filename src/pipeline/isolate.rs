@@ -1,5 +1,6 @@
-//! `isolate`: the search for what is to blame when something fails as a whole: halves are tried in the order of the stream, down
-//! to the items that fail alone. Handlers, embedders and sinks are all searched so.
+//! `isolate`: the search for what is to blame when something fails as a whole: halves are tried in
+//! the order of the stream, down to the items that fail alone. Handlers, embedders and sinks are
+//! all searched so.
 
 use std::ops::Range;
 
@@ -28,8 +29,9 @@ pub(super) trait Suspects: Send {
     fn set_aside(&mut self, item: usize, error: Error) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Finds the items to blame among `all`, which failed together with `error`, and sets them aside. All others are done after it, in
-/// their order. A half that passes is taken as it is, also when both halves pass and only the whole was too much.
+/// Finds the items to blame among `all`, which failed together with `error`, and sets them aside.
+/// All others are done after it, in their order. A half that passes is taken as it is, also when
+/// both halves pass and only the whole was too much.
 pub(super) async fn isolate(suspects: &mut impl Suspects, all: Range<usize>, error: Error) -> Result<()> {
     let mut todo = Vec::new();
     let mut failed = Some((all, error));

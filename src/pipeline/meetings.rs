@@ -18,7 +18,7 @@ const REMEMBERED: usize = 1 << 14;
 /// Looks at what a handler asks for, where the source has several tables.
 #[derive(Debug)]
 pub struct Meetings {
-    /// Whether they are meant.
+    /// True if ids are meant to meet: then nothing is looked at or said.
     meant: bool,
     seen: Mutex<Seen>,
 }
@@ -30,7 +30,7 @@ struct Seen {
     /// Only ids are remembered whose hash has none of these bits.
     spared: u64,
     tables: FxHashMap<u32, Arc<Relation>>,
-    /// What was said already.
+    /// Pairs of tables of which it was said already that they meet.
     told: Vec<(u32, u32)>,
 }
 

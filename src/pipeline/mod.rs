@@ -1,4 +1,5 @@
-//! A `Pipeline`: one source, its transforms and its sinks, joined by a loop that keeps order and confirms what is durable.
+//! A `Pipeline`: one source, its transforms and its sinks, joined by a loop that keeps order and
+//! confirms what is durable.
 
 mod run;
 
@@ -72,10 +73,12 @@ pub use swap::Swapper;
 pub use tolerance::Tolerance;
 pub use unembedded::Unembedded;
 
-/// Waits between tries of what failed in passing: a blip goes unnoticed, and recovery from a long outage is prompt.
+/// Waits between tries of what failed in passing: a blip goes unnoticed, and recovery from a long
+/// outage is prompt.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
 
-/// How long a stop waits for what was received to become durable. What is not comes again at the next start.
+/// The longest time that a stop waits for received batches to become durable, and then for sinks to
+/// close. What is not durable by then comes again at the next start.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Open parts, ready to run.
@@ -96,20 +99,21 @@ pub struct Stage {
     pub name: String,
     /// The handler.
     pub transform: Transform,
-    /// How many batches the handler takes at once.
+    /// The largest number of batches with the handler at once.
     pub workers: usize,
-    /// What the handler's texts are embedded with.
+    /// The embedders for the handler's texts, by their names.
     pub embedders: IndexMap<String, Arc<dyn Embedder>>,
-    /// Whether some sink takes `<name>.rejected`. If none does, a rejection, an event that breaks the handler, or one whose
-    /// commands a sink refuses, stops the pipeline: an event that nobody keeps would be lost.
+    /// True if some sink takes `<name>.rejected`. If none does, the pipeline stops at the first
+    /// rejection, event that breaks the handler, line that is no event, text that an embedder
+    /// refuses, or command that a sink refuses: an event that nobody keeps would be lost.
     pub keeps_rejected: bool,
-    /// How many of them are too many.
+    /// The limit for such events, and the count of them.
     pub tolerance: Tolerance,
-    /// Where ids of two tables meet.
+    /// The notices that rows of two tables are given the same ids.
     pub meetings: Meetings,
-    /// Whether points came without vectors.
+    /// The notice that points came without vectors.
     pub unembedded: Unembedded,
-    /// What the sinks that it feeds have to say of its points; filled by [`Pipeline::new`].
+    /// Checks by which the sinks that it feeds admit its points; filled by [`Pipeline::new`].
     pub admissions: Vec<Admission>,
 }
 
@@ -119,7 +123,7 @@ pub struct Outlet {
     pub name: String,
     /// The sink.
     pub sink: Box<dyn Sink>,
-    /// When a write closes.
+    /// The limits at which a write closes.
     pub batch: SinkBatch,
     /// Indices of the stages whose commands it takes.
     pub commands_of: Vec<usize>,
@@ -143,7 +147,8 @@ impl Pipeline {
         Self { name, source, stages, outlets, status, drain_limit: DRAIN_LIMIT, swapper, swaps }
     }
 
-    /// Has a stop wait this long for what was received to become durable, and for sinks to close; 30 s if nobody says so.
+    /// Has a stop wait this long for what was received to become durable, and for sinks to close;
+    /// 30 s if nobody says so.
     pub fn drain_limit(mut self, limit: Duration) -> Self {
         self.drain_limit = limit;
         self
@@ -176,7 +181,8 @@ impl Pipeline {
         Arc::clone(&self.status)
     }
 
-    /// Runs until `stop` is cancelled, then finishes what was received, confirms it and closes everything.
+    /// Runs until `stop` is cancelled, then finishes what was received, confirms it and closes
+    /// everything.
     ///
     /// An error is final: what was not confirmed comes again at the next start.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {

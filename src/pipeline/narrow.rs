@@ -1,8 +1,10 @@
-//! `Narrow`: finds the events whose commands a sink refuses, and sets them aside, while all others are written.
+//! `Narrow`: finds the events whose commands a sink refuses, and sets them aside, while all others
+//! are written.
 //!
-//! Commands that a sink refuses, in a way that single ones can have caused, are written again in halves ([`isolate`]), in order, down to
-//! the events that fail alone. All that one handler made of one event stands or falls together. A sink that stores a position
-//! stores only what lies before the next command, so it never gets ahead of an event that is not yet kept elsewhere: after a
+//! Commands that a sink refuses, in a way that single ones can have caused, are written again in
+//! halves ([`isolate`]), in order, down to the events that fail alone. All that one handler made of
+//! one event stands or falls together. A sink that stores a position stores only what lies before
+//! the next command, so it never gets ahead of an event that is not yet kept elsewhere: after a
 //! crash that event comes again, and is refused and kept again.
 
 use std::ops::Range;
@@ -46,14 +48,14 @@ impl<'a> Asked<'a> {
 /// Writes what a sink has refused as a whole.
 pub(super) struct Narrow<'a, 'w> {
     pub(super) writer: &'a mut Writer<'w>,
-    /// What was refused of each stage's events, as far as the sink has come.
+    /// The events of each stage that were rejected or refused, as far as the sink has come.
     pub(super) windows: &'a mut [Window],
     pub(super) shared: &'a Shared,
 }
 
 impl Narrow<'_, '_> {
-    /// Writes all of `asked` that the sink takes, in order, and moves its position to `through`. `error` is why it did not take
-    /// all of it at once.
+    /// Writes all of `asked` that the sink takes, in order, and moves its position to `through`.
+    /// `error` is why it did not take all of it at once.
     pub(super) async fn run(&mut self, asked: &[Asked<'_>], through: Held, error: Error) -> Result<()> {
         let answers: Vec<&[Asked<'_>]> = asked
             .chunk_by(|one, other| one.command.position == other.command.position && one.stage == other.stage)
@@ -98,7 +100,8 @@ impl Narrow<'_, '_> {
     }
 }
 
-/// The answers to events, in the order in which they are written. All that one handler made of one event is one of them.
+/// The answers to events, in the order in which they are written. All that one handler made of one
+/// event is one of them.
 struct Search<'s, 'n, 'w, 'c> {
     narrow: &'s mut Narrow<'n, 'w>,
     answers: Vec<&'c [Asked<'c>]>,

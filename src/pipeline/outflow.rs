@@ -1,4 +1,5 @@
-//! `Outflow`: the writes that are under way into a sink, one after the other or, where it takes that, two at once.
+//! `Outflow`: the writes that are under way into a sink, one after the other or, where it takes
+//! that, two at once.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -21,15 +22,15 @@ use crate::lsn::Position;
 use crate::sabotage::Breakage;
 use crate::sink::{DeadLetter, Delivery, Held};
 
-/// Writes under way at once, where a sink takes several: while a server works on the last requests of one, the next is
-/// prepared and sent.
+/// Writes under way at once, where a sink takes several: while a server works on the last requests
+/// of one, the next is prepared and sent.
 const HANDS: usize = 2;
 
-/// What of the stream flows into a sink.
+/// The part of the stream that flows into a sink.
 pub(super) struct Route<'a> {
     pub(super) commands_of: &'a [usize],
     pub(super) rejected_of: &'a [usize],
-    /// What the sink held when the pipeline began.
+    /// The last event that the sink held when the pipeline began.
     pub(super) held: Option<Held>,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Outflow<'a> {
     route: &'a Route<'a>,
     shared: &'a Shared,
     durable: mpsc::Sender<Durable>,
-    /// What was refused of each stage's events, as far as the sink has come.
+    /// The events of each stage that were rejected or refused, as far as the sink has come.
     windows: Vec<Window>,
     hands: usize,
     /// Hands with nothing to do.
@@ -47,7 +48,8 @@ pub(super) struct Outflow<'a> {
     under_way: UnderWay<'a>,
     /// Those that ended while an earlier one was narrowed.
     ended: VecDeque<Written<'a>>,
-    /// What each of them changes, in that order.
+    /// Points and groups that each write changes, in the order in which the writes were begun. A
+    /// write stands here until it is settled.
     touched: VecDeque<Touched>,
     begun: u64,
 }
@@ -107,7 +109,8 @@ impl<'a> Outflow<'a> {
         Ok(())
     }
 
-    /// The next write that has ended, in the order in which they were begun. None if there is none to wait for.
+    /// The next write that has ended, in the order in which they were begun. None if there is none
+    /// to wait for.
     pub(super) async fn next(&mut self) -> Option<Written<'a>> {
         match self.ended.pop_front() {
             Some(written) => Some(written),
@@ -115,7 +118,8 @@ impl<'a> Outflow<'a> {
         }
     }
 
-    /// Reports what a write has made durable. Of what was refused, sets the events aside that are to blame.
+    /// Reports what a write has made durable. Of what was refused, sets the events aside that are
+    /// to blame.
     pub(super) async fn settle(&mut self, written: Written<'a>) -> Result<()> {
         let Written { mut writer, gathered, commands, letters, outcome } = written;
         self.count(&gathered);
@@ -177,8 +181,8 @@ impl<'a> Outflow<'a> {
         Ok(())
     }
 
-    /// Counts what handlers rejected before the sink comes to refuse what they made of others. More than is tolerated ends
-    /// the pipeline elsewhere.
+    /// Counts what handlers rejected before the sink comes to refuse what they made of others. More
+    /// than is tolerated ends the pipeline elsewhere.
     fn count(&mut self, gathered: &[Arc<Handled>]) {
         for handled in gathered {
             for &index in self.route.commands_of {
@@ -194,8 +198,8 @@ impl<'a> Outflow<'a> {
     }
 }
 
-/// Does `work` while the writes under way go on. What it waits for may be in their hands: a place among the requests to the
-/// server.
+/// Does `work` while the writes under way go on. What it waits for may be in their hands: a place
+/// among the requests to the server.
 async fn beside<'a, T>(
     under_way: &mut UnderWay<'a>,
     ended: &mut VecDeque<Written<'a>>,

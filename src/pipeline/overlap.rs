@@ -6,8 +6,8 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::command::{Action, Command};
 
-/// The points and groups of a delivery, by hash: two that share one may be taken for one that they do not share, and then only
-/// wait for each other.
+/// The points and groups of a delivery, by hash: two that share one may be taken for one that they
+/// do not share, and then only wait for each other.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     names: FxHashSet<u64>,
@@ -31,11 +31,13 @@ impl Touched {
         touched
     }
 
-    /// Whether the outcome is the same in whatever order the parts of both deliveries are carried out.
+    /// Tells if the outcome is the same in whatever order the parts of both deliveries are carried
+    /// out. False, too, if that is not certain.
     ///
-    /// A removed group also changes points that are not named: those that the store holds under it. That does no harm. If the
-    /// other delivery names such a point, it writes it whole, outside of this group, or removes it; and that is what becomes of
-    /// it in any order, because the removal of a group passes over what is not, or no longer, in it.
+    /// A removed group also changes points that are not named: those that the store holds under it.
+    /// That does no harm. If the other delivery names such a point, it writes it whole, outside of
+    /// this group, or removes it; and that is what becomes of it in any order, because the removal
+    /// of a group passes over what is not, or no longer, in it.
     pub(super) fn is_apart_from(&self, other: &Self) -> bool {
         !self.more && !other.more && self.names.is_disjoint(&other.names)
     }

@@ -1,4 +1,5 @@
-//! `Progress`: which batches are durable, and so how far the log may be confirmed. Pure; owns invariant 1.
+//! `Progress`: which batches are durable, and so how far the log may be confirmed. Pure; owns
+//! invariant 1.
 
 use std::collections::VecDeque;
 
@@ -11,11 +12,12 @@ use crate::sabotage::Breakage;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
-/// The batches on their way, in stream order, each with the sinks that have not yet made it durable.
+/// The batches on their way, in stream order, each with the sinks that have not yet made it
+/// durable.
 ///
-/// The log may be confirmed up to the end of the longest prefix of batches that every sink holds; no more,
-/// whatever later batches have done. A marker (a batch without events) waits for nobody, but it stands in the
-/// same queue, so that it counts only once everything before it is durable.
+/// The log may be confirmed up to the end of the longest prefix of batches that every sink holds;
+/// no more, whatever later batches have done. A marker (a batch without events) waits for nobody,
+/// but it stands in the same queue, so that it counts only once everything before it is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     first: u64,
@@ -29,9 +31,9 @@ pub(crate) struct Progress {
 /// Since when a batch with events waits to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Since {
-    /// When its first event was committed, in µs since 1970-01-01 UTC.
+    /// Time at which its first event was committed, in µs since 1970-01-01 UTC.
     pub(crate) committed: i64,
-    /// When it was received.
+    /// Time at which it was received.
     pub(crate) received: Instant,
     /// The number of its events that were streamed, and not copied from a table.
     pub(crate) streamed: u64,
@@ -84,15 +86,16 @@ impl Progress {
         }
     }
 
-    /// The stream begins anew with what is entered next. What is on its way comes again, from a slot that may stand before it
-    /// and perhaps in another history of the log: its ends say nothing any more. It is still waited for.
+    /// The stream begins anew with what is entered next. What is on its way comes again, from a
+    /// slot that may stand before it and perhaps in another history of the log: its ends say
+    /// nothing any more. It is still waited for.
     pub(crate) fn begin_anew(&mut self) {
         self.confirmable = Lsn::INVALID;
         self.pending.iter_mut().for_each(|pending| pending.ends_at = None);
     }
 
-    /// How far the log may be confirmed: the end of the last batch of the durable prefix. The one place that
-    /// decides what Postgres may forget.
+    /// Returns the LSN up to which the log may be confirmed: the end of the last batch of the
+    /// durable prefix. The one place that decides what Postgres may forget.
     pub(crate) fn confirmable(&self) -> Lsn {
         self.confirmable
     }
@@ -102,7 +105,7 @@ impl Progress {
         self.delivered.drain(..)
     }
 
-    /// Whether every batch that was entered is durable in every sink.
+    /// Tells if every batch that was entered is durable in every sink.
     pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
@@ -140,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// What happens to a pipeline, with indices taken modulo what there is.
+    /// A step in the life of a pipeline, with indices taken modulo what there is.
     #[derive(Clone, Debug)]
     enum Step {
         Batch { advance: u64, ends: bool },
@@ -166,8 +169,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order in which sinks finish, what is confirmable is below every undurable batch, is the
-        /// most that it can be, and never falls while the stream goes on.
+        /// Whatever the order in which sinks finish, what is confirmable is below every undurable
+        /// batch, is the most that it can be, and never falls while the stream goes on.
         #[test]
         fn confirms_the_durable_prefix_and_nothing_beyond(sinks in 1..4usize, steps in prop::collection::vec(step(), 0..200)) {
             let mut progress = Progress::default();

@@ -11,11 +11,12 @@ use crate::event::Batch;
 use crate::meter::PipelineMeter;
 use crate::sink::DeadLetter;
 
-/// The events of the batch that would be set aside: those that handlers refuse or fail on, those of which an embedder refuses a
-/// text, and those whose points a sink has no place for. Nothing is written. What fails in passing is waited for, without end.
+/// The events of the batch that would be set aside: those that handlers refuse or fail on, those of
+/// which an embedder refuses a text, and those whose points a sink has no place for. Nothing is
+/// written. What fails in passing is waited for, without end.
 ///
 /// # Errors
-/// What would stop the pipeline.
+/// The error that would stop the pipeline.
 pub async fn rehearse(stages: Arc<[Stage]>, batch: Batch) -> Result<Vec<DeadLetter>> {
     let room = Arc::new(Room::default());
     let meter = PipelineMeter::new([], []);

@@ -1,4 +1,5 @@
-//! `Rejecting`: events that go to the dead letters instead of the sinks: who keeps them, how many may be, and what is said of it.
+//! `Rejecting`: events that go to the dead letters instead of the sinks: who keeps them, how many
+//! may be, and what is said of it.
 
 use super::Stage;
 use super::tolerance::{TooMany, Window};
@@ -7,7 +8,7 @@ use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Position;
 
-/// What to type where nobody keeps what is refused.
+/// The advice where nobody keeps what is refused.
 pub(super) const KEEP: &str = "To set such events aside and go on, add a sink to the pipeline:";
 
 /// An event that goes to the dead letters.
@@ -33,7 +34,8 @@ impl Rejecting<'_> {
     /// Hands `why` back if somebody keeps what the stage rejects.
     ///
     /// # Errors
-    /// With `fault`, headline `what` and this advice, if nobody does: the event would be lost. `confirmed` says what was not.
+    /// With `fault`, headline `what` and this advice, if nobody does: the event would be lost.
+    /// `confirmed` says what was not.
     pub(super) fn kept(self, event: usize, why: Error, fault: Fault, what: &str, confirmed: &str) -> Result<Error> {
         if self.stage.keeps_rejected {
             return Ok(why);
@@ -47,7 +49,8 @@ impl Rejecting<'_> {
         Err(Error::new(fault, what).because(why).at(self.place(event)).help(help))
     }
 
-    /// Counts an event in `window`, under its `number` there. One that somebody asked to have replayed was counted before.
+    /// Counts an event in `window`, under its `number` there. One that somebody asked to have
+    /// replayed was counted before.
     ///
     /// # Errors
     /// If there are more than the stage tolerates; `last` is why this one was rejected.

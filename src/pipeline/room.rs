@@ -1,7 +1,7 @@
 //! `Room`: how many bytes of vectors the batches of a pipeline may hold that are made of texts.
 //!
-//! Vectors can be thousands of times as large as the text that they are made of. So room is taken before a text is embedded, and
-//! kept until all sinks have let go of the batch.
+//! Vectors can be thousands of times as large as the text that they are made of. So room is taken
+//! before a text is embedded, and kept until all sinks have let go of the batch.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// What batches may hold together. The oldest of them takes what it needs nonetheless, as the others wait for it.
+/// The most bytes of vectors that batches may hold together. The oldest of them takes what it needs
+/// nonetheless, as the others wait for it.
 const MAX_BYTES: usize = 128 << 20;
 
 /// The room of one pipeline.
@@ -22,7 +23,7 @@ pub(super) struct Room {
 #[derive(Debug, Default)]
 struct Taken {
     entered: u64,
-    /// What each batch that is on its way has taken, by its number.
+    /// Bytes that each batch on its way has taken, by the batch's number.
     batches: BTreeMap<u64, usize>,
     bytes: usize,
 }
@@ -42,7 +43,7 @@ impl Room {
     }
 }
 
-/// What a batch has of the room; given back when it is dropped.
+/// The part of the room that a batch has; given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     room: Arc<Room>,
@@ -51,7 +52,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Counts what one handler's texts will take; answers what those of all handlers do so far. They run at the same time.
+    /// Counts what one handler's texts will take; answers what those of all handlers do so far.
+    /// They run at the same time.
     pub(super) fn ask(&self, bytes: usize) -> usize {
         self.asked.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }

@@ -27,10 +27,11 @@ use crate::event::{Batch, Event};
 use crate::meter::SourceMeter;
 use crate::source::Source;
 
-/// Memory that batches on their way may hold. Beyond it the source is not read: back-pressure reaches the server.
+/// Memory that batches on their way may hold. Beyond it the source is not read: back-pressure
+/// reaches the server.
 const MAX_BYTES_IN_FLIGHT: usize = 48 << 20;
-/// Batches with the handlers and embedders at once, beyond the handlers' own threads: enough to keep the threads
-/// busy while other batches wait for an embedding provider.
+/// Batches with the handlers and embedders at once, beyond the handlers' own threads: enough to
+/// keep the threads busy while other batches wait for an embedding provider.
 const WAITING_FOR_EMBEDDERS: usize = 4;
 /// Batches on their way at once; bounds what small batches cost beside their bytes.
 const MAX_BATCHES_IN_FLIGHT: usize = 256;
@@ -120,11 +121,12 @@ struct Flow {
     /// Received so far.
     events: u64,
     status: Arc<Status>,
-    /// Of the time in which what was received may become durable, and then of that in which sinks may close.
+    /// Of the time in which what was received may become durable, and then of that in which sinks
+    /// may close.
     drain_limit: Duration,
 }
 
-/// What woke the loop.
+/// The reason for which the loop woke up.
 enum Wake {
     Durable(Durable),
     Handled(Handled),
@@ -135,7 +137,8 @@ enum Wake {
 }
 
 impl Flow {
-    /// Runs until told to stop, or until the source has nothing more and all that it had is durable.
+    /// Runs until told to stop, or until the source has nothing more and all that it had is
+    /// durable.
     async fn flow(&mut self, stop: &CancellationToken) -> Result<()> {
         while !(self.ended && self.progress.is_idle()) {
             let wake = self.wake(Some(stop)).await?;
@@ -151,7 +154,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Lets everything that was received become durable, for a bounded time. An error is as final as in `flow`.
+    /// Lets everything that was received become durable, for a bounded time. An error is as final
+    /// as in `flow`.
     async fn drain(&mut self) -> Result<()> {
         let drained = tokio::time::timeout(self.drain_limit, async {
             while !self.progress.is_idle() {
@@ -170,7 +174,8 @@ impl Flow {
         })
     }
 
-    /// The next thing to do. With `stop`, new batches are taken in; without, only what is on its way goes on.
+    /// The next thing to do. With `stop`, new batches are taken in; without, only what is on its
+    /// way goes on.
     async fn wake(&mut self, stop: Option<&CancellationToken>) -> Result<Wake> {
         let has_room = self.has_room();
         let taking_in = stop.is_some() && !self.ended && has_room;
@@ -242,7 +247,8 @@ impl Flow {
         self.handling.push_back(AbortOnDropHandle::new(handling));
     }
 
-    /// What is with the handlers before stays there: it holds on to them, and to what is tolerated of them.
+    /// Gives the batches to come to other handlers. Batches that are with the former handlers stay
+    /// there: they hold on to them, and to what is tolerated of them.
     fn swap(&mut self, swap: Swap) {
         let Swap { stages, done } = swap;
         let before = self.stages.iter().map(|stage| stage.admissions.clone());
@@ -304,8 +310,9 @@ impl Flow {
         }
     }
 
-    /// After an error, which is what is told of: ends the sinks as they are, then the stream, so that the server learns at once
-    /// what was confirmed last and that nobody reads the slot, and where it was left is written down.
+    /// After an error, which is what is told of: ends the sinks as they are, then the stream, so
+    /// that the server learns at once what was confirmed last and that nobody reads the slot, and
+    /// where it was left is written down.
     async fn let_go(mut self) {
         self.handling.clear();
         self.deliveries.shutdown().await;
@@ -341,7 +348,8 @@ fn max_handling(stages: &[Stage]) -> usize {
     stages.iter().map(|stage| stage.workers).sum::<usize>() + WAITING_FOR_EMBEDDERS
 }
 
-/// Counts events by operation. Answers how many came as they were committed, and were not copied from a table.
+/// Counts events by operation. Answers how many came as they were committed, and were not copied
+/// from a table.
 fn count(source: &SourceMeter, events: &[Event]) -> u64 {
     let (mut operations, mut copied) = ([0u64; 4], 0);
     for event in events {

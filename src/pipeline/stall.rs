@@ -1,4 +1,5 @@
-//! Says in the log that nothing becomes durable, for how long, and what is waited for: for as long as it lasts, ever more seldom.
+//! Says in the log that nothing becomes durable, for how long, and what is waited for: for as long
+//! as it lasts, ever more seldom.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::Status;
 use super::status::QUIET;
 use crate::backoff::seconds;
 
-/// How often it is looked.
+/// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// It is said at least this often.

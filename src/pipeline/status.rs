@@ -1,4 +1,5 @@
-//! `Status`: what a running pipeline tells the outside about itself. Counters only, never a row's value.
+//! `Status`: what a running pipeline tells the outside about itself. Counters only, never a row's
+//! value.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +13,11 @@ use crate::lsn::Lsn;
 use crate::meter::{PipelineMeter, SinkMeter};
 use crate::source::Lag;
 
-/// What a batch may take without a word.
+/// The time that a batch may take without a word.
 pub(super) const QUIET: Duration = Duration::from_secs(5);
 
-/// How a pipeline is doing; read at any time, from any thread.
+/// The progress of a pipeline: its counters, its lag, and the work under way. Read at any time,
+/// from any thread.
 #[derive(Debug)]
 pub struct Status {
     /// The pipeline's name.
@@ -32,7 +34,7 @@ pub struct Status {
     oldest: Mutex<Option<Since>>,
 }
 
-/// How a sink is doing.
+/// The progress of a sink: its counters, its trouble, and the write under way.
 #[derive(Debug)]
 pub struct SinkStatus {
     /// The sink's name.
@@ -52,7 +54,7 @@ pub struct Trouble {
     pub since: SystemTime,
 }
 
-/// What a transform has under way.
+/// The work that a transform has under way.
 #[derive(Debug, Default)]
 pub(super) struct StageStatus {
     name: String,
@@ -77,7 +79,8 @@ impl Status {
         }
     }
 
-    /// The same, with the counters of an earlier run, so that they do not fall when a pipeline is started again.
+    /// The same, with the counters of an earlier run, so that they do not fall when a pipeline is
+    /// started again.
     pub(crate) fn counting_on(self, before: &Status) -> Self {
         self.events.store(before.events(), Ordering::Relaxed);
         self.rejected.store(before.rejected(), Ordering::Relaxed);
@@ -103,18 +106,19 @@ impl Status {
         self.rejected.load(Ordering::Relaxed)
     }
 
-    /// Up to where the log is confirmed; invalid before the first time, and again when the stream begins anew.
+    /// Up to where the log is confirmed; invalid before the first time, and again when the stream
+    /// begins anew.
     pub fn confirmed(&self) -> Lsn {
         Lsn(self.confirmed.load(Ordering::Relaxed))
     }
 
-    /// How far behind the server the pipeline was when last looked at.
+    /// Returns the distance of the pipeline behind the server, as it was when last looked at.
     pub fn lag(&self) -> Lag {
         Lag { bytes: self.lag.load(Ordering::Relaxed) }
     }
 
-    /// The age of the oldest commit that was received and is not durable in all sinks; zero if all are. Grows for as long as
-    /// nothing becomes durable.
+    /// The age of the oldest commit that was received and is not durable in all sinks; zero if all
+    /// are. Grows for as long as nothing becomes durable.
     pub fn age(&self) -> Duration {
         let Some(Since { committed, received, .. }) = *locked(&self.oldest) else { return Duration::ZERO };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
@@ -134,7 +138,7 @@ impl Status {
         (since.elapsed() >= QUIET).then_some(since)
     }
 
-    /// What is under way, the oldest first, in words.
+    /// Names the work under way, the oldest first, in words. "its turn" if there is none.
     pub fn waits_for(&self) -> String {
         let mut all: Vec<(Instant, String)> = Vec::new();
         for sink in &self.sinks {
@@ -191,7 +195,7 @@ impl SinkStatus {
         self.commands.load(Ordering::Relaxed)
     }
 
-    /// Why the sink is not getting on at the moment; none if it is.
+    /// Returns the reason for which the sink is not getting on at the moment; none if it is.
     pub fn trouble(&self) -> Option<String> {
         locked(&self.trouble).as_ref().map(|trouble| trouble.why.clone())
     }

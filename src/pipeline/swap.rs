@@ -1,4 +1,5 @@
-//! `Swap`: other handlers for a pipeline that runs. They take the batches from the next one on; those before end with the old.
+//! `Swap`: other handlers for a pipeline that runs. They take the batches from the next one on;
+//! those before end with the old.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,8 +23,8 @@ impl Swapper {
         (Self(swaps), wanted)
     }
 
-    /// Has `stages`, which have the names and the order of those before, take the batches from the next one on. Returns once
-    /// all batches of the handlers before have come through them.
+    /// Has `stages`, which have the names and the order of those before, take the batches from the
+    /// next one on. Returns once all batches of the handlers before have come through them.
     ///
     /// # Errors
     /// `Transient` if the pipeline ends before that.

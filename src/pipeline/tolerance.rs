@@ -6,14 +6,15 @@ use std::sync::{Mutex, PoisonError};
 use crate::config::model::Rejections;
 use crate::error::{Error, Fault};
 
-/// Counts the events of a handler that ended among the rejected, over the last so many that it was given.
+/// Counts the events of a handler that ended among the rejected, over the last so many that it was
+/// given.
 #[derive(Debug)]
 pub struct Tolerance {
     limits: Rejections,
     counted: Mutex<Window>,
 }
 
-/// Which events were rejected, in stream order; none that is too old to count.
+/// Numbers of the events that were rejected, in stream order; none that is too old to count.
 #[derive(Debug, Default)]
 pub(super) struct Window(VecDeque<u64>);
 
@@ -27,14 +28,15 @@ impl Tolerance {
         Self { limits: limits.clone(), counted: Mutex::default() }
     }
 
-    /// Counts the rejected events of a batch, by their numbers in the stream. To be called in stream order.
+    /// Counts the rejected events of a batch, by their numbers in the stream. To be called in
+    /// stream order.
     pub(super) fn count(&self, mut rejected: impl Iterator<Item = u64>) -> Result<(), TooMany> {
         let mut window = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         rejected.try_for_each(|event| window.reject(event, &self.limits))
     }
 
-    /// Counts a rejected event in another window: of a batch, because what is too much by itself need not be tried to its
-    /// end; of a sink, which comes to an event later than the handler.
+    /// Counts a rejected event in another window: of a batch, because what is too much by itself
+    /// need not be tried to its end; of a sink, which comes to an event later than the handler.
     pub(super) fn allows(&self, window: &mut Window, event: u64) -> Result<(), TooMany> {
         window.reject(event, &self.limits)
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether it was said.
+/// A flag that is set once the notice was given.
 #[derive(Debug, Default)]
 pub struct Unembedded(AtomicBool);
 

@@ -20,7 +20,7 @@ pub(super) struct Durable {
     pub(super) ticket: Ticket,
 }
 
-/// What all sinks of a pipeline share.
+/// The things that all sinks of a pipeline share.
 pub(super) struct Shared {
     pub(super) takers: Takers,
     pub(super) status: Arc<Status>,
@@ -60,7 +60,7 @@ impl<'a> Writer<'a> {
         Self { sink, name, status }
     }
 
-    /// What the sink holds already, for the source known as `origin`.
+    /// Returns what the sink holds already for the source known as `origin`.
     pub(super) async fn resume(&mut self, origin: &str) -> Result<Option<Held>> {
         let _under_way = self.status.writing.begin();
         let mut retry = Retry::new(BACKOFF);

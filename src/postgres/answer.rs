@@ -1,4 +1,5 @@
-//! `ReadRow`: the columns of an answer, as whatever the server sent: NULL where none was expected is an error, and no panic.
+//! `ReadRow`: the columns of an answer, as whatever the server sent: NULL where none was expected
+//! is an error, and no panic.
 
 use std::fmt::Display;
 
@@ -13,7 +14,8 @@ pub(crate) trait ReadRow {
     /// The value of a column, by its name or its place.
     ///
     /// # Errors
-    /// `Environment` if there is no such column, or if what it holds has no place in a `T`: NULL, or another type.
+    /// `Environment` if there is no such column, or if what it holds has no place in a `T`: NULL,
+    /// or another type.
     fn read<'r, I: RowIndex + Display, T: FromSql<'r>>(&'r self, column: I) -> Result<T>;
 }
 
@@ -31,7 +33,8 @@ pub(crate) fn first_column<'r, T: FromSql<'r>>(rows: &'r [Row]) -> Result<Vec<T>
     rows.iter().map(|row| row.read(0)).collect()
 }
 
-/// Names what was asked for by the columns of the answer: they say more than the statement, which is long.
+/// Names what was asked for by the columns of the answer: they say more than the statement, which
+/// is long.
 fn unfit(row: &Row, column: &dyn Display, error: tokio_postgres::Error) -> Error {
     let columns: Vec<&str> = row.columns().iter().map(|column| column.name()).collect();
     let what = format!("the server's answer is not as it was asked for, in its column `{column}`");

@@ -1,4 +1,5 @@
-//! `connect`: an ordinary SQL session, on the same sockets and with the same settings as replication.
+//! `connect`: an ordinary SQL session, on the same sockets and with the same settings as
+//! replication.
 
 use std::fmt::Write as _;
 use std::future::{Ready, ready};
@@ -18,13 +19,14 @@ use super::url::ChannelBinding;
 use super::{Encryption, Ladder, NO_TIMEOUT, PIN, SESSION, Socket, Url, in_time, ours};
 use crate::error::Result;
 
-/// Opens a session and sets it up so that no setting of the role or the database changes its meaning, and that nothing of the
-/// schema `pgstream` is another's. The connection is driven by a task of its own until the client is dropped. `application_name` is what
-/// `pg_stat_activity` shows, unless the URL has one of its own.
+/// Opens a session and sets it up so that no setting of the role or the database changes its
+/// meaning, and that nothing of the schema `pgstream` is another's. The connection is driven by a
+/// task of its own until the client is dropped. `application_name` is what `pg_stat_activity`
+/// shows, unless the URL has one of its own.
 ///
 /// # Errors
-/// `Transient` if the server cannot be reached or is starting, `Environment` or `Config` if it refuses the login,
-/// or if somebody else has made what bears our names.
+/// `Transient` if the server cannot be reached or is starting, `Environment` or `Config` if it
+/// refuses the login, or if somebody else has made what bears our names.
 pub async fn connect(url: &Url, application_name: &str) -> Result<Client> {
     let login = async {
         let mut ladder = Ladder::new(url);
@@ -78,7 +80,8 @@ async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Re
     Ok(client)
 }
 
-/// Asks the server to cancel what the session of this token waits for. The answer comes to the session, if there is one.
+/// Asks the server to cancel what the session of this token waits for. The answer comes to the
+/// session, if there is one.
 ///
 /// # Errors
 /// `Transient` if the server cannot be reached.
@@ -107,8 +110,9 @@ impl TlsConnect<Socket> for Opened {
     }
 }
 
-/// A socket whose refusals reach whoever waits for an answer. Of an error while reading the driver tells nobody but the task that
-/// drives the connection, so a refusal is put into the stream as what it passes on: an error of the server.
+/// A socket whose refusals reach whoever waits for an answer. Of an error while reading the driver
+/// tells nobody but the task that drives the connection, so a refusal is put into the stream as
+/// what it passes on: an error of the server.
 struct Guarded {
     socket: Socket,
     /// Bytes that were read and are not handed on yet, such as half the head of a message.

@@ -1,10 +1,10 @@
-//! Database URLs as frameworks and other drivers write them: what means the same here, what changes nothing, and what is refused
-//! with what to write instead.
+//! Database URLs as frameworks and other drivers write them: what means the same here, what changes
+//! nothing, and what is refused with what to write instead.
 
 use crate::error::{Error, Fault, Result};
 
-/// The URL without what came along from a shell, a file or a framework: quotes, line breaks, the driver's name in the scheme.
-/// Answers what stands behind `://`.
+/// The URL without what came along from a shell, a file or a framework: quotes, line breaks, the
+/// driver's name in the scheme. Answers what stands behind `://`.
 pub(super) fn strip(text: &str) -> Result<&str> {
     let trimmed = text.trim();
     let unquoted = ['"', '\'', '`'].into_iter().find_map(|quote| trimmed.strip_prefix(quote)?.strip_suffix(quote));
@@ -41,8 +41,8 @@ const NOT_OURS: &str = "the database URL does not begin with `postgres://`";
 
 pub(super) const FORM: &str = "write `url: postgres://user:password@host:5432/database?sslmode=verify-full`";
 
-/// Parameters that are for a pool, a cache or a session of others, and change nothing of where we connect to and how safely.
-/// Names are compared without regard to case, `_` and `-`.
+/// Parameters that are for a pool, a cache or a session of others, and change nothing of where we
+/// connect to and how safely. Names are compared without regard to case, `_` and `-`.
 const IGNORED: &[&str] = &[
     // Tables are named with their schema here, whatever the search path says.
     "currentschema",
@@ -130,8 +130,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("sslpassword", "give a key without a passphrase: `sslkey=<PEM file>`"),
 ];
 
-/// Judges a parameter that is none of ours: it changes nothing, or is an error that names it only if it is a known one. An unknown
-/// name may be part of a password.
+/// Judges a parameter that is none of ours: it changes nothing, or is an error that names it only
+/// if it is a known one. An unknown name may be part of a password.
 pub(super) fn foreign(name: &str, value: &str, place: usize, known: &[&str]) -> Result<()> {
     let plain: String = name.chars().filter(|c| !matches!(c, '_' | '-')).collect::<String>().to_ascii_lowercase();
     if IGNORED.contains(&plain.as_str()) {
@@ -160,7 +160,8 @@ pub(super) fn foreign(name: &str, value: &str, place: usize, known: &[&str]) -> 
     })
 }
 
-/// A word as this program writes it: other drivers write `Verify-Full`, `verify_full` or `VerifyFull`.
+/// A word as this program writes it: other drivers write `Verify-Full`, `verify_full` or
+/// `VerifyFull`.
 pub(super) fn same_word(ours: &str, theirs: &str) -> bool {
     let plain = |text: &str| text.chars().filter(|c| !matches!(c, '_' | '-')).collect::<String>().to_ascii_lowercase();
     plain(ours) == plain(theirs)

@@ -1,4 +1,5 @@
-//! What Postgres' errors mean to us: SQLSTATE or I/O error into `Fault`, with what to type.
+//! `ServerError`: the meaning of Postgres' errors to us: SQLSTATE or I/O error into `Fault`, with
+//! what to type.
 
 use std::fmt;
 use std::io;
@@ -37,7 +38,7 @@ impl ServerError {
         Self { code: cut(code, 5), message: cut(message, LONGEST), hint }
     }
 
-    /// Who must act.
+    /// Returns who must act.
     pub fn fault(&self) -> Fault {
         let class = self.code.get(..2).unwrap_or_default();
         match (self.code.as_str(), class) {
@@ -54,7 +55,7 @@ impl ServerError {
         }
     }
 
-    /// Whether a pooler such as PgBouncer refused to start a replication session.
+    /// Tells if a pooler such as PgBouncer refused to start a replication session.
     pub fn is_pooler(&self) -> bool {
         self.code == "08P01" && self.message.to_ascii_lowercase().contains("unsupported startup parameter")
     }
@@ -121,7 +122,8 @@ impl From<ServerError> for Error {
     }
 }
 
-/// Gives an error of the driver its meaning; `what` says what was being done: "cannot create table `x`".
+/// Gives an error of the driver its meaning; `what` says what was being done: "cannot create table
+/// `x`".
 pub fn failed(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
     if let Some(server) = error.as_db_error() {
         if server.code().code() == REFUSED {
@@ -155,7 +157,8 @@ pub fn failed(what: impl Into<String>, error: tokio_postgres::Error) -> Error {
     }
 }
 
-/// Stands where an error of the server has its SQLSTATE, in the place of a message that we did not let in.
+/// Stands where an error of the server has its SQLSTATE, in the place of a message that we did not
+/// let in.
 const REFUSED: &str = "PGSTR";
 
 /// An ErrorResponse that says of a message why it was refused; any other error as it is.
@@ -180,7 +183,8 @@ pub(super) fn refused(error: io::Error) -> io::Result<BytesMut> {
 pub(crate) const NO_PASSWORD: &str =
     "put the password into `url`, into `PGPASSWORD`, or into a file named by `password_file`";
 
-/// Gives an I/O error its meaning. An [`Error`] that travelled through the driver inside an I/O error comes out again.
+/// Gives an I/O error its meaning. An [`Error`] that travelled through the driver inside an I/O
+/// error comes out again.
 pub(crate) fn lost(what: impl Into<String>, error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(inner) => inner.within(what),

@@ -17,7 +17,7 @@ use crate::printable::printable;
 /// Privileges by which others can hang code on a table.
 pub(crate) const HANGING: &[&str] = &["TRIGGER", "REFERENCES"];
 
-/// What [`flaws`] looks for.
+/// The demand on a table that [`flaws`] compares it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Demand {
     /// A table that the program alone has made: nothing hangs on it at all.
@@ -112,8 +112,8 @@ pub(super) fn flaws(demand: Demand) -> String {
     )
 }
 
-/// The table, and all to which a write of it may lead, or which lead to it: partitions and what inherits, and what refers to one of
-/// them, as a row that goes takes rows there along.
+/// The table, and all to which a write of it may lead, or which lead to it: partitions and what
+/// inherits, and what refers to one of them, as a row that goes takes rows there along.
 fn tree() -> String {
     let (owner, flaws) = (is_trusted_here("c.relowner"), flaws(Demand::Theirs));
     // Those of others are a flaw of what they refer to.
@@ -138,7 +138,8 @@ fn tree() -> String {
     )
 }
 
-/// Refuses a table of people, by its OID, whose writes would run what a role wrote whom we do not trust.
+/// Refuses a table of people, by its OID, whose writes would run what a role wrote whom we do not
+/// trust.
 ///
 /// # Errors
 /// `Environment`, with what it is, whose it is, and what to type.
@@ -164,11 +165,12 @@ pub(crate) async fn refuse_hooks(client: &Client, table: u32) -> Result<()> {
     Err(error.help(help))
 }
 
-/// Why nobody else may hang code on what we write to.
+/// The reason why nobody else may hang code on a table that we write to.
 pub(super) const HANGS: &str =
     "who owns what is written to, or may hang code on it, can run that code with the rights of whoever writes";
 
-/// What is about to be used belongs to somebody whom we have no reason to trust.
+/// Makes the error for something that is about to be used and belongs to somebody whom we have no
+/// reason to trust.
 pub(crate) fn of_another(what: &str, owner: &str) -> Error {
     let headline =
         format!("{what} belongs to `{owner}`, who is neither the role of `url` nor the owner of the database");
@@ -183,11 +185,11 @@ fn or_trust(roles: &[String]) -> String {
     format!("or, if {} may do all that this role may, say so beside `url`: trusted_owners: {roles:?}", named.join(", "))
 }
 
-/// Takes privileges on a table that was made just now from everybody but its owner and whom we trust: such as come from
-/// `ALTER DEFAULT PRIVILEGES`.
+/// Takes privileges on a table that was made just now from everybody but its owner and whom we
+/// trust: such as come from `ALTER DEFAULT PRIVILEGES`.
 ///
 /// # Errors
-/// What the server says.
+/// Those of the server and of the connection.
 pub(crate) async fn keep_to_owner(
     client: &impl GenericClient,
     table: u32,

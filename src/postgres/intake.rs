@@ -9,7 +9,8 @@ use rustc_hash::FxHashSet;
 use self::told_types::ToldTypes;
 use crate::error::{Error, Fault};
 
-/// All messages from the first to the one that ends the login. A real server needs about a kilobyte.
+/// All messages from the first to the one that ends the login. A real server needs about a
+/// kilobyte.
 const LOGIN: usize = 256 << 10;
 /// One of them.
 const LOGIN_MESSAGE: usize = 64 << 10;
@@ -56,7 +57,8 @@ impl Room {
 
 const TRUST: &str = "check that `url` leads to a Postgres server, and to one that you trust";
 
-/// Counts a server's messages as their bytes pass, and refuses one that is too long before a driver makes room for it.
+/// Counts a server's messages as their bytes pass, and refuses one that is too long before a driver
+/// makes room for it.
 pub(crate) struct Intake {
     /// True if nobody between us and the server can read along.
     private: bool,
@@ -117,7 +119,8 @@ impl Intake {
         self.streams = true;
     }
 
-    /// The number of bytes at the end of what has passed belong to a message that is not judged yet.
+    /// The number of bytes at the end of what has passed belong to a message that is not judged
+    /// yet.
     pub(crate) fn unjudged(&self) -> usize {
         self.had
     }

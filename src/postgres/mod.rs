@@ -1,4 +1,5 @@
-//! Connections to Postgres, for the source and for the pgvector sink: one URL syntax, one TLS, one reading of errors.
+//! Connections to Postgres, for the source and for the pgvector sink: one URL syntax, one TLS, one
+//! reading of errors.
 
 mod answer;
 mod client;
@@ -29,8 +30,8 @@ pub use rights::warn_of_excess;
 pub(crate) use socket::{Encryption, Ladder, Socket, in_time};
 pub use url::{Address, ChannelBinding, Root, Ssl, SslMode, Url};
 
-/// Settings on which the text of values and the life of a session depend; a role's or a database's own settings
-/// (`ALTER ROLE … SET`) would otherwise change them under us.
+/// Settings on which the text of values and the life of a session depend; a role's or a database's
+/// own settings (`ALTER ROLE … SET`) would otherwise change them under us.
 ///
 /// Not among them is [`SEARCH_PATH`], whose value is a list.
 pub(crate) const SESSION: &[(&str, &str)] = &[
@@ -54,10 +55,13 @@ pub(crate) const SESSION: &[(&str, &str)] = &[
 pub(crate) const NO_TIMEOUT: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
     WHERE name OPERATOR(pg_catalog.=) 'transaction_timeout';";
 
-/// Where names without a schema are looked for, in every session of ours: only among what the server itself brings. Whoever may
-/// create something in another schema of the path could otherwise put a function or an operator of his own in the place of one that we
-/// call, and it would run with our rights. Temporary objects come last, as they would else come first.
+/// The path by which names without a schema are looked up, in every session of ours: it holds only
+/// what the server itself brings. Whoever may create something in another schema of the path could
+/// otherwise put a function or an operator of his own in the place of one that we call, and it
+/// would run with our rights. Temporary objects come last, because without being named they would
+/// come first.
 pub(crate) const SEARCH_PATH: &str = "pg_catalog, pg_temp";
 
-/// Sets [`SEARCH_PATH`], whatever the URL, the role and the database say. The first statement of each session.
+/// Sets [`SEARCH_PATH`], whatever the URL, the role and the database say. The first statement of
+/// each session.
 pub(crate) const PIN: &str = "SET search_path = pg_catalog, pg_temp;";

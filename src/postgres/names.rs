@@ -40,7 +40,8 @@ pub(crate) fn shown_sql(sql: &str) -> String {
     out
 }
 
-/// What stands before the quotation mark that ends a name, its own marks doubled, and what follows.
+/// Returns the text before the quotation mark that ends a name, and the text behind it. Marks of
+/// the name itself are doubled, and stay so.
 fn name_of(text: &str) -> (&str, &str) {
     let mut from = 0;
     while let Some(found) = text.get(from..).and_then(|rest| rest.find('"')) {

@@ -1,8 +1,10 @@
-//! `inspect`: whose the schema `pgstream` is. Whoever owns what we write to can let code of his run with our rights.
+//! `inspect`: whose the schema `pgstream` is. Whoever owns what we write to can let code of his run
+//! with our rights.
 //!
-//! Only the owner of a relation, or of its schema, can put another one in its place; who can hang code on it, [`hooks`](super::hooks)
-//! says. So it is enough to look closely once in a session, as long as schema and tables stay the same ones, of the same owners and with
-//! the same privileges: that is asked each time, as it costs the server next to nothing.
+//! Only the owner of a relation, or of its schema, can put another one in its place; who can hang
+//! code on it, [`hooks`](super::hooks) says. So it is enough to look closely once in a session, as
+//! long as schema and tables stay the same ones, of the same owners and with the same privileges:
+//! that is asked each time, as it costs the server next to nothing.
 
 use tokio_postgres::Client;
 
@@ -13,8 +15,9 @@ use super::names::shown_sql;
 use crate::error::{Error, Fault, Result};
 use crate::printable::printable;
 
-/// The tables of ours that are there, and the versions of the rows by which the catalogue knows schema and tables: another one in the place
-/// of one, another owner or other privileges have others. NULL if there is no schema. Then, how they stood when the session last looked.
+/// The tables of ours that are there, and the versions of the rows by which the catalogue knows
+/// schema and tables: another one in the place of one, another owner or other privileges have
+/// others. NULL if there is no schema. Then, how they stood when the session last looked.
 const STANDING: &str = "
     SELECT coalesce(array_agg('pgstream.' || c.relname ORDER BY c.oid) FILTER (WHERE c.oid IS NOT NULL), '{}'),
            string_agg(concat_ws(' ', s.oid, s.xmin, c.oid, c.xmin), ',' ORDER BY c.oid), current_setting('pgstream.looked')
@@ -22,12 +25,13 @@ const STANDING: &str = "
          AND c.relname IN ('slots', 'copies', 'sinks', 'positions', 'dead_letters', 'ids')
     WHERE s.nspname = 'pgstream'";
 
-/// The schema, and each table of ours in it that is there: its name, its owner, whether we trust him, the kind of relation, what of it
-/// is not ours, and how to be rid of that.
+/// The schema, and each table of ours in it that is there: its name, its owner, whether we trust
+/// him, the kind of relation, what of it is not ours, and how to be rid of that.
 ///
-/// We trust who could act with our rights anyway: ourselves, superusers, and members of our role; and those whom the settings name, of
-/// whom [`trusting`] has told the session. It is the role of the login that
-/// counts, as code of somebody else could go back to it with `RESET ROLE`. Objects below 16384 came with the server.
+/// We trust who could act with our rights anyway: ourselves, superusers, and members of our role;
+/// and those whom the settings name, of whom [`trusting`] has told the session. It is the role of
+/// the login that counts, as code of somebody else could go back to it with `RESET ROLE`. Objects
+/// below 16384 came with the server.
 fn inspect_sql() -> String {
     let (schema, owner, flaws) = (is_trusted("nspowner"), is_trusted("c.relowner"), flaws(Demand::Ours));
     format!(
@@ -69,8 +73,8 @@ fn inspect_sql() -> String {
     )
 }
 
-/// SQL that tells a session whom the settings trust, and that it has looked at nothing yet. Always to be run, as a role or a database
-/// could have settings of these names.
+/// SQL that tells a session whom the settings trust, and that it has looked at nothing yet. Always
+/// to be run, as a role or a database could have settings of these names.
 pub(crate) fn trusting(owners: &[String]) -> String {
     // Strings in JSON are ASCII's quotes and backslashes around and between, whatever they hold.
     let names = serde_json::Value::from(owners).to_string();
@@ -86,14 +90,15 @@ pub(crate) fn is_trusted(owner: &str) -> String {
     )
 }
 
-/// SQL that says whether we trust the role with the OID `owner` with what we write to, other than our own schema: whoever owns the
-/// database has made the surroundings of what is in it, too.
+/// SQL that says whether we trust the role with the OID `owner` with what we write to, other than
+/// our own schema: whoever owns the database has made the surroundings of what is in it, too.
 pub(crate) fn is_trusted_here(owner: &str) -> String {
     let database = "(SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())";
     format!("({} OR {owner} = {database} OR pg_get_userbyid({owner}) = 'pg_database_owner')", is_trusted(owner))
 }
 
-/// Refuses a schema `pgstream`, or tables in it, that are not ours. Answers the names of the tables that there are.
+/// Refuses a schema `pgstream`, or tables in it, that are not ours. Answers the names of the tables
+/// that there are.
 ///
 /// # Errors
 /// `Environment`, with who owns what was found, and what to type.

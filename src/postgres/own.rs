@@ -11,20 +11,21 @@ use super::ours::inspect;
 use crate::error::{Error, Fault, Result};
 use crate::printable::printable;
 
-/// How often a table is made that another host makes at the same time.
+/// The largest number of attempts to make a table that another host makes at the same time.
 const ATTEMPTS: usize = 5;
 
-/// Whether a table of ours is there, and is ours. Asks the catalogue, because a name in a schema that may not be used would be
-/// an error.
+/// Tells if a table of ours is there. Refuses a schema or a table of our names that is not ours.
+/// Asks the catalogue, because a name in a schema that may not be used would be an error.
 ///
 /// # Errors
-/// What the server says; `Environment` if a table of this name was made by somebody whom we do not trust.
+/// Those of the server and of the connection; `Environment` if the schema `pgstream`, or any table
+/// in it by a name of ours, was made by somebody whom we do not trust or is not as we make it.
 pub async fn has_table(client: &Client, table: &str) -> Result<bool> {
     Ok(inspect(client).await?.iter().any(|name| name == table))
 }
 
-/// Makes a table of ours, and the schema, as far as they are missing. `create` is the table's SQL, which fails if there is one;
-/// `url` says who needs the privilege.
+/// Makes a table of ours, and the schema, as far as they are missing. `create` is the table's SQL,
+/// which fails if there is one; `url` says who needs the privilege.
 ///
 /// # Errors
 /// `Environment`, with the SQL to run, if the user may not.
@@ -66,7 +67,8 @@ pub async fn ensure_table(client: &Client, table: &str, create: &str, url: &Url)
     }
 }
 
-/// What to type so that `user` may make tables in the schema `pgstream`: it may be there already, and another's.
+/// Returns what to type so that `user` may make tables in the schema `pgstream`, which may be there
+/// already and belong to somebody else.
 pub(crate) async fn grant(client: &Client, user: &str) -> String {
     let user = quoted(user);
     let owner =

@@ -1,8 +1,10 @@
-//! `Paced`: a stream's socket, read in large pieces while much arrives, and at once while little does.
+//! `Paced`: a stream's socket, read in large pieces while much arrives, and at once while little
+//! does.
 //!
-//! A walsender sends each row by itself. Somebody who waits for the next byte is woken for each, which costs him more than
-//! the row, and the walsender, too. So a reader whom many small pieces reach takes the socket off the reactor, where it can wake
-//! nobody, and looks for what has come when a rest is over. If server and host are one machine, the window is kept small as well: while
+//! A walsender sends each row by itself. Somebody who waits for the next byte is woken for each,
+//! which costs him more than the row, and the walsender, too. So a reader whom many small pieces
+//! reach takes the socket off the reactor, where it can wake nobody, and looks for what has come
+//! when a rest is over. If server and host are one machine, the window is kept small as well: while
 //! it is full, the kernel only copies what the walsender sends, and passes it on in large pieces.
 
 use std::io::{self, Read, Write};
@@ -21,7 +23,8 @@ const REST: Duration = Duration::from_millis(1);
 const MANY: u32 = 16;
 /// Bytes after a rest below which little arrives: those of about a dozen rows.
 const LITTLE: usize = 2 << 10;
-/// Bytes that one read may bring. A reader fills its buffer with zeros first, so more is not better.
+/// Bytes that one read may bring. A reader fills its buffer with zeros first, so more is not
+/// better.
 const PIECE: usize = 64 << 10;
 /// Bytes of the receive buffer where server and host are one machine.
 const NARROW: usize = 128 << 10;
@@ -282,7 +285,8 @@ mod tests {
         }
     }
 
-    /// Lets it take its socket off the reactor: pieces one after the other, until they came quickly enough.
+    /// Lets it take its socket off the reactor: pieces one after the other, until they came quickly
+    /// enough.
     async fn busy<S: Watched, P: AsyncWrite + Unpin>(paced: &mut Paced<S>, peer: &mut P) {
         for _ in 0..100_000 {
             if rests(paced) {

@@ -1,4 +1,5 @@
-//! `warn_of_excess`: what the role of a session may do beyond what a pipeline needs. Whoever takes the role over may do it, too.
+//! `warn_of_excess`: what the role of a session may do beyond what a pipeline needs. Whoever takes
+//! the role over may do it, too.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -29,7 +30,7 @@ static TOLD: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
 /// Warns of what the role of the session may do that no pipeline needs, once for each server.
 ///
 /// # Errors
-/// What the server says.
+/// Those of the server and of the connection.
 pub async fn warn_of_excess(client: &Client, url: &Url) -> Result<()> {
     let row = client.query_opt(EXCESS, &[]).await;
     let row = row.map_err(|error| failed("cannot read the rights of the role", error))?;

@@ -1,4 +1,5 @@
-//! `Socket`: a byte stream to the server, over TCP, TLS or a Unix-domain socket, before anybody has logged in.
+//! `Socket`: a byte stream to the server, over TCP, TLS or a Unix-domain socket, before anybody has
+//! logged in.
 
 use std::io;
 use std::pin::Pin;
@@ -22,8 +23,8 @@ use super::tls;
 use super::url::{Address, SslMode, Url};
 use crate::error::{Error, Fault, Result};
 
-/// A dead peer is noticed after this long, on an idle and on a writing connection alike; much less would drop
-/// connections over a short loss of the network.
+/// A dead peer is noticed after this long, on an idle and on a writing connection alike; much less
+/// would drop connections over a short loss of the network.
 const DEAD_AFTER: Duration = Duration::from_secs(30);
 
 /// One rung of the `sslmode` ladder.
@@ -31,7 +32,7 @@ const DEAD_AFTER: Duration = Duration::from_secs(30);
 pub(crate) enum Encryption {
     /// None.
     Plain,
-    /// If the server can.
+    /// TLS if the server can do it.
     Offered,
     /// Or no connection.
     Required,
@@ -52,13 +53,14 @@ impl Ladder {
         })
     }
 
-    /// What to try now.
+    /// Returns the rung to try now.
     pub(crate) fn rung(&self) -> Encryption {
         self.0.first().copied().unwrap_or(Encryption::Required)
     }
 
-    /// Whether to try the next rung after this failure: the server refused the login by a rule (pg_hba.conf), which
-    /// it may have for encrypted connections and not for others, or the other way round.
+    /// Moves to the next rung if there is one and the server refused the login by a rule
+    /// (pg_hba.conf), and tells if it did. A server may have such a rule for encrypted connections
+    /// and not for others, or the other way round.
     pub(crate) fn climb(&mut self, error: &Error) -> bool {
         match self.0 {
             [_, rest @ ..] if !rest.is_empty() && sqlstate(error) == Some("28000") => {
@@ -76,12 +78,13 @@ pub(crate) async fn in_time<T>(url: &Url, login: impl Future<Output = Result<T>>
     result.unwrap_or_else(|_| Err(unreachable(url, io::ErrorKind::TimedOut.into())))
 }
 
-/// A byte stream to the server. Over TLS it knows what SCRAM may be bound to. Messages that are longer than they may be end it.
+/// A byte stream to the server. Over TLS it knows what SCRAM may be bound to. Messages that are
+/// longer than they may be end it.
 pub(crate) struct Socket {
     stream: Stream,
     binding: Option<Vec<u8>>,
     intake: Intake,
-    /// Why nothing more is read, once all that came before has been.
+    /// The reason why nothing more is read, once all that came before it has been read.
     refused: Option<Error>,
 }
 
@@ -92,7 +95,8 @@ enum Stream {
 }
 
 impl Socket {
-    /// Reaches the server and, if asked to, starts TLS. Not bounded in time: the caller's login is, as a whole.
+    /// Reaches the server and, if asked to, starts TLS. Not bounded in time: the caller's login is,
+    /// as a whole.
     pub(crate) async fn open(url: &Url, encryption: Encryption) -> Result<Self> {
         let (host, port) = match &url.address {
             Address::Unix(folder, port) => {
@@ -160,14 +164,14 @@ impl Socket {
         self.binding.as_deref()
     }
 
-    /// Whether nobody between us and the server can read along.
+    /// Tells if nobody between us and the server can read along: it is a Unix socket, or TLS.
     pub(crate) fn is_private(&self) -> bool {
         !matches!(self.stream, Stream::Tcp(_))
     }
 }
 
-/// Sends SSLRequest and reads its answer: one byte, and no more, for whatever came with it in plain text would
-/// otherwise pass for the first bytes of the encrypted stream.
+/// Sends SSLRequest and reads its answer: one byte, and no more, for whatever came with it in plain
+/// text would otherwise pass for the first bytes of the encrypted stream.
 async fn ask_for_tls(tcp: &mut TcpStream) -> io::Result<bool> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);

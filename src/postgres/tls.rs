@@ -1,4 +1,5 @@
-//! TLS as libpq's `sslmode` means it, on rustls; and the hash by which SCRAM is bound to a TLS connection.
+//! TLS as libpq's `sslmode` means it, on rustls; and the hash by which SCRAM is bound to a TLS
+//! connection.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use super::url::{Root, Ssl, SslMode, Url};
 use crate::config::read_beneath;
 use crate::error::{Error, Fault, Result};
 
-/// Bytes of a file with root certificates: those of all public authorities, or of a cloud's, have a quarter of it.
+/// Bytes of a file with root certificates: those of all public authorities, or of a cloud's, have a
+/// quarter of it.
 const ROOTS: u64 = 1 << 20;
 /// Bytes of a file with our certificate, and of one with its key.
 const IDENTITY: u64 = 64 << 10;
 
-/// The client side of TLS for one URL. Reads the files that it names, so that renewed ones are taken up at the
-/// next connection.
+/// The client side of TLS for one URL. Reads the files that it names, so that renewed ones are
+/// taken up at the next connection.
 pub(super) async fn config(url: &Url) -> Result<ClientConfig> {
     let (ssl, folder) = (url.ssl.clone(), url.folder().map(Path::to_owned));
     let read = tokio::task::spawn_blocking(move || build(&ssl, folder.as_deref())).await;
@@ -60,7 +62,8 @@ fn build(ssl: &Ssl, folder: Option<&Path>) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// What checks the server's chain, and whether the host name counts too. None: any certificate will do.
+/// Returns the verifier of the server's chain, and true if the host name counts too. None if any
+/// certificate will do.
 fn chain(
     ssl: &Ssl,
     folder: Option<&Path>,
@@ -111,7 +114,8 @@ fn unusable(path: &Path, parameter: &str) -> Error {
         .help("give a readable PEM file with at least one certificate")
 }
 
-/// Checks as much of the server's certificate as the mode asks for, and always that the server holds its key.
+/// Checks as much of the server's certificate as the mode asks for, and always that the server
+/// holds its key.
 #[derive(Debug)]
 struct Verifier {
     chain: Option<(Arc<WebPkiServerVerifier>, bool)>,
@@ -162,8 +166,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// `tls-server-end-point` of RFC 5929: the certificate's hash by its signature's own digest. None where there is
-/// no such digest (Ed25519); SCRAM then goes unbound.
+/// `tls-server-end-point` of RFC 5929: the certificate's hash by its signature's own digest. None
+/// where there is no such digest (Ed25519); SCRAM then goes unbound.
 pub(super) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let parsed = Certificate::from_der(certificate).ok()?;
     let algorithm = parsed.signature_algorithm();

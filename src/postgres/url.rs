@@ -1,4 +1,4 @@
-//! `Url`: where a Postgres server is and how to log in, from `postgres://…` with libpq's parameter names.
+//! `Url`: a Postgres server and a login, from `postgres://…` with libpq's parameter names.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,11 @@ use super::dialect::{self, FORM};
 use crate::config::{Secret, read_beneath};
 use crate::error::{Error, Fault, Result};
 
-/// How long reaching the server and logging in may take together, unless `connect_timeout` says otherwise; libpq
-/// would wait for ever.
+/// The time that reaching the server and logging in may take together, unless `connect_timeout`
+/// says otherwise; libpq would wait for ever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that it may take, whatever the URL says, even if that is zero, libpq's word for ever.
+/// The longest that it may take, whatever the URL says, even if that is zero, libpq's word for
+/// ever.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bytes of a password, at most.
@@ -38,23 +39,25 @@ const PARAMETERS: &[&str] = &[
 /// A server, a database and a login. `Debug` shows no password.
 #[derive(Clone, Debug)]
 pub struct Url {
-    /// Where the server listens.
+    /// The address at which the server listens.
     pub address: Address,
     /// The role to log in as.
     pub user: String,
     /// The database.
     pub database: String,
-    /// What `pg_stat_activity` shows, where the URL says so.
+    /// The name that `pg_stat_activity` shows, if the URL gives one.
     pub application_name: Option<String>,
-    /// Command-line options for the server's session, such as `-c search_path=app`; some hosters route by it.
+    /// Command-line options for the server's session, such as `-c search_path=app`; some hosters
+    /// route by it.
     pub options: Option<String>,
-    /// How long connecting may take.
+    /// The time that reaching the server and logging in may take together.
     pub connect_timeout: Duration,
-    /// Whether and how strictly the connection is encrypted.
+    /// The encryption of the connection, and how strict it is.
     pub ssl: Ssl,
-    /// Whether SCRAM must, may or must not be bound to the TLS connection.
+    /// The binding of SCRAM to the TLS connection: it must, may or must not be used.
     pub channel_binding: ChannelBinding,
-    /// Whether the password is the one in the host's own environment.
+    /// True if neither the URL nor a file gives a password, so that one in the host's own
+    /// environment would be used.
     pub borrows_password: bool,
     /// Roles that may own what we write to, beside our own: they could run code with our rights.
     pub trusted_owners: Vec<String>,
@@ -64,7 +67,7 @@ pub struct Url {
     folder: Option<PathBuf>,
 }
 
-/// Where a server listens.
+/// The address at which a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// Host name or IP address, and port.
@@ -100,10 +103,10 @@ pub enum SslMode {
     VerifyFull,
 }
 
-/// What the URL says about TLS.
+/// The settings of the URL for TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ssl {
-    /// How strict.
+    /// The mode, which says how strict it is.
     pub mode: SslMode,
     /// The certificates that the server's must descend from.
     pub root: Option<Root>,
@@ -127,15 +130,15 @@ pub enum Root {
 pub enum ChannelBinding {
     /// Never.
     Disable,
-    /// Where the server offers it.
+    /// Bind if the server offers it.
     Prefer,
     /// Refuse a server that does not.
     Require,
 }
 
 impl Url {
-    /// Reads `url`. With a `password_file` the password comes from there, read again at each connection;
-    /// otherwise from the URL, otherwise from `PGPASSWORD`.
+    /// Reads `url`. With a `password_file` the password comes from there, read again at each
+    /// connection; otherwise from the URL, otherwise from `PGPASSWORD`.
     ///
     /// Errors are `Config`; they never repeat the URL, which may hold a password.
     pub fn parse(url: &Secret, password_file: Option<PathBuf>) -> Result<Self> {
@@ -357,7 +360,8 @@ fn unreadable(name: &str, choices: &[&str]) -> Error {
         .help(format!("write one of: {}", choices.join(", ")))
 }
 
-/// A host is shown in errors and compared with grants, so it is nothing else: a name, an address, or the folder of a socket.
+/// A host is shown in errors and compared with grants, so it is nothing else: a name, an address,
+/// or the folder of a socket.
 fn check_host(host: &str) -> Result<()> {
     if host.contains(',') {
         return Err(wrong("the database URL names several hosts").help(

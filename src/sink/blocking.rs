@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Fault, Result};
 
-/// The outcome of `work`. A panic in it, of which the engine has some for a failing disk, becomes an error.
+/// The outcome of `work`. A panic in it, of which the engine has some for a failing disk, becomes
+/// an error.
 pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(|error| {

@@ -1,7 +1,7 @@
 //! Runs of items that are small enough to send at once, and to hold in memory.
 
-/// The items in their order, in runs of no more than `max_items` and `max_bytes`. Each comes with its bytes; one that is larger
-/// than the limit makes a run of its own.
+/// The items in their order, in runs of no more than `max_items` and `max_bytes`. Each comes with
+/// its bytes; one that is larger than the limit makes a run of its own.
 pub(super) fn chunks<T>(
     items: impl IntoIterator<Item = (T, usize)>,
     max_items: usize,

@@ -1,4 +1,5 @@
-//! `WriteSet`: what a run of commands comes to, in phases in which no two operations touch the same point.
+//! `WriteSet`: what a run of commands comes to, in phases in which no two operations touch the same
+//! point.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,17 +13,19 @@ use crate::error::Result;
 use crate::lsn::Position;
 use crate::sabotage::Breakage;
 
-/// What is left to do after commands that cancel or complete each other were put together.
+/// The operations that are left to do after commands that cancel or complete each other were put
+/// together.
 ///
-/// A sink carries out the fields in the order in which they stand here, each one finished before the next
-/// begins; the outcome is that of the commands one after the other, and also if `upserts` come right after `clear`, as long as
-/// `keep` is spared. Inside a field no two operations touch the
-/// same point, so they may run at once. Repeating a `WriteSet` that was carried out in part, from its start, is safe.
+/// A sink carries out the fields in the order in which they stand here, each one finished before
+/// the next begins; the outcome is that of the commands one after the other, and also if `upserts`
+/// come right after `clear`, as long as `keep` is spared. Inside a field no two operations touch
+/// the same point, so they may run at once. Repeating a `WriteSet` that was carried out in part,
+/// from its start, is safe.
 ///
-/// Why one order of phases is enough: which points belong to a group changes only by writing, deleting or
-/// clearing those very points. So the points that a command finds under a group are those that the store held
-/// before all commands, less those written or deleted since, plus those written since under that group; and the
-/// former can go first, while the latter are known here.
+/// One order of phases is enough, because the points that belong to a group change only if those
+/// very points are written, deleted or cleared. So the points that a command finds under a group
+/// are those that the store held before all commands, less those written or deleted since, plus
+/// those written since under that group. The former can go first, and the latter are known here.
 #[derive(Debug, Default)]
 pub struct WriteSet<'a> {
     /// Remove every point.
@@ -42,8 +45,8 @@ pub struct WriteSet<'a> {
 pub struct GroupDelete<'a> {
     /// The group.
     pub group: &'a str,
-    /// Ids in `upserts` that will belong to the group. Sparing them saves work and the moment in which a reader
-    /// would miss them; the outcome is the same without.
+    /// Ids in `upserts` that will belong to the group. Sparing them saves work and the moment in
+    /// which a reader would miss them; the outcome is the same without.
     pub keep: Vec<&'a str>,
 }
 
@@ -85,8 +88,8 @@ pub struct Patch<'a> {
 pub struct Payload<'a> {
     base: &'a str,
     own: Layers<'a>,
-    /// Patches of the group, shared by all its points: a patch of a large group costs no memory per point until the text is
-    /// asked for. Whoever asks for many must let go of those before.
+    /// Patches of the group, shared by all its points: a patch of a large group costs no memory per
+    /// point until the text is asked for. Whoever asks for many must let go of those before.
     shared: Option<Arc<Layers<'a>>>,
 }
 
@@ -94,7 +97,8 @@ pub struct Payload<'a> {
 type Layers<'a> = Vec<(usize, &'a str)>;
 
 impl Upsert<'_> {
-    /// Roughly the memory that the point takes once its payload is merged, in bytes; rather too many.
+    /// Roughly the memory that the point takes once its payload is merged, in bytes; rather too
+    /// many.
     pub fn bytes(&self) -> usize {
         self.point.bytes() + self.payload.patches().map(|(_, patch)| patch.len()).sum::<usize>()
     }
@@ -119,7 +123,8 @@ impl<'a> Payload<'a> {
 }
 
 impl<'a> WriteSet<'a> {
-    /// Puts commands together. Nothing is copied, and no JSON is looked at before [`Payload::text`].
+    /// Puts commands together. Nothing is copied, and no JSON is looked at before
+    /// [`Payload::text`].
     pub fn coalesce(commands: &[&'a Command]) -> Self {
         let mut pending = Pending::default();
         for (place, command) in commands.iter().enumerate() {
@@ -128,7 +133,7 @@ impl<'a> WriteSet<'a> {
         pending.finish()
     }
 
-    /// Whether there is nothing to do.
+    /// Tells if there is nothing to do.
     pub fn is_empty(&self) -> bool {
         !self.clear
             && self.delete_groups.is_empty()
@@ -138,11 +143,11 @@ impl<'a> WriteSet<'a> {
     }
 }
 
-/// What the commands so far come to.
+/// The outcome of the commands so far.
 #[derive(Default)]
 struct Pending<'a> {
     clear: bool,
-    /// What becomes of each id that a command wrote or deleted, by its last such command.
+    /// The fate of each id that a command wrote or deleted, by its last such command.
     points: IndexMap<&'a str, Fate<'a>>,
     /// Groups that were replaced or deleted: all that they hold from then on is among `points`.
     groups: IndexMap<&'a str, Members<'a>>,

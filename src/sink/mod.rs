@@ -37,36 +37,42 @@ use crate::lsn::Position;
 
 /// Makes commands durable.
 ///
-/// One task owns a sink and makes one call at a time, in stream order, unless there is [`another`](Sink::another); so two
-/// commands for one id are never in flight together unless the sink itself sends them so, which it must not: inside a call it
-/// may send requests for different ids at once, after coalescing (`WriteSet`).
+/// One task owns a sink and makes one call at a time, in stream order, unless there is
+/// [`another`](Sink::another); so two commands for one id are never in flight together unless the
+/// sink itself sends them so, which it must not: inside a call it may send requests for different
+/// ids at once, after coalescing (`WriteSet`).
 #[async_trait]
 pub trait Sink: Send {
-    /// Up to which position the sink already holds everything that came from `origin`. Only sinks that store the
-    /// position in the same transaction as the points answer Some; the caller then skips what lies before.
-    /// Called once, before the first `write` and not before the source streams.
+    /// Up to which position the sink already holds everything that came from `origin`. Only sinks
+    /// that store the position in the same transaction as the points answer Some; the caller then
+    /// skips what lies before. Called once, before the first `write` and not before the source
+    /// streams.
     async fn resume(&mut self, origin: &str) -> Result<Option<Held>>;
 
-    /// Writes everything that `delivery` holds. `Ok` promises that it would survive a crash of the sink's
-    /// server and of the host. After a `Transient` error the same delivery comes again, so a write must be repeatable:
-    /// the same delivery twice leaves the same state. An error with a [`Code`] may be the fault of single commands: the same
-    /// commands come again in smaller deliveries, in order, until the event is found that is to blame. After any other error
-    /// the pipeline stops.
+    /// Writes everything that `delivery` holds. `Ok` promises that it would survive a crash of the
+    /// sink's server and of the host. After a `Transient` error the same delivery comes again, so a
+    /// write must be repeatable: the same delivery twice leaves the same state. An error with a
+    /// [`Code`] may be the fault of single commands: the same commands come again in smaller
+    /// deliveries, in order, until the event is found that is to blame. After any other error the
+    /// pipeline stops.
     async fn write(&mut self, delivery: &Delivery<'_>) -> Result<()>;
 
-    /// Another hand at the same store, for a write that begins while one of this is still under way. No point and no group is in
-    /// both; but points that one writes may be in the store under a group that the other removes. None where writes follow
-    /// one another, as they must where a position is stored.
+    /// Another hand at the same store, for a write that begins while one of this is still under
+    /// way. No point and no group is in both; but points that one writes may be in the store under
+    /// a group that the other removes. None where writes follow one another, as they must where a
+    /// position is stored.
     fn another(&self) -> Option<Box<dyn Sink>> {
         None
     }
 
-    /// What this store is known by, so that it is noticed if another one is in its place, or another model makes its vectors.
+    /// Returns the marks by which this store is known, so that it is noticed if another one is in
+    /// its place, or another model makes its vectors.
     fn marks(&self) -> StoreMarks {
         StoreMarks::None
     }
 
-    /// What tells whether a point would fit, before it is delivered. None where anything fits.
+    /// Returns the check that tells if a point would fit, before it is delivered. None if anything
+    /// fits.
     fn admission(&self) -> Option<Admission> {
         None
     }
@@ -75,10 +81,11 @@ pub trait Sink: Send {
     async fn close(self: Box<Self>) -> Result<()>;
 }
 
-/// Refuses with `Handler` a point that a sink has no place for: a vector of another length, of another name.
+/// Refuses with `Handler` a point that a sink has no place for: a vector of another length, of
+/// another name.
 pub type Admission = Arc<dyn Fn(&Point, Position) -> Result<()> + Send + Sync>;
 
-/// What a store is known by from start to start.
+/// The marks by which a store is known from start to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StoreMarks {
     /// Nothing is kept in it.
@@ -86,11 +93,12 @@ pub enum StoreMarks {
     None,
     /// Its place alone: others may take it away at any time, as they rotate files.
     Place,
-    /// A word that it was given when it was made; several where several processes gave it one at once. Empty for one that is not there yet.
+    /// A word that it was given when it was made; several where several processes gave it one at
+    /// once. Empty for one that is not there yet.
     Words(Vec<String>),
 }
 
-/// What a look at a store tells that makes nothing there.
+/// The result of a look at a store that makes nothing there.
 #[derive(Default)]
 pub struct Look {
     /// As [`Sink::marks`].
@@ -99,24 +107,25 @@ pub struct Look {
     pub admission: Option<Admission>,
 }
 
-/// Content of one write: commands, or rejected events, or neither. An empty delivery only moves a stored position on.
+/// Content of one write: commands, or rejected events, or neither. An empty delivery only moves a
+/// stored position on.
 #[derive(Debug, Default)]
 pub struct Delivery<'a> {
     /// In stream order.
     pub commands: Vec<&'a Command>,
-    /// Only ever given to sinks that keep dead letters or nothing. In stream order, but for events that another sink refused:
-    /// those come alone, when they are found.
+    /// Only ever given to sinks that keep dead letters or nothing. In stream order, but for events
+    /// that another sink refused: those come alone, when they are found.
     pub rejected: Vec<&'a DeadLetter>,
     /// The last event that the delivery covers.
     pub through: Held,
 }
 
-/// How far a sink holds a stream: up to and including one event.
+/// The last event up to which a sink holds a stream. The event itself is held, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Where the event stands in the stream.
+    /// The event's position in the stream.
     pub position: Position,
-    /// When its transaction committed, in µs since 1970-01-01 UTC.
+    /// The time at which its transaction committed, in µs since 1970-01-01 UTC.
     pub committed: i64,
 }
 
@@ -130,13 +139,13 @@ impl Delivery<'_> {
     }
 }
 
-/// An event that a handler refused, that broke it, or of which a sink refused what the handler made; with all that is
-/// needed to look into it and to bring it back.
+/// An event that a handler refused, that broke it, or of which a sink refused what the handler
+/// made; with all that is needed to look into it and to bring it back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
-    /// Where the event stands in the stream.
+    /// The event's position in the stream.
     pub position: Position,
-    /// When it was set aside, in µs since 1970-01-01 UTC.
+    /// The time at which it was set aside, in µs since 1970-01-01 UTC.
     pub at: i64,
     /// The transform among whose rejected events it is.
     pub transform: String,
@@ -144,27 +153,32 @@ pub struct DeadLetter {
     pub handler: String,
     /// The sink that refused it, if it was not the handler.
     pub sink: Option<String>,
-    /// What kind of failure it was, for machines.
+    /// The kind of failure, for machines.
     pub code: Code,
-    /// Why: the handler's words, what the host says about the call and what the guest said before, or the sink's error.
+    /// The reason: the handler's words, what the host says about the call and what the guest said
+    /// before, or the sink's error.
     pub reason: String,
     /// The table, as `schema.table`.
     pub table: String,
     /// The key's columns with their values, as a JSON object; empty for a truncate.
     pub key: String,
-    /// It came of a replay: an earlier event of the row was set aside before, and this is what became of bringing it back.
+    /// It came of a replay: an earlier event of the row was set aside before, and this is what
+    /// became of bringing it back.
     pub replayed: bool,
     /// The event in its JSON form, see [`crate::event::json`].
     pub event: String,
 }
 
-/// Finds points in a store, for people at a prompt and not for serving. Works beside a running pipeline.
+/// Finds points in a store, for people at a prompt and not for serving. Works beside a running
+/// pipeline.
 #[async_trait]
 pub trait Searcher: Send + Sync {
-    /// The nearest points to a query, best first. Opens the store to read it, makes nothing, and lets it go.
+    /// The nearest points to a query, best first. Opens the store to read it, makes nothing, and
+    /// lets it go.
     ///
     /// # Errors
-    /// As [`SinkKind::open`]; `Environment` if there is no such store; and `Config` if it cannot be searched by this vector.
+    /// As [`SinkKind::open`]; `Environment` if there is no such store; and `Config` if it cannot be
+    /// searched by this vector.
     async fn search(&self, query: &Query<'_>) -> Result<Vec<Hit>>;
 }
 
@@ -173,9 +187,9 @@ pub trait Searcher: Send + Sync {
 pub struct Query<'a> {
     /// Name of the vector.
     pub vector: &'a str,
-    /// What to look for.
+    /// The vector to look for.
     pub values: &'a [f32],
-    /// How many points to answer.
+    /// The largest number of points to answer.
     pub limit: usize,
 }
 
@@ -184,7 +198,8 @@ pub struct Query<'a> {
 pub struct Hit {
     /// The id that the handler gave the point.
     pub id: String,
-    /// Similarity, higher is nearer, whatever the distance: cosine or dot product as they are, Euclidean negated.
+    /// Similarity, higher is nearer, whatever the distance: cosine or dot product as they are,
+    /// Euclidean negated.
     pub score: f32,
     /// The point's payload, without keys that a sink keeps for itself.
     pub payload: serde_json::Map<String, serde_json::Value>,

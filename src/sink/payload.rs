@@ -8,8 +8,8 @@ use crate::error::{Error, Fault, Result};
 
 /// Lays `patches` over `base`, key by key at the top level; the last one wins.
 ///
-/// Values are copied as they are written and never parsed into numbers: a payload says the same whether it was
-/// merged here or by the store, however many digits it has.
+/// Values are copied as they are written and never parsed into numbers: a payload says the same
+/// whether it was merged here or by the store, however many digits it has.
 pub(super) fn merge<'a>(base: &'a str, patches: impl IntoIterator<Item = &'a str>) -> Result<Cow<'a, str>> {
     let mut patches = patches.into_iter().peekable();
     if patches.peek().is_none() {
@@ -34,7 +34,8 @@ pub(super) fn merge<'a>(base: &'a str, patches: impl IntoIterator<Item = &'a str
     Ok(Cow::Owned(merged))
 }
 
-/// Walks over valid JSON; what is not valid makes it answer None, or a wrong split, but never a panic.
+/// Walks over valid JSON; what is not valid makes it answer None, or a wrong split, but never a
+/// panic.
 struct Scanner<'a> {
     text: &'a str,
     at: usize,

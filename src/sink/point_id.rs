@@ -1,4 +1,5 @@
-//! `PointId`: how any text becomes one of the two kinds of id that Qdrant knows, and the payload keys kept for it.
+//! `PointId`: how any text becomes one of the two kinds of id that Qdrant knows, and the payload
+//! keys kept for it.
 
 use std::fmt;
 
@@ -11,7 +12,8 @@ pub(super) const ID_KEY: &str = "_id";
 /// Payload key of the group that a point belongs to.
 pub(super) const GROUP_KEY: &str = "_group";
 
-/// An id of Qdrant. Mapped as the Python library pgstream does, so that its collections need no new embeddings.
+/// An id of Qdrant. Mapped as the Python library pgstream does, so that its collections need no new
+/// embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum PointId {
     Number(u64),
@@ -19,15 +21,17 @@ pub(super) enum PointId {
 }
 
 impl PointId {
-    /// An unsigned integer and a UUID stand for themselves; any other text for 63 bits of its SHA-256.
+    /// An unsigned integer and a UUID stand for themselves; any other text for 63 bits of its
+    /// SHA-256.
     ///
-    /// Only the canonical spelling of a number or UUID counts, which is Postgres' own: `007` and `7`, or a UUID in
-    /// capitals and in small letters, are different ids and must not fall on one point.
+    /// Only the canonical spelling of a number or UUID counts, which is Postgres' own: `007` and
+    /// `7`, or a UUID in capitals and in small letters, are different ids and must not fall on one
+    /// point.
     pub(super) fn of(id: &str) -> Self {
         Self::literal(id).unwrap_or_else(|| Self::Number(hash(id)))
     }
 
-    /// Whether the id of the handler can be read off the stored one.
+    /// Tells if the id of the handler can be read off the stored one.
     pub(super) fn says(id: &str) -> bool {
         Self::literal(id).is_some()
     }

@@ -27,7 +27,7 @@ pub(super) enum Space {
 }
 
 impl Spaces {
-    /// What the pipeline file asks for.
+    /// Returns the spaces that the pipeline file asks for.
     pub(super) fn wanted(create: &Create) -> Result<Self> {
         let default = create.dimension.map(|dimension| (String::new(), dimension, create.distance));
         let named = create.vectors.iter().map(|(name, spec)| (name.clone(), spec.dimension, spec.distance));
@@ -51,7 +51,8 @@ impl Spaces {
         Ok(Self(spaces))
     }
 
-    /// Checks that what is there (`self`) has everything that is wanted. `mend` says how to make it anew.
+    /// Checks that what is there (`self`) has everything that is wanted. `mend` says how to make it
+    /// anew.
     pub(super) fn check(&self, wanted: &Self, there: &str, mend: &str) -> Result<()> {
         for (name, space) in &wanted.0 {
             let found = self.0.get(name);

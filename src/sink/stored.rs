@@ -1,4 +1,5 @@
-//! Payloads as both Qdrant sinks store them: the handler's object, with the id and group that only the host needs.
+//! Payloads as both Qdrant sinks store them: the handler's object, with the id and group that only
+//! the host needs.
 
 use serde_json::{Map, Value};
 
@@ -19,7 +20,7 @@ pub(super) fn payload(upsert: &Upsert<'_>) -> Result<Map<String, Value>> {
     Ok(payload)
 }
 
-/// What a handler wrote, without a claim to the keys that the host keeps for itself.
+/// Reads a payload that a handler wrote. Refuses keys that the host keeps for itself.
 pub(super) fn handlers(text: &str, position: Position) -> Result<Map<String, Value>> {
     let payload: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
         // The parser's own words may quote the text.

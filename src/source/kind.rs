@@ -1,4 +1,5 @@
-//! The contract of a kind of source: what can be asked of one beside its stream, and what it cannot do.
+//! The contract of a kind of source: what can be asked of one beside its stream, and what it cannot
+//! do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,23 +15,27 @@ use crate::event::Batch;
 use crate::meter::SourceMeter;
 use crate::postgres::Url;
 
-/// Settings of a source. A kind of source is a struct that implements this and [`ComponentKind`], and a line in the list of kinds.
-/// The methods take the pipeline's name, under which the source keeps what it keeps.
+/// Settings of a source. A kind of source is a struct that implements this and [`ComponentKind`],
+/// and a line in the list of kinds. The methods take the pipeline's name, under which the source
+/// keeps what it keeps.
 #[async_trait]
 pub trait SourceKind: ComponentSettings {
-    /// What no second pipeline may read beside this one; None if any number may.
+    /// Returns what no second pipeline may read beside this one; None if any number may.
     ///
     /// # Errors
     /// `Config` if the settings are wrong, as far as they tell without a look at anything.
     fn claim(&self, pipeline: &str) -> Result<Option<Claim>>;
 
-    /// The setting by which the source reads what a sink of its own pipeline writes; None if it does not.
+    /// The setting by which the source reads what a sink of its own pipeline writes; None if it
+    /// does not.
     fn reads_back(&self, written: &Written<'_>) -> Option<ReadBack>;
 
-    /// The setting by which the source reads what this program keeps its own state in; None if it does not.
+    /// The setting by which the source reads what this program keeps its own state in; None if it
+    /// does not.
     fn reads_state(&self) -> Option<ReadBack>;
 
-    /// Opens the stream, as far as it takes with what it needs at its origin. It counts with `meter`.
+    /// Opens the stream, as far as it takes with what it needs at its origin. It counts with
+    /// `meter`.
     ///
     /// # Errors
     /// `Config` or `Environment` with what to type; `Transient` if it may pass.
@@ -48,7 +53,8 @@ pub trait SourceKind: ComponentSettings {
     /// As for `open`.
     async fn samples(&self, pipeline: &str) -> Result<Vec<SampleRow>>;
 
-    /// The Postgres database that it reads, which sinks use unless they say otherwise. None if it reads none.
+    /// The Postgres database that it reads, which sinks use unless they say otherwise. None if it
+    /// reads none.
     fn database(&self) -> Option<SourceDatabase>;
 
     /// The place in the stream, which can be set up, begun anew and removed.
@@ -77,12 +83,12 @@ pub const fn kind<T: ComponentKind + SourceKind>() -> KindEntry<Box<dyn SourceKi
 /// Something that a kind of source can do; or the sentence why it cannot, for people.
 pub type Capability<'a, T> = std::result::Result<&'a T, &'static str>;
 
-/// What only one pipeline may read.
+/// Something that only one pipeline may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// What it is, as in "both would read …".
+    /// Its name, as in "both would read …".
     pub what: String,
-    /// What somebody writes instead.
+    /// The text that somebody writes instead.
     pub help: &'static str,
 }
 
@@ -106,7 +112,7 @@ pub struct ReadBack {
     pub setting: &'static str,
     /// The part of its value that does it.
     pub value: String,
-    /// What somebody writes instead.
+    /// The text that somebody writes instead.
     pub help: &'static str,
 }
 
@@ -116,10 +122,12 @@ pub trait AdministerSlot: Send + Sync {
     /// Makes what is missing of it. Answers what it did, line by line.
     async fn set_up(&self, pipeline: &str) -> Result<Vec<String>>;
 
-    /// Takes the sinks as they are at the next start, also those that were made anew or hold the vectors of another model.
+    /// Takes the sinks as they are at the next start, also those that were made anew or hold the
+    /// vectors of another model.
     async fn accept_sinks(&self, pipeline: &str) -> Result<()>;
 
-    /// Has the stream begin anew with the next start. Answers what it did and what comes next, line by line.
+    /// Has the stream begin anew with the next start. Answers what it did and what comes next, line
+    /// by line.
     async fn begin_anew(&self, pipeline: &str) -> Result<Vec<String>>;
 
     /// Looks how the pipeline stands there, whether or not anybody runs it. Changes nothing.
@@ -138,7 +146,8 @@ pub trait AdministerSlot: Send + Sync {
 /// Copies of rows as they are now, made by whoever runs the pipeline, now or later.
 #[async_trait]
 pub trait CopyRows: Send + Sync {
-    /// Asks for rows of whole tables. Answers the numbers of the copies, and whether somebody runs the pipeline.
+    /// Asks for rows of whole tables. Answers the numbers of the copies, and whether somebody runs
+    /// the pipeline.
     ///
     /// # Errors
     /// `Config` if a table is not one of the source, or the pipeline never ran.
@@ -157,7 +166,7 @@ pub trait CopyRows: Send + Sync {
 /// A look at copies, again and again.
 #[async_trait]
 pub trait FollowCopies: Send {
-    /// How far copies have come: those with these numbers, or all of the pipeline.
+    /// Returns the progress of the copies with these numbers, or of all copies of the pipeline.
     async fn look(&mut self, numbers: Option<&[i64]>) -> Result<Vec<Copied>>;
 }
 

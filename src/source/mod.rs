@@ -26,38 +26,43 @@ pub use standing::{NotedSlot, SlotStanding, Standing};
 
 /// A stream of committed changes that can be confirmed, and that resends what was not.
 ///
-/// The connection's upkeep (status updates, replies to keepalives) goes on whether or not `next` is being
-/// polled: a pipeline that does not ask for batches is applying back-pressure, not going away. Transient
-/// failures are retried inside; an error from any method is final for the pipeline.
+/// The connection's upkeep (status updates, replies to keepalives) goes on whether or not `next` is
+/// being polled: a pipeline that does not ask for batches is applying back-pressure, not going
+/// away. Transient failures are retried inside; an error from any method is final for the pipeline.
 #[async_trait]
 pub trait Source: Send {
-    /// What the positions belong to: they mean nothing for another server, database or slot. A sink stores
-    /// positions under this text.
+    /// Names what the positions belong to: they mean nothing for another server, database or slot.
+    /// A sink stores positions under this text.
     fn origin(&self) -> &str;
 
-    /// The commit of a transaction of which every sink held all events before this stream began: they were confirmed. A sink that
-    /// stores positions of this origin, and holds less, has lost what was written to it. Invalid where none is known.
+    /// The commit of a transaction of which every sink held all events before this stream began:
+    /// they were confirmed. A sink that stores positions of this origin, and holds less, has lost
+    /// what was written to it. Invalid where none is known.
     fn held_before(&self) -> Lsn {
         Lsn::INVALID
     }
 
-    /// The next batch in stream order; also a batch without events, when there is only progress to report.
-    /// None when the stream has come to its end; one from a server never does. Safe to cancel.
+    /// The next batch in stream order; also a batch without events, when there is only progress to
+    /// report. None when the stream has come to its end; one from a server never does. Safe to
+    /// cancel.
     ///
-    /// After a reconnect nothing that was returned before is returned again, unless the stream begins anew: the slot was made
-    /// again, was read by another host meanwhile, or has come along to a promoted standby. Then everything comes again that
-    /// does not count as confirmed there, and the first batch says so ([`Batch::begins_anew`]).
+    /// After a reconnect nothing that was returned before is returned again, unless the stream
+    /// begins anew: the slot was made again, was read by another host meanwhile, or has come along
+    /// to a promoted standby. Then everything comes again that does not count as confirmed there,
+    /// and the first batch says so ([`Batch::begins_anew`]).
     async fn next(&mut self) -> Result<Option<Batch>>;
 
-    /// Everything up to `lsn` is durable in every sink. Only rises, until a batch begins the stream anew: from then on
-    /// it is the end of that batch or of a later one. Returns at once; the server hears of it with the next status update.
+    /// Everything up to `lsn` is durable in every sink. Only rises, until a batch begins the stream
+    /// anew: from then on it is the end of that batch or of a later one. Returns at once; the
+    /// server hears of it with the next status update.
     fn confirm(&self, lsn: Lsn);
 
-    /// Whether transactions stand in about the order of their times, so that one that stands before another and is much younger
-    /// tells of another history. Of a file that somebody put together nothing of the kind is known.
+    /// Tells if transactions stand in about the order of their times: then one that stands before
+    /// another and is much younger tells of another history. Nothing of the kind is known of a file
+    /// that somebody put together.
     fn is_in_order_of_time(&self) -> bool;
 
-    /// How far the source has come and how far the server is ahead, for progress lines.
+    /// Returns how far the pipeline is behind the server, for progress lines.
     fn lag(&self) -> Lag;
 
     /// The state of the source, now and as it changes. A source that does not tell always streams.
@@ -65,7 +70,8 @@ pub trait Source: Send {
         watch::channel(SourceState::Streaming).1
     }
 
-    /// Tells the server what was confirmed last, ends the stream in order and closes the connection. Bounded in time.
+    /// Tells the server what was confirmed last, ends the stream in order and closes the
+    /// connection. Bounded in time.
     async fn close(self: Box<Self>) -> Result<()>;
 }
 
@@ -90,19 +96,22 @@ pub enum SourceState {
 pub struct Fed {
     /// Its name in the pipeline file.
     pub sink: String,
-    /// What its store is known by; empty for one that is not there yet. None if another one in its place is none of our business.
+    /// The marks by which its store is known; empty for one that is not there yet. None if another
+    /// one in its place is none of our business.
     pub marks: Option<Vec<String>>,
-    /// Which models make its vectors, the one for all that is not named otherwise first. Without servers, and without keys.
+    /// The models that make its vectors, the one for all that is not named otherwise first. Their
+    /// names hold neither servers nor keys.
     pub models: Vec<String>,
 }
 
 impl Fed {
-    /// Whether the store is not the one that was known by one of these marks.
+    /// Tells if the store is not the one that was known by one of these marks.
     pub fn is_other_than(&self, known: &[String]) -> bool {
         self.marks.as_ref().is_some_and(|marks| !known.iter().any(|mark| marks.contains(mark)))
     }
 
-    /// Whether vectors of models of then and those of now may stand side by side: no model went as another one came.
+    /// Tells if vectors of models of then and those of now may stand side by side: no model went as
+    /// another one came.
     pub fn goes_with(&self, models: &[String]) -> bool {
         let all_in = |some: &[String], others: &[String]| some.iter().all(|model| others.contains(model));
         let (Some(first), Some(first_now)) = (models.first(), self.models.first()) else { return true };
@@ -118,7 +127,7 @@ impl Fed {
     }
 }
 
-/// How far behind the server the pipeline is.
+/// The distance of the pipeline behind the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lag {
     /// Bytes of log between what is confirmed and what the server has.

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::event::Batch;
 
-/// Which copies to ask for.
+/// The copies to ask for.
 #[derive(Clone, Debug, Default)]
 pub struct CopyRequest {
     /// Tables as `schema.table`; all of the source if there are none.
@@ -14,7 +14,7 @@ pub struct CopyRequest {
     pub rows_per_second: Option<u32>,
 }
 
-/// How far a copy has come.
+/// The progress of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
     /// Number of the copy.
@@ -25,11 +25,12 @@ pub struct Copied {
     pub rows: u64,
     /// Their bytes, as the source writes their values.
     pub bytes: u64,
-    /// About how many rows there are to copy, by the table's statistics or its size. Unknown if a condition chooses among them.
+    /// About how many rows there are to copy, by the table's statistics or its size. Unknown if a
+    /// condition chooses among them.
     pub expected: Option<u64>,
     /// It is complete.
     pub done: bool,
-    /// Why it cannot be made.
+    /// The reason why it cannot be made.
     pub error: Option<String>,
 }
 
@@ -42,14 +43,14 @@ pub struct WantedRow<'a> {
     pub key: &'a str,
 }
 
-/// What became of the wish for rows. Rows are named by their index in what was asked for.
+/// The outcome of a request for rows. Rows are named by their index in what was asked for.
 #[derive(Debug, Default)]
 pub struct AskedRows {
     /// Numbers of copies, and the rows that each brings.
     pub copies: Vec<(i64, Vec<usize>)>,
     /// Rows that cannot be asked for, and why.
     pub refused: Vec<(usize, Error)>,
-    /// Whether somebody runs the pipeline.
+    /// True if somebody runs the pipeline.
     pub served: bool,
 }
 

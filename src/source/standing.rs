@@ -39,7 +39,8 @@ pub struct SlotStanding {
 pub struct NotedSlot {
     /// The number of times that a host has begun to read it.
     pub turn: i64,
-    /// The position that was confirmed when the pipeline last ended in order. None while it runs, and after a crash.
+    /// The position that was confirmed when the pipeline last ended in order. None while it runs,
+    /// and after a crash.
     pub left_at: Option<Lsn>,
     /// The sinks are to be cleared before anything is copied.
     pub clears_sinks: bool,

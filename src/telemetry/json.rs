@@ -1,5 +1,6 @@
-//! Log lines and errors as JSON, one object a line, with the same names for the same things: `timestamp`, `level`, `message`, and
-//! `pipeline` where it is about one. Times are numbers, in seconds, and named so.
+//! Log lines and errors as JSON, one object a line, with the same names for the same things:
+//! `timestamp`, `level`, `message`, and `pipeline` where it is about one. Times are numbers, in
+//! seconds, and named so.
 
 use std::fmt;
 

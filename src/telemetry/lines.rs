@@ -1,7 +1,9 @@
-//! `Lines`: how many lines a second the log takes about the pipelines of one tenant, whatever they are about.
+//! `Lines`: how many lines a second the log takes about the pipelines of one tenant, whatever they
+//! are about.
 //!
-//! What a handler says has its own limit. The rest is the host's own words, but others decide how often they are said: a
-//! server that sends notices, rows that a handler refuses. Without a limit one tenant could fill the disk of all.
+//! The lines of handlers have a limit of their own. The rest is the host's own words, but others
+//! decide how often they are said: a server that sends notices, rows that a handler refuses.
+//! Without a limit one tenant could fill the disk of all.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +17,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-/// What handlers say is counted where it is said.
+/// End of the target of lines that handlers write. They are counted where they are written, and not
+/// here.
 const VOICE: &str = "::voice";
 
 /// The span of a pipeline, and the field that names it.
@@ -25,8 +28,8 @@ const PIPELINE: &str = "pipeline";
 /// Tenants' limits, by the full names of their pipelines.
 static LIMITS: LazyLock<Mutex<HashMap<String, Arc<Limit>>>> = LazyLock::new(Mutex::default);
 
-/// Bounds the lines about the pipelines with these full names, all together, to so many a second. If some of them have that bound
-/// already, the others join it.
+/// Bounds the lines about the pipelines with these full names, all together, to so many a second.
+/// If some of them have that bound already, the others join it.
 pub(crate) fn limit(pipelines: impl IntoIterator<Item = String>, lines: u32) {
     let (pipelines, mut limits): (Vec<String>, _) = (pipelines.into_iter().collect(), lock(&LIMITS));
     let there = pipelines.iter().find_map(|pipeline| limits.get(pipeline).filter(|limit| limit.lines == lines));
@@ -48,7 +51,8 @@ struct Window {
 }
 
 impl Limit {
-    /// Whether a line may be said now, and how many were dropped in the second before.
+    /// Counts a line, and tells if it may be said now. The first line of a new window of one second
+    /// is also told how many were dropped in the window before; all others are told zero.
     fn ask(&self, now: Instant) -> (bool, u64) {
         let mut window = lock(&self.window);
         let over = window.began.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1));

@@ -140,7 +140,8 @@ pub fn create(folder: &Path, name: &str, language: Language) -> Result<()> {
     Ok(())
 }
 
-/// A name must be a crate, a Go module, an npm package, a Python project and, in snake case, an identifier.
+/// A name must be a crate, a Go module, an npm package, a Python project and, in snake case, an
+/// identifier.
 fn check(name: &str) -> Result<()> {
     let refused = |why: &str| {
         let shown: String = name.chars().filter(|c| !c.is_control()).take(NAME_BYTES).collect();

@@ -1,7 +1,9 @@
-//! From a core module to a component: the world's type put in, WASI preview 1 served by an adapter of our own.
+//! From a core module to a component: the world's type put in, WASI preview 1 served by an adapter
+//! of our own.
 //!
-//! This is for toolchains that stop at a core module, as Go's does. The adapter is `adapter.wat`; its binary form is kept
-//! beside it, because the program that reads the text would be many times larger, and a test holds the two together.
+//! This is for toolchains that stop at a core module, as Go's does. The adapter is `adapter.wat`;
+//! its binary form is kept beside it, because the program that reads the text would be many times
+//! larger, and a test holds the two together.
 
 use std::path::Path;
 
@@ -14,7 +16,7 @@ use crate::error::{Error, Fault, Result};
 /// The world that a handler is built for.
 const WORLD: &str = "handler";
 
-/// What core modules call WASI preview 1.
+/// Name under which core modules import WASI preview 1.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 const ADAPTER: &[u8] = include_bytes!("adapter.wasm");
@@ -24,8 +26,8 @@ const REQUESTS_WORLD: &str = "requests";
 
 /// Makes a component of a core module that was compiled for the world `handler`.
 ///
-/// `wit` is the folder with the contract; without one it is the contract that this program carries. Fails with `Handler` if
-/// the module is none, or does not fit the world.
+/// `wit` is the folder with the contract; without one it is the contract that this program carries.
+/// Fails with `Handler` if the module is none, or does not fit the world.
 pub(super) fn encode(module: &[u8], wit: Option<&Path>) -> Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     let package = match wit {
@@ -79,7 +81,8 @@ fn embed(module: &mut Vec<u8>, world: &str) -> Result<(), impl std::fmt::Display
     embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
 }
 
-/// Whether a core module sends requests: only then may its component import what is granted to few.
+/// Tells if a core module imports `wasi:http`, to send requests: only then may its component import
+/// what is granted to few.
 fn imports_http(module: &[u8]) -> bool {
     let parts = wasmparser::Parser::new(0).parse_all(module).map_while(Result::ok);
     let mut imports = parts.filter_map(|part| match part {

@@ -1,4 +1,5 @@
-//! Components from Go: `go build` to a core module, then our own encoding. Nothing but Go is needed, and no network.
+//! Components from Go: `go build` to a core module, then our own encoding. Nothing but Go is
+//! needed, and no network.
 
 use std::path::Path;
 
@@ -37,8 +38,9 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
     std::fs::write(out, component).map_err(|error| unwritable(out, error))
 }
 
-/// Go as the person has it: no other toolchain is fetched behind their back, and no settings for their own platform apply.
-/// Modules come from `vendor` or from the module cache, which `go mod download` fills.
+/// Go as the person has it: no other toolchain is fetched behind their back, and no settings for
+/// their own platform apply. Modules come from `vendor` or from the module cache, which `go mod
+/// download` fills.
 fn go(project: &Project) -> Tool {
     Tool::new("go", INSTALL)
         .within(project.folder())

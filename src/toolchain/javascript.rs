@@ -1,7 +1,8 @@
-//! Components from JavaScript and TypeScript: npm fetches what the project pins, the SDK's `build.js` bundles and componentizes.
+//! Components from JavaScript and TypeScript: npm fetches what the project pins, the SDK's
+//! `build.js` bundles and componentizes.
 //!
-//! The versions of esbuild, componentize-qjs and TypeScript are pinned in the templates' `package.json`, that of the runtime
-//! by its file in the SDK.
+//! The versions of esbuild, componentize-qjs and TypeScript are pinned in the templates'
+//! `package.json`, that of the runtime by its file in the SDK.
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a handler is written in.
+/// A language in which handlers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Language {
     /// Rust, with cargo.

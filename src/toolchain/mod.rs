@@ -1,15 +1,17 @@
-//! Handler projects: `create` writes one, `detect` tells its language, `build` makes a component of it.
+//! Handler projects: `create` writes one, `detect` tells its language, `build` makes a component of
+//! it.
 //!
-//! A project is a template of `plugins/templates/<language>`, filled in, with the SDK of `plugins/sdk/<language>` in its
-//! `sdk/` and the contract in its `wit/`. So an SDK finds the contract at `../wit`, and a template its SDK at `sdk`; in this
-//! repository the first holds by the link `plugins/sdk/wit`, and the examples name their SDK as `../sdk/<language>`.
+//! A project is a template of `plugins/templates/<language>`, filled in, with the SDK of
+//! `plugins/sdk/<language>` in its `sdk/` and the contract in its `wit/`. So an SDK finds the
+//! contract at `../wit`, and a template its SDK at `sdk`; in this repository the first holds by the
+//! link `plugins/sdk/wit`, and the examples name their SDK as `../sdk/<language>`.
 //!
-//! In a template's texts and file names `{{name}}` is the handler's name (`my-handler`) and `{{name_snake}}` the same as an
-//! identifier (`my_handler`). A name that begins with `dot.` gets a plain dot, so that the template of a `.gitignore` does
-//! not act in this repository.
+//! In a template's texts and file names `{{name}}` is the handler's name (`my-handler`) and
+//! `{{name_snake}}` the same as an identifier (`my_handler`). A name that begins with `dot.` gets a
+//! plain dot, so that the template of a `.gitignore` does not act in this repository.
 //!
-//! A language's file holds its `build`, which runs that language's ordinary tools through `tool.rs`, and the pins of their
-//! versions.
+//! A language's file holds its `build`, which runs that language's ordinary tools through
+//! `tool.rs`, and the pins of their versions.
 
 mod create;
 mod encode;
@@ -35,19 +37,20 @@ pub use language::Language;
 pub use project::{Project, detect};
 pub use sources::{changes, is_stale};
 
-/// What a build made.
+/// The result of a build.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// The component's file.
     pub component: PathBuf,
-    /// How long it took.
+    /// Time that the build took.
     pub took: Duration,
 }
 
-/// Makes a component of a project with its language's own tools. Blocks, for minutes if tools have to be fetched.
+/// Makes a component of a project with its language's own tools. Blocks, for minutes if tools have
+/// to be fetched.
 ///
-/// The component goes to `out`, or else to `<project>/<name>.wasm`; an older one stays until the new one is whole. What the
-/// tools say goes to standard error, if they fail.
+/// The component goes to `out`, or else to `<project>/<name>.wasm`; an older one stays until the
+/// new one is whole. What the tools say goes to standard error, if they fail.
 pub fn build(project: &Path, out: Option<&Path>) -> Result<Built> {
     let started = Instant::now();
     let project = Project::open(project)?;
@@ -98,8 +101,8 @@ fn is_component(file: &Path) -> Result<()> {
         .help("compare the project with a new one: `pgstream-host new`"))
 }
 
-/// Writes into the component what its author wrote it in, where such things are written: tools leave traces of their own
-/// languages only.
+/// Writes into the component what its author wrote it in, where such things are written: tools
+/// leave traces of their own languages only.
 fn sign(file: &Path, language: Language) -> Result<()> {
     fn text(bytes: &mut Vec<u8>, text: &str) {
         bytes.push(u8::try_from(text.len()).unwrap_or(0)); // all are short

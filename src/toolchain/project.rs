@@ -14,7 +14,8 @@ pub struct Project {
 }
 
 impl Project {
-    /// Looks at a folder. Fails with `Config` if no language's project is in it, or more than one's.
+    /// Looks at a folder. Fails with `Config` if no language's project is in it, or more than
+    /// one's.
     pub fn open(folder: &Path) -> Result<Self> {
         let language = detect(folder)?;
         let folder = absolute(folder)?;
@@ -35,7 +36,7 @@ impl Project {
         Ok(Self { folder, name, language })
     }
 
-    /// Where it is; absolute.
+    /// Returns the folder in which it lies; absolute.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -45,13 +46,14 @@ impl Project {
         &self.name
     }
 
-    /// What it is written in.
+    /// Returns the language in which it is written.
     pub fn language(&self) -> Language {
         self.language
     }
 }
 
-/// Tells the language of a project by the file that its tools read. Fails with `Config` if there is none, or several.
+/// Tells the language of a project by the file that its tools read. Fails with `Config` if there is
+/// none, or several.
 pub fn detect(project: &Path) -> Result<Language> {
     let file = |name: &str| project.join(name).is_file();
     let mut found: Vec<Language> = Language::ALL.into_iter().filter(|language| file(manifest(*language))).collect();

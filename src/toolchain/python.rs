@@ -1,6 +1,8 @@
-//! Components from Python, with `componentize-py` in a virtual environment of its own, shared by all projects.
+//! Components from Python, with `componentize-py` in a virtual environment of its own, shared by
+//! all projects.
 //!
-//! What a project imports is read while it is built and becomes part of the component; the interpreter comes with the tool.
+//! The modules that a project imports are loaded while it is built, and become part of the
+//! component. The interpreter comes with the tool.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,8 @@ use super::tool::Tool;
 use super::{Language, Project, source, template, unwritable};
 use crate::error::{Error, Fault, Result};
 
-/// What makes components. Another version may bring another Python: see `GUEST`.
+/// Version of the tool that makes components. Another version may bring another Python: see
+/// `GUEST`.
 const COMPONENTIZE: &str = "0.25.1";
 
 /// The time zones that a component has if its handler imports `zoneinfo`.
@@ -20,7 +23,7 @@ const ZONES: &str = "2025.2";
 /// The Python in the component, for which packages are chosen.
 const GUEST: &str = "3.14";
 
-/// What the tool itself needs.
+/// The oldest Python on which the tool itself runs.
 const OLDEST: (u32, u32) = (3, 10);
 
 const INSTALL: &str = "install Python 3.10 or newer with its `venv`: `sudo apt install python3 python3-venv`, \
@@ -29,19 +32,20 @@ const INSTALL: &str = "install Python 3.10 or newer with its `venv`: `sudo apt i
 /// Tells what the project's manifest says, as JSON.
 const READ_MANIFEST: &str = include_str!("read_pyproject.py");
 
-/// What `pyproject.toml` says about the handler.
+/// The handler's part of `pyproject.toml`.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     /// The module that holds it.
     module: String,
     /// Packages to take along, as pip knows them.
     dependencies: Vec<String>,
-    /// Whether it sends HTTP requests.
+    /// True if it sends HTTP requests.
     http: bool,
 }
 
-/// Builds the project; the component goes to `out`. Answers with the hash of what it is made of, because the interpreter lays
-/// out its memory anew each time, and the same source never makes the same component.
+/// Builds the project; the component goes to `out`. Answers with the hash of what it is made of,
+/// because the interpreter lays out its memory anew each time, and the same source never makes the
+/// same component.
 pub(super) fn build(project: &Project, out: &Path) -> Result<String> {
     let python = environment()?;
     let tool = || Tool::new(&python, INSTALL).within(project.folder()).without_env("PYTHONPATH");
@@ -141,8 +145,8 @@ fn fill(folder: &Path) -> Result<()> {
 
 const PIP: [&str; 7] = ["-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
 
-/// The contract with what the SDK asks for to send requests. A component that has no use for it must not ask: it would not be
-/// loaded where no host is granted.
+/// The contract with what the SDK asks for to send requests. A component that has no use for it
+/// must not ask: it would not be loaded where no host is granted.
 fn with_http(wit: &Path, sdk: &Path, scratch: &Scratch) -> Result<PathBuf> {
     let (folder, more) = (scratch.path().join("wit-http"), sdk.join("wit"));
     let world = "python-http.wit";
@@ -192,7 +196,8 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Fetches the packages that the project needs. Only what is Python through and through can be part of a component.
+/// Fetches the packages that the project needs. Only what is Python through and through can be part
+/// of a component.
 fn take_along(project: &Project, packages: &[String], to: &Path, tool: impl Fn() -> Tool) -> Result<()> {
     let listed = project.folder().join("requirements.txt");
     if packages.is_empty() && !listed.is_file() {

@@ -54,7 +54,7 @@ pub(super) fn build(project: &Project, out: &Path) -> Result<()> {
     std::fs::copy(&made, out).map(drop).map_err(|error| unwritable(out, error))
 }
 
-/// What `rust-target.sh` says that cargo needs.
+/// The settings that cargo needs, as `rust-target.sh` tells them.
 #[derive(Default)]
 struct Way {
     environment: Vec<(String, String)>,

@@ -1,4 +1,5 @@
-//! `Scratch`, a folder that goes when it is dropped, and `cache`, one that stays for the next build.
+//! `Scratch`, a folder that goes when it is dropped, and `cache`, one that stays for the next
+//! build.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -30,10 +31,11 @@ impl Drop for Scratch {
     }
 }
 
-/// A folder in the user's cache for tools that a build fetches, made if need be. `name` holds their versions, because
-/// several builds share it and nobody empties it: `componentize-py-0.25.1`.
+/// A folder in the user's cache for tools that a build fetches, made if need be. `name` holds their
+/// versions, because several builds share it and nobody empties it: `componentize-py-0.25.1`.
 ///
-/// Whoever fills it does so in a [`Scratch`] of the same file system or marks it as complete: a build may be cut off.
+/// Whoever fills it does so in a [`Scratch`] of the same file system or marks it as complete: a
+/// build may be cut off.
 pub(super) fn cache(name: &str) -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
@@ -44,7 +46,8 @@ pub(super) fn cache(name: &str) -> Result<PathBuf> {
     kept(&base, name)
 }
 
-/// The folder of a tool below `base`. What lies in it is run, so nobody else may have made it, or may write in it.
+/// The folder of a tool below `base`. What lies in it is run, so nobody else may have made it, or
+/// may write in it.
 fn kept(base: &Path, name: &str) -> Result<PathBuf> {
     let ours = base.join("pgstream-host");
     let path = ours.join("tools").join(name);

@@ -1,4 +1,5 @@
-//! The hash of what a component was made of, inside it: for tools that never make the same component twice.
+//! The hash of what a component was made of, inside it: for tools that never make the same
+//! component twice.
 //!
 //! It stands at the very end of the file, as a custom section; `dlq show` compares it.
 
@@ -16,8 +17,8 @@ const SECTION: &str = "pgstream-host:source";
 /// Folders and files that tools leave, and no build reads.
 const LEFT: [&str; 8] = [".git", ".venv", "venv", "__pycache__", "node_modules", "target", "tests", "pipeline.yaml"];
 
-/// SHA-256 of every file below these folders, in hexadecimal, but for what builds and tools write there. `also` is what counts
-/// besides, such as the versions of tools, by name.
+/// SHA-256 of every file below these folders, in hexadecimal, but for what builds and tools write
+/// there. `also` is what counts besides, such as the versions of tools, by name.
 pub(super) fn hash(folders: &[PathBuf], also: &[(&str, &str)]) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut take = |name: &[u8], content: &[u8]| {

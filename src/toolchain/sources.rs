@@ -1,5 +1,6 @@
-//! What a component was built from: a digest of its project's files, written into the component, so that one that is older than
-//! its sources is told wherever it was copied, and whatever the clocks say.
+//! The sources of a component: a digest of its project's files, written into the component. So a
+//! component that is older than its sources is known as such wherever it was copied, and whatever
+//! the clocks say.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +16,11 @@ use crate::error::{Error, Fault, Result};
 /// Folders that tools fill, and those of tests.
 const NOT_SOURCES: [&str; 7] = ["target", "node_modules", "tests", "dist", "build", "__pycache__", "venv"];
 
-/// What tools write beside the sources while they build.
+/// Lock files, which tools write beside the sources while they build.
 const LOCKS: [&str; 5] = ["Cargo.lock", "package-lock.json", "go.sum", "uv.lock", "poetry.lock"];
 
-/// Name of the section of a component that holds the digest. It is one of the last, and its length is fixed.
+/// Name of the section of a component that holds the digest. It is one of the last, and its length
+/// is fixed.
 const SECTION: &[u8] = b"pgstream:sources";
 
 /// Hexadecimal digits of a digest.
@@ -43,11 +45,11 @@ impl Before {
     }
 }
 
-/// Whether the sources of a project are others than those that `component` was built from. One that was not built by this program
-/// says nothing of it, and counts as it is.
+/// Tells if the sources of a project are others than those that `component` was built from. A
+/// component that this program did not build says nothing of its sources, and counts as up to date.
 ///
 /// # Errors
-/// `Config` or `Environment` if either cannot be read.
+/// `Environment` if either cannot be read.
 pub fn is_stale(project: &Project, component: &Path) -> Result<bool> {
     let bytes = fs::read(component).map_err(|error| unreadable(component, error))?;
     let Some(start) = bytes.windows(SECTION.len()).rposition(|window| window == SECTION) else { return Ok(false) };
@@ -55,7 +57,8 @@ pub fn is_stale(project: &Project, component: &Path) -> Result<bool> {
     Ok(digest(project, true)?.as_bytes() != built_from)
 }
 
-/// When each file of the project that matters to its tests was last changed, and how long it is.
+/// Lists the files of the project that matter to its tests, each with the time of its last change
+/// and with its length in bytes.
 pub fn changes(folder: &Path) -> BTreeMap<PathBuf, (Option<SystemTime>, u64)> {
     let mut found = BTreeMap::new();
     for part in [folder.to_owned(), folder.join("tests")] {

@@ -1,4 +1,5 @@
-//! The templates, SDKs and the contract that this program carries with it, and how they become a project's files.
+//! The templates, SDKs and the contract that this program carries with it, and how they become a
+//! project's files.
 
 use std::borrow::Cow;
 
@@ -39,14 +40,15 @@ struct Sdks;
 #[include = "*.wit"]
 struct Contract;
 
-/// Where the SDK and the contract go in a project.
+/// Folders of the SDK and of the contract in a project.
 const SDK: &str = "sdk";
 const WIT: &str = "wit";
 
 /// A file of a project: its path below the project's folder, and what it holds.
 pub(super) type File = (String, Cow<'static, [u8]>);
 
-/// The files of a new project. Fails with `Bug` if this program carries no template for the language.
+/// The files of a new project. Fails with `Bug` if this program carries no template for the
+/// language.
 pub(super) fn project(language: Language, name: &str) -> Result<Vec<File>> {
     let fill = |text: &str| text.replace("{{name}}", name).replace("{{name_snake}}", &name.replace('-', "_"));
     let mut files: Vec<File> = below::<Templates>(language.name())

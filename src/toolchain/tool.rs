@@ -1,4 +1,5 @@
-//! `Tool`: a program of a language's toolchain, run to its end; what it says is shown only if it fails.
+//! `Tool`: a program of a language's toolchain, run to its end; what it says is shown only if it
+//! fails.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -21,7 +22,8 @@ pub(super) struct Tool {
 }
 
 impl Tool {
-    /// `program` is a name to be found on `PATH`, or a path. `install` says how to get it, with the command to type.
+    /// `program` is a name to be found on `PATH`, or a path. `install` says how to get it, with the
+    /// command to type.
     pub(super) fn new(program: impl AsRef<OsStr>, install: impl Into<String>) -> Self {
         let program = program.as_ref();
         let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
@@ -30,7 +32,7 @@ impl Tool {
         Self { command, name, install: install.into() }
     }
 
-    /// Where it runs.
+    /// Runs it in `folder`.
     pub(super) fn within(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
         self
@@ -55,7 +57,8 @@ impl Tool {
         self
     }
 
-    /// Runs it to its end. If it fails, all that it said goes to standard error, and the error is the handler's.
+    /// Runs it to its end. If it fails, all that it said goes to standard error, and the error is
+    /// the handler's.
     pub(super) fn run(self) -> Result<()> {
         self.start(false).map(drop)
     }

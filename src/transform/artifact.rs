@@ -1,4 +1,5 @@
-//! The only `unsafe` block of the crate: machine code from the cache or from our compiler, loaded once it is known whose it is.
+//! The only `unsafe` block of the crate: machine code from the cache or from our compiler, loaded
+//! once it is known whose it is.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -12,12 +13,14 @@ impl Authentic {
         Self(bytes)
     }
 
-    /// For `compiler` alone: what a process that it started itself, of our own program, wrote into the pipe between the two.
+    /// For `compiler` alone: what a process that it started itself, of our own program, wrote into
+    /// the pipe between the two.
     pub(super) fn made_by_our_compiler(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The component. Fails if the code was made by another version or with other settings of the engine.
+    /// The component. Fails if the code was made by another version or with other settings of the
+    /// engine.
     pub(super) fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: `deserialize` asks that the bytes come unchanged from `Component::serialize` or `precompile_component`, of an
         // engine that is trusted. Those of the cache carry an authentication code that only this user's hosts can make, and

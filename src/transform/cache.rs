@@ -1,11 +1,14 @@
-//! Compiled components on disk: authenticated before they are loaded, versioned, and bounded in size.
+//! Compiled components on disk: authenticated before they are loaded, versioned, and bounded in
+//! size.
 //!
-//! Compiled code can do anything, so an entry is loaded only if this user's host wrote it. Each entry carries an
-//! HMAC-SHA256 over the engine's version and settings, the component's hash and the code, made with a random key that lies
-//! beside the entries, readable by this user alone. So an entry that was damaged, cut off, copied from elsewhere, written by
-//! somebody who could write into the folder but not read it, renamed to stand for another component, or made by another
-//! version is not loaded: it is removed, and the component compiled again. Who can read this user's files, or write as this
-//! user, has the host anyway: against them no cache on the same disk can help.
+//! Compiled code can do anything, so an entry is loaded only if this user's host wrote it. Each
+//! entry carries an HMAC-SHA256 over the engine's version and settings, the component's hash and
+//! the code, made with a random key that lies beside the entries, readable by this user alone. So
+//! an entry that was damaged, cut off, copied from elsewhere, written by somebody who could write
+//! into the folder but not read it, renamed to stand for another component, or made by another
+//! version is not loaded: it is removed, and the component compiled again. Who can read this user's
+//! files, or write as this user, has the host anyway: against them no cache on the same disk can
+//! help.
 
 mod folder;
 
@@ -22,7 +25,7 @@ use wasmtime::component::Component;
 use self::folder::{Folder, Key};
 use super::artifact::Authentic;
 
-/// What an entry begins with; another format gets another number.
+/// The first bytes of an entry; another format gets another number.
 const MAGIC: &[u8; 8] = b"pgsthc01";
 
 /// Bytes of a hash and of an authentication code.
@@ -37,21 +40,23 @@ pub(super) struct Cache {
     max_bytes: u64,
 }
 
-/// Which compiled component an entry is.
+/// The identity of a compiled component: its engine and its bytes, as hashes.
 struct Identity {
     engine: Sha,
     component: Sha,
 }
 
 impl Cache {
-    /// Opens or makes the folder. It becomes readable by this user only, and must belong to this user.
+    /// Opens or makes the folder. It becomes readable by this user only, and must belong to this
+    /// user.
     pub(super) fn open(path: &Path, max_bytes: u64) -> std::io::Result<Self> {
         let folder = Folder::open(path)?;
         let key = folder.key()?;
         Ok(Self { folder, key, max_bytes })
     }
 
-    /// The component of `bytes`, from the cache or compiled now. The cache is a help, never a reason to fail.
+    /// The component of `bytes`, from the cache or compiled now. The cache is a help, never a
+    /// reason to fail.
     pub(super) fn compiled_by(
         &self,
         engine: &Engine,

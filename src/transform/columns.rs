@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::event::Relation;
 
-/// What a handler gets of each row. What it does not read need not be copied to it: a column costs more than an event.
+/// The columns that a handler gets of each row. Columns that it does not read need not be copied to
+/// it: a column costs more than an event.
 pub(super) enum Columns {
     /// Every column.
     All,

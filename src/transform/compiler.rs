@@ -1,12 +1,15 @@
-//! `Compiler`: where components become machine code: in a process of its own, within a limit of memory and one of time.
+//! `Compiler`: where components become machine code: in a process of its own, within a limit of
+//! memory and one of time.
 //!
-//! A component that is small and valid can still keep the compiler busy for minutes and take gigabytes: no count made beforehand
-//! tells all of them. So the compiler runs beside the host, as the same program with another task. It gets the component through a
-//! pipe and gives machine code back through another; it has no secrets, an empty environment and no rights, and ends with the host.
+//! A component that is small and valid can still keep the compiler busy for minutes and take
+//! gigabytes: no count made beforehand tells all of them. So the compiler runs beside the host, as
+//! the same program with another task. It gets the component through a pipe and gives machine code
+//! back through another; it has no secrets, an empty environment and no rights, and ends with the
+//! host.
 //!
-//! What it answers is executed by the host. wasmtime compares its version and its settings with the engine's, and that is all that
-//! can be checked: whether machine code keeps within its memory cannot be told from it. So the answer is worth as much as the
-//! compiler, like one that ran here.
+//! The host executes the code that it answers. wasmtime compares its version and its settings with
+//! the engine's, and that is all that can be checked: nobody can tell from machine code if it keeps
+//! within its memory. So the answer is worth as much as the compiler, like one that ran here.
 
 mod cell;
 mod child;
@@ -28,13 +31,15 @@ use super::words::presentable;
 
 pub use child::serve;
 
-/// Memory that compiling one component may take, unless said otherwise: several times what Python takes.
+/// Memory that compiling one component may take, unless said otherwise: several times what Python
+/// takes.
 pub(crate) const MEMORY: u64 = 2 << 30;
 
 /// CPU time that compiling one component may take, over all its threads, unless said otherwise.
 pub(crate) const TIME: Duration = Duration::from_secs(120);
 
-/// How many times as long as its CPU time a compiler may exist: it has a low priority, and may have to wait for others.
+/// The longest life of a compiler, as a multiple of the CPU time that it may take: it has a low
+/// priority, and may have to wait for others.
 const WAIT: u32 = 10;
 
 /// Functions that are compiled at once: each takes memory of its own.
@@ -46,7 +51,8 @@ const COMPLAINT: u64 = 2048;
 /// Said once: it is the same for all.
 static UNCONFINED: Once = Once::new();
 
-/// Where and with how much components are compiled.
+/// A way to compile components: in this process, or in processes of their own with limits of memory
+/// and CPU time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiler {
     program: Option<PathBuf>,
@@ -54,7 +60,7 @@ pub struct Compiler {
     time: Duration,
 }
 
-/// Why there is no machine code.
+/// The reason why there is no machine code.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// It is not even tried.
@@ -76,7 +82,8 @@ pub(super) enum Failure {
 }
 
 impl Compiler {
-    /// Compiles in this process, where nothing bounds what it takes: for components that one wrote oneself.
+    /// Compiles in this process, where nothing bounds what it takes: for components that one wrote
+    /// oneself.
     pub fn in_process() -> Self {
         Self { program: None, memory: MEMORY, time: TIME }
     }
@@ -94,7 +101,8 @@ impl Compiler {
         std::env::current_exe().map_or_else(|_| Self::program("pgstream-host"), Self::program)
     }
 
-    /// With at most so many bytes of memory and so much CPU time, in whole seconds, for each component.
+    /// With at most so many bytes of memory and so much CPU time, in whole seconds, for each
+    /// component.
     #[must_use]
     pub fn within(self, memory: u64, time: Duration) -> Self {
         Self { memory, time: Duration::from_secs(time.as_secs().max(1)), ..self }
@@ -168,13 +176,14 @@ impl Compiler {
     }
 }
 
-/// What a compiler said.
+/// The words of a compiler: its answer, and its complaint.
 struct Answer {
     said: Vec<u8>,
     complaint: String,
 }
 
-/// Gives the compiler its task and hears its answer. Ends it if it is too late, which is the second half of the result.
+/// Gives the compiler its task and hears its answer. Ends it if it is too late, which is the second
+/// half of the result.
 fn converse(child: &mut Child, bytes: &[u8], most: u64, patience: Duration) -> (Answer, bool) {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let id = rustix::process::Pid::from_child(child);

@@ -1,8 +1,9 @@
-//! CPU time, shared by weight: a guest's thread computes only while it holds one of a fixed number of slots.
+//! CPU time, shared by weight: a guest's thread computes only while it holds one of a fixed number
+//! of slots.
 //!
-//! At each tick a thread that computes is charged for what it used, and hands its slot over if a tenant that has spent
-//! less waits. It gives the slot up while it waits for something outside. What it waits for here costs the guest nothing:
-//! its deadline counts the thread's own CPU time.
+//! At each tick a thread that computes is charged for what it used, and hands its slot over if a
+//! tenant that has spent less waits. It gives the slot up while it waits for something outside.
+//! What it waits for here costs the guest nothing: its deadline counts the thread's own CPU time.
 
 mod queue;
 
@@ -18,8 +19,9 @@ use self::queue::{Id, Queue};
 use super::call::{Call, Stop};
 use crate::error::{Error, Fault, Result};
 
-/// How often a running guest is charged, looks at its clock, and makes room. Deadlines are overrun by this at most, and
-/// who wants to compute waits this long at most for one that just goes on. Only a host that computes ticks.
+/// The time after which a running guest is charged, looks at its clock, and makes room. Deadlines
+/// are overrun by this at most, and whoever wants to compute waits this long at most for one that
+/// just goes on. Only a host that computes ticks.
 pub(super) const TICK: Duration = Duration::from_millis(2);
 
 /// The slots of a process. Clones share them.
@@ -33,8 +35,9 @@ struct Slots {
 }
 
 impl Cpu {
-    /// `slots` threads compute at once. `tick` is called every [`TICK`] while one does, from a thread of its own: on a
-    /// tokio thread a spinning guest could keep it from coming. The thread ends with the last clone.
+    /// `slots` threads compute at once. `tick` is called every [`TICK`] while one does, from a
+    /// thread of its own: on a tokio thread a spinning guest could keep it from coming. The thread
+    /// ends with the last clone.
     pub(super) fn start(slots: usize, tick: impl Fn() + Send + 'static) -> Result<Self> {
         let slots = Arc::new(Slots { queue: Mutex::new(Queue::new(slots)), ticker: OnceLock::new() });
         let weak = Arc::downgrade(&slots);
@@ -56,7 +59,7 @@ impl Cpu {
         self.0.queue().level()
     }
 
-    /// How many guests wait for a slot.
+    /// Returns the number of guests that wait for a slot.
     #[cfg(test)]
     fn waiting(&self) -> usize {
         self.0.queue().waiting()
@@ -95,7 +98,7 @@ fn run(slots: &Weak<Slots>, tick: impl Fn()) {
     }
 }
 
-/// What a tenant has of the slots: as much as its weight is of all weights that want to compute.
+/// A tenant's share of the slots: as much as its weight is of all weights that want to compute.
 pub(super) struct Share {
     cpu: Cpu,
     id: Id,

@@ -1,26 +1,31 @@
-//! How much work a component makes for the compiler, found out before the compiler sees it.
+//! Counts of the work that a component makes for the compiler, made before the compiler sees it.
 
 use wasmparser::{CompositeInnerType, FunctionBody, Operator, Parser, Payload};
 
-/// Bytes of a component: three times the largest that any toolchain makes of a small handler. Bounds what compiling takes.
+/// Bytes of a component: three times the largest that any toolchain makes of a small handler.
+/// Bounds what compiling takes.
 pub(super) const COMPONENT_BYTES: u64 = 128 << 20;
 
-/// Functions of all modules of a component: several times what an interpreter with its libraries has.
+/// Functions of all modules of a component: several times what an interpreter with its libraries
+/// has.
 const FUNCTIONS: u64 = 200_000;
 
-/// Bytes of one function. Compiling takes longer than in proportion to it; the main loop of an interpreter has a fifth.
+/// Bytes of one function. Compiling takes longer than in proportion to it; the main loop of an
+/// interpreter has a fifth.
 const FUNCTION_BYTES: usize = 1 << 20;
 
 /// Modules and components inside a component, at any depth.
 const PARTS: u64 = 1000;
 
-/// Blocks of a function times its variables: the compiler may keep a note on each variable for each block.
+/// Blocks of a function times its variables: the compiler may keep a note on each variable for each
+/// block.
 const BLOCKS_BY_VARIABLES: u64 = 8_000_000;
 
 /// The same for loops alone, of which each has to be thought through for each variable.
 const LOOPS_BY_VARIABLES: u64 = 100_000;
 
-/// What is too much inside the functions, in words. Reads all code: for whoever is about to compile it.
+/// Returns in words what is too much inside the functions. Reads all code, so it is for whoever is
+/// about to compile it.
 pub(super) fn excess_within(component: &[u8]) -> Option<String> {
     let mut parameters = 0;
     for payload in Parser::new(0).parse_all(component) {
@@ -52,7 +57,7 @@ pub(super) fn excess_within(component: &[u8]) -> Option<String> {
     None
 }
 
-/// What makes a function hard to compile.
+/// The counts that make a function hard to compile.
 #[derive(Debug)]
 struct Work {
     variables: u64,
@@ -78,8 +83,8 @@ impl Work {
     }
 }
 
-/// What is too much, in words; none if the component is within bounds. What cannot be read is left to the compiler, which
-/// refuses it before it works.
+/// Returns in words what is too much; None if the component is within bounds. Parts that cannot be
+/// read are left to the compiler, which refuses them before it works.
 pub(super) fn excess(component: &[u8]) -> Option<String> {
     let (mut functions, mut parts) = (0, 0);
     for payload in Parser::new(0).parse_all(component) {

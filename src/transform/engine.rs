@@ -1,4 +1,5 @@
-//! `Engine`: one per process; compiles handlers, owns the pool of their memories and the ticker of their deadlines.
+//! `Engine`: one per process; compiles handlers, owns the pool of their memories and the ticker of
+//! their deadlines.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -14,26 +15,29 @@ use super::limits::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
 use crate::error::{Error, Fault, Result};
 use crate::meter::EngineMeter;
 
-/// Stack of a guest: twice wasmtime's default, for JavaScript and Python, whose interpreters recurse.
+/// Stack of a guest: twice wasmtime's default, for JavaScript and Python, whose interpreters
+/// recurse.
 pub(super) const GUEST_STACK: usize = 1 << 20;
 
-/// Stack of a thread that runs guests: the guest's, and as much again and more for what the host does below it.
+/// Stack of a thread that runs guests: the guest's, and as much again and more for what the host
+/// does below it.
 pub(super) const THREAD_STACK: usize = 4 * GUEST_STACK;
 
-/// Instances in one process. There is room for all that each of them may have, so that nobody's components take the places of
-/// others. A memory reserves 4 GiB of addresses, which costs nothing but addresses: 2 of 128 TiB.
+/// Instances in one process. There is room for all that each of them may have, so that nobody's
+/// components take the places of others. A memory reserves 4 GiB of addresses, which costs nothing
+/// but addresses: 2 of 128 TiB.
 const INSTANCES: u32 = 256;
 
-/// What the engine may have of the machine.
+/// The part of the machine that the engine may have.
 #[derive(Clone, Debug)]
 pub struct Resources<'a> {
-    /// Where compiled components are kept; nowhere without.
+    /// The folder in which compiled components are kept; None if none are kept.
     pub cache_dir: Option<&'a Path>,
     /// Bytes of compiled components that are kept; beyond them the longest unused go.
     pub cache_bytes: u64,
-    /// How many guests compute at once.
+    /// The largest number of guests that compute at once.
     pub cores: usize,
-    /// Where components are compiled.
+    /// The compiler of components.
     pub compiler: Compiler,
 }
 
@@ -49,7 +53,8 @@ impl Default for Resources<'_> {
     }
 }
 
-/// What all handlers of a process share. Cheap to clone; the ticker ends with the last clone.
+/// The things that all handlers of a process share. Cheap to clone; the ticker ends with the last
+/// clone.
 #[derive(Clone)]
 pub struct Engine {
     wasmtime: wasmtime::Engine,
@@ -60,8 +65,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the engine on all cores. Compiled components are kept in `cache_dir`, which becomes readable by this user
-    /// only: whoever can write to it can make the host run anything.
+    /// Starts the engine on all cores. Compiled components are kept in `cache_dir`, which becomes
+    /// readable by this user only: whoever can write to it can make the host run anything.
     ///
     /// Fails with `Environment` if the folder cannot be made or is another user's.
     pub fn new(cache_dir: Option<&Path>) -> Result<Self> {
@@ -122,7 +127,8 @@ impl Engine {
     }
 }
 
-/// An engine for a process that runs nothing: it makes the same machine code, and reserves no memory for instances.
+/// An engine for a process that runs nothing: it makes the same machine code, and reserves no
+/// memory for instances.
 pub(super) fn that_only_compiles() -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&config())
 }
@@ -147,7 +153,7 @@ fn pool() -> InstanceAllocationStrategy {
     InstanceAllocationStrategy::Pooling(pool)
 }
 
-/// What machine code depends on, and how guests run.
+/// Returns the settings that machine code depends on, and with which guests run.
 fn config() -> Config {
     let mut config = Config::new();
     config

@@ -1,5 +1,5 @@
-//! `GuestState`: what the sandbox keeps of one instance, whatever guest it holds: its call and clock, its turn to compute, its
-//! memory, what it says, HTTP and WASI.
+//! `GuestState`: what the sandbox keeps of one instance, whatever guest it holds: its call and
+//! clock, its turn to compute, its memory, what it says, HTTP and WASI.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use super::voice::Voice;
 use crate::error::Result;
 use crate::meter::TransformMeter;
 
-/// Things of the host (streams, clocks, random sources) that an instance may hold at once. Each costs host memory that no
-/// limit of the guest's own memory counts; a runtime holds some dozen.
+/// Things of the host (streams, clocks, random sources) that an instance may hold at once. Each
+/// costs host memory that no limit of the guest's own memory counts; a runtime holds some dozen.
 pub(super) const HANDLES: usize = 4096;
 
 /// What a guest may do, the same for all its instances.
@@ -66,7 +66,8 @@ pub(super) trait Guest: WasiView + 'static {
     fn guest(&mut self) -> &mut GuestState<Self::Answer>;
 }
 
-/// Puts a store under the limits of its guest: memory, handles, `output` bytes that it may hand over in a call, and time.
+/// Puts a store under the limits of its guest: memory, handles, `output` bytes that it may hand
+/// over in a call, and time.
 pub(super) fn confine<S: Guest>(store: &mut Store<S>, output: usize) {
     store.limiter(|state| &mut state.guest().meter);
     store.set_hostcall_fuel(output);
@@ -104,7 +105,8 @@ impl<A> GuestState<A> {
         self.voice.take_last_words();
     }
 
-    /// Whether the guest may go on. Time is the thread's own: neither waiting for an embedder nor other guests count.
+    /// Whether the guest may go on. Time is the thread's own: neither waiting for an embedder nor
+    /// other guests count.
     fn check(&self) -> Result<(), Stop> {
         if self.call.as_ref().is_some_and(|call| call.reply.is_closed()) {
             return Err(Stop::Abandoned);
@@ -137,7 +139,8 @@ impl<A> GuestState<A> {
         self.turn.tick(self.call.as_mut())
     }
 
-    /// Waits for something of the host's on the caller's runtime, until the caller goes away. None while the component starts.
+    /// Waits for something of the host's on the caller's runtime, until the caller goes away. None
+    /// while the component starts.
     pub(super) fn wait_outside<T>(&mut self, waiting: impl Future<Output = T>) -> wasmtime::Result<Option<T>> {
         let Some(Call { runtime, reply }) = &mut self.call else { return Ok(None) };
         self.turn.give_up();
@@ -153,7 +156,8 @@ impl<A> GuestState<A> {
         Ok(Some(done))
     }
 
-    /// Lets the guest wait, on the caller's runtime: until the caller goes away, or the call has waited for too long in all.
+    /// Lets the guest wait, on the caller's runtime: until the caller goes away, or the call has
+    /// waited for too long in all.
     pub(super) fn wait_for<T>(&mut self, waiting: impl AsyncFnOnce(&mut ResourceTable) -> T) -> wasmtime::Result<T> {
         let Some(Call { runtime, reply }) = &mut self.call else {
             let done = waiting(&mut self.table).now_or_never();
@@ -189,7 +193,8 @@ impl<A> GuestState<A> {
         self.wait_for(waiting).map_err(StreamError::Trap)?
     }
 
-    /// Whether waits take time: in a call of a guest that may wait for answers. For others they are over at once.
+    /// Whether waits take time: in a call of a guest that may wait for answers. For others they are
+    /// over at once.
     pub(super) fn may_wait(&self) -> bool {
         self.call.is_some() && self.rights.grants.any()
     }

@@ -1,4 +1,5 @@
-//! What a handler may call: `log`, `config` and `embeddings`, and the state of an instance that they work on.
+//! `State`: the state of an instance, and the functions that a handler may call and that work on
+//! it: `log`, `config` and `embeddings`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use crate::event::{Batch, Naming, Relation};
 /// Texts in one `embed`: the host holds all their vectors at once.
 const TEXTS: usize = 4096;
 
-/// How often a call may ask for embeddings: a few times, and a few times for each event of its batch. Waiting costs the guest
-/// no time, so nothing else would end a loop of such calls, which costs its owner's money.
+/// The largest number of times that a call may ask for embeddings: a few times, and a few times for
+/// each event of its batch. Waiting costs the guest no time, so nothing else would end a loop of
+/// such calls, which costs its owner's money.
 const EMBEDS: u64 = 64;
 const EMBEDS_PER_EVENT: u64 = 8;
 
@@ -31,19 +33,20 @@ const EMBEDS_PER_EVENT: u64 = 8;
 const TEXTS_PER_CALL: u64 = 16 * TEXTS as u64;
 const TEXTS_PER_EVENT: u64 = 512;
 
-/// What a key of `config` begins with that asks for what ids of a table of the batch begin with: `pgstream:id/public.documents`,
-/// with `~1` for a dot in the schema's name, and `~0` for a tilde.
+/// The beginning of a key of `config` that asks for the beginning of a table's ids. The key goes on
+/// with the table, which must be in the batch: `pgstream:id/public.documents`, with `~1` for a dot
+/// in the schema's name, and `~0` for a tilde.
 const ID_PREFIX: &str = "pgstream:id/";
 
 /// Bytes of a name that a guest made up and that is repeated in an error.
 const NAME_BYTES: usize = 100;
 
-/// What all instances of a handler share.
+/// The things that all instances of a handler share.
 pub(super) struct Shared {
     pub(super) config: BTreeMap<String, String>,
     pub(super) embedders: IndexMap<String, Arc<dyn Embedder>>,
     pub(super) columns: Columns,
-    /// How ids are made.
+    /// The way in which ids are made.
     pub(super) ids: Ids,
     /// What the sandbox lets it do.
     pub(super) rights: Arc<Rights>,
@@ -57,13 +60,14 @@ pub(super) struct State {
     events: usize,
     /// Tables of the batch whose ids begin with something.
     named: Vec<Arc<Relation>>,
-    /// What the call may still ask of embedders.
+    /// The number of requests and texts that the call may still send to embedders.
     quota: EmbedQuota,
-    /// What the guest was told in few words when an `embed` failed; it may well return just that.
+    /// The error of the `embed` that failed last. The guest was told of it in few words, and may
+    /// well return just those.
     embed_failure: Option<Error>,
 }
 
-/// How many requests and texts a call may still send to embedders.
+/// The number of requests and texts that a call may still send to embedders.
 #[derive(Clone, Copy, Debug, Default)]
 struct EmbedQuota {
     calls: u64,
@@ -76,13 +80,14 @@ impl EmbedQuota {
         Self { calls: EMBEDS + EMBEDS_PER_EVENT * events, texts: TEXTS_PER_CALL + TEXTS_PER_EVENT * events }
     }
 
-    /// What is left after one more call with so many texts; none if there is not enough.
+    /// Returns the rest after one more call with so many texts; None if there is not enough.
     fn less(self, texts: usize) -> Option<Self> {
         Some(Self { calls: self.calls.checked_sub(1)?, texts: self.texts.checked_sub(texts as u64)? })
     }
 }
 
-/// The call asked for more embeddings than a batch of its size needs. Carried through the guest's frames as the cause of the trap.
+/// The call asked for more embeddings than a batch of its size needs. Carried through the guest's
+/// frames as the cause of the trap.
 #[derive(Debug, thiserror::Error)]
 #[error("a call with {events} events may ask {} times, for {} texts", EmbedQuota::of(*.events).calls, EmbedQuota::of(*.events).texts)]
 pub(super) struct EmbedExcess {

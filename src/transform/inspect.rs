@@ -19,14 +19,14 @@ const NOT_ASKED: &str = "it does not ask for it";
 
 const PAGE: u64 = 64 << 10;
 
-/// What a component is, and what it may do.
+/// A description of a component, and of the things that it may do.
 #[derive(Debug)]
 pub struct Inspection {
     /// Bytes of the file.
     pub bytes: usize,
     /// Bytes of the machine code that it becomes.
     pub compiled: usize,
-    /// What its author wrote it in, if its tools left a trace.
+    /// The language in which its author wrote it, if its tools left a trace.
     pub language: Option<String>,
     /// The tools that made it, as they name themselves: name and version.
     pub tools: Vec<(String, String)>,
@@ -36,9 +36,9 @@ pub struct Inspection {
     pub modules: usize,
     /// Bytes of linear memory that an instance starts with.
     pub memory: u64,
-    /// What it imports, and what this host makes of that.
+    /// The interfaces that it imports, and what this host makes of each.
     pub imports: Vec<Import>,
-    /// Why this host would not run it.
+    /// The reason why this host would not run it; None if it would.
     pub refusal: Option<Error>,
 }
 
@@ -47,13 +47,13 @@ pub struct Inspection {
 pub struct Import {
     /// As the component names it, such as `wasi:cli/exit@0.2.6`.
     pub name: String,
-    /// What the host gives for it.
+    /// The terms on which the host gives it.
     pub given: Given,
     /// The same in words.
     pub words: &'static str,
 }
 
-/// What the host gives for an import.
+/// The terms on which the host gives an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
     /// Every handler gets it.
@@ -69,18 +69,19 @@ pub enum Given {
 /// Something that a handler can or cannot do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ability {
-    /// What it is: "reach the network".
+    /// The ability in words, such as "reach the network".
     pub what: &'static str,
-    /// Whether the component can.
+    /// True if the component can do it.
     pub can: bool,
-    /// How far, or why not.
+    /// The limits of the ability, or the reason why it is missing.
     pub why: &'static str,
 }
 
 /// Reads and compiles the component in `file`. Blocks, for seconds if it is large.
 ///
-/// Fails with `Config`, as loading it does, if it is not a component that compiles, or one that would keep the compiler busy. One that this host would refuse for
-/// what it imports or lacks is described nevertheless.
+/// Fails with `Config`, as loading it does, if it is not a component that compiles, or one that
+/// would keep the compiler busy. One that this host would refuse for what it imports or lacks is
+/// described nevertheless.
 pub fn inspect(engine: &Engine, file: &Path) -> Result<Inspection> {
     let bytes = read(file, None).map_err(|refusal| refusal.alone(file))?;
     recognize(&bytes).map_err(|refusal| refusal.alone(file))?;
@@ -106,7 +107,8 @@ pub fn inspect(engine: &Engine, file: &Path) -> Result<Inspection> {
 }
 
 impl Inspection {
-    /// What it can do and what not: everything that people ask about, also what it does not ask for.
+    /// Returns the things that it can do and those that it cannot: everything that people ask
+    /// about, also what it does not ask for.
     pub fn abilities(&self) -> Vec<Ability> {
         let imports = |wanted: &str| self.imports.iter().any(|import| fits(&import.name, wanted));
         let any = |names: &[&str], what, how| {
@@ -148,7 +150,7 @@ impl Inspection {
     }
 }
 
-/// Why this host would not run the component.
+/// Returns the reason why this host would not run the component.
 fn refusal(engine: &Engine, component: &Component, names: &[&str]) -> Option<Refusal> {
     for name in names {
         if Import::of(name).given == Given::Refused {
@@ -181,7 +183,8 @@ impl Import {
     }
 }
 
-/// What the host gives for an import, as `wasi.rs` and `imports.rs` do it.
+/// Returns the terms on which the host gives an import, and says them in words. `wasi.rs` and
+/// `imports.rs` do it like this.
 fn given(name: &str) -> (Given, &'static str) {
     let (package, interface, version) = split(name);
     let spoken = version.strip_prefix(VERSION).is_some_and(|patch| patch.starts_with('.'));
@@ -212,18 +215,18 @@ fn given(name: &str) -> (Given, &'static str) {
     }
 }
 
-/// Whether the import is the interface, or of the package, that is wanted.
+/// Tells if the import is the interface, or of the package, that is wanted.
 fn fits(import: &str, wanted: &str) -> bool {
     import.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '@']))
 }
 
-/// What the file is made of.
+/// The parts of the file that tell of its making.
 #[derive(Default)]
 struct Anatomy {
     modules: usize,
     memory: u64,
     languages: Vec<String>,
-    /// What `pgstream-host build` wrote behind everything else.
+    /// The language that was named last: `pgstream-host build` writes it behind everything else.
     signed: Option<String>,
     tools: Vec<(String, String)>,
 }
@@ -267,8 +270,8 @@ impl Anatomy {
         }
     }
 
-    /// An interpreter is written in another language than the handler that it brings along, so what `pgstream-host build`
-    /// says goes first.
+    /// An interpreter is written in another language than the handler that it brings along, so what
+    /// `pgstream-host build` says goes first.
     fn language(&self) -> Option<String> {
         let made_by = |tool: &str| self.tools.iter().any(|(name, _)| name == tool);
         if made_by("pgstream-host") {

@@ -1,4 +1,5 @@
-//! One instance of a handler: calls it, ends calls that go beyond a limit, and says in words why a call failed.
+//! One instance of a handler: calls it, ends calls that go beyond a limit, and says in words why a
+//! call failed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ pub(super) struct Bounds {
 pub(super) struct Instance {
     store: Store<State>,
     handle: Func,
-    /// Whether it was called before.
+    /// True if it was called before.
     used: bool,
 }
 
@@ -74,8 +75,9 @@ impl Maker {
         Err(cause.within(format!("handler `{}` did not start", self.shared.rights.name)))
     }
 
-    /// One call. The reason if the instance is to be dropped, which is after any trap, and once it was refused memory: JavaScript and
-    /// Python turn that into an exception, and would reject whatever comes next. The answer goes to the caller.
+    /// One call. The reason if the instance is to be dropped, which is after any trap, and once it
+    /// was refused memory: JavaScript and Python turn that into an exception, and would reject
+    /// whatever comes next. The answer goes to the caller.
     pub(super) fn call(
         &self,
         mut instance: Instance,
@@ -241,7 +243,7 @@ impl Maker {
     }
 }
 
-/// What the handler answers.
+/// Calls the handler and returns its answer.
 fn called(
     store: &mut Store<State>,
     handle: &Func,
@@ -251,12 +253,12 @@ fn called(
     handle.call(store, (batch,)).map(|(answer,)| answer)
 }
 
-/// Whether an answer leaves work undone.
+/// Tells if an answer leaves work undone.
 fn gives_up(answer: &std::result::Result<wit::Output, wit::Failure>) -> bool {
     answer.as_ref().map_or(true, |output| !output.rejections.is_empty())
 }
 
-/// What an answer says of work that is left undone.
+/// Returns the words of an answer about work that is left undone.
 fn words_of(answer: &std::result::Result<wit::Output, wit::Failure>) -> Option<&str> {
     match answer {
         Ok(output) => output.rejections.first().map(|rejection| rejection.reason.as_str()),
@@ -264,7 +266,8 @@ fn words_of(answer: &std::result::Result<wit::Output, wit::Failure>) -> Option<&
     }
 }
 
-/// The failure of a call in which a request was refused before, which says more than the guest can know.
+/// The failure of a call in which a request was refused before, which says more than the guest can
+/// know.
 fn over(
     refusal: Error,
     headline: String,

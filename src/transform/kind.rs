@@ -12,14 +12,16 @@ use crate::embedder::Embedder;
 use crate::error::Result;
 use crate::meter::TransformMeter;
 
-/// Settings of a transform. A kind of transform is a struct that implements this and [`ComponentKind`], and a line in the list of
-/// kinds.
+/// Settings of a transform. A kind of transform is a struct that implements this and
+/// [`ComponentKind`], and a line in the list of kinds.
 pub trait TransformKind: ComponentSettings {
-    /// Reads, checks, compiles and starts the handler of transform `name`, which shares the limits of `tenant` with the tenant's
-    /// other handlers, and counts with `meter`. Blocks, for seconds if a large component is not in the engine's cache yet.
+    /// Reads, checks, compiles and starts the handler of transform `name`, which shares the limits
+    /// of `tenant` with the tenant's other handlers, and counts with `meter`. Blocks, for seconds
+    /// if a large component is not in the engine's cache yet.
     ///
     /// # Errors
-    /// `Config` if it is no handler or wants more than it is granted, `Handler` if it fails while it starts.
+    /// `Config` if it is no handler or wants more than it is granted, `Handler` if it fails while
+    /// it starts.
     fn open(
         &self,
         engine: &Engine,
@@ -41,10 +43,12 @@ pub trait TransformKind: ComponentSettings {
     /// The handler's file.
     fn component(&self) -> &PathBuf;
 
-    /// Takes over from `other` what can change while the stream goes on. Nothing from settings of another kind.
+    /// Takes over from `other` what can change while the stream goes on. Nothing from settings of
+    /// another kind.
     fn adapt(&mut self, other: &dyn TransformKind);
 
-    /// Names of the embedders that the handler may use. The first embeds texts of vectors that no embedder is named after.
+    /// Names of the embedders that the handler may use. The first embeds texts of vectors that no
+    /// embedder is named after.
     fn embedders(&self) -> &[String];
 
     /// Batches handled at once; counted for a tenant.

@@ -1,5 +1,6 @@
-//! A guest's answer, checked. Whatever a sink or an embedder could stumble over is refused here, by name.
-//! The SDKs refuse the same, event by event and in the same words: `plugins/sdk/breaches.json`.
+//! A guest's answer, checked. Whatever a sink or an embedder could stumble over is refused here, by
+//! name. The SDKs refuse the same, event by event and in the same words:
+//! `plugins/sdk/breaches.json`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,7 +15,8 @@ use crate::command::{Action, Command, Embedding, Point};
 use crate::error::{Code, Error, Fault, Result};
 use crate::event::Batch;
 
-/// Bytes of an id or a group. Postgres' own indices end at 2704, and whoever needs more wants a hash.
+/// Bytes of an id or a group. Postgres' own indices end at 2704, and whoever needs more wants a
+/// hash.
 const ID_BYTES: usize = 1024;
 
 /// Bytes of a vector's name: what Postgres and Qdrant take with room to spare.
@@ -26,7 +28,8 @@ const REASON_BYTES: usize = 1024;
 /// Reason of a rejection without one.
 const NO_REASON: &str = "the handler gave no reason";
 
-/// Takes the answer over if it keeps the contract. Nothing is copied; the first breach is the error.
+/// Takes the answer over if it keeps the contract. Nothing is copied; the first breach is the
+/// error.
 pub(super) fn lifted(answer: wit::Output, batch: &Batch, handler: &str) -> Result<Output> {
     let events = batch.events().len();
     let mut rejected = vec![false; if answer.rejections.is_empty() { 0 } else { events }];
@@ -173,7 +176,8 @@ fn name(kind: &str, name: String) -> Result<String, Breach> {
     Err(Breach::new(what, help))
 }
 
-/// The text if it is a JSON object. Nothing is built of it, and nothing of it is repeated in the error: payloads hold rows.
+/// The text if it is a JSON object. Nothing is built of it, and nothing of it is repeated in the
+/// error: payloads hold rows.
 fn object(text: String) -> Result<String, Breach> {
     let mut json = serde_json::Deserializer::from_str(&text);
     let library = "write it with a JSON library";
@@ -193,8 +197,9 @@ fn object(text: String) -> Result<String, Breach> {
     Err(Breach::new(what, help))
 }
 
-/// Walks JSON and keeps nothing. Whatever Postgres takes for JSON passes, however deep it is and whatever numbers it holds, since
-/// a payload is much of what stands in the row. A sink that cannot store it refuses the event.
+/// Walks JSON and keeps nothing. Whatever Postgres takes for JSON passes, however deep it is and
+/// whatever numbers it holds, since a payload is much of what stands in the row. A sink that cannot
+/// store it refuses the event.
 struct Object;
 
 impl<'de> Visitor<'de> for Object {
@@ -210,7 +215,7 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
-/// How an answer breaks the contract, and what its author should do instead.
+/// A breach of the contract by an answer, and advice for the author of the handler.
 struct Breach {
     what: String,
     help: &'static str,

@@ -1,4 +1,5 @@
-//! What one instance may hold: memory over all its linear memories, tables, and how many of each.
+//! `Meter`: the most that one instance may hold: memory over all its linear memories, tables, and
+//! how many of each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,8 @@ pub(super) const MEMORIES: u32 = 2;
 /// Tables of one component. No toolchain makes more than two, however many modules it links.
 pub(super) const TABLES: u32 = 4;
 
-/// Elements of one table and of all tables of an instance together: StarlingMonkey takes about 20,000.
+/// Elements of one table and of all tables of an instance together: StarlingMonkey takes about
+/// 20,000.
 pub(super) const TABLE_ELEMENTS: usize = 100_000;
 
 /// The memory of all instances of a tenant together.
@@ -77,15 +79,16 @@ impl Meter {
         Self { limit, pool, handler, memory: 0, last_growth: 0, elements: 0, refused: None }
     }
 
-    /// What the guest last asked for in vain since the last call of this. A guest that is refused memory usually gives up
-    /// with an `unreachable`, which by itself says nothing.
+    /// Takes the last thing that the guest asked for in vain since it was last taken. A guest that
+    /// is refused memory usually gives up with an `unreachable`, which by itself says nothing.
     pub(super) fn take_refused(&mut self) -> Option<Refused> {
         self.refused.take()
     }
 }
 
 impl Meter {
-    /// What the guest last asked for in vain since the last call of `take_refused`.
+    /// Returns the last thing that the guest asked for in vain since the last call of
+    /// `take_refused`.
     pub(super) fn refused(&self) -> Option<&Refused> {
         self.refused.as_ref()
     }

@@ -1,4 +1,5 @@
-//! From a file to a handler that can be instantiated: what is not a handler, or wants what it was not granted, is refused.
+//! From a file to a handler that can be instantiated: what is not a handler, or wants what it was
+//! not granted, is refused.
 
 use std::io::Read;
 use std::path::Path;
@@ -28,7 +29,8 @@ pub(super) const VERSION: &str = "0.1";
 /// Bytes of a name or a sentence that comes out of the file.
 pub(super) const WORDS: usize = 300;
 
-/// Reads, checks and compiles the component of handler `name`, and links it to what it is granted. Answers its hash, too.
+/// Reads, checks and compiles the component of handler `name`, and links it to what it is granted.
+/// Answers its hash, too.
 pub(super) fn load(
     engine: &Engine,
     name: &str,
@@ -58,7 +60,8 @@ pub(super) fn load(
     })
 }
 
-/// The section at the end of a component whose tools never make the same one twice: the hash of what it was made of.
+/// The section at the end of a component whose tools never make the same one twice: the hash of
+/// what it was made of.
 const SOURCE: &[u8] = b"\x14pgstream-host:source";
 
 /// A mark that tells a component from others, in hexadecimal: SHA-256 of what it was made of if it
@@ -77,7 +80,8 @@ pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// Reads a component, beneath `folder` if it has an owner who is not trusted. Nothing but a plain file is waited for.
+/// Reads a component, beneath `folder` if it has an owner who is not trusted. Nothing but a plain
+/// file is waited for.
 pub(super) fn read(file: &Path, folder: Option<&Path>) -> Result<Vec<u8>, Refusal> {
     let unreadable = |error: std::io::Error| {
         let help = "build the handler first, or correct the path; it is relative to the pipeline file";
@@ -245,7 +249,7 @@ pub(super) fn split(import: &str) -> (&str, &str, &str) {
     (package, interface, version)
 }
 
-/// Why a file is not taken, and what its author should do.
+/// The reason why a file is not taken, and advice for its author.
 pub(super) struct Refusal {
     what: String,
     help: String,

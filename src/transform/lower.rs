@@ -17,8 +17,8 @@ pub(super) struct Lowered<'a> {
     events: Events<'a>,
 }
 
-/// Calls `call` with the batch in the guest's terms, and only with `columns` of it. A few allocations, however many events and
-/// columns there are.
+/// Calls `call` with the batch in the guest's terms, and only with `columns` of it. A few
+/// allocations, however many events and columns there are.
 pub(super) fn lowered<R>(batch: &Batch, columns: &Columns, call: impl FnOnce(Lowered<'_>) -> R) -> R {
     let kept: Vec<Vec<u32>> = batch.relations().iter().map(|relation| columns.of(relation)).collect();
     let columns: Vec<Vec<wit::Column<'_>>> = batch

@@ -49,7 +49,8 @@ pub use kind::{TransformKind, kind};
 pub use settings::WasmTransform;
 pub use tenant::{Allowance, Tenant};
 
-/// SHA-256 of the component that `settings` name, in hexadecimal, as [`Transform::hash`] answers it.
+/// SHA-256 of the component that `settings` name, in hexadecimal, as [`Transform::hash`] answers
+/// it.
 ///
 /// # Errors
 /// `Config` if it cannot be read.
@@ -59,12 +60,13 @@ pub fn hash_of(settings: &WasmTransform) -> Result<String> {
     Ok(load::hash(&bytes))
 }
 
-/// SHA-256 of the bytes of the component that `settings` name, to see whether it has changed. None if it cannot be read.
+/// SHA-256 of the bytes of the component that `settings` name, to see whether it has changed. None
+/// if it cannot be read.
 pub fn digest_of(settings: &WasmTransform) -> Option<[u8; 32]> {
     load::read(&settings.component, settings.folder.as_deref()).ok().map(|bytes| load::digest(&bytes))
 }
 
-/// What a handler made of a batch.
+/// The outcome of a batch in a handler.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
     /// In the order of the events they answer. Checked: indices, finite numbers, JSON objects, ids.
@@ -78,7 +80,7 @@ pub struct Output {
 pub struct Rejection {
     /// Index into the batch's events; checked.
     pub event: usize,
-    /// Why, in the handler's words; without control characters, of bounded length.
+    /// The reason, in the handler's words; without control characters, of bounded length.
     pub reason: String,
 }
 
@@ -94,12 +96,13 @@ pub struct Transform {
 }
 
 impl Transform {
-    /// Reads, checks, compiles and starts the component of transform `name`. Blocks, for seconds if a large component is
-    /// not in the engine's cache yet.
+    /// Reads, checks, compiles and starts the component of transform `name`. Blocks, for seconds if
+    /// a large component is not in the engine's cache yet.
     ///
-    /// Fails with `Config` if the file is not a handler of our world or wants more than it is granted, and with `Handler`
-    /// if it fails while it starts. `embedders` are those of `settings.embedders`, by name. The handler shares the limits of
-    /// `tenant` with the tenant's other handlers.
+    /// Fails with `Config` if the file is not a handler of our world or wants more than it is
+    /// granted, and with `Handler` if it fails while it starts. `embedders` are those of
+    /// `settings.embedders`, by name. The handler shares the limits of `tenant` with the tenant's
+    /// other handlers.
     pub fn load(
         tenant: &Tenant,
         engine: &Engine,
@@ -175,23 +178,27 @@ impl Transform {
         self.max_output
     }
 
-    /// Whether a line that repeats words of the handler may be logged now: it is one of those that the handler may log.
+    /// Tells if a line that repeats words of the handler may be logged now. If so, it counts as one
+    /// of the lines that the handler may log.
     pub fn may_be_quoted(&self) -> bool {
         self.voice.may_be_quoted()
     }
 
-    /// What the handler makes of `batch`. Must be called on a tokio runtime.
+    /// Returns what the handler makes of `batch`. Must be called on a tokio runtime.
     ///
-    /// Calls are independent of each other: up to `workers` run at once, the others wait in the order in which they came,
-    /// and they may end in another order than they began. A dropped future ends its call within a tick.
+    /// Calls are independent of each other: up to `workers` run at once, the others wait in the
+    /// order in which they came, and they may end in another order than they began. A dropped
+    /// future ends its call within a tick.
     ///
-    /// Fails with `Handler` if the handler trapped, went beyond a limit, broke the contract or says `stop`, and with
-    /// `Transient` if it says `retry`. An embedder's error that the handler passes on keeps its own fault.
+    /// Fails with `Handler` if the handler trapped, went beyond a limit, broke the contract or says
+    /// `stop`, and with `Transient` if it says `retry`. An embedder's error that the handler passes
+    /// on keeps its own fault.
     pub async fn apply(&self, batch: Arc<Batch>) -> Result<Output> {
         self.call(batch, false).await
     }
 
-    /// As [`apply`](Self::apply), in a new instance: what is wrong is then the batch's doing, not that of earlier ones.
+    /// As [`apply`](Self::apply), in a new instance: what is wrong is then the batch's doing, not
+    /// that of earlier ones.
     pub async fn apply_afresh(&self, batch: Arc<Batch>) -> Result<Output> {
         self.call(batch, true).await
     }

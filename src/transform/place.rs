@@ -1,4 +1,5 @@
-//! Where in the stream something happened, in words: for errors about a batch or one of its events.
+//! `Place`: the place in the stream at which something happened, in words, for errors about a batch
+//! or one of its events.
 
 use std::fmt::Write;
 
@@ -39,7 +40,8 @@ impl Place {
         place
     }
 
-    /// "event 17 of 40 at 0/16B3748#16, table `public.documents`"; for an index that there is not, the batch.
+    /// "event 17 of 40 at 0/16B3748#16, table `public.documents`"; for an index that there is not,
+    /// the batch.
     pub(super) fn event(batch: &Batch, index: usize) -> String {
         let Some(event) = batch.events().get(index) else { return Self::batch(batch) };
         let (count, position, relation) = (batch.events().len(), event.position, batch.relation(event));

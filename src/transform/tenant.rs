@@ -10,7 +10,7 @@ use super::limits::Pool;
 use super::voice::Quota;
 use crate::meter::TenantMeter;
 
-/// How much a tenant may have.
+/// The most that a tenant may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// Its part of the CPU time, in proportion to the weights of others that want to compute.
@@ -19,12 +19,13 @@ pub struct Allowance {
     pub memory: usize,
     /// Lines per second that all its handlers together may log.
     pub log_lines: u32,
-    /// HTTP requests that all its handlers together may have under way, each of which holds a socket.
+    /// HTTP requests that all its handlers together may have under way, each of which holds a
+    /// socket.
     pub requests: usize,
 }
 
 impl Default for Allowance {
-    /// What a tenant of a host file has unless it says otherwise.
+    /// Returns the allowance of a tenant for which the host file names no other.
     fn default() -> Self {
         Self { weight: 1, memory: 512 << 20, log_lines: 100, requests: 64 }
     }

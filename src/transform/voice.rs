@@ -1,4 +1,5 @@
-//! What a guest says: its log calls, standard output and error become log lines, escaped, capped and rate-limited.
+//! `Voice`: the words of a guest. Its log calls, standard output and error become log lines,
+//! escaped, capped and rate-limited.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,20 +8,21 @@ use std::time::{Duration, Instant};
 use super::words::presentable;
 use crate::meter::TransformMeter;
 
-/// Lines per second of one handler, over all its workers, unless its tenant has another limit: more than a person
-/// reads, too few to fill a disk.
+/// Lines per second of one handler, over all its workers, unless its tenant has another limit: more
+/// than a person reads, too few to fill a disk.
 const LINES_PER_SECOND: u32 = 100;
 
 /// Bytes of one line; the rest is cut and counted.
 const LINE_BYTES: usize = 4096;
 
-/// What is remembered for the error of a call that fails: a panic's place and message are two lines.
+/// Lines that are remembered for the error of a call that fails: a panic's place and message are
+/// two lines.
 const LAST_LINES: usize = 6;
 
 /// Bytes of a line that is remembered for an error.
 const LAST_LINE_BYTES: usize = 400;
 
-/// How loud a line is.
+/// The loudness of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     Trace,
@@ -31,7 +33,7 @@ pub(super) enum Level {
 }
 
 impl Level {
-    /// Whether anybody wants lines that are as quiet as this.
+    /// Tells if anybody wants lines that are as quiet as this.
     fn is_logged(self) -> bool {
         match self {
             Level::Trace => tracing::enabled!(tracing::Level::TRACE),
@@ -43,14 +45,15 @@ impl Level {
     }
 }
 
-/// Where a guest wrote to.
+/// The stream that a guest wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     Stdout,
     Stderr,
 }
 
-/// How many lines may still be said, shared by the workers of a handler or by all handlers of a tenant.
+/// The number of lines that may still be said, shared by the workers of a handler or by all
+/// handlers of a tenant.
 #[derive(Debug)]
 pub(super) struct Quota {
     limit: u32,
@@ -76,7 +79,8 @@ impl Quota {
         Self { limit, window: Mutex::default() }
     }
 
-    /// Whether a line may be said now; and how many were dropped in the second before, if that is to be said first.
+    /// Tells if a line may be said now, and counts it. The second value is the number of lines that
+    /// were dropped in the second before, if that is to be said first.
     fn ask(&self, now: Instant) -> (bool, u64) {
         let mut window = lock(&self.window);
         let dropped = Self::turn(&mut window, now);
@@ -90,13 +94,14 @@ impl Quota {
         (granted, dropped)
     }
 
-    /// How many lines were dropped in a second that is over and was not accounted for.
+    /// Returns the number of lines that were dropped in a second that is over and was not accounted
+    /// for.
     fn settle(&self, now: Instant) -> u64 {
         let mut window = lock(&self.window);
         Self::turn(&mut window, now)
     }
 
-    /// Whether lines were dropped that `settle` will have to account for.
+    /// Tells if lines were dropped that `settle` will have to account for.
     fn owes(&self) -> bool {
         lock(&self.window).as_ref().is_some_and(|window| window.dropped > 0)
     }
@@ -111,7 +116,7 @@ impl Quota {
     }
 }
 
-/// What one instance says. Clones speak with the same voice.
+/// The voice of one instance. Clones speak with the same voice.
 #[derive(Clone, Debug)]
 pub(super) struct Voice(Arc<Mutex<Inner>>);
 
@@ -139,7 +144,8 @@ impl Voice {
         lock(&self.0).say(level, message);
     }
 
-    /// Whether the host may say a line that repeats the guest's words, which then counts as one of the guest's.
+    /// Tells if the host may say a line that repeats the guest's words. If so, it counts as one of
+    /// the guest's lines.
     pub(super) fn may_be_quoted(&self) -> bool {
         lock(&self.0).may_speak()
     }
@@ -157,7 +163,8 @@ impl Voice {
         }
     }
 
-    /// The last complaints since the last call of this: what stood on standard error or was logged as an error.
+    /// The last complaints since the last call of this: what stood on standard error or was logged
+    /// as an error.
     pub(super) fn take_last_words(&self) -> Option<String> {
         let last = std::mem::take(&mut lock(&self.0).last);
         (!last.is_empty()).then(|| Vec::from(last).join("; "))
@@ -168,7 +175,7 @@ impl Voice {
         lock(&self.0).remember(complaint);
     }
 
-    /// Whether lines were dropped for which nobody has accounted yet.
+    /// Tells if lines were dropped for which nobody has accounted yet.
     pub(super) fn owes(&self) -> bool {
         lock(&self.0).quota.owes()
     }
@@ -191,7 +198,8 @@ impl Inner {
         self.hold(stream, bytes);
     }
 
-    /// Keeps what is not a whole line yet; of a line that is too long only as much as is ever shown.
+    /// Keeps what is not a whole line yet; of a line that is too long only as much as is ever
+    /// shown.
     fn hold(&mut self, stream: Stream, bytes: &[u8]) {
         let unfinished = &mut self.unfinished[stream as usize];
         let room = (LINE_BYTES + 1).saturating_sub(unfinished.len());

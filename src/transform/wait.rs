@@ -1,6 +1,7 @@
-//! `wasi:io` for guests: waiting for an answer or an alarm takes the caller's time, not the guest's, and ends with the call.
+//! `wasi:io` for guests: waiting for an answer or an alarm takes the caller's time, not the
+//! guest's, and ends with the call.
 //!
-//! What can block is overridden; all else is wasmtime's own.
+//! Calls that can block are overridden; all else is wasmtime's own.
 
 use std::marker::PhantomData;
 

@@ -1,10 +1,12 @@
-//! WASI as handlers get it: everything that toolchains drag in links, and none of it reaches the machine.
+//! WASI as handlers get it: everything that toolchains drag in links, and none of it reaches the
+//! machine.
 //!
-//! No files, no sockets, no names to resolve, no arguments, an empty environment, nothing on standard input. Clocks
-//! tell whole milliseconds: enough for a log line, too coarse to time another tenant's work. A wait is over at once,
-//! because a call that may compute for a second must not be able to hold its thread for an hour; only a handler that
-//! may wait for answers over HTTP can wait, within the limit for that. Random numbers are real, 4 KiB at a time.
-//! `exit` ends the call.
+//! No files, no sockets, no names to resolve, no arguments, an empty environment, nothing on
+//! standard input. Clocks tell whole milliseconds: enough for a log line, too coarse to time
+//! another tenant's work. A wait is over at once, because a call that may compute for a second must
+//! not be able to hold its thread for an hour; only a handler that may wait for answers over HTTP
+//! can wait, within the limit for that. Random numbers are real, 4 KiB at a time. `exit` ends the
+//! call.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +20,8 @@ use super::guest::Guest;
 use super::voice::{Stream, Voice};
 use super::wait;
 
-/// Bytes of one request for random numbers: a key or a seed, not a way to burn time inside the host.
+/// Bytes of one request for random numbers: a key or a seed, not a way to burn time inside the
+/// host.
 const RANDOM_BYTES: u64 = 4096;
 
 /// Bytes that a guest may write in one go.
@@ -42,7 +45,7 @@ pub(super) fn link<S: Guest>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// What an instance with this voice gets of WASI.
+/// Returns the part of WASI that an instance with this voice gets.
 pub(super) fn context(voice: &Voice) -> WasiCtx {
     WasiCtx::builder()
         .stdout(Output { voice: voice.clone(), stream: Stream::Stdout })
@@ -125,7 +128,7 @@ impl Coarse {
     }
 }
 
-/// When an alarm rings; None for at once.
+/// The time at which an alarm rings; None for at once.
 struct Due(Option<Instant>);
 
 #[async_trait::async_trait]

@@ -1,11 +1,12 @@
-//! Text that came out of a guest, made fit to be shown: one line, nothing that drives a terminal, of bounded length.
+//! Text that came out of a guest, made fit to be shown: one line, nothing that drives a terminal,
+//! of bounded length.
 
 use std::fmt::Write;
 
 use crate::printable::acts;
 
-/// `text` with everything that could forge lines, drive a terminal or reverse the reading order escaped, cut to
-/// about `max` bytes.
+/// `text` with everything that could forge lines, drive a terminal or reverse the reading order
+/// escaped, cut to about `max` bytes.
 pub(super) fn presentable(text: &str, max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(max));
     for (at, c) in text.char_indices() {

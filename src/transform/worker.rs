@@ -1,4 +1,5 @@
-//! The threads that run a handler's instances: one instance each, kept from call to call, replaced after a trap.
+//! The threads that run a handler's instances: one instance each, kept from call to call, replaced
+//! after a trap.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,23 +16,24 @@ use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::meter::StartReason;
 
-/// How long a worker without work waits before it accounts for log lines that were dropped.
+/// The time that a worker without work waits before it accounts for log lines that were dropped.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// A batch, and who waits for what becomes of it.
 pub(super) struct Job {
     pub(super) batch: Arc<Batch>,
     pub(super) call: Call<Output>,
-    /// Whether the instance must be a new one.
+    /// True if the instance must be a new one.
     pub(super) fresh: bool,
     /// The time when it was asked for.
     pub(super) asked: Instant,
-    /// One for each worker: held until the worker is free again, so that the queue is never longer than there are workers.
+    /// One for each worker: held until the worker is free again, so that the queue is never longer
+    /// than there are workers.
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// Starts `workers` threads, each with an instance. Returns when all instances stand or the first has failed. The threads
-/// end when the sender is dropped.
+/// Starts `workers` threads, each with an instance. Returns when all instances stand or the first
+/// has failed. The threads end when the sender is dropped.
 pub(super) fn start(maker: Maker, workers: usize) -> Result<Sender<Job>> {
     let (jobs, queue) = crossbeam_channel::bounded(workers);
     let (ready, started) = crossbeam_channel::bounded(workers);

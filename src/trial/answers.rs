@@ -1,4 +1,4 @@
-//! What a handler answered, in the words of a test file.
+//! A handler's answers, in the words of a test file.
 
 use crate::command::{Action, Embedding, Point};
 use crate::error::{Error, Fault};

@@ -67,7 +67,8 @@ fn replace(text: &mut Vec<String>, document: &Document, case: Part<'_>, report: 
     Ok(())
 }
 
-/// How many of the lines from `line` on, counted from zero, belong to the key in `column` above them.
+/// Counts the lines from `line` on that belong to the key in `column` above them. `line` is counted
+/// from zero; blank lines at the end do not belong to the key.
 fn depth(text: &[String], line: usize, column: usize) -> usize {
     let below = text.get(line..).unwrap_or_default();
     let belongs = |line: &String| {

@@ -1,12 +1,13 @@
-//! Whether answers are those that were expected.
+//! Comparison of answers with those that were expected.
 
 use crate::event::json::Json;
 
-/// How far a number of a vector may be off: handlers compute with 32 bits, people write four digits.
+/// The largest deviation of a vector's number, as a part of the expected number or, below 1, in
+/// absolute terms: handlers compute with 32 bits, people write four digits.
 const TOLERANCE: f64 = 1e-4;
 
-/// Whether what came is what was expected. What an expectation leaves out of a point or a command is not compared; a
-/// payload that it states is compared whole.
+/// Tells if the answers that came are those that were expected. Members of a point or a command
+/// that an expectation leaves out are not compared; a payload that it states is compared whole.
 pub(super) fn all_match(expected: &[Json], came: &[Json]) -> bool {
     expected.len() == came.len() && expected.iter().zip(came).all(|(expected, came)| matches(expected, came))
 }
@@ -16,7 +17,8 @@ pub(super) fn matches(expected: &Json, came: &Json) -> bool {
     seen_through(expected, came) == *came
 }
 
-/// The expected answer, written as what came wherever both mean the same: what remains different is the difference.
+/// The expected answer, written as what came wherever both mean the same: what remains different is
+/// the difference.
 pub(super) fn seen_through(expected: &Json, came: &Json) -> Json {
     match (expected, came) {
         (Json::Object(one), Json::Object(other)) => match (one.as_slice(), other.as_slice()) {

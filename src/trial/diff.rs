@@ -14,9 +14,9 @@ const SHORT: usize = 88;
 const WIDTH: usize = 240;
 /// Lines shown around a difference.
 const CONTEXT: usize = 4;
-/// How long to look for the smallest difference; after that any will do.
+/// Time for finding the smallest difference; after that any will do.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How far ahead an expected answer is looked for among those that came.
+/// The number of answers that came among which an expected one is looked for.
 const AHEAD: usize = 64;
 /// Lines of one difference that are shown.
 const MAX_LINES: usize = 200;
@@ -115,7 +115,7 @@ fn key(name: &str) -> String {
     }
 }
 
-/// What differs, with some lines around it.
+/// Shows the lines that differ, with some lines around them.
 pub(super) fn diff(expected: &[Json], came: &[Json]) -> Vec<Line> {
     let seen: Vec<Json> = pairs(expected, came);
     let (one, other) = (lines(&seen), lines(came));
@@ -136,8 +136,8 @@ pub(super) fn diff(expected: &[Json], came: &[Json]) -> Vec<Line> {
     around(out)
 }
 
-/// Each expected answer seen through the answer that it most likely means: so that one that is missing does not make all
-/// that follow differ.
+/// Each expected answer seen through the answer that it most likely means: so that one that is
+/// missing does not make all that follow differ.
 fn pairs(expected: &[Json], came: &[Json]) -> Vec<Json> {
     let mut at = 0;
     let mut seen = Vec::new();
@@ -158,7 +158,7 @@ fn pairs(expected: &[Json], came: &[Json]) -> Vec<Json> {
     seen
 }
 
-/// Where two lines begin to differ.
+/// Counts the characters before the place at which two lines begin to differ.
 fn common(one: Option<&String>, other: Option<&String>) -> usize {
     match (one, other) {
         (Some(one), Some(other)) => one.chars().zip(other.chars()).take_while(|(one, other)| one == other).count(),

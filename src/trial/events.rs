@@ -16,7 +16,7 @@ const LINE_BYTES: u64 = 256 << 20;
 const OPERATIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
 const BESIDE: [&str; 7] = ["table", "old_row", "lsn", "ordinal", "xid", "commit_time", "snapshot"];
 
-/// Where the events of a case come from.
+/// The origin of a case's events.
 pub(super) enum Source<'d> {
     /// They stand in the test file; each with its part, and with the JSON form of it.
     Written(Vec<(Part<'d>, Json)>),
@@ -180,7 +180,7 @@ struct Batches {
     size: usize,
 }
 
-/// Where an event says that it stands in the stream.
+/// Returns the LSN and the ordinal that an event states, as far as they can be read.
 fn position(event: &Json) -> (Option<Lsn>, Option<u32>) {
     let lsn = match event.get("lsn") {
         Some(Json::Text(text)) => text.parse().ok(),
@@ -214,8 +214,9 @@ impl Batches {
         self.done
     }
 
-    /// Lines as `tap --record` writes them, or as a file of rejected events has them. A sink may write letters twice, and one of an
-    /// event that was found late behind those of later ones: they are put into their order, once each.
+    /// Lines as `tap --record` writes them, or as a file of rejected events has them. A sink may
+    /// write letters twice, and one of an event that was found late behind those of later ones:
+    /// they are put into their order, once each.
     fn read(&mut self, path: &Path) -> Result<(), Problem> {
         let mut letters = Vec::new();
         let unreadable = |error: std::io::Error| {

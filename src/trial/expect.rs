@@ -1,10 +1,12 @@
-//! What a case expects: read from the file, checked, in the form that answers have, too.
+//! The answers that a case expects: read from the file, checked, in the form that answers have,
+//! too.
 
 use super::tree::{along, json};
 use crate::config::{Mistakes, Part, Shape};
 use crate::event::json::{Flaw, Json};
 
-/// What can be expected, and the fields of it; no fields if it is one text.
+/// The kinds of answers that can be expected, each with its fields; no fields if it is one text, or
+/// nothing.
 const ANSWERS: [(&str, &[&str]); 11] = [
     ("upsert", &["id", "embeddings", "payload"]),
     ("patch", &["id", "payload"]),

@@ -1,10 +1,10 @@
-//! Which files hold tests, and which component they are about.
+//! The files that hold tests, and the component that each of them is about.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Fault, Result};
 
-/// What to write where there is no test yet.
+/// Advice for where there is no test yet: the file to write.
 pub const EXAMPLE: &str = "\
 write `tests/first.yaml` next to the handler:
   table: { name: public.documents, key: [id], columns: { id: int8, content: text } }

@@ -1,7 +1,9 @@
-//! Trials of handlers without a database: events in, the commands that are expected out, each difference told.
+//! Trials of handlers without a database: events in, the commands that are expected out, each
+//! difference told.
 //!
-//! A test file names a component and cases; `file` reads it, `events` makes batches of it, `answers` is what a handler
-//! answered in the words of the file, `compare` decides and `report` tells.
+//! A test file names a component and cases; `file` reads it, `events` makes batches of it,
+//! `answers` is what a handler answered in the words of the file, `compare` decides and `report`
+//! tells.
 
 mod answers;
 mod bless;
@@ -25,7 +27,7 @@ use crate::event::json::Json;
 pub use find::{EXAMPLE, files};
 pub use run::run;
 
-/// What to run, and how.
+/// Choice of the tests to run, and of the way to run them.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The component to test, whatever the files say.
@@ -36,14 +38,14 @@ pub struct Options {
     pub bless: bool,
 }
 
-/// What became of all files.
+/// The results of all files.
 #[derive(Debug, Default)]
 pub struct Report {
     /// In the order in which they were given.
     pub files: Vec<FileReport>,
 }
 
-/// What became of a file.
+/// The result of a file.
 #[derive(Debug)]
 pub struct FileReport {
     /// As it was named.
@@ -52,7 +54,7 @@ pub struct FileReport {
     pub cases: Result<Vec<CaseReport>, Refusal>,
 }
 
-/// Why no case of a file could be run.
+/// The reason for which no case of a file could be run.
 #[derive(Debug)]
 pub enum Refusal {
     /// The file has mistakes.
@@ -61,36 +63,37 @@ pub enum Refusal {
     Failed(Error),
 }
 
-/// What became of a case.
+/// The result of a case.
 #[derive(Debug)]
 pub struct CaseReport {
     /// Its name in the file.
     pub name: String,
     /// The line on which it begins.
     pub line: usize,
-    /// How many events the handler was given.
+    /// The number of events that the handler was given.
     pub events: usize,
-    /// How long the handler took.
+    /// Time that the handler took.
     pub took: Duration,
-    /// Whether the answers are those that were expected.
+    /// True if the answers are those that were expected, or became so by being written into the
+    /// file.
     pub passed: bool,
-    /// Whether the answers were written into the file.
+    /// True if the answers were written into the file.
     pub blessed: bool,
-    /// What was expected: objects with what is to be done as their only key.
+    /// Answers that were expected: objects with what is to be done as their only key.
     pub expected: Vec<Json>,
-    /// What came.
+    /// Answers that came.
     pub came: Vec<Json>,
 }
 
 impl Report {
-    /// How many cases passed, and how many did not.
+    /// Counts the cases that passed, and those that did not.
     pub fn counts(&self) -> (usize, usize) {
         let cases = || self.files.iter().filter_map(|file| file.cases.as_ref().ok()).flatten();
         (cases().filter(|case| case.passed).count(), cases().filter(|case| !case.passed).count())
     }
 
-    /// Returns 0 if all is as expected, 1 if a handler answered otherwise, 2 if a file has mistakes,
-    /// and the code of the error if a file could not be run at all.
+    /// Returns 0 if all is as expected, 1 if a handler answered otherwise, 2 if a file has
+    /// mistakes, and the code of the error if a file could not be run at all.
     pub fn exit_code(&self) -> u8 {
         let refused = self.files.iter().filter_map(|file| file.cases.as_ref().err()).map(|refusal| match refusal {
             Refusal::Mistakes(_) => 2,

@@ -1,4 +1,4 @@
-//! What became of tests, for people and for programs.
+//! Reports of tests, for people and for programs.
 
 use std::fmt::Write;
 

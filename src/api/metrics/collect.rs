@@ -20,7 +20,8 @@ const HASH_DIGITS: usize = 12;
 /// The words for the operations of events, in the order of their counters.
 const OPERATIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
-/// All that is known of these pipelines. Of the process itself only if the page is not about one tenant.
+/// All that is known of these pipelines. Of the process itself only if the page is not about one
+/// tenant.
 pub(super) fn collect(host: &Host, reloads: &ReloadMeter, pipelines: &[PipelineHandle], tenant: Option<&str>) -> Page {
     let mut page = Page::default();
     let mut tenants: BTreeMap<String, (Owner, u64)> = BTreeMap::new();

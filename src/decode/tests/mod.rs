@@ -160,7 +160,8 @@ fn columns(names: &[&str]) -> Vec<Option<String>> {
     names.iter().map(|name| Some((*name).to_owned()).filter(|name| !name.is_empty())).collect()
 }
 
-/// The catalogue is that of now; the stream may tell of a time before or after a column of the key was renamed.
+/// The catalogue is that of now; the stream may tell of a time before or after a column of the key
+/// was renamed.
 #[test]
 fn with_a_full_identity_a_renamed_key_is_known_by_its_place() {
     let key = |among: &[&str], streamed: &[&str]| {
@@ -349,7 +350,7 @@ fn types_of_the_database_are_known_by_catalogue_or_by_message() {
     assert_eq!(stream.events(), [r#"0/64#0 Insert [Vector([1.0, 2.5]), Int(5), Json("[\"a\"]"), Other("glad")]"#]);
 }
 
-/// What the fuzzer begins with holds without the fuzzer, too.
+/// The corpus from which the fuzzer starts passes without the fuzzer, too.
 #[test]
 fn the_corpus_is_decoded_without_a_panic() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/decode");
@@ -360,7 +361,8 @@ fn the_corpus_is_decoded_without_a_panic() {
     }
 }
 
-/// Sinks skip what lies before a position that they stored, so it must name the same row in every run.
+/// Sinks skip what lies before a position that they stored, so it must name the same row in every
+/// run.
 #[test]
 fn positions_are_the_same_whatever_is_wanted_and_known_of_the_tables() {
     let columns = [("id", INT8, true), ("body", TEXT, true)];

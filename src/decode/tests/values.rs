@@ -149,7 +149,8 @@ fn floats() -> impl Strategy<Value = Model> {
     ]
 }
 
-/// From the decimal digits, groups of four on both sides of the point, as `numeric_send` writes them.
+/// From the decimal digits, groups of four on both sides of the point, as `numeric_send` writes
+/// them.
 fn numerics() -> impl Strategy<Value = Model> {
     let number = ("(0|[1-9][0-9]{0,30})", "[0-9]{0,20}", any::<bool>()).prop_map(|(whole, fraction, negative)| {
         let pad = (4 - whole.len() % 4) % 4;

@@ -1,4 +1,5 @@
-//! The embedder `openai`: any endpoint that speaks OpenAI's `/embeddings` (OpenAI, Ollama, vLLM, TEI).
+//! The embedder `openai`: any endpoint that speaks OpenAI's `/embeddings` (OpenAI, Ollama, vLLM,
+//! TEI).
 
 mod reply;
 mod retry;
@@ -33,10 +34,12 @@ pub use self::settings::{OpenAiEmbedder, TokenPrice};
 /// Bytes of text in one request. Providers bound tokens; this keeps English below 300,000 of them.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
-/// Bytes of an answer: 2048 vectors of 4096 numbers, generously written. A larger one is not read to its end.
+/// Bytes of an answer: 2048 vectors of 4096 numbers, generously written. A larger one is not read
+/// to its end.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 
-/// An answer that was cut off is asked for again, but a server that keeps answering nonsense will not mend itself.
+/// An answer that was cut off is asked for again, but a server that keeps answering nonsense will
+/// not mend itself.
 const MAX_NONSENSE: u32 = 3;
 
 /// Client of one model.
@@ -103,7 +106,8 @@ impl OpenAi {
         })
     }
 
-    /// One request, again and again until it is answered, refused for good, `enough`, or patience is at its end.
+    /// One request, again and again until it is answered, refused for good, `enough`, or patience
+    /// is at its end.
     async fn persist(&self, texts: &[&str], enough: &CancellationToken) -> Result<Vectors, Unanswered> {
         let began = Instant::now();
         let mut retry = Retry::new(BACKOFF);
@@ -146,7 +150,9 @@ impl OpenAi {
         }
     }
 
-    /// Whether it is for what they are that the server refused texts, and not for how it is asked.
+    /// Tells if the server takes other texts: then it has refused these for what they are, and not
+    /// for the way in which it is asked. A vector that it gave earlier proves that; otherwise one
+    /// short text is tried.
     async fn takes_others(&self) -> bool {
         self.dimension.load(Ordering::Relaxed) != 0 || self.attempt(&[ANY_TEXT]).await.is_ok()
     }
@@ -310,13 +316,13 @@ impl Provider for OpenAi {
     }
 }
 
-/// Why an attempt failed, and whether another one is worth it.
+/// A failed attempt: its error, and the facts that decide if another attempt is worth it.
 struct Failure {
     error: Error,
     passes: bool,
     asked: Option<Duration>,
     nonsense: bool,
-    /// Whether the server may have embedded the texts, although no vectors came of it.
+    /// True if the server may have embedded the texts, although no vectors came of it.
     billed: bool,
     outcome: RequestOutcome,
 }
@@ -348,7 +354,8 @@ impl Failure {
     }
 }
 
-/// Cuts `texts` into requests. A text larger than a request goes alone: whether it fits is for the server to say.
+/// Cuts `texts` into requests. A text larger than a request goes alone: whether it fits is for the
+/// server to say.
 fn split<'s, 't>(texts: &'s [&'t str], max_texts: usize, max_bytes: usize) -> Vec<&'s [&'t str]> {
     let mut requests = Vec::new();
     let mut rest = texts;

@@ -1,4 +1,5 @@
-//! What a server that speaks OpenAI's protocol answers: vectors, or why not. Nothing in it is taken on trust.
+//! Answers of a server that speaks OpenAI's protocol: vectors, or the reason why there are none.
+//! Nothing in them is taken on trust.
 
 use std::collections::HashSet;
 
@@ -10,7 +11,7 @@ use crate::embedder::Vectors;
 /// Longer explanations of a server are cut.
 const MAX_REASON: usize = 300;
 
-/// What is wrong with an answer that said it was fine.
+/// A defect of an answer that claimed success.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum Unusable {
     /// Cut off on its way, perhaps: worth another try.
@@ -44,7 +45,8 @@ struct Item {
     embedding: Vec<Option<f64>>,
 }
 
-/// The vectors of an answer to `expected` texts, in the order of the texts; and how many tokens the server counted, if it says so.
+/// The vectors of an answer to `expected` texts, in the order of the texts; and how many tokens the
+/// server counted, if it says so.
 pub(super) fn vectors(body: &[u8], expected: usize) -> Result<(Vectors, Option<u64>), Unusable> {
     let Reply { data: mut items, usage } = serde_json::from_slice(body).map_err(|_| Unusable::NotJson)?;
     if items.len() != expected {
@@ -73,7 +75,8 @@ pub(super) fn vectors(body: &[u8], expected: usize) -> Result<(Vectors, Option<u
     Ok((Vectors { dimension, data }, usage.tokens))
 }
 
-/// What a refusal says, as far as it may be shown: without the key, without the texts, in one bounded line.
+/// A server's refusal. `reason` is fit to be shown: one bounded line, without the key and without
+/// the texts. `code` is as the server sent it.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Refusal {
     pub(super) reason: Option<String>,
@@ -106,7 +109,8 @@ fn shown(reason: &str, key: Option<&str>) -> Option<String> {
 /// Characters that a text has in common with what a server says before that counts as a quotation.
 const QUOTED: usize = 12;
 
-/// Whether the words hold one of the texts, or a longer piece of one, however it is spaced, cased or escaped.
+/// Tells if the words hold one of the texts, or a longer piece of one, however it is spaced, cased
+/// or escaped.
 fn quotes(words: &str, texts: &[&str]) -> bool {
     let spellings = [letters(words.chars()), letters(unescaped(words).into_iter())];
     let pieces: HashSet<&[char]> = spellings.iter().flat_map(|letters| letters.windows(QUOTED)).collect();
@@ -120,7 +124,8 @@ fn quotes(words: &str, texts: &[&str]) -> bool {
     })
 }
 
-/// What is left of a text when it is written in another way.
+/// Reduces a text to the characters that stay when it is written in another way: lower case,
+/// without white space, control characters, backslashes and quotation marks.
 fn letters(text: impl Iterator<Item = char>) -> Vec<char> {
     text.filter(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '\\' | '"' | '\''))
         .flat_map(char::to_lowercase)

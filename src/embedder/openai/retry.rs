@@ -1,4 +1,4 @@
-//! How long requests are tried again, and what a server may ask for.
+//! The time for which requests are tried again, and the pauses that a server may ask for.
 
 use std::time::Duration;
 
@@ -7,10 +7,12 @@ use jiff::fmt::rfc2822;
 
 use crate::backoff::Backoff;
 
-/// Waits between requests. Rate limits are counted per minute: a longer one would only waste what was granted.
+/// Waits between requests. Rate limits are counted per minute: a longer one would only waste what
+/// was granted.
 pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
-/// How long failures may go on before the pipeline is told, which goes on trying in its own way.
+/// The longest time for which failures go on before the pipeline is told. The pipeline then goes on
+/// trying in its own way.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// `Retry-After`: seconds, or a date.

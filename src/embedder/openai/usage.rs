@@ -1,4 +1,5 @@
-//! `Usage`: how many tokens a provider says that it counted. Whatever else stands there, an answer is not refused for it.
+//! `Usage`: how many tokens a provider says that it counted. Whatever else stands there, an answer
+//! is not refused for it.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! The gaps of a batch: values that the server did not send, and how they are filled before anybody else has the batch.
+//! The gaps of a batch: values that the server did not send, and how they are filled before anybody
+//! else has the batch.
 
 use std::sync::Arc;
 
@@ -15,8 +16,9 @@ impl Batch {
         self.events().iter().enumerate().filter(|(_, event)| lacks(event)).map(|(index, _)| index).collect()
     }
 
-    /// The cell of a column of an event's row, if the server did not send its value, and where what it needs may go. None,
-    /// too, if the batch was parted or shared: what others read does not change.
+    /// The cell of a column of an event's row, if the server did not send its value, and where what
+    /// it needs may go. None, too, if the batch was parted or shared: what others read does not
+    /// change.
     pub fn gap(&mut self, event: usize, column: usize) -> Option<(&mut Cell, &mut Arena)> {
         let body = Arc::get_mut(&mut self.body)?;
         let row = &body.events.get(self.range.start.checked_add(event)?)?.row;

@@ -15,7 +15,7 @@ use crate::lsn::{Lsn, Position};
 const MAX_RELATIONS: usize = 10_000;
 /// Events of one batch: as many as a pipeline file may ask for.
 const MAX_EVENTS: usize = 1_000_000;
-/// Where the first event stands if it does not say: any place will do that is not zero.
+/// LSN of the first event if it states none. Any value would do but zero.
 const START: Lsn = Lsn(0x0100_0000);
 
 const FIELDS: [&str; 12] = [
@@ -45,16 +45,16 @@ pub struct Reader {
 
 type NamingFn = dyn FnMut(&str, &str) -> Naming + Send;
 
-/// What is wrong with an event, and where in it. Never holds a value.
+/// A mistake in an event, and its place. Never holds a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
     /// The way from the event to what is wrong, outermost first.
     pub path: Vec<Step>,
-    /// What is wrong.
+    /// The mistake, in words.
     pub what: String,
-    /// What to write instead; may be empty.
+    /// Advice on the right way to write it; may be empty.
     pub help: String,
-    /// Whether the last key of the path is wrong, rather than what stands under it.
+    /// True if the last key of the path is wrong, rather than the value under it.
     pub of_key: bool,
 }
 
@@ -114,12 +114,12 @@ impl Reader {
         Self { naming: Some(Box::new(naming)), ..Self::default() }
     }
 
-    /// Appends an event. `schema`, `key`, `types` and everything from `old_row` on may be missing: the schema is
-    /// `public`, without `key` every column is of the key, types are guessed from the values, and an event stands right
-    /// behind the one before it.
+    /// Appends an event. `schema`, `key`, `types` and everything from `old_row` on may be missing:
+    /// the schema is `public`, without `key` every column is of the key, types are guessed from the
+    /// values, and an event stands right behind the one before it.
     ///
     /// # Errors
-    /// What is wrong; the batch stays as it was.
+    /// The first mistake in the event; the batch stays as it was.
     pub fn push(&mut self, event: &Json) -> Result<(), Flaw> {
         let mark = self.builder.mark();
         let pushed = self.event(event);
@@ -129,12 +129,12 @@ impl Reader {
         pushed
     }
 
-    /// How many events there are.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.builder.len()
     }
 
-    /// Whether there is no event yet.
+    /// Tells if there is no event yet.
     pub fn is_empty(&self) -> bool {
         self.builder.len() == 0
     }
@@ -296,7 +296,8 @@ impl Reader {
         Ok(relation)
     }
 
-    /// Columns that are not written are null, except in an update, where that is most likely a mistake for unchanged.
+    /// Columns that are not written are null, except in an update, where that is most likely a
+    /// mistake for unchanged.
     fn row(&mut self, relation: &Relation, row: &Json, whole: bool) -> Result<std::ops::Range<u32>, Flaw> {
         let Json::Object(entries) = row else {
             return Err(Flaw::new(format!("expected a row as an object, found {}", row.kind()), ""));

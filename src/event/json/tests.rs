@@ -1,4 +1,5 @@
-//! What is written is read again, and what people write by hand is understood or refused with its place.
+//! Tests of the JSON form: events read back as they were written, and events written by hand are
+//! understood or refused with the place of the mistake.
 
 use std::ops::Range;
 use std::sync::Arc;

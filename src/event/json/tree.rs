@@ -5,7 +5,8 @@ use std::fmt;
 /// Deeper nesting is refused, so that no input can exhaust the stack.
 const MAX_DEPTH: usize = 128;
 
-/// What a value inside an event may have of it: the rest is for the event, and for the file in which somebody puts it.
+/// The deepest nesting of a value inside an event. The rest of `MAX_DEPTH` is for the event, and
+/// for the file in which somebody puts it.
 const MAX_VALUE_DEPTH: usize = MAX_DEPTH / 2;
 
 /// A JSON value. Numbers stay text, keys stay in their order.
@@ -38,7 +39,7 @@ impl Json {
     /// Reads one value, with nothing but white space around it, or a byte-order mark before it.
     ///
     /// # Errors
-    /// Where the text breaks JSON's grammar or is nested too deeply.
+    /// The place at which the text breaks JSON's grammar or is nested too deeply.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
         Self::parse_at(0, text.strip_prefix('\u{feff}').unwrap_or(text))
     }
@@ -78,7 +79,7 @@ impl Json {
         }
     }
 
-    /// What it is, for messages.
+    /// Names the kind of the value, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Json::Null => "null",
@@ -90,8 +91,9 @@ impl Json {
         }
     }
 
-    /// Whether both say the same: the order of keys does not count, and numbers count by their value, `1.0` for `1`.
-    /// Integers are compared to the last digit; of two fractions it is enough that they are the same double.
+    /// Tells if both say the same: the order of keys does not count, and numbers count by their
+    /// value, `1.0` for `1`. Integers are compared to the last digit; of two fractions it is enough
+    /// that they are the same double.
     pub fn same(&self, other: &Json) -> bool {
         match (self, other) {
             (Json::Number(one), Json::Number(other)) => same_number(one, other),

@@ -1,6 +1,7 @@
-//! What the name of a column's type says of its values.
+//! `Type`: the kind of a column's values, as the name of the column's type tells it.
 
-/// Types whose values travel as Postgres' own text. A test of `decode` holds them against its table.
+/// Types whose values travel as Postgres' own text. A test of `decode` holds them against its
+/// table.
 const OTHER_TYPES: [&str; 57] = [
     "int2vector",
     "regproc",
@@ -61,7 +62,7 @@ const OTHER_TYPES: [&str; 57] = [
     "hstore",
 ];
 
-/// What a column's type says of its values.
+/// Kind of a column's values, as the column's type tells it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
     Bool,

@@ -1,4 +1,5 @@
-//! One value of a column: from JSON to a cell, by its kind where that is written, else by the column's type.
+//! One value of a column: from JSON to a cell, by its kind where that is written, else by the
+//! column's type.
 
 use super::read::Flaw;
 use super::tree::Json;

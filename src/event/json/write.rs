@@ -68,7 +68,8 @@ fn entry(out: &mut String, (column, cell): (&Column, Value<'_>)) {
     value(out, cell);
 }
 
-/// What JSON cannot say is an object with the kind as its only key, so that nothing is guessed.
+/// Writes a value. A value of a kind that JSON lacks becomes an object with the kind as its only
+/// key, so that nothing is guessed.
 fn value(out: &mut String, value: Value<'_>) {
     match value {
         Value::Null => out.push_str("null"),
@@ -108,7 +109,8 @@ fn value(out: &mut String, value: Value<'_>) {
     }
 }
 
-/// The shortest text that is this number again; always with a fraction or an exponent, so that it is no integer.
+/// The shortest text that is this number again; always with a fraction or an exponent, so that it
+/// is no integer.
 fn float(value: f64) -> String {
     serde_json::to_string(&value).unwrap_or_else(|_| format!("{value:?}"))
 }

@@ -1,8 +1,9 @@
 //! `ToldTypes`: the types that a server names when it describes a statement.
 //!
-//! Of a type that the driver does not know by itself it asks the server, type within type within type, for as long as the server
-//! names another one: without end, on one stack. Statements of ours take and answer Postgres' own types alone (others are cast to text
-//! in SQL), so that it never has to ask.
+//! Of a type that the driver does not know by itself it asks the server, type within type within
+//! type, for as long as the server names another one: without end, on one stack. Statements of ours
+//! take and answer Postgres' own types alone (others are cast to text in SQL), so that it never has
+//! to ask.
 
 use tokio_postgres::types::Type;
 
@@ -16,8 +17,9 @@ const TYPE: std::ops::Range<u8> = 6..10;
 #[derive(Default)]
 pub(super) struct ToldTypes {
     reading: Reading,
-    /// The parameters of a statement were described, so that its columns come next. The answer to a query that was not
-    /// prepared is described without; the driver does not ask what its types are.
+    /// The parameters of a statement were described, so that its columns come next. The answer to a
+    /// query that was not prepared is described without; the driver does not ask what its types
+    /// are.
     prepares: bool,
     oid: u32,
 }

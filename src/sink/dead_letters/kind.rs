@@ -1,4 +1,4 @@
-//! What the host asks of a sink of type `dead-letters`.
+//! The kind of sink `dead-letters`, as the host asks for it.
 
 use async_trait::async_trait;
 

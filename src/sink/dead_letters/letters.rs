@@ -15,7 +15,8 @@ pub struct Letters {
     pub(super) pipeline: String,
 }
 
-/// Which letters. Everything that is given must hold; nothing given means all of them.
+/// A choice of letters. Every condition that is given must hold; without any, all letters are
+/// meant.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Their numbers.
@@ -39,9 +40,9 @@ pub struct Filter {
 pub struct Letter {
     /// Its number.
     pub id: i64,
-    /// When it was set aside, `2026-01-31T12:00:00Z`.
+    /// The time at which it was set aside, such as `2026-01-31T12:00:00Z`.
     pub at: String,
-    /// Where the event stands in the stream, as `0/16B3748#3`.
+    /// The event's position in the stream, such as `0/16B3748#3`.
     pub position: String,
     /// Whose rejected event it is.
     pub transform: String,
@@ -49,13 +50,13 @@ pub struct Letter {
     pub handler: String,
     /// The sink that refused it, if it was not the handler.
     pub sink: Option<String>,
-    /// What kind of failure it was.
+    /// The kind of failure.
     pub code: String,
-    /// Why it was refused, the last time.
+    /// The reason of the last refusal.
     pub reason: String,
     /// `schema.table`.
     pub table: String,
-    /// How often it was refused: once, and with each replay.
+    /// The number of refusals: one, and one more with each replay.
     pub attempts: i32,
     /// The copy that brings its row back, while one is under way.
     pub replay: Option<i64>,
@@ -123,7 +124,7 @@ impl Letters {
     /// The letters, the oldest first.
     ///
     /// # Errors
-    /// What the server says; `Config` if it cannot read the time.
+    /// Those of the server and of the connection; `Config` if the server cannot read the time.
     pub async fn find(&self, filter: &Filter) -> Result<Vec<Letter>> {
         let limit = filter.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
         let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE {WHERE} ORDER BY id{limit}");

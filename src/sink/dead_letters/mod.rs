@@ -1,4 +1,5 @@
-//! The sink `dead-letters`: rejected events in a table of our own, from where they can be shown, replayed and dropped.
+//! The sink `dead-letters`: rejected events in a table of our own, from where they can be shown,
+//! replayed and dropped.
 
 mod kind;
 mod letters;
@@ -24,9 +25,11 @@ const SETTINGS: &str = "
     SET idle_in_transaction_session_timeout = '60s';
     SET lock_timeout = '120s'";
 
-/// Keeps rejected events in `pgstream.dead_letters`, each once, however often its batch is repeated.
+/// Keeps rejected events in `pgstream.dead_letters`, each once, however often its batch is
+/// repeated.
 ///
-/// Nothing is thrown away to make room: a letter stands for a row that the sinks lack. Beyond `max_letters` the pipeline stops.
+/// Nothing is thrown away to make room: a letter stands for a row that the sinks lack. Beyond
+/// `max_letters` the pipeline stops.
 pub struct DeadLetters {
     pipeline: String,
     origin: String,

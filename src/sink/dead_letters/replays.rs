@@ -1,19 +1,20 @@
-//! What becomes of letters whose rows are brought back: they go, or stay with the new reason.
+//! The end of a replay: letters whose rows are brought back go, or stay with the new reason.
 //!
-//! A replay does not hand the old event out once more: the source reads the row as it is now, and it comes through the
-//! pipeline like any copied row, so it cannot overwrite anything newer. If it is refused again, it is parked again before the
-//! copy counts as durable. So once the copy is done, the letters that came of it are in the table, and whoever settles the
-//! replay next, after whatever crash, finds all that it needs there.
+//! A replay does not hand the old event out once more: the source reads the row as it is now, and
+//! it comes through the pipeline like any copied row, so it cannot overwrite anything newer. If it
+//! is refused again, it is parked again before the copy counts as durable. So once the copy is
+//! done, the letters that came of it are in the table, and whoever settles the replay next, after
+//! whatever crash, finds all that it needs there.
 
 use super::letters::{Filter, Letters, WHERE};
 use super::table::TABLE;
 use crate::error::Result;
 use crate::postgres::{ReadRow, failed, first_column};
 
-/// What became of letters that were replayed.
+/// The outcome for letters that were replayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// How many rows came through: their letters are gone.
+    /// The number of rows that came through: their letters are gone.
     pub gone: u64,
     /// Letters that stay, because their rows were refused again.
     pub refused_again: Vec<i64>,
@@ -40,29 +41,31 @@ const REFUSED_AGAIN: &str = "
     FROM chosen WHERE letter.id = chosen.new RETURNING letter.id";
 
 impl Letters {
-    /// The copies that are to bring rows of letters back, and of which nobody has said yet what became of them.
+    /// The copies that are to bring rows of letters back, and of which nobody has said yet what
+    /// became of them.
     ///
     /// # Errors
-    /// What the server says.
+    /// Those of the server and of the connection.
     pub async fn unsettled(&self) -> Result<Vec<i64>> {
         let sql = format!("SELECT DISTINCT replay FROM {TABLE} WHERE {WHERE} AND replay IS NOT NULL ORDER BY 1");
         first_column(&self.query(&sql, &Filter::default()).await?)
     }
 
-    /// The number of the newest letter; to be asked for before a copy is, for [`replaying`](Self::replaying).
+    /// The number of the newest letter; to be asked for before a copy is, for
+    /// [`replaying`](Self::replaying).
     ///
     /// # Errors
-    /// What the server says.
+    /// Those of the server and of the connection.
     pub async fn newest(&self) -> Result<i64> {
         let sql = format!("SELECT coalesce(max(id), 0) FROM {TABLE} WHERE {WHERE}");
         self.query(&sql, &Filter::default()).await?.first().map_or(Ok(0), |row| row.read(0))
     }
 
-    /// Notes that the copy with the number `replay` brings the rows of these letters back, and that what is newer than
-    /// `newest` may come of it.
+    /// Notes that the copy with the number `replay` brings the rows of these letters back, and that
+    /// what is newer than `newest` may come of it.
     ///
     /// # Errors
-    /// What the server says.
+    /// Those of the server and of the connection.
     pub async fn replaying(&self, ids: &[i64], replay: i64, newest: i64) -> Result<()> {
         let sql = format!("UPDATE {TABLE} SET replay = $3, replay_after = $4 WHERE pipeline = $1 AND id = ANY ($2)");
         let noted = self.client.execute(&sql, &[&self.pipeline, &ids, &replay, &newest]).await;
@@ -72,7 +75,7 @@ impl Letters {
     /// Notes that these copies will not be made: their letters stay as they were.
     ///
     /// # Errors
-    /// What the server says.
+    /// Those of the server and of the connection.
     pub async fn release(&self, replays: &[i64]) -> Result<()> {
         let sql =
             format!("UPDATE {TABLE} SET replay = NULL, replay_after = NULL WHERE pipeline = $1 AND replay = ANY ($2)");
@@ -80,11 +83,11 @@ impl Letters {
         noted.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
     }
 
-    /// Removes the letters whose rows came through with these copies, which must be durable, and keeps those whose rows were
-    /// refused again, with the new reason.
+    /// Removes the letters whose rows came through with these copies, which must be durable, and
+    /// keeps those whose rows were refused again, with the new reason.
     ///
     /// # Errors
-    /// What the server says; nothing has changed then.
+    /// Those of the server and of the connection. After one of the server, nothing has changed.
     pub async fn settle(&mut self, replays: &[i64]) -> Result<Settled> {
         let failed = |error| failed(format!("cannot write to `{TABLE}`"), error);
         let transaction = self.client.transaction().await.map_err(failed)?;

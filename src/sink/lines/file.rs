@@ -1,4 +1,5 @@
-//! `LineFile`: a file that grows by whole lines, that one process at a time writes, and that is followed when it is rotated.
+//! `LineFile`: a file that grows by whole lines, that one process at a time writes, and that is
+//! followed when it is rotated.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,27 +14,29 @@ use super::FileSettings;
 use crate::config::{folder_beneath, open_beneath};
 use crate::error::{Error, Fault, Result};
 
-/// How much of the file's end is read at once in search of its last line break.
+/// Bytes of the file's end that are read at once in search of its last line break.
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// The longest line that is looked for the beginning of: more than all commands of a call can fill.
 const LONGEST_LINE: u64 = if cfg!(test) { 4 << 20 } else { 256 << 20 };
 
-/// How every line of ours begins.
+/// The beginning of every line of ours.
 const BEGINNING: &[u8] = br#"{"position":"#;
 
-/// How often lines are written anew because their file was removed or emptied in the same moment.
+/// The largest number of times that the same lines are written, if their file is removed or emptied
+/// in the same moment.
 const ATTEMPTS: usize = 3;
 
-/// A file that is followed by its name: one that was moved away or removed is succeeded by a new one, so that no line is written,
-/// and confirmed, into nothing.
+/// A file that is followed by its name: one that was moved away or removed is succeeded by a new
+/// one, so that no line is written, and confirmed, into nothing.
 #[derive(Debug)]
 pub(super) struct LineFile {
     at: Whereabouts,
     open: Mutex<Open>,
 }
 
-/// Where a file is, and the folder that the path may not lead out of, if it has an owner who is not trusted.
+/// The path of a file, and the folder that the path may not lead out of, if its owner is not
+/// trusted.
 #[derive(Clone, Debug)]
 pub(super) struct Whereabouts {
     path: PathBuf,
@@ -46,7 +49,7 @@ struct Open {
     file: File,
     /// Pipes and devices can neither be cut nor synced.
     regular: bool,
-    /// How long the file was after the last line of ours, in bytes.
+    /// The length of the file in bytes when it was opened or last written.
     length: u64,
 }
 
@@ -55,7 +58,8 @@ impl Whereabouts {
         Self { path: settings.path.clone(), folder: settings.folder.clone() }
     }
 
-    /// Opens the file to append to it. That of a stranger is a plain one with no other name, or it could be anybody's.
+    /// Opens the file to append to it. That of a stranger is a plain one with no other name, or it
+    /// could be anybody's.
     fn open(&self, make: bool) -> io::Result<File> {
         let Some(folder) = &self.folder else {
             return OpenOptions::new().read(true).append(true).create(make).open(&self.path);
@@ -92,7 +96,8 @@ impl LineFile {
         Ok(Self { open: Mutex::new(open), at })
     }
 
-    /// Tells if `open` would succeed once no other sink has the file open. Neither makes nor alters anything.
+    /// Tells if `open` would succeed once no other sink has the file open. Neither makes nor alters
+    /// anything.
     pub(super) fn check(at: &Whereabouts) -> Result<()> {
         let file = match at.open(false) {
             Ok(file) => file,
@@ -131,7 +136,7 @@ impl LineFile {
     }
 }
 
-/// What became of an open file since it was last written.
+/// The fate of an open file since it was last written.
 enum Fate {
     Stands,
     /// It goes on under another name.
@@ -221,7 +226,8 @@ impl Open {
         }
     }
 
-    /// A crash may leave part of a line at the end. Its delivery was not confirmed and comes again, so it can go.
+    /// A crash may leave part of a line at the end. Its delivery was not confirmed and comes again,
+    /// so it can go.
     fn cut_torn_line(&self) -> Result<()> {
         let Some(torn) = self.torn_line()? else { return Ok(()) };
         tracing::warn!(
@@ -232,7 +238,8 @@ impl Open {
         self.file.set_len(torn.start).and_then(|()| self.file.sync_all()).map_err(|error| self.failed(error))
     }
 
-    /// Where an unfinished last line lies. Refuses one that is not ours: the file is somebody else's then.
+    /// Returns the place of an unfinished last line, if there is one. Refuses a line that is not
+    /// ours: the file is somebody else's then.
     fn torn_line(&self) -> Result<Option<Range<u64>>> {
         let (torn, head) = match self.last_line(LONGEST_LINE).map_err(|error| self.failed(error))? {
             Some(found) => found,
@@ -254,8 +261,8 @@ impl Open {
             .help("correct `path`; or, if lines of ours are to follow, end the file with a line break")
     }
 
-    /// Where the text behind the last line break lies, and how it begins. None if it is longer than `longest`:
-    /// a file of holes, as large as a file can be, would be read for hours.
+    /// Finds where the text behind the last line break lies, and how it begins. None if it is
+    /// longer than `longest`: a file of holes, as large as a file can be, would be read for hours.
     fn last_line(&self, longest: u64) -> io::Result<Option<(Range<u64>, Vec<u8>)>> {
         let length = self.file.metadata()?.len();
         let mut end = length;

@@ -1,4 +1,5 @@
-//! Commands and rejected events as lines of JSON. Payloads are embedded as they stand: no number loses a digit.
+//! Commands and rejected events as lines of JSON. Payloads are embedded as they stand: no number
+//! loses a digit.
 
 use serde::Serialize;
 
@@ -6,7 +7,7 @@ use super::settings::Vectors;
 use crate::command::{Action, Command, Embedding, Point};
 use crate::sink::DeadLetter;
 
-/// How many numbers of a vector that is cut short are written.
+/// Numbers that are written of a vector that is cut short.
 const SHOWN: usize = 3;
 
 /// Vectors of so few numbers are written whole.
@@ -123,7 +124,8 @@ fn numbers<T: Serialize>(out: &mut Vec<u8>, values: &[T], vectors: Vectors) {
     }
 }
 
-/// JSON that is JSON already. Its line breaks, which can only stand between tokens, must not break the line.
+/// JSON that is JSON already. Its line breaks, which can only stand between tokens, must not break
+/// the line.
 fn raw(out: &mut Vec<u8>, json: &str) {
     out.extend(json.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
 }

@@ -1,6 +1,7 @@
 //! `Lines`: commands and rejected events as JSON lines, in a file or on standard output.
 //!
-//! Delivery is at least once: after a crash the file may repeat the lines of deliveries that were not confirmed.
+//! Delivery is at least once: after a crash the file may repeat the lines of deliveries that were
+//! not confirmed.
 
 mod file;
 mod json;
@@ -33,14 +34,16 @@ enum Target {
 }
 
 impl Lines {
-    /// Appends to the file that `settings` name, which is made if missing. What a crash left of a last line of ours is cut off.
+    /// Appends to the file that `settings` name, which is made if missing. What a crash left of a
+    /// last line of ours is cut off.
     pub async fn file(pipeline: &str, settings: &FileSettings) -> Result<Self> {
         let at = Whereabouts::of(settings);
         let file = blocking::run(move || LineFile::open(at)).await?;
         Ok(Self { pipeline: pipeline.to_owned(), to: Target::File(Arc::new(file)), vectors: Vectors::Whole })
     }
 
-    /// Whether `file` would succeed, also while another process has the file open. Alters nothing.
+    /// Checks that `file` would succeed, also while another process has the file open. Alters
+    /// nothing.
     pub async fn check(settings: &FileSettings) -> Result<()> {
         let at = Whereabouts::of(settings);
         blocking::run(move || LineFile::check(&at)).await

@@ -17,9 +17,10 @@ pub(super) const PYTHON_DEFAULT: &str = "vector";
 /// Columns that mean something else, and so can hold no named vector.
 const RESERVED: [&str; 5] = ["id", "group_id", "payload", DEFAULT, PYTHON_DEFAULT];
 
-/// What pgvector can hold in a `vector`.
+/// The most numbers that pgvector can hold in a `vector`.
 const MAX_DIMENSION: usize = 16_000;
-/// What pgvector can hold in a `sparsevec`: positions, and how many of them are not zero.
+/// The most that pgvector can hold in a `sparsevec`: positions, and numbers in them that are not
+/// zero.
 pub(super) const MAX_SPARSE_DIMENSION: usize = 1_000_000_000;
 const MAX_SPARSE_ELEMENTS: usize = 16_000;
 /// From here on a number rounds to infinity in a `halfvec`.
@@ -36,9 +37,9 @@ pub(super) struct Column {
     pub(super) kind: Kind,
     /// None where the table does not say.
     pub(super) dimension: Option<usize>,
-    /// How it is compared, as far as `create` or an index says.
+    /// The distance by which vectors are compared, as far as `create` or an index says.
     pub(super) distance: Option<Distance>,
-    /// Whether the index holds the vector as `halfvec`, so that a search must ask for that.
+    /// True if the index holds the vector as `halfvec`, so that a search must ask for that.
     pub(super) half_index: bool,
 }
 
@@ -122,7 +123,7 @@ fn usable(name: &str) -> Result<&str> {
     Ok(name)
 }
 
-/// Whether Postgres can hold a name as it is.
+/// Checks that Postgres can hold a name as it is.
 pub(super) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains('\0') {
         return Err(wrong(format!("`{}` cannot be a name in Postgres", name.escape_debug()))
@@ -131,7 +132,8 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks that every embedding of a point has a column that can hold it. `table` is its name, for the error.
+/// Checks that every embedding of a point has a column that can hold it. `table` is its name, for
+/// the error.
 pub(super) fn admit(columns: &[Column], table: &str, point: &Point, position: Position) -> Result<()> {
     let refuse = |what: String, help: String| {
         let error = Error::new(Fault::Handler, what).code(Code::Sink).at(format!("event {position}"));

@@ -49,12 +49,12 @@ impl CopyWriter {
         })
     }
 
-    /// How many bytes wait.
+    /// Returns the number of bytes that wait.
     pub(super) fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// What was written since the last time.
+    /// Takes the bytes that were written since the last time.
     pub(super) fn take(&mut self) -> Bytes {
         self.buffer.split().freeze()
     }

@@ -12,13 +12,14 @@ use crate::postgres::{
     HANGING, ReadRow, ServerError, failed, is_trusted_here, keep_to_owner, of_another, shown_sql, sqlstate,
 };
 
-/// What HNSW can index of a `vector`, and of a `halfvec`.
+/// The most numbers that HNSW can index of a `vector`, and of a `halfvec`.
 const MAX_INDEXED: usize = 2_000;
 const MAX_INDEXED_HALF: usize = 4_000;
-/// Room on each page for a new version of every row on it. A payload can then change without a new entry in the HNSW
-/// index, which costs a hundred times the rest of the update.
+/// Room on each page for a new version of every row on it. A payload can then change without a new
+/// entry in the HNSW index, which costs a hundred times the rest of the update.
 const FILL_PERCENT: u32 = 50;
-/// What the server says where two hosts make the same at once. No lock is taken for it: anybody could hold that.
+/// The server's errors if two hosts make the same at once. No lock is taken for it: anybody could
+/// hold that.
 const MADE_MEANWHILE: [SqlState; 3] =
     [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT];
 
@@ -46,7 +47,7 @@ pub(super) async fn extension(client: &Client, may_create: bool) -> Result<Strin
     extension_schema(client).await?.ok_or_else(no_extension)
 }
 
-/// Whether the extension and the table could be made. Makes neither.
+/// Checks that the extension and the table could be made. Makes neither.
 pub(super) async fn could(client: &Client, sql: &str, user: &str) -> Result<()> {
     if extension_schema(client).await?.is_none() {
         let row = client.query_one(COULD_EXTEND, &[]).await;
@@ -117,7 +118,8 @@ async fn extension_schema(client: &Client) -> Result<Option<String>> {
     Ok(Some(schema))
 }
 
-/// Makes the table with its indexes, in one transaction, unless another host just did. Answers its OID.
+/// Makes the table with its indexes, in one transaction, unless another host just did. Answers its
+/// OID.
 pub(super) async fn table(
     client: &mut Client,
     sql: &str,
@@ -179,7 +181,8 @@ fn script(sql: &str, columns: &[Column], extension: &str) -> String {
     format!("{table}, payload jsonb NOT NULL) WITH (fillfactor = {FILL_PERCENT});\n{indexes}")
 }
 
-/// What an HNSW index on the column holds, and its operator class.
+/// Returns the expression that an HNSW index on the column holds, and its operator class. None if
+/// the column gets no index.
 fn indexed(column: &Column, extension: &str) -> Option<(String, String)> {
     let suffix = match column.distance? {
         Distance::Cosine => "cosine_ops",

@@ -1,4 +1,5 @@
-//! The `pgvector` sink: points as rows of a Postgres table, with the position in the same transaction.
+//! The `pgvector` sink: points as rows of a Postgres table, with the position in the same
+//! transaction.
 
 mod columns;
 mod copy;
@@ -36,35 +37,38 @@ pub use self::settings::PgvectorSettings;
 /// | *name* | `sparsevec(1000000000)` | the sparse vector of that name, or null |
 /// | `payload` | `jsonb` | the payload |
 ///
-/// That is what `create` makes, with an HNSW index on each dense vector: of `vector` up to 2,000 numbers, of
-/// `halfvec` up to 4,000, beyond that none. Sparse vectors get none: pgvector would then refuse more than 1,000
-/// elements. Its pages are filled by half, so that a changed payload does not touch those indexes. A table that is there already is never changed. It may differ: the default vector may stand in a column
-/// `vector` (as in tables of the Python library pgstream), vectors may be `halfvec`, `id` may be an integer or a
-/// `uuid`, `group_id` may be missing as long as no handler uses groups, and further columns may exist if they may be
-/// null or have a default.
+/// `create` makes such a table, with an HNSW index on each dense vector: on the `vector` itself up
+/// to 2,000 numbers, on the vector as `halfvec` up to 4,000, and none beyond that. Sparse vectors
+/// get none: pgvector would then refuse more than 1,000 elements. The table's pages are filled by
+/// half, so that a changed payload does not touch those indexes. A table that is there already is
+/// never changed. It may differ: the default vector may stand in a column `vector` (as in tables of
+/// the Python library pgstream), vectors may be `halfvec`, `id` may be an integer or a `uuid`,
+/// `group_id` may be missing as long as no handler uses groups, and further columns may exist if
+/// they may be null or have a default.
 ///
-/// Each delivery is one transaction: rows arrive through COPY in a temporary table and are merged from there, and the
-/// position moves on in `pgstream.positions`. So a delivery is there as a whole or not at all, and what was written
-/// is not written again. The table may lie in the source's own database.
+/// Each delivery is one transaction: rows arrive through COPY in a temporary table and are merged
+/// from there, and the position moves on in `pgstream.positions`. So a delivery is there as a whole
+/// or not at all, and what was written is not written again. The table may lie in the source's own
+/// database.
 pub struct PgvectorSink {
     pipeline: String,
     name: String,
     target: Target,
     /// The table that the sink was opened on; a reconnect must find the same one.
     oid: u32,
-    /// What it is known by, as far as anything tells.
+    /// The marks by which the table is known, as far as there are any.
     marks: Vec<String>,
     session: Option<Session>,
     lease: Option<Lease>,
 }
 
 impl PgvectorSink {
-    /// Connects, makes what `create` asks for and is missing, and checks the table. `pipeline` and `name` say under
-    /// which name the position is stored.
+    /// Connects, makes what `create` asks for and is missing, and checks the table. `pipeline` and
+    /// `name` say under which name the position is stored.
     ///
     /// # Errors
-    /// `Config` if settings and table contradict each other, `Environment` if something is missing or forbidden,
-    /// `Transient` if the server cannot be reached.
+    /// `Config` if settings and table contradict each other, `Environment` if something is missing
+    /// or forbidden, `Transient` if the server cannot be reached.
     pub async fn open(pipeline: &str, name: &str, settings: &PgvectorSettings) -> Result<Self> {
         let target = target(settings)?;
         let session = Session::open(&target).await?;
@@ -101,12 +105,13 @@ impl PgvectorSink {
     /// Forgets how far the sink holds any stream. Its rows stay.
     ///
     /// # Errors
-    /// What the server says.
+    /// Those of the server and of the connection; `Config` if the settings cannot be used.
     pub async fn forget(pipeline: &str, name: &str, settings: &PgvectorSettings) -> Result<()> {
         position::forget(&session::connect(&target(settings)?.url).await?, pipeline, name).await
     }
 
-    /// The open connection, or a new one in place of one that broke. The caller puts it back while it is good.
+    /// The open connection, or a new one in place of one that broke. The caller puts it back while
+    /// it is good.
     async fn session(&mut self) -> Result<Session> {
         match self.session.take() {
             Some(session) if !session.client.is_closed() => Ok(session),

@@ -1,7 +1,9 @@
-//! `place`: where the table of the settings is. A name without a schema means what it means to whoever logs in with the same URL.
+//! `place`: where the table of the settings is. A name without a schema means what it means to
+//! whoever logs in with the same URL.
 //!
-//! Our sessions look for nothing but the server's own objects by name alone, as anybody could else put his own in their place. So the
-//! schemas of the role's path are asked for, and the table is looked for in them; whose it is, is checked like that of any other.
+//! Our sessions look for nothing but the server's own objects by name alone, as anybody could else
+//! put his own in their place. So the schemas of the role's path are asked for, and the table is
+//! looked for in them; whose it is, is checked like that of any other.
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -16,7 +18,8 @@ const SCHEMAS: &str = "
     SELECT pg_catalog.to_json(pg_catalog.current_schemas(false));
     ROLLBACK";
 
-/// Where there is something of the name, or else where a table would be made.
+/// SQL for the place of a table: the first schema that holds something of its name, or else the
+/// schema in which it would be made.
 const PLACE: &str = "
     SELECT format('%I.%I', n.nspname, $2::text)
     FROM unnest($1::text[]) WITH ORDINALITY AS path (name, place) JOIN pg_namespace n ON n.nspname = path.name

@@ -1,7 +1,9 @@
-//! `Lease`: the right to write under a pipeline's name, and the position stored in the same transaction as the rows.
+//! `Lease`: the right to write under a pipeline's name, and the position stored in the same
+//! transaction as the rows.
 //!
-//! One row of `pgstream.positions` per pipeline, sink, origin and table. Its epoch rises each time a host takes the
-//! sink over; a host that was given up for dead and still writes finds another epoch, and its transaction fails.
+//! One row of `pgstream.positions` per pipeline, sink, origin and table. Its epoch rises each time
+//! a host takes the sink over; a host that was given up for dead and still writes finds another
+//! epoch, and its transaction fails.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,8 +20,8 @@ use crate::sink::Held;
 
 const TABLE: &str = "pgstream.positions";
 
-/// What the comment on our table begins with. A random word follows, by which a database is told from another one in its place
-/// that has a table of the same OID.
+/// The beginning of the comment on our table. A random word follows it. By this word a database is
+/// told from another one in its place that has a table of the same OID.
 const COMMENT: &str = "pgstream-host: how far sinks hold their streams; ";
 
 /// Never published: the source's publication names its tables one by one.
@@ -37,7 +39,8 @@ const CREATE: &str = "
         PRIMARY KEY (pipeline, sink, origin, relation)
     )";
 
-/// Also ends the turns under other origins: a host that woke up late may not know that the pipeline has begun anew.
+/// Also ends the turns under other origins: a host that woke up late may not know that the pipeline
+/// has begun anew.
 const TAKE_OVER: &str = "
     WITH fenced AS (
         UPDATE pgstream.positions SET epoch = epoch + 1
@@ -47,8 +50,8 @@ const TAKE_OVER: &str = "
     ON CONFLICT (pipeline, sink, origin, relation) DO UPDATE SET epoch = held.epoch + 1, updated_at = now()
     RETURNING epoch, lsn, ordinal, committed_at";
 
-/// Takes the row's lock, so that a host that takes over waits for a transaction that is under way. In a table that was made
-/// unlogged meanwhile nothing is durable.
+/// Takes the row's lock, so that a host that takes over waits for a transaction that is under way.
+/// In a table that was made unlogged meanwhile nothing is durable.
 const ADVANCE: &str = "
     UPDATE pgstream.positions SET lsn = $6, ordinal = $7, committed_at = $8, updated_at = now()
     WHERE pipeline = $1 AND sink = $2 AND origin = $3 AND relation = $4 AND epoch = $5
@@ -60,7 +63,7 @@ const LOGGED: &str = "SELECT relpersistence = 'p' FROM pg_catalog.pg_class WHERE
 const STANDS: &str = "
     SELECT FROM pgstream.positions WHERE pipeline = $1 AND sink = $2 AND origin = $3 AND relation = $4";
 
-/// Which stream is written to which table, and since which takeover.
+/// The right to write one stream to one table, with the number of the takeover that gave it.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     pipeline: String,
@@ -81,8 +84,8 @@ pub(super) async fn ensure(client: &Client, url: &Url) -> Result<()> {
     Ok(())
 }
 
-/// Gives the table its word, unless another host or sink has just done so: one after another, each looks again. In a transaction, which
-/// stays open.
+/// Gives the table its word, unless another host or sink has just done so: one after another, each
+/// looks again. In a transaction, which stays open.
 async fn give_word(client: &Client) -> Result<()> {
     let run = async |sql: &str| {
         client.batch_execute(sql).await.map_err(|error| failed(format!("cannot comment on table `{TABLE}`"), error))
@@ -94,8 +97,9 @@ async fn give_word(client: &Client) -> Result<()> {
     }
 }
 
-/// What the table with this OID is known by, the most telling first. Nothing where no sink has ever been. Before the owner of our
-/// table came and gave it its word, the sinks of others were known by the OID alone.
+/// Returns the marks by which the table with this OID is known, the most telling first. The list is
+/// empty in a database in which no sink has ever been. Before the owner of our table came and gave
+/// it its word, the sinks of others were known by the OID alone.
 pub(super) async fn marks(client: &Client, relation: u32) -> Result<Vec<String>> {
     if !has_table(client, TABLE).await? {
         return Ok(Vec::new());
@@ -127,7 +131,8 @@ async fn word(client: &Client) -> Result<Option<String>> {
 }
 
 impl Lease {
-    /// Takes the sink over: whoever held it can write no more. Answers the position that the table has reached.
+    /// Takes the sink over: whoever held it can write no more. Answers the position that the table
+    /// has reached.
     pub(super) async fn take(
         client: &mut Client,
         pipeline: &str,
@@ -156,8 +161,8 @@ impl Lease {
         Ok((lease, held))
     }
 
-    /// Stores the position that the transaction reaches; fails if another host has taken over. `prepared` is kept
-    /// for the next time.
+    /// Stores the position that the transaction reaches; fails if another host has taken over.
+    /// `prepared` is kept for the next time.
     pub(super) async fn advance(
         &self,
         transaction: &Transaction<'_>,

@@ -1,11 +1,13 @@
-//! Which errors of the server are about a row, and not about the table, the settings or the connection.
+//! Errors of the server that are about a row, and not about the table, the settings or the
+//! connection.
 
 use tokio_postgres::Error as DriverError;
 
 use crate::error::{Code, Error, Fault};
 use crate::postgres::failed;
 
-/// As [`failed`]; what the server says of a row carries [`Code::Sink`], because it may concern a single command.
+/// As [`failed`]; what the server says of a row carries [`Code::Sink`], because it may concern a
+/// single command.
 pub(super) fn refused(what: impl Into<String>, error: DriverError) -> Error {
     let Some(server) = error.as_db_error() else { return failed(what, error) };
     let code = server.code().code().to_owned();
@@ -39,8 +41,8 @@ pub(super) fn refused(what: impl Into<String>, error: DriverError) -> Error {
     }
 }
 
-/// A value that does not fit (22), a constraint (23, 44 for a view's), a limit such as that of an index's key (54), an
-/// exception that a trigger raised (P0001).
+/// A value that does not fit (22), a constraint (23, 44 for a view's), a limit such as that of an
+/// index's key (54), an exception that a trigger raised (P0001).
 fn is_about_a_row(code: &str) -> bool {
     code == "P0001" || matches!(code.get(..2), Some("22" | "23" | "44" | "54"))
 }

@@ -18,7 +18,8 @@ const DEFAULT_EF_SEARCH: usize = 40;
 
 #[async_trait]
 impl Searcher for PgvectorSettings {
-    /// The nearest rows of the table that the settings name. Makes nothing: neither the table nor a record of a position.
+    /// The nearest rows of the table that the settings name. Makes nothing: neither the table nor a
+    /// record of a position.
     async fn search(&self, query: &Query<'_>) -> Result<Vec<Hit>> {
         let target = Target { wanted: None, ..target(self)? };
         let Some(mut session) = Session::look(&target).await? else { return Ok(Vec::new()) };

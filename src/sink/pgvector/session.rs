@@ -10,10 +10,11 @@ use super::table::{self, Table};
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{self, Url, failed};
 
-/// `Ok` from a write promises that it survives a crash, which `synchronous_commit = off` would not; what is stricter
-/// or replicated stays as the server has it. The time limits end a transaction whose host was frozen or cut off:
-/// it would make the host that takes over wait. Every write finds its rows by id or group; but of a table without statistics, as
-/// during a first copy, the planner knows so little that it would rather read all of it, each time.
+/// `Ok` from a write promises that it survives a crash, which `synchronous_commit = off` would not;
+/// what is stricter or replicated stays as the server has it. The time limits end a transaction
+/// whose host was frozen or cut off: it would make the host that takes over wait. Every write finds
+/// its rows by id or group; but of a table without statistics, as during a first copy, the planner
+/// knows so little that it would rather read all of it, each time.
 const SETTINGS: &str = "
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
     SET idle_in_transaction_session_timeout = '60s';
@@ -34,7 +35,7 @@ pub(super) struct Session {
     pub(super) advance: Option<Statement>,
 }
 
-/// Which table to open, and what to make of it if it is missing.
+/// The table to open, and the columns to make it with if it is missing.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) url: Url,
@@ -75,8 +76,8 @@ impl Session {
         }
     }
 
-    /// Connects again to a table that was open before, which must still be the same one: an empty table in its
-    /// place would lack all that was written before.
+    /// Connects again to a table that was open before, which must still be the same one: an empty
+    /// table in its place would lack all that was written before.
     pub(super) async fn reopen(target: &Target, oid: u32) -> Result<Self> {
         let client = connect(&target.url).await?;
         let extension = create::extension(&client, false).await?;

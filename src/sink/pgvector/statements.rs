@@ -7,10 +7,11 @@ use super::table::Table;
 use crate::error::Result;
 use crate::postgres::failed;
 
-/// Where rows arrive before they are merged into the table.
+/// The temporary table in which rows arrive before they are merged into the table.
 const STAGED: &str = "pg_temp.pgstream_staged";
 
-/// What a connection prepares once. Ids and groups are passed as arrays of text, patches as pairs of arrays.
+/// The statements that a connection prepares once. Ids and groups are passed as arrays of text,
+/// patches as pairs of arrays.
 pub(super) struct Statements {
     /// COPY of `id, group_id, <vectors>, payload`.
     pub(super) stage: Statement,
@@ -74,7 +75,8 @@ fn delete_ids(table: &Table) -> String {
     format!("DELETE FROM {} WHERE id = ANY($1::text[]::{}[])", table.name, table.id.name())
 }
 
-/// Spares the points that are about to be written: deleting and inserting them would cost the index twice.
+/// Spares the points that are about to be written: deleting and inserting them would cost the index
+/// twice.
 fn delete_groups(table: &Table) -> String {
     format!(
         "DELETE FROM {} AS t WHERE t.group_id = ANY($1::text[]) AND NOT EXISTS (SELECT FROM {STAGED} s WHERE s.id::{} = t.id)",
@@ -83,8 +85,8 @@ fn delete_groups(table: &Table) -> String {
     )
 }
 
-/// Leaves a row alone that is already as it should be, and a vector that did not change: after a replay, neither the
-/// table nor its index grows.
+/// Leaves a row alone that is already as it should be, and a vector that did not change: after a
+/// replay, neither the table nor its index grows.
 fn merge(table: &Table) -> String {
     let Table { name, extension, id, grouped, columns, .. } = table;
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();

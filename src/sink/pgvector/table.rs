@@ -1,4 +1,5 @@
-//! The table that points go to: finds it, reads what it can hold, and refuses what would fail later.
+//! The table that points go to: finds it, reads what it can hold, and refuses what would fail
+//! later.
 
 use tokio_postgres::{Client, GenericClient};
 use uuid::Uuid;
@@ -15,10 +16,11 @@ pub(super) struct Table {
     /// Schema and name, quoted where SQL needs it.
     pub(super) name: String,
     pub(super) id: IdType,
-    /// Whether it has the column `group_id`.
+    /// True if it has the column `group_id`.
     pub(super) grouped: bool,
     pub(super) columns: Vec<Column>,
-    /// The schema of the extension, quoted: types and operators are named with it, whatever the search path.
+    /// The schema of the extension, quoted: types and operators are named with it, whatever the
+    /// search path.
     pub(super) extension: String,
 }
 
@@ -55,8 +57,8 @@ impl IdType {
         }
     }
 
-    /// Whether an id is the one way to write a value of the type: `7` but not `007`, so that two ids of a handler
-    /// never mean one row.
+    /// Tells if an id is the one way to write a value of the type: `7` but not `007`, so that two
+    /// ids of a handler never mean one row.
     pub(super) fn holds(self, id: &str) -> bool {
         let whole = |range: std::ops::RangeInclusive<i64>| {
             id.parse::<i64>().is_ok_and(|number| range.contains(&number) && number.to_string() == id)
@@ -203,8 +205,8 @@ fn head() -> String {
 
 const FOR_GOOD: &str = "what was written counts as durable, and does not come again";
 
-/// The distance of a vector is that of its newest usable index; an index on an expression counts when it casts the
-/// column to `halfvec`.
+/// The distance of a vector is that of its newest usable index; an index on an expression counts
+/// when it casts the column to `halfvec`.
 const COLUMNS: &str = "
     SELECT a.attname::text AS name,
            CASE WHEN t.typnamespace IN (SELECT extnamespace FROM pg_catalog.pg_extension WHERE extname = 'vector'
@@ -235,7 +237,7 @@ struct Found {
     /// The type with its modifier.
     shown: String,
     modifier: i32,
-    /// Whether a row without a value for it is refused.
+    /// True if a row without a value for it is refused.
     required: bool,
     unique: bool,
     opclasses: Vec<String>,
@@ -254,7 +256,8 @@ impl Found {
         })
     }
 
-    /// The column as a place for vectors, if it is one; `default` is the name of the default vector's column.
+    /// The column as a place for vectors, if it is one; `default` is the name of the default
+    /// vector's column.
     fn vector(&self, default: &str) -> Option<Column> {
         let kind = Kind::of_type(&self.type_name)?;
         let newest = self.opclasses.last();
@@ -278,7 +281,8 @@ fn distance_of(opclass: &str) -> Option<Distance> {
     }
 }
 
-/// Checks that a table has what `create` asks for, and takes over the distance where no index decides it.
+/// Checks that a table has what `create` asks for, and takes over the distance where no index
+/// decides it.
 pub(super) fn check(table: &mut Table, wanted: &[Column]) -> Result<()> {
     let name = table.name.clone();
     for want in wanted {

@@ -1,4 +1,5 @@
-//! One delivery as one transaction: rows through COPY into a temporary table, one merge, and the position.
+//! One delivery as one transaction: rows through COPY into a temporary table, one merge, and the
+//! position.
 
 use bytes::Bytes;
 use futures::{SinkExt, pin_mut};
@@ -80,7 +81,8 @@ fn check_key(table: &Table, kind: IdType, key: &str, position: Position) -> Resu
     Err(error.at(format!("table `{}`", table.name)).help(help))
 }
 
-/// Carries out `set` and stores `through`, all or nothing. After an error without a code the session is in no known state.
+/// Carries out `set` and stores `through`, all or nothing. After an error without a code the
+/// session is in no known state.
 pub(super) async fn write(session: &mut Session, lease: &Lease, set: &WriteSet<'_>, through: Held) -> Result<()> {
     let Session { client, table, statements, advance, .. } = session;
     let failed = |error| failed(cannot_write(table), error);

@@ -1,7 +1,8 @@
-//! `Client`: the calls to a Qdrant server that the sink makes. What an answer may take is bounded: in bytes, in points, and in time
-//! until its end.
+//! `Client`: the calls to a Qdrant server that the sink makes. What an answer may take is bounded:
+//! in bytes, in points, and in time until its end.
 //!
-//! `qdrant-client` brings messages and their parts; its own client takes answers of any size, for as long as they last.
+//! `qdrant-client` brings messages and their parts; its own client takes answers of any size, for
+//! as long as they last.
 
 use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,16 +25,18 @@ use super::entries::{Part, count};
 use super::fault::{NO_CONNECTION, TOO_MANY_VALUES};
 use crate::config::Secret;
 
-/// How long a connection attempt may take.
+/// The time that a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of an answer that says how something went, or what a collection is.
 const WORDS: usize = 4 << 20;
 
-/// Bytes of an answer with points, as many as a server takes at once. Whoever wants more asks for fewer points.
+/// Bytes of an answer with points, as many as a server takes at once. Whoever wants more asks for
+/// fewer points.
 const POINTS: usize = 32 << 20;
 
-/// Values in the points of an answer, which are 100 MB or so. Whoever wants more asks for fewer points.
+/// Values in the points of an answer, which are 100 MB or so. Whoever wants more asks for fewer
+/// points.
 const VALUES: usize = 1_000_000;
 
 /// Bytes of an answer's headers.
@@ -182,7 +185,7 @@ impl Client {
     }
 }
 
-/// What an answer may hold.
+/// The most that an answer may hold.
 #[derive(Clone, Copy)]
 struct Room {
     bytes: usize,

@@ -1,4 +1,5 @@
-//! Makes the collection or checks the one that is there, and indexes the key by which groups are found.
+//! Makes the collection or checks the one that is there, and indexes the key by which groups are
+//! found.
 
 use qdrant_client::qdrant::vectors_config::Config;
 use qdrant_client::qdrant::{
@@ -14,8 +15,9 @@ use crate::error::{Error, Fault, Result};
 use crate::sink::point_id::GROUP_KEY;
 use crate::sink::spaces::{Space, Spaces};
 
-/// What the names of indexes begin with by which a collection is known: each is on a key that no payload has, so that it costs
-/// nothing, every version of the server keeps it, and no search or count sees it.
+/// The beginning of the names of those indexes by which a collection is known. Each is on a key
+/// that no payload has, so that it costs nothing, every version of the server keeps it, and no
+/// search or count sees it.
 const MARK: &str = "pgstream_mark_";
 
 /// A collection that is there.

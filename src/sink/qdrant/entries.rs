@@ -1,9 +1,10 @@
-//! `count`: entries of an answer and values in them, counted before it is read: one of two bytes takes hundreds once it is read.
+//! `count`: entries of an answer and values in them, counted before it is read: one of two bytes
+//! takes hundreds once it is read.
 
-/// How deep messages may lie in each other, which is how deep they are read.
+/// The depth to which messages may lie in each other, and to which they are read.
 const DEPTH: u32 = 100;
 
-/// What an answer is made of.
+/// The messages of which an answer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// An answer whose entries are points, in this field.
@@ -27,7 +28,8 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// The message that a field of it holds, as `qdrant.proto` has them. None for texts, numbers, and what is not kept.
+    /// The message that a field of it holds, as `qdrant.proto` has them. None for texts, numbers,
+    /// and what is not kept.
     fn below(self, field: u64) -> Option<Self> {
         Some(match (self, field) {
             (Self::Points(list), _) if field == list => Self::Point,
@@ -48,7 +50,7 @@ impl Part {
     }
 }
 
-/// How much an answer holds.
+/// The number of entries that an answer holds, and of the values in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) entries: usize,

@@ -1,4 +1,5 @@
-//! What an error of the server or of the way to it means: who must act, and what to type.
+//! `Peer`: the meaning of errors of the server and of the way to it: who must act, and what to
+//! type.
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::error::{Code as Misdeed, Error, Fault, Result};
 
-/// How the text of a status begins that says that no connection came about.
+/// The beginning of a status text that says that no connection came about.
 pub(super) const NO_CONNECTION: &str = "Failed to connect to ";
 
 /// The text of a status for an answer whose points hold too much.

@@ -1,7 +1,7 @@
 //! `QdrantSink`: points into a collection of a Qdrant server, over gRPC.
 //!
-//! Qdrant has no transactions, so delivery is at least once; all writes are repeatable and wait until the server has
-//! applied them.
+//! Qdrant has no transactions, so delivery is at least once; all writes are repeatable and wait
+//! until the server has applied them.
 
 mod client;
 mod collection;
@@ -30,14 +30,15 @@ use crate::error::{Error, Fault, Result};
 
 pub use self::settings::QdrantSettings;
 
-/// Requests in flight at once, of all writes together. Qdrant applies the writes of a shard one after the other, so more would
-/// only queue.
+/// Requests in flight at once, of all writes together. Qdrant applies the writes of a shard one
+/// after the other, so more would only queue.
 const CONCURRENCY: usize = 4;
 
 /// Points read at once to merge payloads, each of which may be as large as a handler's answer.
 const PAGE: u32 = 32;
 
-/// How often a sink that writes looks at whether its collection is still the one that it opened.
+/// The time after which a sink that writes looks again if its collection is still the one that it
+/// opened.
 const SEE: Duration = Duration::from_secs(1);
 
 /// A sink on one collection.
@@ -46,7 +47,7 @@ pub struct QdrantSink {
     client: Client,
     peer: Peer,
     collection: Collection,
-    /// When it was last seen that the collection is still the one that was opened.
+    /// The time at which it was last looked if the collection is still the one that was opened.
     seen: Arc<Mutex<Instant>>,
     /// One for each request that may be in flight; shared by the sink's hands.
     lines: Arc<Semaphore>,
@@ -100,8 +101,8 @@ impl QdrantSink {
         Ok((client, peer, wanted))
     }
 
-    /// Sees from time to time that what was written is in the collection that was opened. Whatever was written into another one
-    /// in its place is brought again by what the error says.
+    /// Sees from time to time that what was written is in the collection that was opened. Whatever
+    /// was written into another one in its place is brought again by what the error says.
     async fn see(&self) -> Result<()> {
         let due = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,8 +115,8 @@ impl QdrantSink {
         if due { collection::stands(&self.client, &self.peer, &self.collection.marks).await } else { Ok(()) }
     }
 
-    /// Sends the requests of one phase, and waits for all of them even if one fails: what is sent again later must
-    /// not meet a straggler.
+    /// Sends the requests of one phase, and waits for all of them even if one fails: what is sent
+    /// again later must not meet a straggler.
     async fn run(&self, phase: Phase<'_>) -> Result<()> {
         let sends: Vec<_> = phase.into_iter().map(|request| self.send(request)).collect();
         let results: Vec<Result<()>> = stream::iter(sends).buffer_unordered(CONCURRENCY).collect().await;

@@ -1,4 +1,5 @@
-//! A `WriteSet` as requests: phases that follow one another, of requests that may be in flight together.
+//! A `WriteSet` as requests: phases that follow one another, of requests that may be in flight
+//! together.
 
 use std::collections::HashMap;
 use std::mem;
@@ -34,14 +35,16 @@ pub(super) type Phase<'a> = Vec<Request<'a>>;
 
 /// One request, or several that follow one another.
 pub(super) enum Request<'a> {
-    /// Points to write. They are made into the server's only when their turn comes, while it works on those before.
+    /// Points to write. They are made into the server's only when their turn comes, while it works
+    /// on those before.
     Upsert(Vec<&'a Upsert<'a>>),
     Update(Operations),
     Merge(Merge),
 }
 
-/// Patches that set a key to null, which the server's own patch takes for the wish to remove the key: the payloads of
-/// the points that the filter finds have to be read, merged here, and written anew.
+/// Patches that set a key to null, which the server's own patch takes for the wish to remove the
+/// key: the payloads of the points that the filter finds have to be read, merged here, and written
+/// anew.
 pub(super) struct Merge {
     pub(super) filter: Filter,
     by_group: bool,
@@ -90,20 +93,24 @@ fn bytes(value: &WireValue) -> usize {
         }
 }
 
-/// Points, ids or patches in a request: enough to make the round trip small, few enough to spread over requests.
+/// Points, ids or patches in a request: enough to make the round trip small, few enough to spread
+/// over requests.
 const MAX_ITEMS: usize = 256;
 
-/// Bytes of a request, roughly. A server refuses messages of more than 32 MiB, whatever stands in them.
+/// Bytes of a request, roughly. A server refuses messages of more than 32 MiB, whatever stands in
+/// them.
 const MAX_BYTES: usize = 4 << 20;
 
-/// How deep a payload may nest: each level of JSON takes three of protobuf, of which servers read one hundred.
+/// The deepest nesting of a payload: each level of JSON takes three of protobuf, of which servers
+/// read one hundred.
 const MAX_DEPTH: usize = 30;
 
 /// The requests for everything that is to do.
 ///
-/// Points are written before what they replace is deleted: a server that refuses the points then still has what was there
-/// before. The outcome is that of a [`WriteSet`]'s own order, because no point that is written is deleted by id, and those
-/// written under a group are spared when the group is deleted.
+/// Points are written before what they replace is deleted: a server that refuses the points then
+/// still has what was there before. The outcome is that of a [`WriteSet`]'s own order, because no
+/// point that is written is deleted by id, and those written under a group are spared when the
+/// group is deleted.
 pub(super) fn phases<'a>(set: &'a WriteSet<'a>) -> Result<Vec<Phase<'a>>> {
     let mut phases = Vec::new();
     if set.clear {
@@ -120,8 +127,8 @@ pub(super) fn phases<'a>(set: &'a WriteSet<'a>) -> Result<Vec<Phase<'a>>> {
     Ok(phases)
 }
 
-/// Groups share a request, and so the ids that are to stay. To spare a point of another group of the request changes
-/// nothing: it was just written under that group.
+/// Groups share a request, and so the ids that are to stay. To spare a point of another group of
+/// the request changes nothing: it was just written under that group.
 fn delete_groups(groups: &[GroupDelete<'_>]) -> Phase<'static> {
     let mut phase = Phase::new();
     let (mut names, mut keep) = (Vec::new(), Vec::new());

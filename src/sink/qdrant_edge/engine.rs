@@ -1,10 +1,11 @@
 //! `Engine`: Qdrant's shard in a folder. All of it blocks.
 //!
-//! What version 0.7 of the crate leaves to its user, and this file does:
+//! Duties that version 0.7 of the crate leaves to its user, and that this file fulfils:
 //! - The shard's log is never read again after a crash; only a flush makes writes durable.
-//! - A flush panics while an update or the optimizer runs, so the three take turns. Searches need no turn.
-//! - The log never shrinks. Its closed files are only kept for the numbering of operations, to which the newest
-//!   one is enough; the others can go while the shard is closed.
+//! - A flush panics while an update or the optimizer runs, so the three take turns. Searches need
+//!   no turn.
+//! - The log never shrinks. Its closed files are only kept for the numbering of operations, to
+//!   which the newest one is enough; the others can go while the shard is closed.
 
 use std::fs;
 use std::io;
@@ -30,8 +31,8 @@ use crate::sink::{Hit, Query, stored};
 /// Size of a file of the shard's log; the crate's own 32 MiB would be most of a small folder.
 const LOG_FILE_BYTES: usize = 8 << 20;
 
-/// Closed files of the log at which the shard is opened anew to be rid of them: a quarter of a gibibyte, because
-/// opening a large shard takes seconds.
+/// Closed files of the log at which the shard is opened anew to be rid of them: a quarter of a
+/// gibibyte, because opening a large shard takes seconds.
 const MAX_LOG_FILES: usize = 32;
 
 /// Points read at once to merge payloads, each of which may be as large as a handler's answer.
@@ -45,7 +46,7 @@ const CONFIG_FILE: &str = "edge_config.json";
 pub(super) struct Engine {
     path: Ground,
     spaces: Spaces,
-    /// Who holds it may change the shard.
+    /// The turn, which whoever changes the shard must hold.
     turn: Mutex<()>,
     /// None once closed, or if the shard could not be opened anew.
     shard: RwLock<Option<Open>>,
@@ -56,7 +57,7 @@ pub(super) struct Engine {
 type Open = (EdgeShard, Lock);
 
 impl Engine {
-    /// Whether there is a shard in the folder.
+    /// Tells if there is a shard in the folder.
     pub(super) fn exists(path: &Ground) -> bool {
         path.join(CONFIG_FILE).exists()
     }
@@ -125,7 +126,8 @@ impl Engine {
         self.shorten_log(self.max_log_files)
     }
 
-    /// Builds and merges what is worth it, such as the graphs of segments that have grown; most often nothing.
+    /// Builds and merges what is worth it, such as the graphs of segments that have grown; most
+    /// often nothing.
     pub(super) fn optimize(&self) -> Result<bool> {
         let _turn = self.turn();
         let guard = self.shard();
@@ -162,7 +164,8 @@ impl Engine {
         Ok(hits.collect())
     }
 
-    /// Closes the shard and opens it anew without the old files of its log, once there are `limit` of them.
+    /// Closes the shard and opens it anew without the old files of its log, once there are `limit`
+    /// of them.
     fn shorten_log(&self, limit: usize) -> Result<()> {
         if closed_log_files(&self.path).map_err(|error| unreadable(&self.path, error))?.len() < limit {
             return Ok(());
@@ -203,7 +206,8 @@ impl Engine {
     }
 }
 
-/// The points that the filter finds do not change while their payloads are written: no patch touches the group.
+/// The points that the filter finds do not change while their payloads are written: no patch
+/// touches the group.
 fn merge(shard: &EdgeShard, filter: &Filter, patch: &Map<String, Value>) -> OperationResult<()> {
     let mut offset = None;
     loop {
@@ -299,7 +303,8 @@ fn failed(path: &Ground, error: OperationError) -> Error {
         .help("look for a full disk or damaged files; nothing of the last delivery was confirmed")
 }
 
-/// As [`failed`], for a write. What the engine says of a point carries [`Code::Sink`], because it may concern a single command.
+/// As [`failed`], for a write. What the engine says of a point carries [`Code::Sink`], because it
+/// may concern a single command.
 fn refused(path: &Ground, error: OperationError) -> Error {
     match error {
         OperationError::WrongVectorDimension { .. }

@@ -1,7 +1,9 @@
-//! `Ground`: the folder that the engine works in. A stranger's is held: what is opened in it later lies in it, wherever paths lead by then.
+//! `Ground`: the folder that the engine works in. A stranger's is held: what is opened in it later
+//! lies in it, wherever paths lead by then.
 //!
-//! The engine opens its files by path, so it gets one that begins with the open folder itself. Below that nobody but the host may
-//! change anything: the folder is the host's own and closed to others, and holds no links when it is opened.
+//! The engine opens its files by path, so it gets one that begins with the open folder itself.
+//! Below that nobody but the host may change anything: the folder is the host's own and closed to
+//! others, and holds no links when it is opened.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -20,9 +22,9 @@ use crate::error::{Error, Fault, Result};
 /// A folder of points.
 #[derive(Clone, Debug)]
 pub(super) struct Ground {
-    /// How files in it are opened.
+    /// The path by which files in it are opened.
     path: PathBuf,
-    /// How it is named to people, and by other processes.
+    /// The path by which it is named to people, and by other processes.
     shown: PathBuf,
     /// The folder that `path` begins with.
     _held: Option<Arc<File>>,
@@ -121,7 +123,8 @@ fn hold(path: &Path, owners: &Path) -> io::Result<Ground> {
     Ok(Ground { path: named, shown: path.to_owned(), _held: Some(Arc::new(held)) })
 }
 
-/// Refuses what leads elsewhere, or what somebody else could write. The pipeline that holds the folder may work meanwhile.
+/// Refuses what leads elsewhere, or what somebody else could write. The pipeline that holds the
+/// folder may work meanwhile.
 fn look_over(folder: &Path, user: u32) -> io::Result<()> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let entries = match fs::read_dir(folder) {

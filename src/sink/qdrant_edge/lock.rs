@@ -10,16 +10,17 @@ use crate::error::{Error, Fault, Result};
 /// Name of the lock file in the folder. It holds who has the lock: `run 4711` or `search 4711`.
 const FILE: &str = "lock";
 
-/// How often a taken lock is tried again.
+/// The time between two attempts to take a lock.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How long a pipeline waits for a search, or for its own former sink that still tidies up.
+/// The longest time that a pipeline waits for a search, or for its own former sink that still
+/// tidies up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a pipeline waits for another one, which may just be stopping.
+/// The longest time that a pipeline waits for another one, which may just be stopping.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What the folder is opened for.
+/// The purpose for which the folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// A pipeline: holds the folder for as long as it runs, and answers searches meanwhile.

@@ -1,4 +1,5 @@
-//! `Mark`: by what a folder is known, so that one that was removed, or made anew in its place, is noticed.
+//! `Mark`: by what a folder is known, so that one that was removed, or made anew in its place, is
+//! noticed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -43,8 +44,8 @@ impl Mark {
         Ok(Self { path: folder.named(FILE), file, word })
     }
 
-    /// Removes the mark of a folder whose points are gone: what is made in it from now on is another store. To be called before
-    /// that.
+    /// Removes the mark of a folder whose points are gone: what is made in it from now on is
+    /// another store. To be called before that.
     pub(super) fn remove(folder: &Ground) -> Result<()> {
         let path = folder.join(FILE);
         match fs::remove_file(&path) {
@@ -63,7 +64,8 @@ impl Mark {
         &self.word
     }
 
-    /// Refuses to go on if the folder was removed, or another one put in its place: what is written has no name there.
+    /// Refuses to go on if the folder was removed, or another one put in its place: what is written
+    /// has no name there.
     pub(super) fn stands(&self) -> Result<()> {
         let same = |ours: fs::Metadata, named: fs::Metadata| ours.ino() == named.ino() && ours.dev() == named.dev();
         let stands = self.file.metadata().and_then(|ours| Ok(same(ours, fs::metadata(&self.path)?)));

@@ -26,19 +26,23 @@ use crate::error::{Error, Fault, Result};
 
 pub use self::settings::QdrantEdgeSettings;
 
-/// Steps that are made while the engine carries out those before; few, because each may hold megabytes.
+/// Steps that are made while the engine carries out those before; few, because each may hold
+/// megabytes.
 const STEPS_AHEAD: usize = 2;
 
-/// How long writes must pause before the optimizer takes its turn; they wait for it while it runs.
+/// The pause of writes after which the optimizer takes its turn; writes wait for it while it runs.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Commands after which the optimizer takes its turn without a pause: what is not indexed yet is searched one by one.
+/// Commands after which the optimizer takes its turn without a pause: what is not indexed yet is
+/// searched one by one.
 const MAX_UNOPTIMIZED: usize = 50_000;
 
-/// How long `close` waits for the optimizer. After that it goes on by itself, and holds the folder until it is done.
+/// The time that `close` waits for the optimizer. After that the optimizer goes on by itself, and
+/// holds the folder until it is done.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a search waits for a folder that another search has, or a pipeline that is starting.
+/// The time that a search waits for a folder that another search has, or a pipeline that is
+/// starting.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A sink that holds its folder, and answers searches of other processes for as long as it is open.
@@ -69,8 +73,8 @@ impl QdrantEdge {
         Ok(Self { engine, server, optimizer, mark })
     }
 
-    /// As `open`, but makes nothing: answers what is there, or would be. A folder that is open already is not opened: whoever has
-    /// it has checked it.
+    /// As `open`, but makes nothing: answers what is there, or would be. A folder that is open
+    /// already is not opened: whoever has it has checked it.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -155,7 +159,7 @@ fn admission(spaces: Spaces) -> Admission {
     Arc::new(move |point, position| spaces.admit(point, position))
 }
 
-/// Whether the folder, or a file in it, could be made.
+/// Checks that the folder, or a file in it, could be made.
 fn could_be_made(path: &Path) -> Result<()> {
     let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
@@ -233,7 +237,7 @@ impl Optimizer {
         let _ = self.news.try_send(()); // full: it will hear; gone: it has said why
     }
 
-    /// Whether it has stopped.
+    /// Ends the optimizer, and tells if it has stopped in time.
     fn stop(self) -> bool {
         drop(self.news);
         let working = self.ended.recv_timeout(CLOSE_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);

@@ -25,16 +25,17 @@ const MAX_BYTES: usize = 8 << 20;
 /// One thing to do.
 pub(super) enum Step {
     Operation(UpdateOperation),
-    /// Lay these keys over the payload of each point that the filter finds, and write it anew. The engine's own patch
-    /// takes a null for the wish to remove the key.
+    /// Lay these keys over the payload of each point that the filter finds, and write it anew. The
+    /// engine's own patch takes a null for the wish to remove the key.
     Merge {
         filter: Filter,
         patch: Map<String, Value>,
     },
 }
 
-/// The steps for everything that is to do, each made when it is asked for. Points are written before what they replace is
-/// deleted, as in the other Qdrant sink: if the engine refuses them, what was there before still is.
+/// The steps for everything that is to do, each made when it is asked for. Points are written
+/// before what they replace is deleted, as in the other Qdrant sink: if the engine refuses them,
+/// what was there before still is.
 pub(super) fn steps<'a>(set: &'a WriteSet<'a>, spaces: &'a Spaces) -> impl Iterator<Item = Result<Step>> + Send {
     let clear = set.clear.then(|| Ok(delete(Filter::new())));
     let upserts = chunks(set.upserts.iter().map(|upsert| (upsert, upsert.bytes())), MAX_POINTS, MAX_BYTES);
@@ -97,7 +98,7 @@ fn patch(patch: &Patch<'_>, by: By) -> Result<Option<Step>> {
     Ok(Some(Step::Operation(UpdateOperation::PayloadOperation(PayloadOps::SetPayload(set)))))
 }
 
-/// What a patch names.
+/// A function that makes the condition for the points that a patch names: by id or by group.
 type By = fn(&str) -> Result<Condition>;
 
 /// By filter: a list of ids would make a missing point an error.

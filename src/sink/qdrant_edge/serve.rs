@@ -1,4 +1,5 @@
-//! Searches from other processes while a pipeline holds the folder: one JSON line to ask, one to answer.
+//! Searches from other processes while a pipeline holds the folder: one JSON line to ask, one to
+//! answer.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -21,7 +22,7 @@ use crate::sink::{Hit, Query, blocking};
 /// The socket in the folder.
 const SOCKET: &str = "search.sock";
 
-/// Where the socket is, if the folder's own name is too long for one.
+/// The file that names the socket's place, if the folder's own name is too long for a socket in it.
 const ELSEWHERE: &str = "search.addr";
 
 /// `sun_path` holds 104 bytes on some systems, 108 on others, with the zero at the end.
@@ -36,7 +37,7 @@ const MAX_ANSWER: u64 = 256 << 20;
 /// Searches at once; more wait.
 const MAX_SEARCHES: usize = 4;
 
-/// How long the other side may take to ask.
+/// The time that the other side may take to ask, and again to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Serialize, Deserialize)]
@@ -50,7 +51,7 @@ struct Question {
 #[serde(rename_all = "snake_case")]
 enum Answer {
     Hits(Vec<Hit>),
-    /// What is wrong with the question, and the help.
+    /// The flaw of the question, and the help.
     Refused(String, Option<String>),
 }
 

@@ -1,4 +1,5 @@
-//! `Checkpoint`: how far a pipeline has confirmed a file, kept beside it: written whole, synced, and then put in its place.
+//! `Checkpoint`: how far a pipeline has confirmed a file, kept beside it: written whole, synced,
+//! and then put in its place.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use crate::error::{Error, Fault, Result};
 const MAX_BYTES: u64 = 1 << 20;
 const VERSION: u32 = 1;
 
-/// How far a file is confirmed, and which file it is.
+/// The record of a file: how far it is confirmed, and which file it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) version: u32,
@@ -36,7 +37,7 @@ pub(super) struct Record {
     pub(super) base: u64,
     /// The table that was met first, whose ids are plain keys.
     pub(super) first_table: Option<String>,
-    /// What the stores of the sinks were known by.
+    /// The marks by which the stores of the sinks were known, by the name of the sink.
     #[serde(default)]
     pub(super) sinks: BTreeMap<String, Vec<String>>,
     /// The models that made the vectors in them.
@@ -64,7 +65,7 @@ impl Record {
         }
     }
 
-    /// Whether anything was confirmed under it.
+    /// Tells if anything was confirmed under it.
     pub(super) fn has_history(&self) -> bool {
         self.offset > 0 || self.base > 0
     }
@@ -82,11 +83,12 @@ pub(super) struct Checkpoint {
 #[derive(Debug)]
 pub(super) struct PipelineLock(#[expect(dead_code, reason = "held, not looked at")] File);
 
-/// What the names of our files end with.
+/// The endings of our files' names.
 pub(super) const ENDINGS: [&str; 3] = [".position", ".position.new", ".lock"];
 
 impl Checkpoint {
-    /// The checkpoint of `pipeline` beside `file`, which may lie no where else than beneath `beneath`. Makes nothing.
+    /// The checkpoint of `pipeline` beside `file`, which may lie no where else than beneath
+    /// `beneath`. Makes nothing.
     ///
     /// # Errors
     /// `Environment` if the folder cannot be opened.
@@ -103,7 +105,7 @@ impl Checkpoint {
         Ok(Self { folder, name, path: path.into() })
     }
 
-    /// Where it lies, for people.
+    /// Returns the path of the record, for people.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -126,7 +128,7 @@ impl Checkpoint {
         }
     }
 
-    /// What was written last; None if nothing was.
+    /// Returns the record that was written last; None if none was.
     ///
     /// # Errors
     /// `Environment` if it cannot be read.
@@ -150,7 +152,8 @@ impl Checkpoint {
         }
     }
 
-    /// Writes a record. When it returns, that is what is read after any crash; before, what was there.
+    /// Writes a record. When it returns, that is what is read after any crash; before, what was
+    /// there.
     pub(super) fn write(&self, record: &Record) -> io::Result<()> {
         let mut file = self.open(".position.new", OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
         let mut text = serde_json::to_vec_pretty(record)?;

@@ -1,13 +1,14 @@
-//! Debezium's envelope: `before`, `after`, `op` and `source`, with or without the schema beside it, and with or without the
-//! message's key.
+//! Debezium's envelope: `before`, `after`, `op` and `source`, with or without the schema beside it,
+//! and with or without the message's key.
 
 use super::debezium_value::{Field, value};
 use crate::event::json::{Flaw, Json};
 
-/// The events of a message: none for a tombstone, a heartbeat or a message about transactions, two where a key changed.
+/// The events of a message: none for a tombstone, a heartbeat or a message about transactions, two
+/// where a key changed.
 ///
 /// # Errors
-/// What is wrong with the message; never a value of it.
+/// A flaw that says what is wrong with the message; never a value of it.
 pub(super) fn events(message: &Json, key: &[String]) -> Result<Vec<Json>, Flaw> {
     // As consumers of Kafka write a record.
     let (record_key, message) = match (message.get("key"), message.get("value")) {
@@ -183,7 +184,8 @@ impl Envelope<'_> {
 
 type Row = Vec<(String, Json)>;
 
-/// Whether the row has another key than before. Without a replica identity that has it, the old one is null and says nothing.
+/// Tells if the row has another key than before. Without a replica identity that has the key, the
+/// old one is null and says nothing.
 fn moved(key: &[String], before: &Row, after: &Row) -> bool {
     let of = |row: &Row, name: &String| row.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let known = key.iter().all(|name| of(before, name).is_some_and(|value| value != Json::Null));

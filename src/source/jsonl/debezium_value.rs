@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::event::json::{Flaw, Json};
 
-/// What Debezium writes where Postgres did not send a large value.
+/// The text that Debezium writes where Postgres did not send a large value.
 const UNAVAILABLE: &str = "__debezium_unavailable_value";
 
 /// Bytes of a decimal number; Postgres' numbers of practical length have a few dozen.
@@ -21,7 +21,7 @@ pub(super) struct Field<'m> {
     schema: &'m Json,
 }
 
-/// How values of a column are written.
+/// The form in which values of a column are written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
     /// As JSON writes it.
@@ -85,10 +85,11 @@ impl<'m> Field<'m> {
     }
 }
 
-/// The value as this host's own JSON form has it. Without a schema it is taken for what it looks like.
+/// The value as this host's own JSON form has it. Without a schema it is taken for what it looks
+/// like.
 ///
 /// # Errors
-/// What is wrong with it; never the value.
+/// A flaw that says what is wrong with the value; never the value.
 pub(super) fn value(field: Option<&Field<'_>>, json: &Json) -> Result<Json, Flaw> {
     let form = field.map_or(Form::Plain, |field| field.form);
     match json {
@@ -148,7 +149,8 @@ fn micros(number: &str, unit: Unit) -> Result<Json, Flaw> {
     Ok(Json::Number(micros.to_string()))
 }
 
-/// An unscaled number, in two's complement with the highest byte first, and how many of its digits are a fraction.
+/// An unscaled number, in two's complement with the highest byte first, and how many of its digits
+/// are a fraction.
 fn decimal(text: &str, scale: Option<&Json>) -> Result<Json, Flaw> {
     let scale: Option<i32> = match scale {
         Some(Json::Text(text) | Json::Number(text)) => text.parse().ok(),

@@ -1,4 +1,5 @@
-//! `Feed`: the thread that reads lines, makes batches of them, and waits for more at the end of the file.
+//! `Feed`: the thread that reads lines, makes batches of them, and waits for more at the end of the
+//! file.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use crate::event::{BadLine, Batch, Naming};
 use crate::lsn::Lsn;
 use crate::printable::printable;
 
-/// How often the end of a file is looked at.
+/// Time between two looks at the end of a file.
 const LOOK: Duration = Duration::from_millis(25);
 /// Bytes of a line that cannot be read that are kept of it.
 const KEPT: usize = 64 << 10;
 /// Bytes that may be read without a batch, where events of other tables are left out.
 const SILENT: u64 = 4 << 20;
 
-/// What the thread has to say.
+/// A message from the thread that reads.
 #[derive(Debug)]
 pub(super) enum Fed {
     Batch(Batch),
@@ -34,7 +35,7 @@ pub(super) enum Fed {
     End,
 }
 
-/// Where lines come from.
+/// The file or pipe from which lines come.
 pub(super) enum Input {
     File(Followed),
     Pipe(Box<dyn Read + Send>),
@@ -49,7 +50,8 @@ pub(super) struct Feed {
     bad: Vec<BadLine>,
     /// Bytes of the files before this one.
     base: u64,
-    /// Up to where lines are taken, and up to where they were handed on, in bytes since the beginning.
+    /// Up to where lines are taken, and up to where they were handed on, in bytes since the
+    /// beginning.
     taken: u64,
     handed_on: u64,
     line: u64,
@@ -62,7 +64,7 @@ pub(super) struct Feed {
 /// The thread has nobody to read for any more.
 struct Gone;
 
-/// Why reading ends: a failure, or nobody reads.
+/// The reason why reading ends: a failure, or nobody reads.
 type Stopped = std::result::Result<Error, Gone>;
 
 impl Feed {

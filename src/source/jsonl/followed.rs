@@ -1,4 +1,5 @@
-//! The file that is read: which one it is, and whether the one at the path is still the one that was read before.
+//! The file that is read: which one it is, and whether the one at the path is still the one that
+//! was read before.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +26,7 @@ pub(super) struct Followed {
     pub(super) inode: u64,
 }
 
-/// Where reading begins.
+/// The place where reading begins.
 #[derive(Debug)]
 pub(super) struct Begin {
     pub(super) followed: Followed,
@@ -69,13 +70,14 @@ impl Followed {
         Ok(())
     }
 
-    /// Whether it begins as the file of the record did, and has all that was confirmed.
+    /// Tells if the file begins as that of the record did, and has all that was confirmed.
     fn fits(&self, record: &Record) -> io::Result<bool> {
         Ok(self.size()? >= record.offset && self.head(record.head_bytes)? == record.head)
     }
 }
 
-/// Opens the file where the record has it, also under the name that it has by now; or from its beginning without one.
+/// Opens the file where the record has it, also under the name that it has by now; or from its
+/// beginning without one.
 ///
 /// # Errors
 /// `Environment` with what to type if the file is gone, cut off or another one.
@@ -133,7 +135,8 @@ fn moved(
     Ok(None)
 }
 
-/// Refuses to go on where a file was moved away after the one that was read: nobody has read it, and nothing tells its place.
+/// Refuses to go on where a file was moved away after the one that was read: nobody has read it,
+/// and nothing tells its place.
 fn between(path: &Path, read: &Path, followed: &Followed, record: &Record) -> Result<()> {
     let beginning = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let since = followed.file.metadata().and_then(|about| about.modified()).map_err(|error| unreadable(read, error))?;
@@ -159,7 +162,7 @@ fn between(path: &Path, read: &Path, followed: &Followed, record: &Record) -> Re
     Ok(())
 }
 
-/// What to type to begin anew.
+/// The command to type to begin anew.
 const AGAIN: &str =
     "`pgstream-host resnapshot <pipeline file>` has the file read from its beginning; the sinks keep what they have";
 

@@ -1,4 +1,4 @@
-//! What lines can be asked as a kind of source: to begin anew and to forget, if they are a file's.
+//! Lines as a kind of source, which can be asked to begin anew and to forget, if they are a file's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -141,8 +141,8 @@ fn checkpoint(settings: &JsonlSettings, pipeline: &str) -> Result<Checkpoint> {
     Checkpoint::beside(&settings.path, settings.folder.as_deref(), pipeline)
 }
 
-/// Refuses a sink whose store is not the one that was filled: what is confirmed does not come again. And one whose vectors were
-/// made by another model.
+/// Refuses a sink whose store is not the one that was filled: what is confirmed does not come
+/// again. And one whose vectors were made by another model.
 pub(super) fn refuse_other_sinks(record: &Record, sinks: &[Fed]) -> Result<()> {
     if !record.has_history() {
         return Ok(());

@@ -5,10 +5,11 @@ use super::jsonl_settings::LineFormat;
 use crate::event::json::{Flaw, Json};
 use crate::lsn::{Lsn, Position};
 
-/// The events that a line holds, in its order; most often one. None in what only marks something: an empty line, a tombstone.
+/// The events that a line holds, in its order; most often one. None in what only marks something:
+/// an empty line, a tombstone.
 ///
 /// # Errors
-/// What is wrong with the line; never a value of it.
+/// A flaw that says what is wrong with the line; never a value of it.
 pub(super) fn events(line: &[u8], format: LineFormat, key: &[String]) -> Result<Vec<Json>, Flaw> {
     let text = std::str::from_utf8(line).map_err(|_| Flaw::new("it is not UTF-8 text", ""))?;
     if text.trim().is_empty() {
@@ -45,7 +46,8 @@ pub(super) fn at(event: Json, position: Position) -> Json {
     Json::Object(fields)
 }
 
-/// The place of an event of the line that ends there: behind those of all lines before it. None is zero, as each line has a byte.
+/// The place of an event of the line that ends there: behind those of all lines before it. None is
+/// zero, as each line has a byte.
 pub(super) fn place(end: u64, ordinal: usize) -> Position {
     Position { lsn: Lsn(end), ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) }
 }

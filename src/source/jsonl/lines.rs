@@ -9,10 +9,11 @@ const CHUNK: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct LineSplitter {
     buffer: Vec<u8>,
-    /// Where the line under construction begins in the buffer, and up to where it has no line break.
+    /// Start of the line under construction in the buffer, and end of the part that is known to
+    /// have no line break.
     start: usize,
     scanned: usize,
-    /// Where it begins in the file.
+    /// Start of that line in the file.
     offset: u64,
     /// Lines before it.
     lines: u64,
@@ -27,7 +28,7 @@ pub(super) struct LineSplitter {
 pub(super) struct Line {
     /// Without its line break; None if it is longer than a line may be.
     pub(super) bytes: Option<Vec<u8>>,
-    /// Where the next line begins, in bytes.
+    /// Start of the next line in the file, in bytes.
     pub(super) end: u64,
     /// Its number, from 1.
     pub(super) number: u64,
@@ -39,7 +40,8 @@ impl LineSplitter {
         Self { buffer: Vec::new(), start: 0, scanned: 0, offset, lines, max, dropped: 0 }
     }
 
-    /// Reads what is there, and answers how many bytes that was. To be called when there is no whole line.
+    /// Reads what is there, and answers how many bytes that was. To be called when there is no
+    /// whole line.
     pub(super) fn feed(&mut self, input: &mut impl Read) -> io::Result<usize> {
         self.buffer.drain(..self.start);
         self.scanned -= self.start;
@@ -67,12 +69,12 @@ impl LineSplitter {
         Some(self.cut(end, end + 1))
     }
 
-    /// Whether something stands behind the last line break.
+    /// Tells if something stands behind the last line break.
     pub(super) fn has_rest(&self) -> bool {
         self.buffer.len() > self.start || self.dropped > 0
     }
 
-    /// What stands behind the last line break, as a line: no more comes.
+    /// Returns the rest behind the last line break, as a line: no more comes.
     pub(super) fn rest(&mut self) -> Option<Line> {
         self.has_rest().then(|| self.cut(self.buffer.len(), self.buffer.len()))
     }

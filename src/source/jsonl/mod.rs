@@ -1,4 +1,5 @@
-//! The source `jsonl`: events from the lines of a file that may grow and be rotated, or of standard input.
+//! The source `jsonl`: events from the lines of a file that may grow and be rotated, or of standard
+//! input.
 //!
 //! ```text
 //!  file ──> lines ──> line_event (debezium) ──> feed, a thread ──Batch──> JsonlSource::next
@@ -6,8 +7,9 @@
 //!  file.position <── checkpoint <── saver, a thread <── progress <── confirm <─┘
 //! ```
 //!
-//! The place of an event is where its line ends, in bytes since the beginning of the first file, and its number in the line.
-//! What was confirmed is kept beside the file, with what tells that file from another one.
+//! The place of an event is where its line ends, in bytes since the beginning of the first file,
+//! and its number in the line. The confirmed position is kept beside the file, with marks that tell
+//! that file from another one.
 
 mod checkpoint;
 mod debezium;
@@ -43,7 +45,7 @@ pub use jsonl_settings::{JsonlSettings, LineFormat, OnBadLine};
 
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
-/// How long a source that ends may take to write down where it was.
+/// The longest time for a source that ends to write down its position.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// Standard input is there once in a process.
@@ -59,7 +61,8 @@ pub struct JsonlSource {
 }
 
 impl JsonlSource {
-    /// Opens the file where the pipeline has confirmed it, for these sinks, and begins to read. Blocks as files do.
+    /// Opens the file where the pipeline has confirmed it, for these sinks, and begins to read.
+    /// Blocks as files do.
     ///
     /// # Errors
     /// `Environment` with what to type if the file is gone, cut off or another one, or a sink is.

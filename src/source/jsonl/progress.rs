@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The pause after one that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What the reader of the lines, the pipeline and the writer of the checkpoint share.
+/// The state that the reader of the lines, the pipeline and the writer of the checkpoint share.
 #[derive(Debug)]
 pub(super) struct FileProgress {
     state: Mutex<State>,
@@ -26,11 +26,13 @@ pub(super) struct FileProgress {
 #[derive(Debug)]
 struct State {
     record: Record,
-    /// The files that are not confirmed to their end, the oldest first, each with the bytes before it.
+    /// The files that are not confirmed to their end, the oldest first, each with the bytes before
+    /// it.
     files: VecDeque<(u64, Followed)>,
     /// Ends of batches, and the lines up to there in their file.
     ends: VecDeque<(u64, u64)>,
-    /// Up to where something is confirmed, and up to where there is something, in bytes since the beginning.
+    /// Up to where something is confirmed, and up to where there is something, in bytes since the
+    /// beginning.
     confirmed: u64,
     size: u64,
     changed: bool,

@@ -1,4 +1,5 @@
-//! Logging a replication session in: SCRAM-SHA-256 with and without channel binding, md5, and the bare password.
+//! Logging a replication session in: SCRAM-SHA-256 with and without channel binding, md5, and the
+//! bare password.
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;

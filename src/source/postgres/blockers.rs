@@ -1,5 +1,5 @@
-//! Who holds up the making of a slot, or log that could go: the sessions with the oldest transactions that write. And who holds a
-//! lock that we wait for.
+//! The sessions that stand in our way. Those with the oldest transactions that write hold up the
+//! making of a slot, and keep log that could go; others hold a lock that we wait for.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use crate::error::Result;
 use crate::postgres::{ReadRow, failed, sqlstate};
 use crate::printable::printable;
 
-/// What the server says after `lock_timeout`.
+/// The SQLSTATE that the server answers after `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// On a server without long transactions a slot takes less.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// Waits for a slot to be made, which takes as long as transactions run that had begun before, and says who has the oldest.
+/// Waits for a slot to be made, which takes as long as transactions run that had begun before, and
+/// says who has the oldest.
 pub(super) async fn wait_for<T>(settings: &Settings, made: impl Future<Output = T>) -> T {
     tokio::pin!(made);
     loop {
@@ -34,7 +35,8 @@ pub(super) async fn wait_for<T>(settings: &Settings, made: impl Future<Output = 
     }
 }
 
-/// Does work of the server's process `ours` that takes locks, and says who is in the way once it takes long.
+/// Does work of the server's process `ours` that takes locks, and says who is in the way once it
+/// takes long.
 ///
 /// # Errors
 /// Those of the work; with who was in the way, if a lock could not be had in time.
@@ -62,7 +64,8 @@ pub(super) async fn name<T>(settings: &Settings, ours: i32, work: impl Future<Ou
     }
 }
 
-/// Who holds the lock that the server's process `waiting` waits for, and what to do about it.
+/// Describes a session that holds the lock for which the server's process `waiting` waits, and says
+/// what to do about it. None if no session does.
 async fn holder(client: &Client, waiting: i32) -> Result<Option<String>> {
     let row = client
         .query_opt(
@@ -82,7 +85,8 @@ async fn holder(client: &Client, waiting: i32) -> Result<Option<String>> {
     )))
 }
 
-/// Who has the oldest transaction that writes, and what to do about it.
+/// Describes the session with the oldest transaction that writes, and says what to do about it. If
+/// there is none, it names the SQL that finds prepared transactions.
 pub(super) async fn oldest(client: &Client) -> Result<String> {
     let row = client
         .query_opt(

@@ -1,7 +1,9 @@
-//! `Bond`: what a slot is bound to, in `pgstream.slots`: the server, its timeline, the database, and where the pipeline left it.
+//! `Bond`: what a slot is bound to, in `pgstream.slots`: the server, its timeline, the database,
+//! and where the pipeline left it.
 //!
-//! A slot knows neither when it was made nor by whom, and positions of one history of the log mean nothing in another. What
-//! is written down here when the slot is made is compared before each stream.
+//! A slot knows neither when it was made nor by whom, and positions of one history of the log mean
+//! nothing in another. What is written down here when the slot is made is compared before each
+//! stream.
 
 use tokio_postgres::Client;
 use tokio_postgres::types::PgLsn;
@@ -16,7 +18,7 @@ use crate::lsn::Lsn;
 use crate::postgres::{ReadRow, failed};
 use crate::sabotage::Breakage;
 
-/// Where bonds are written down.
+/// The table in which bonds are written down.
 const TABLE: &str = "pgstream.slots";
 
 const CREATE: &str = "
@@ -38,17 +40,17 @@ const CREATE: &str = "
     );
     COMMENT ON TABLE pgstream.slots IS 'pgstream-host: what the slots of pipelines are bound to'";
 
-/// What earlier versions did not note.
+/// SQL that adds the columns that earlier versions did not have.
 const LATER: &str = "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[], ADD COLUMN IF NOT EXISTS held_at pg_lsn, \
      ADD COLUMN IF NOT EXISTS publication text;";
 
-/// Which history of which database we are connected to.
+/// The server, timeline and database that we are connected to: one history of one database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) system: String,
     pub(super) timeline: i64,
     database: u32,
-    /// Where the log ends.
+    /// The end of the log.
     pub(super) end: Lsn,
 }
 
@@ -93,9 +95,10 @@ pub(super) struct Bond {
     made: bool,
     /// The sinks hold what may be gone: they are to be cleared before anything is copied.
     pub(super) clear_sinks: bool,
-    /// How often a host has begun to read the slot.
+    /// The number of times that a host has begun to read the slot.
     pub(super) turn: i64,
-    /// What had been confirmed when the pipeline ended in order.
+    /// The position that was confirmed when the pipeline ended in order; None if a host has begun
+    /// to read the slot since, or it never ended so.
     left_at: Option<Lsn>,
 }
 
@@ -141,8 +144,8 @@ impl Bond {
         self.made.then_some(&self.tables)
     }
 
-    /// What was lost, if one of `tables`, as the source names them now, has the name of another one that was published. What
-    /// was written to it was not sent.
+    /// Returns a loss if one of `tables`, as the source names them now, was not published, but has
+    /// the name of one that was. Its changes were not sent.
     pub(super) fn swapped(&self, tables: &[Table]) -> Option<Loss> {
         let published = self.published()?.iter().zip(self.names.iter().flatten());
         let is_published = |oid: u32| self.tables.contains(&oid);
@@ -152,8 +155,9 @@ impl Bond {
         })
     }
 
-    /// What may be lost, if the slot was read with another publication until now. That one told which rows of a transaction were
-    /// sent, and so where each of them stands in it: a position of then names another row of now, and rows would be skipped.
+    /// The loss that is possible if the slot was read with another publication until now. That one
+    /// told which rows of a transaction were sent, and so where each of them stands in it: a
+    /// position of then names another row of now, and rows would be skipped.
     pub(super) fn other_publication(&self, settings: &Settings) -> Option<Loss> {
         let was = self.former_publication(settings).filter(|_| self.made)?;
         Some(Loss::other_publication(&settings.slot, was, &settings.publication))
@@ -164,14 +168,16 @@ impl Bond {
         self.publication.as_deref().filter(|was| *was != settings.publication)
     }
 
-    /// Whether other tables were published for the slot than these.
+    /// Tells if other tables than these were published for the slot. False if the slot was not
+    /// made.
     pub(super) fn has_other_tables(&self, tables: &[Table]) -> bool {
         self.published().is_some_and(|published| {
             published.len() != tables.len() || tables.iter().any(|table| !published.contains(&table.oid))
         })
     }
 
-    /// Why the pipeline cannot go on with `slot`, which is there or not, at this place.
+    /// Returns the reason why the pipeline cannot go on with `slot` at this place; None if it can,
+    /// or if the slot was never made. `slot` is None if it is not there.
     pub(super) fn loss(&self, name: &str, place: &Place, slot: Option<&Slot>) -> Option<Loss> {
         if !self.made {
             return None;
@@ -199,7 +205,8 @@ pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
     schema::give_columns(client, settings, TABLE, &["names", "held_at", "publication"], LATER).await
 }
 
-/// Writes down that the slot is about to be made, or that one is there that nothing was known of. Answers the bond.
+/// Writes down that the slot is about to be made, or that one is there that nothing was known of.
+/// Answers the bond.
 pub(super) async fn tie(
     client: &Client,
     settings: &Settings,
@@ -226,7 +233,8 @@ pub(super) async fn tie(
     Bond::find(client, &settings.slot).await?.ok_or_else(gone)
 }
 
-/// Writes down that the slot was made. Which tables are published for it was, before; another process may have changed that since.
+/// Writes down that the slot was made. Which tables are published for it was, before; another
+/// process may have changed that since.
 pub(super) async fn made(client: &Client, settings: &Settings) -> Result<Bond> {
     let sql = "UPDATE pgstream.slots SET made = true, changed_at = now() WHERE slot = $1";
     client.execute(sql, &[&settings.slot]).await.map_err(unwritable)?;
@@ -255,12 +263,12 @@ pub(super) async fn cut(client: &Client, settings: &Settings, place: &Place) -> 
 pub(super) struct SlotTurn {
     /// Its number.
     pub(super) number: i64,
-    /// What those before have noted with [`hold`].
+    /// The position that earlier turns have noted with [`hold`]; invalid if none is noted.
     pub(super) held_before: Lsn,
 }
 
-/// From now on the slot moves: where it was left says nothing any more. Answers the turn that begins. To be asked by who holds the
-/// slot, before it moves.
+/// From now on the slot moves: where it was left says nothing any more. Answers the turn that
+/// begins. To be asked by who holds the slot, before it moves.
 pub(super) async fn take_up(client: &Client, slot: &str) -> Result<SlotTurn> {
     let sql = "UPDATE pgstream.slots SET left_at = NULL, turn = turn + 1, changed_at = now() WHERE slot = $1
                RETURNING turn, coalesce(held_at, '0/0')";
@@ -270,8 +278,8 @@ pub(super) async fn take_up(client: &Client, slot: &str) -> Result<SlotTurn> {
     Ok(SlotTurn { number: row.read(0)?, held_before: Lsn(held.into()) })
 }
 
-/// Notes that all sinks hold all events of the transaction that commits at `held`, unless somebody else has taken the slot up
-/// meanwhile.
+/// Notes that all sinks hold all events of the transaction that commits at `held`, unless somebody
+/// else has taken the slot up meanwhile.
 pub(super) async fn hold(client: &Client, slot: &str, turn: i64, held: Lsn) -> Result<()> {
     let sql = "UPDATE pgstream.slots SET held_at = greatest(held_at, $3) WHERE slot = $1 AND turn = $2";
     client.execute(sql, &[&slot, &turn, &PgLsn::from(held.0)]).await.map(drop).map_err(unwritable)

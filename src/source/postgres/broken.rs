@@ -21,7 +21,8 @@ pub(super) enum Broken {
     NeedsText,
     /// The publication was dropped: what is committed from now on is not sent.
     Unpublished,
-    /// The schema has changed since the catalogue was read: the session must be opened with what it is now.
+    /// The schema has changed since the catalogue was read: the session must be opened with what it
+    /// is now.
     Outdated(DecodeError),
     Failed(Error),
 }

@@ -1,4 +1,5 @@
-//! `Connection`: a replication session from its first byte to START_REPLICATION, which no driver offers.
+//! `Connection`: a replication session from its first byte to START_REPLICATION, which no driver
+//! offers.
 
 use bytes::{Bytes, BytesMut};
 use postgres_protocol::message::frontend;
@@ -16,7 +17,8 @@ use crate::postgres::{
     Encryption, Ladder, NO_TIMEOUT, PIN, SEARCH_PATH, SESSION, Socket, in_time, lost, plainly_quoted, trusting,
 };
 
-/// Bytes that are kept of the answer to a command of replication: the longest is a history of timelines.
+/// Bytes that are kept of the answer to a command of replication: the longest is a history of
+/// timelines.
 const COMMANDS: usize = 4 << 20;
 
 /// A session that has logged in and streams nothing yet.
@@ -26,7 +28,7 @@ pub(super) struct Connection {
     most: usize,
 }
 
-/// What became of the rows that a query answered.
+/// The number of rows that a query answered, kept and dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Answer {
     /// Rows that were kept.
@@ -37,7 +39,7 @@ pub(super) struct Answer {
     pub(super) dropped: usize,
 }
 
-/// What a database says that holds bytes of no encoding.
+/// The setting that a database reports if it holds bytes of no encoding.
 const WITHOUT_ENCODING: &[u8] = b"server_encoding\0SQL_ASCII\0";
 
 /// The two directions of a streaming session.
@@ -49,7 +51,8 @@ impl Connection {
         Self::open_as(settings, Some(("replication", "database"))).await
     }
 
-    /// Connects and logs in, to run SQL whose rows are wanted as they stand in the server's messages.
+    /// Connects and logs in, to run SQL whose rows are wanted as they stand in the server's
+    /// messages.
     pub(super) async fn open_sql(settings: &Settings) -> Result<Self> {
         let mut session = Self::open_as(settings, None).await?;
         session.query(footing::SESSION, &mut Vec::new()).await?;
@@ -154,15 +157,18 @@ impl Connection {
         write.map(|write| (frames, write)).ok_or_else(|| Error::new(Fault::Bug, "the socket was not split"))
     }
 
-    /// Runs SQL without parameters, and puts the bodies of the DataRow messages that it answers into `rows`.
+    /// Runs SQL without parameters, and puts the bodies of the DataRow messages that it answers
+    /// into `rows`.
     ///
     /// # Errors
-    /// What the server says; `Environment` if the rows have more bytes than can be wanted.
+    /// The error that the server answers; `Environment` if the rows have more bytes than are kept
+    /// of one answer.
     pub(super) async fn query(&mut self, sql: &str, rows: &mut Vec<Bytes>) -> Result<()> {
         self.ask(sql, rows, self.most, true).await.map(drop)
     }
 
-    /// As `query`, but keeps rows only until they have `room` bytes together, the one with which they do included.
+    /// As `query`, but keeps rows only until they have `room` bytes together, the one with which
+    /// they do included.
     pub(super) async fn query_within(&mut self, sql: &str, rows: &mut Vec<Bytes>, room: usize) -> Result<Answer> {
         self.ask(sql, rows, room, false).await
     }
@@ -198,7 +204,8 @@ impl Connection {
         self.query(&command, &mut Vec::new()).await
     }
 
-    /// Where the server left an older timeline for its present one. None if the present one does not go back to it.
+    /// Returns the position at which the server left an older timeline for its present one. None if
+    /// the present one does not go back to it.
     pub(super) async fn fork(&mut self, older: i64, present: i64) -> Result<Option<Lsn>> {
         let mut rows = Vec::new();
         self.query(&format!("TIMELINE_HISTORY {present}"), &mut rows).await?;
@@ -247,7 +254,8 @@ fn not_started(settings: &Settings, error: Error) -> Error {
     pooler(&error).unwrap_or_else(|| error.within(format!("cannot stream from slot `{}`", settings.slot)))
 }
 
-/// A pooler that swallowed the `replication` parameter has opened an ordinary session, to which all of replication is a syntax error.
+/// A pooler that swallowed the `replication` parameter has opened an ordinary session, to which all
+/// of replication is a syntax error.
 fn pooler(error: &Error) -> Option<Error> {
     (crate::postgres::sqlstate(error) == Some("42601")).then(|| {
         Error::new(Fault::Environment, "the database URL leads to a pooler")

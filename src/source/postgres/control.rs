@@ -1,4 +1,5 @@
-//! What can be asked of a source beside a running pipeline: to set it up, to check it, to begin anew, to copy rows once more.
+//! Requests to a source beside a running pipeline: to set it up, to check it, to begin anew, to
+//! copy rows once more.
 
 use super::bond::{self, Bond};
 use super::connection::Connection;
@@ -22,7 +23,8 @@ pub async fn setup(pipeline: &str, config: &PostgresSettings) -> Result<Vec<Stri
     Ok(super::setup::setup(&client, &settings, Occasion::Start).await?.done)
 }
 
-/// Takes the sinks as they are at the next start, also those that were made anew or hold the vectors of another model.
+/// Takes the sinks as they are at the next start, also those that were made anew or hold the
+/// vectors of another model.
 ///
 /// # Errors
 /// As for [`setup`].
@@ -33,7 +35,8 @@ pub async fn accept_sinks(pipeline: &str, config: &PostgresSettings) -> Result<(
     super::fed::forget(&client, &settings.slot).await
 }
 
-/// Which slot a pipeline reads, and where, for people: no two pipelines may read one.
+/// Names the slot that a pipeline reads, and its server, for people: no two pipelines may read one
+/// slot.
 ///
 /// # Errors
 /// `Config` if the source's settings are wrong.
@@ -42,8 +45,8 @@ pub fn slot_of(pipeline: &str, config: &PostgresSettings) -> Result<String> {
     Ok(format!("slot `{}` at `{}`", settings.slot, settings.url.address))
 }
 
-/// Begins anew after a loss: makes a new slot in place of the one that is there. Whoever runs the pipeline next clears the
-/// sinks and copies all rows. Answers what it did, line by line.
+/// Begins anew after a loss: makes a new slot in place of the one that is there. Whoever runs the
+/// pipeline next clears the sinks and copies all rows. Answers what it did, line by line.
 ///
 /// # Errors
 /// `Transient` while the slot is in use; otherwise as for [`setup`].
@@ -53,8 +56,8 @@ pub async fn resnapshot(pipeline: &str, config: &PostgresSettings) -> Result<Vec
     Ok(super::setup::setup(&client, &settings, Occasion::Asked).await?.done)
 }
 
-/// Drops slot and publication, as far as they are ours: changes from now on are lost to the pipeline. Answers what it
-/// did, line by line.
+/// Drops slot and publication, as far as they are ours: changes from now on are lost to the
+/// pipeline. Answers what it did, line by line.
 ///
 /// # Errors
 /// `Transient` while the slot is in use.
@@ -64,8 +67,8 @@ pub async fn teardown(pipeline: &str, config: &PostgresSettings) -> Result<Vec<S
     super::setup::teardown(&client, &settings).await
 }
 
-/// Asks whoever runs the pipeline, now or later, to copy rows of tables once more. Answers the numbers of the copies, and
-/// whether somebody reads the slot.
+/// Asks whoever runs the pipeline, now or later, to copy rows of tables once more. Answers the
+/// numbers of the copies, and whether somebody reads the slot.
 ///
 /// # Errors
 /// `Config` if a table is not one of the source, or there is no slot.
@@ -86,7 +89,7 @@ pub async fn ask_copy(pipeline: &str, config: &PostgresSettings, request: &CopyR
     Ok((numbers, slot.is_active()))
 }
 
-/// How far copies have come: those with these numbers, or all of the pipeline.
+/// Returns the progress of the copies with these numbers, or of all copies of the pipeline.
 ///
 /// # Errors
 /// As for [`ask_copy`].
@@ -111,7 +114,7 @@ impl Copying {
         Ok(Self { settings, client })
     }
 
-    /// How far copies have come: those with these numbers, or all of the pipeline.
+    /// Returns the progress of the copies with these numbers, or of all copies of the pipeline.
     ///
     /// # Errors
     /// As for [`ask_copy`].
@@ -140,8 +143,8 @@ pub(super) fn chosen(tables: &[Table], names: &[String]) -> Result<Vec<Table>> {
     names.iter().map(find).collect()
 }
 
-/// Checks everything that [`PostgresSource::connect`](super::PostgresSource::connect) would need, down to a replication login,
-/// and changes nothing.
+/// Checks everything that [`PostgresSource::connect`](super::PostgresSource::connect) would need,
+/// down to a replication login, and changes nothing.
 ///
 /// # Errors
 /// As for [`PostgresSource::connect`](super::PostgresSource::connect).

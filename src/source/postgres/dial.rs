@@ -1,4 +1,5 @@
-//! `Dial`: opens one streaming session after the other on the same slot, and checks each time that it still is the same.
+//! `Dial`: opens one streaming session after the other on the same slot, and checks each time that
+//! it still is the same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +24,11 @@ use crate::error::{Error, Fault, Result};
 use crate::lsn::{Lsn, Position};
 use crate::postgres::{ReadRow, failed, sqlstate};
 
-/// Postgres' default, used where the server's own timeout is off: a dead connection must be noticed all the same.
+/// Postgres' default, used where the server's own timeout is off: a dead connection must be noticed
+/// all the same.
 const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What it takes to open a session.
+/// All that is needed to open a session.
 #[derive(Clone)]
 pub(super) struct Dial {
     settings: Arc<Settings>,
@@ -38,21 +40,22 @@ pub(super) struct Dial {
     text_only: bool,
     /// The number of our last turn at the slot.
     turn: Option<i64>,
-    /// What sessions could not be told by the catalogue of their time.
+    /// Types and keys that former sessions did not find in the catalogue of their time.
     missing: Vec<DecodeError>,
 }
 
-/// What came of opening a session.
+/// The outcome of opening a session.
 pub(super) enum Opened {
     /// The slot is ours.
     Stream {
         stream: Box<Stream>,
-        /// What copies put down for the stream.
+        /// The place where copies put down rows for the stream.
         handover: Arc<Handover>,
         /// The turn in which we read the slot.
         turn: SlotTurn,
     },
-    /// What we know of the slot is outdated, by a promotion of the server or by another process: all is to be set up again.
+    /// All is to be set up again: our knowledge of the slot is outdated, by a promotion of the
+    /// server or by another process.
     Anew,
 }
 
@@ -100,7 +103,8 @@ impl Dial {
         Ok(())
     }
 
-    /// Opens a session that streams what was not confirmed yet, without the events up to `returned`.
+    /// Opens a session that streams what was not confirmed yet, without the events up to
+    /// `returned`.
     pub(super) async fn open(self, returned: Option<Position>) -> Result<Opened> {
         let settings = &*self.settings;
         let client = setup::session(settings).await?;
@@ -177,7 +181,8 @@ impl Dial {
         Ok(Opened::Stream { stream: Box::new(stream), handover, turn })
     }
 
-    /// Whether the slot still is the one that we began with.
+    /// Checks that the slot still is the one that we began with. False if all is to be set up
+    /// again; an error if changes were lost.
     async fn still_bound(
         &self,
         client: &Client,
@@ -214,7 +219,8 @@ impl Dial {
     }
 }
 
-/// A standby that was promoted too early lacks commits that we have handed on. `was` is the timeline that they came from.
+/// A standby that was promoted too early lacks commits that we have handed on. `was` is the
+/// timeline that they came from.
 pub(super) async fn refuse_lost_commits(
     settings: &Settings,
     was: i64,

@@ -1,8 +1,10 @@
-//! `pgstream.sinks`: by what the sinks of a slot were known when they were last fed, and which models made their vectors.
+//! `pgstream.sinks`: by what the sinks of a slot were known when they were last fed, and which
+//! models made their vectors.
 //!
-//! What was confirmed does not come again. A sink that was made anew, or that is new to the pipeline, would lack it without a
-//! word; one whose model changed would hold vectors that cannot be compared. So both are refused until a copy of all rows is
-//! asked for, or somebody says that all is well.
+//! Events that were confirmed do not come again. A sink that was made anew, or that is new to the
+//! pipeline, would lack them without a word; a sink whose model changed would hold vectors that
+//! cannot be compared. So both are refused until somebody asks for a copy of all rows, or says that
+//! all is well.
 
 use tokio_postgres::Client;
 
@@ -46,15 +48,17 @@ struct Noted {
     models: Vec<String>,
 }
 
-/// What came of comparing sinks with what is noted of them.
+/// The outcome of comparing the sinks with what is noted of them.
 enum Settled {
     /// They are noted as they are now.
     AsTheyAre,
-    /// One lacks what the slot has confirmed, for this reason. It is noted as it was, so that the next start finds the same.
+    /// One lacks what the slot has confirmed, for this reason. It is noted as it was, so that the
+    /// next start finds the same.
     Lacking(Error),
 }
 
-/// Sets the server up for the sinks as they are now. Those that lack rows are filled anew, if the settings want that.
+/// Sets the server up for the sinks as they are now. Those that lack rows are filled anew, if the
+/// settings want that.
 ///
 /// # Errors
 /// As for [`setup::setup`] and [`settle`]; `Environment` for sinks that lack rows.
@@ -79,7 +83,8 @@ async fn make(client: &Client, settings: &Settings, occasion: Occasion) -> Resul
     Ok(ready)
 }
 
-/// Compares the sinks with those that the slot has fed, and writes down what they are now. To be called before the slot moves.
+/// Compares the sinks with those that the slot has fed, and writes down what they are now. To be
+/// called before the slot moves.
 ///
 /// # Errors
 /// `Config` if the vectors in one were made by another model; what the server says.
@@ -174,7 +179,7 @@ async fn read(client: &Client, settings: &Settings, bond: &Bond) -> Result<Vec<N
     rows.iter().map(|row| Ok(Noted { sink: row.read(0)?, mark: row.read(1)?, models: row.read(2)? })).collect()
 }
 
-/// Why a sink cannot be taken as it is.
+/// The reason why a sink cannot be taken as it is.
 struct Verdict {
     /// It lacks rows; otherwise what it holds is wrong.
     lacks: bool,

@@ -1,4 +1,5 @@
-//! `Feedback`: the one owner of the write half. Tells the server what is confirmed, whether or not anybody reads.
+//! `Feedback`: the one owner of the write half. Tells the server what is confirmed, whether or not
+//! anybody reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -16,18 +17,20 @@ use crate::lsn::Lsn;
 use crate::meter::SourceMeter;
 use crate::source::Lag;
 
-/// An idle connection speaks this often: well below any sensible `wal_sender_timeout`, and the age that the
-/// server's view of us may have.
+/// An idle connection speaks this often: well below any sensible `wal_sender_timeout`, and the age
+/// that the server's view of us may have.
 const EVERY: Duration = Duration::from_secs(1);
 /// Confirmations closer than this travel together: each may cost the server a write of the slot.
 const COALESCE: Duration = Duration::from_millis(100);
 
-/// How far the source has come. Outlives connections.
+/// The progress of the source: positions received and confirmed, and who wants an answer. Outlives
+/// connections.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The only source of the `flush` that the server hears of.
     confirmed: AtomicU64,
-    /// Commit of a transaction with events that was returned and is not confirmed yet; 0 if none is waited for.
+    /// Commit of a transaction with events that was returned and is not confirmed yet; 0 if none is
+    /// waited for.
     returned: AtomicU64,
     /// The commit of the last one of those that was confirmed.
     held: AtomicU64,
@@ -106,8 +109,9 @@ impl Progress {
         self.wake.notify_one();
     }
 
-    /// The server shuts down, and would wait until all that it has sent is confirmed. The sinks may need that server themselves,
-    /// or be down: whoever streams lets go, and what is not confirmed comes again.
+    /// The server shuts down, and would wait until all that it has sent is confirmed. The sinks may
+    /// need that server themselves, or be down: whoever streams lets go, and what is not confirmed
+    /// comes again.
     pub(super) fn leave(&self) {
         self.leave.notify_waiters();
     }
@@ -126,7 +130,8 @@ impl Progress {
         Lag { bytes: self.ahead().bytes_since(self.confirmed()) }
     }
 
-    /// When the next status update is due, if `told` was confirmed by the last one, at `last`.
+    /// Returns the time at which the next status update is due, if the last one was sent at `last`
+    /// and confirmed `told`.
     fn due(&self, told: Lsn, last: Instant) -> Instant {
         let confirmed = self.confirmed();
         // A server that shuts down waits until it hears that we have all that it sent.
@@ -139,7 +144,8 @@ impl Progress {
         }
     }
 
-    /// Whether to ask the server for an answer: nothing came, and it has not been asked yet.
+    /// Tells if the server is to be asked for an answer, and takes note that it is. True if nothing
+    /// came since the last status update, and no answer is awaited yet.
     fn ask(&self) -> bool {
         !self.heard.swap(false, Relaxed) && !self.asked.swap(true, Relaxed)
     }

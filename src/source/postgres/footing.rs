@@ -17,10 +17,10 @@ use crate::error::{Error, Fault, Result};
 use crate::postgres::{failed, is_trusted, plainly_quoted, shown_sql, sqlstate};
 use crate::printable::printable;
 
-/// What every session that reads tables begins with: policies are errors instead of code that runs;
-/// check constraints are not looked at by the planner, which would run what is constant in them;
-/// and where the server knows the setting (since August 2024) views and foreign tables of users
-/// cannot be read at all.
+/// SQL with which every session begins that reads tables. Policies are errors then instead of code
+/// that runs; check constraints are not looked at by the planner, which would run what is constant
+/// in them; and where the server knows the setting (since August 2024) views and foreign tables of
+/// users cannot be read at all.
 pub(super) const SESSION: &str = "SET row_security = off; SET constraint_exclusion = off; \
     SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings \
     WHERE name OPERATOR(pg_catalog.=) 'restrict_nonsystem_relation_kind'";
@@ -55,17 +55,19 @@ fn planned(relation: u32) -> String {
     )
 }
 
-/// What a table must still be when it is read.
+/// The properties that a table must still have when it is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     /// Name, kind, columns, and what is wrong with it.
     table: String,
-    /// How its values may be compared, if types of users are among those of its columns: who has these in his hands.
+    /// The ways in which its values may be compared, if types of users are among those of its
+    /// columns: they depend on who owns these types.
     values: Option<String>,
 }
 
-/// Name, kind and columns of a table, and what is wrong with it, to be compared with what they were before; NULL if it is gone.
-/// The names of types are not among them: none is called by a name that somebody else could give away.
+/// Name, kind and columns of a table, and what is wrong with it, to be compared with what they were
+/// before; NULL if it is gone. The names of types are not among them: none is called by a name that
+/// somebody else could give away.
 fn shape_sql(relation: u32) -> String {
     format!(
         "(SELECT jsonb_build_array(n.nspname, c.relname, c.relkind, (
@@ -78,7 +80,8 @@ fn shape_sql(relation: u32) -> String {
     )
 }
 
-/// How values of the columns that have types of users may be compared. NULL if there are none.
+/// Returns SQL for the ways in which values of the columns that have types of users may be
+/// compared. It answers NULL if there are no such columns.
 fn values_sql(relation: u32) -> String {
     format!(
         "(SELECT jsonb_agg(jsonb_build_array(a.attnum, {COLUMNS}) ORDER BY a.attnum)::text FROM pg_attribute a {}
@@ -209,7 +212,8 @@ impl Footing {
     }
 }
 
-/// What stands after FROM: what inherits from a table is another one.
+/// Returns the text after FROM, with `ONLY` unless the table is partitioned: a table that inherits
+/// from it is another one.
 pub(super) fn from(is_partitioned: bool, schema: &str, name: &str) -> String {
     format!("{}{}.{}", if is_partitioned { "" } else { "ONLY " }, quoted(schema), quoted(name))
 }
@@ -225,8 +229,8 @@ pub(super) fn lock(may: bool, from: &str) -> String {
 }
 
 /// Begins a transaction that reads, if the table still is what it was. Answers a snapshot, and what
-/// `reads` answers. `lookup` is the name by which `reads` calls the table. The lock comes before the snapshot: one
-/// that is older than a rewrite of the table sees no rows in it at all.
+/// `reads` answers. `lookup` is the name by which `reads` calls the table. The lock comes before
+/// the snapshot: one that is older than a rewrite of the table sees no rows in it at all.
 pub(super) fn begin_sql(relation: u32, lookup: &str, lock: &str, shape: &Shape, reads: &str) -> String {
     let guard = guard_sql(&shape_sql(relation), &shape.table);
     // Before, and not within: only whom we trust can change it, and the time between guard and read is to be short.
@@ -243,8 +247,8 @@ pub(super) fn begin_sql(relation: u32, lookup: &str, lock: &str, shape: &Shape, 
     )
 }
 
-/// Why a table cannot be read: policies that have come to hide rows of it since it was looked at,
-/// or else `error`.
+/// Returns the reason why a table cannot be read: policies that have come to hide rows of it since
+/// it was looked at, or else `error`.
 pub(super) async fn hidden_since(settings: &Settings, relation: u32, error: Error) -> Result<Error> {
     if sqlstate(&error) != Some("42501") {
         return Ok(error);

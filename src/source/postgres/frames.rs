@@ -1,20 +1,23 @@
-//! `Frames`: the server's messages cut out of the byte stream without a copy, and not longer than they may be. What others wrote
-//! into the log is passed over while it is read.
+//! `Frames`: the server's messages cut out of the byte stream without a copy, and not longer than
+//! they may be. What others wrote into the log is passed over while it is read.
 
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What one read may bring. A whole chunk is freed only when no event points into it any more.
+/// The fewest bytes for which a new chunk has room; one read may fill it. A whole chunk is freed
+/// only when no event points into it any more.
 const CHUNK: usize = 256 << 10;
-/// Below this much room a new chunk is begun; smaller reads would cost more calls than the tail is worth.
+/// Below this much room a new chunk is begun; smaller reads would cost more calls than the tail is
+/// worth.
 const ROOM: usize = 16 << 10;
 /// Postgres cannot build a longer message (`MaxAllocSize`), so a longer one is not Postgres'.
 const MAX_MESSAGE: usize = 1 << 30;
 /// Tag and length.
 const HEADER: usize = 5;
-/// Bytes below which a message is not looked into before all of it is there. Our own messages in the log are shorter.
+/// Bytes below which a message is not looked into before all of it is there. Our own messages in
+/// the log are shorter.
 const SHORT: usize = 1 << 10;
 /// Bytes of what is neither a row nor somebody's message: the largest describe tables.
 const LONG: usize = 4 << 20;
@@ -143,7 +146,8 @@ impl<R> Frames<R> {
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    /// Reads some bytes, and answers how many; `UnexpectedEof` at the end of the stream. Safe to cancel.
+    /// Reads some bytes, and answers how many; `UnexpectedEof` at the end of the stream. Safe to
+    /// cancel.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         let missing = self.header()?.map_or(0, |(_, length)| length.saturating_sub(self.buffer.len()));
         let room = self.buffer.capacity() - self.buffer.len();

@@ -1,4 +1,4 @@
-//! What Postgres can be asked as a kind of source: everything.
+//! Postgres as a kind of source, which can be asked everything.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use crate::error::{Error, Fault};
 use crate::lsn::Lsn;
 use crate::printable::printable;
 
-/// What to do when changes went past us.
+/// The advice for changes that went past us.
 pub(super) const LOST: &str = "changes made meanwhile never reach the pipeline. `pgstream-host resnapshot pipeline.yaml` \
 begins anew: it clears the sinks and copies all rows again; with `on_slot_lost: resnapshot` in the source that happens by itself";
 
@@ -15,7 +15,7 @@ pub(super) struct Loss {
     why: Why,
 }
 
-/// How it came to it. `Display` is the cause that the error names.
+/// The cause of a loss. `Display` is the text that the error names as its cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Why {
     #[error("it was dropped, or left behind by a failover or a restored backup")]
@@ -96,7 +96,8 @@ impl Loss {
         Self { what: "the pipeline is ahead of the server".to_owned(), why: Why::Ahead { seen, end } }
     }
 
-    /// Whether the positions of the server still mean what they meant, so that a running pipeline can begin anew.
+    /// True if the positions of the server still mean what they meant, so that a running pipeline
+    /// can begin anew.
     fn is_at_home(&self) -> bool {
         matches!(
             self.why,
@@ -139,7 +140,7 @@ impl Loss {
         std::error::Error::source(error)?.downcast_ref()
     }
 
-    /// Whether an error tells of a loss after which a running pipeline can begin anew.
+    /// Tells if an error tells of a loss after which a running pipeline can begin anew.
     pub(super) fn can_begin_anew(error: &Error) -> bool {
         Self::of(error).is_some_and(Self::is_at_home)
     }

@@ -1,4 +1,5 @@
-//! `Said`: what the server says on a replication connection, read and checked. Pure: the fuzzer reads it, too.
+//! `Said`: what the server says on a replication connection, read and checked. Pure: the fuzzer
+//! reads it, too.
 
 use std::io;
 
@@ -121,7 +122,7 @@ fn fields(mut fields: ErrorFields<'_>) -> Result<ServerError> {
 mod tests {
     use super::super::fuzzed;
 
-    /// What the fuzzer begins with holds without the fuzzer, too.
+    /// The corpus from which the fuzzer starts passes without the fuzzer, too.
     #[test]
     fn the_corpus_is_read_without_a_panic() {
         let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/replication");

@@ -83,10 +83,11 @@ pub use replay::ask_rows;
 pub use sample::samples;
 pub use tap::Tap;
 
-/// The first pause before connecting again, and the longest. A database that restarts is back within seconds; one
-/// that is down for long should not be hammered by every pipeline that waits for it.
+/// The first pause before connecting again, and the longest. A database that restarts is back
+/// within seconds; one that is down for long should not be hammered by every pipeline that waits
+/// for it.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-/// How long a source that ends may take to write down where it was.
+/// The longest time for a source that ends to write down its position.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// A replication slot being read.
@@ -100,8 +101,8 @@ pub struct PostgresSource {
     state: State,
     /// The state as others see it.
     shown: Sender<SourceState>,
-    /// The next batch is the first since all was set up again. What is confirmed until then was returned before, and says
-    /// nothing of the slot as it is now.
+    /// The next batch is the first since all was set up again. What is confirmed until then was
+    /// returned before, and says nothing of the slot as it is now.
     begins_anew: bool,
     /// The position of the last event that was returned.
     returned: Option<Position>,
@@ -113,15 +114,18 @@ pub struct PostgresSource {
 }
 
 impl PostgresSource {
-    /// Sets the server up (see [`setup`]) and begins to stream. A slot that is still in use is waited for by `next`.
+    /// Sets the server up (see [`setup`]) and begins to stream. A slot that is still in use is
+    /// waited for by `next`.
     ///
     /// # Errors
-    /// `Config` or `Environment` with what to type; `Transient` if the server cannot be reached or is starting.
+    /// `Config` or `Environment` with what to type; `Transient` if the server cannot be reached or
+    /// is starting.
     pub async fn connect(pipeline: &str, config: &PostgresSettings) -> Result<Self> {
         Self::connect_for(pipeline, config, Vec::new(), Arc::default()).await
     }
 
-    /// As `connect`, for these sinks, counting with `meter`. Refuses sinks that lack what the slot has confirmed, see [`Fed`].
+    /// As `connect`, for these sinks, counting with `meter`. Refuses sinks that lack what the slot
+    /// has confirmed, see [`Fed`].
     ///
     /// # Errors
     /// As for `connect`.
@@ -265,8 +269,8 @@ impl PostgresSource {
         }
     }
 
-    /// Waits before the next attempt after a passing failure, and begins anew after a loss if that is wanted; returns any
-    /// other.
+    /// Waits before the next attempt after a passing failure, and begins anew after a loss if that
+    /// is wanted; returns any other.
     fn fail(&mut self, error: Error) -> Result<()> {
         if Loss::can_begin_anew(&error) && self.settings.on_slot_lost == OnSlotLost::Resnapshot {
             self.show(SourceState::Retrying(error.chain()));

@@ -1,5 +1,5 @@
-//! How ids of several tables are kept apart, in `pgstream.ids`: what stands before the keys of
-//! which table of a pipeline.
+//! `pgstream.ids`: the texts by which ids of several tables are kept apart. Each stands before the
+//! keys of one table of a pipeline.
 //!
 //! A pipeline that grows from one table to two must not give the rows of the first other ids: their
 //! points would stay for ever. So what a table's ids begin with is settled when the table comes
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::event::Naming;
 use crate::postgres::{ReadRow, failed};
 
-/// Where it is noted.
+/// The table in which the texts are noted.
 const TABLE: &str = "pgstream.ids";
 
 const CREATE: &str = "
@@ -97,7 +97,7 @@ pub(super) async fn forget(client: &Client, slot: &str) -> Result<()> {
     forgotten.map(drop).map_err(unwritable)
 }
 
-/// What was noted of a table.
+/// The note of one table.
 struct Noted {
     relation: u32,
     /// Of the table at that time.

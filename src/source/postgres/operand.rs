@@ -5,10 +5,10 @@
 //! finds. So values are cast to what lies below domains, and operators are those of the type's own
 //! class for indexes, which only a superuser can make.
 //!
-//! A name can lead to something else by the time it is read: whoever owns a type, or the schema of an
-//! operator, can rename it and put another in its place, and nothing that we may lock stops him. So
-//! nothing is named that somebody whom we do not trust could rename: a constant without a type takes
-//! that of the column beside it.
+//! A name can lead to something else by the time it is read: whoever owns a type, or the schema of
+//! an operator, can rename it and put another in its place, and nothing that we may lock stops him.
+//! So nothing is named that somebody whom we do not trust could rename: a constant without a type
+//! takes that of the column beside it.
 
 use tokio_postgres::Row;
 
@@ -24,7 +24,7 @@ pub(super) struct Operand {
     /// named; then no values are compared with a domain over it.
     kind: Option<String>,
     is_domain: bool,
-    /// How a filter may see it. None: not at all.
+    /// The way in which a filter may see the column. None if it may not.
     seen: Option<Seen>,
     /// Schema and name of `=` and `>`. None if values may not be compared.
     compare: Option<(String, String)>,
@@ -88,8 +88,8 @@ pub(super) fn join() -> String {
     )
 }
 
-/// What an operand is read from, beside the name of the column and the collation of the key's
-/// index.
+/// The SQL columns from which an operand is read, beside the name of the column and the collation
+/// of the key's index.
 pub(super) const COLUMNS: &str = "CASE WHEN base.is_named THEN base.kind END, base.is_domain,
     CASE WHEN base.typtype = 'e' AND NOT base.is_trusted THEN 'text'
          WHEN base.is_trusted OR (base.typtype = 'b' AND NOT base.is_list) THEN 'whole' END,
@@ -119,7 +119,7 @@ impl Operand {
         })
     }
 
-    /// Whether values may be compared without running code of others.
+    /// True if values may be compared without running code of others.
     pub(super) fn is_comparable(&self) -> bool {
         self.compare.is_some()
     }
@@ -133,12 +133,13 @@ impl Operand {
         }
     }
 
-    /// Whether a value has a type of its own, so that it may stand elsewhere than beside the column.
+    /// True if the type may be named: then a value has a type of its own, and may stand elsewhere
+    /// than beside the column.
     pub(super) fn is_named(&self) -> bool {
         self.kind.is_some()
     }
 
-    /// What rows are ordered by; `column` is how the query calls the column.
+    /// Returns the SQL by which rows are ordered; `column` is the column's name in the query.
     pub(super) fn ordered(&self, column: &str) -> String {
         match &self.collation {
             Some(collation) => format!("{column} COLLATE {collation}"),
@@ -146,17 +147,17 @@ impl Operand {
         }
     }
 
-    /// That the column has this value.
+    /// Returns SQL that is true where the column has this value.
     pub(super) fn is(&self, column: &str, value: &str) -> String {
         format!("{} {} {value}", self.below(column), self.equal())
     }
 
-    /// That the column's value comes after this one.
+    /// Returns SQL that is true where the column's value comes after this one.
     fn is_above(&self, column: &str, value: &str) -> String {
         format!("{} {} {value}", self.below(column), self.above())
     }
 
-    /// How a filter sees the column.
+    /// Returns the SQL of the column as a filter sees it. None if it may not see it.
     pub(super) fn seen(&self, column: &str) -> Option<String> {
         match (self.seen?, self.is_domain) {
             (Seen::AsText, _) => Some(format!("pg_catalog.textin(pg_catalog.enum_out({column}))")),
@@ -179,7 +180,8 @@ impl Operand {
     }
 }
 
-/// That the columns, together, come after these values. Each column with how the query calls it.
+/// Returns SQL that is true where the columns, together, come after these values. Each column comes
+/// with its name in the query, and with its value.
 pub(super) fn after(columns: &[(&Operand, String, String)]) -> String {
     let same = columns.windows(2).all(|pair| match pair {
         [(first, ..), (second, ..)] => first.above() == second.above(),

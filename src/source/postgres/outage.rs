@@ -14,7 +14,7 @@ use crate::source::SourceState;
 const WAITING: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// A slot is held for some moments by the connection that was lost before: not worth a word.
 const QUIET: Duration = Duration::from_secs(2);
-/// How often it is said again that another host has the slot.
+/// The time after which it is said again that another host has the slot.
 const REMIND: Duration = Duration::from_secs(60);
 
 /// The failures since something was last returned.

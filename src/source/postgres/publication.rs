@@ -1,4 +1,5 @@
-//! The publication: which tables' changes the server sends. Ours is marked by its comment, and only ours is changed.
+//! The publication: which tables' changes the server sends. Ours is marked by its comment, and only
+//! ours is changed.
 
 use tokio_postgres::Client;
 
@@ -32,7 +33,7 @@ pub(super) struct Publication {
     schemas: Vec<String>,
 }
 
-/// What is to be published.
+/// The content that a publication is to have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) tables: &'a [Table],
@@ -88,12 +89,12 @@ impl Publication {
         self.comment.as_deref()?.strip_prefix(MARK)
     }
 
-    /// Whether stored generated columns are sent with the others.
+    /// True if stored generated columns are sent with the others.
     pub(super) fn sends_generated(&self) -> bool {
         self.generated
     }
 
-    /// Whether we made it for this pipeline.
+    /// True if we made it for this pipeline.
     pub(super) fn is_ours(&self, settings: &Settings) -> bool {
         self.owner() == Some(settings.pipeline.as_str())
     }
@@ -116,7 +117,8 @@ impl Publication {
         }
     }
 
-    /// Whether all is published that is wanted. One of somebody else may hold other tables, too: their changes are not read.
+    /// Tells if all is published that is wanted, and no other table if the publication is ours. One
+    /// of somebody else may hold other tables, too: their changes are not read.
     pub(super) fn fits(&self, settings: &Settings, wanted: Wanted<'_>) -> bool {
         let Wanted { tables, generated } = wanted;
         let more = self.is_ours(settings) && self.tables.len() > tables.len();
@@ -127,7 +129,8 @@ impl Publication {
         self.complete && (self.generated || !generated)
     }
 
-    /// What was lost, if these are the tables that were to be published: somebody has taken some of them out since.
+    /// Returns a loss if the publication no longer sends all changes of these tables, which were to
+    /// be published: somebody has taken some of them out since, or has altered its options.
     pub(super) async fn loss(&self, client: &Client, name: &str, tables: &[u32]) -> Result<Option<Loss>> {
         // A table that was dropped has no changes any more. Nor is one amiss that was dropped between the two questions.
         let there = existing(client, tables).await?;
@@ -135,8 +138,8 @@ impl Publication {
         Ok((!intact).then(|| Loss::publication_changed(name)))
     }
 
-    /// SQL that gives a publication of somebody else what it lacks, and takes nothing away. Postgres refuses other forms,
-    /// depending on what the publication is for.
+    /// SQL that gives a publication of somebody else what it lacks, and takes nothing away.
+    /// Postgres refuses other forms, depending on what the publication is for.
     fn mend(&self, name: &str, wanted: Wanted<'_>) -> Vec<String> {
         let held = |table: &Table| {
             self.all_tables
@@ -193,7 +196,8 @@ pub(super) fn check(
     }
 }
 
-/// Makes the publication, or gives ours the tables of the source, in the transaction of the caller. Says what it did.
+/// Makes the publication, or gives ours the tables of the source, in the transaction of the caller.
+/// Says what it did.
 pub(super) async fn ensure(client: &Client, settings: &Settings, wanted: Wanted<'_>) -> Result<String> {
     let name = &settings.publication;
     match Publication::find(client, name).await? {
@@ -219,7 +223,8 @@ pub(super) async fn ensure(client: &Client, settings: &Settings, wanted: Wanted<
     }
 }
 
-/// Publishes stored generated columns from now on, if the publication is ours. Answers whether it is.
+/// Publishes stored generated columns from now on, if the publication is ours. Answers whether it
+/// is.
 pub(super) async fn publish_generated(client: &Client, settings: &Settings) -> Result<bool> {
     let name = &settings.publication;
     match Publication::find(client, name).await? {
@@ -249,19 +254,21 @@ pub(super) async fn drop(client: &Client, settings: &Settings, name: &str) -> Re
     }
 }
 
-/// What of a stream's tables is published.
+/// The state of the publication, compared with the tables of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Published {
     AsStreamed,
-    /// Another process of the pipeline has set it up with other tables. Nothing is lost, but all is to be set up again.
+    /// Another process of the pipeline has set it up with other tables. Nothing is lost, but all is
+    /// to be set up again.
     Otherwise,
 }
 
-/// Checks before and during each stream that what is streamed is still published, and still what the source names: Postgres 18
-/// only warns of the former, and knows nothing of the latter.
+/// Checks before and during each stream that what is streamed is still published, and still what
+/// the source names: Postgres 18 only warns of the former, and knows nothing of the latter.
 ///
 /// # Errors
-/// A `Loss`, if somebody else has taken tables out of the publication, or dropped it, or put another table in a table's place.
+/// A `Loss`, if somebody else has taken tables out of the publication, or dropped it, or put
+/// another table in a table's place.
 pub(super) async fn verify(client: &Client, settings: &Settings, tables: &[Table]) -> Result<Published> {
     let name = &settings.publication;
     let gone = || Loss::publication_gone(name).error();
@@ -290,7 +297,8 @@ fn same(a: &[u32], b: &[u32]) -> bool {
     a.len() == b.len() && a.iter().all(|oid| b.contains(oid))
 }
 
-/// What is lost because another table has the name of one of these now: what is written under the name is not sent.
+/// Returns a loss if another table has the name of one of these now: rows written under the name
+/// are not sent.
 async fn swapped(client: &Client, tables: &[Table]) -> Result<Option<Loss>> {
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
@@ -322,7 +330,8 @@ fn options(generated: bool) -> String {
     format!("{OPTIONS}{}", if generated { GENERATED } else { "" })
 }
 
-/// `ONLY`, because a table that inherits is another one, with rows and a replica identity of its own.
+/// `ONLY`, because a table that inherits is another one, with rows and a replica identity of its
+/// own.
 fn list(tables: &[Table]) -> String {
     tables.iter().map(|table| format!("ONLY {}", table.quoted())).collect::<Vec<_>>().join(", ")
 }

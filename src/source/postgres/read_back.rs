@@ -1,4 +1,5 @@
-//! Tables of which every event would cause the next one: those that a sink of the pipeline writes, and those of our own state.
+//! Tables of which every event would cause the next one: those that a sink of the pipeline writes,
+//! and those of our own state.
 
 use super::PostgresSettings;
 use crate::config::qualified;
@@ -24,7 +25,8 @@ pub(super) fn of_state(source: &PostgresSettings) -> Option<ReadBack> {
     Some(ReadBack { setting: "tables", value: pattern.clone(), help })
 }
 
-/// Whether two addresses are one server's, as far as that can be told without asking. Of this machine all names are one.
+/// Tells if two addresses lead to one server, as far as that can be told without asking. All names
+/// of this machine count as one, but two Unix sockets must have the same path and port.
 fn same_server(one: &Address, other: &Address) -> bool {
     let place = |address: &Address| match address {
         Address::Tcp(host, port) => {
@@ -40,7 +42,7 @@ fn same_server(one: &Address, other: &Address) -> bool {
     }
 }
 
-/// Whether `name` is what `pattern` says, with `*` for any characters.
+/// Tells if `name` matches `pattern`, in which `*` stands for any characters.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,

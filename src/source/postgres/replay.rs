@@ -1,4 +1,5 @@
-//! What others may ask of a source's rows: those whose events were set aside, once more, as they are now.
+//! Requests of others for a source's rows: those whose events were set aside, once more, as they
+//! are now.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,8 @@ use crate::event::json::{Json, Reader};
 use crate::printable::printable;
 use crate::source::{AskedRows, WantedRow};
 
-/// Asks whoever runs the pipeline, now or later, to bring rows over once more: each as it is then, or a delete if it is gone.
-/// What changes meanwhile wins over it.
+/// Asks whoever runs the pipeline, now or later, to bring rows over once more: each as it is then,
+/// or a delete if it is gone. A change that comes meanwhile wins over it.
 ///
 /// # Errors
 /// `Config` if there is no slot.

@@ -1,8 +1,10 @@
-//! `Reread`: large values that an UPDATE left alone, and that the server therefore did not send, read from the table.
+//! `Reread`: large values that an UPDATE left alone, and that the server therefore did not send,
+//! read from the table.
 //!
-//! What is read may be newer than the event. Then the event that made it so follows, and the sinks are right after that;
-//! they never go back, because the stream does not, and what is older than the event is read again. A row that is gone by now keeps its gaps in an update, and an insert of
-//! it (the second half of a changed key) becomes a delete: the event that took it away follows, too.
+//! A value may be newer than the event. Then the event that made it so follows, and the sinks are
+//! right after that. They never go back, because the stream does not, and a value older than the
+//! event is read again. A row that is gone by now keeps its gaps in an update; an insert of it (the
+//! second half of a changed key) becomes a delete. The event that took the row away follows, too.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +37,7 @@ const UNSEEN: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_se
 /// A commit that is not seen for so long is worth a word, and may never be seen.
 const UNSEEN_FOR_LONG: Duration = Duration::from_secs(5);
 
-/// Whether gaps of batches are filled, and whether one is being filled.
+/// The filling of gaps: if all gaps are filled, and if a batch is being completed.
 pub(super) struct Rereading {
     /// Every gap is filled, not only those that a copy would leave.
     always: bool,
@@ -55,7 +57,8 @@ impl Rereading {
         Self { always: settings.rereads, state: State::Idle(Box::new(reread)) }
     }
 
-    /// The batch, if it has no gaps that would be filled. `wanted` if they must be, whatever the settings say.
+    /// The batch, if it has no gaps that would be filled. `wanted` if they must be, whatever the
+    /// settings say.
     pub(super) fn begin(&mut self, batch: Batch, wanted: bool) -> Option<Batch> {
         if !(self.always || wanted) || batch.incomplete().is_empty() {
             return Some(batch);
@@ -195,8 +198,9 @@ impl Reread {
         Ok(())
     }
 
-    /// What the server answers: a snapshot, and each row that is there, behind its number in `asked`. None if the table, or a
-    /// column of it, is no more: what the events say of it is history, and stays as it is.
+    /// Returns the server's answer: a snapshot, and each row that is there, behind its number in
+    /// `asked`. None if the table, or a column of it, is gone: what the events say of it is history
+    /// then, and stays as it is.
     async fn read(&mut self, relation: &Relation, asked: &[(usize, RowKey)]) -> Result<Option<Vec<Bytes>>> {
         let settings = self.settings.reading();
         loop {
@@ -239,7 +243,8 @@ impl Reread {
     }
 }
 
-/// SQL that answers the rows, each behind its number. None if the table no longer has one of the columns.
+/// SQL that answers the rows, each behind its number. None if the table no longer has one of the
+/// columns.
 fn selects(table: &Footing, relation: &Relation, asked: &[(usize, RowKey)]) -> Result<Option<String>> {
     const ROW: &str = "\"pgstream-host row\"";
     let column = |name: &str| format!("{ROW}.{}", quoted(name));

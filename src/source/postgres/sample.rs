@@ -1,4 +1,5 @@
-//! A row of each table as an insert, to try handlers with: one that is there, or one that is made up where none can be read.
+//! A row of each table as an insert, to try handlers with: one that is there, or one that is made
+//! up where none can be read.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio_postgres::Client;
@@ -22,8 +23,8 @@ const MAX_BYTES: usize = 4 << 20;
 /// A transaction of the year 2000.
 const BEGIN: [u8; 21] = *b"B\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01";
 
-/// Columns as they are published, but for lists of columns; with what they hold if there is nothing to read. `$2`: stored generated
-/// ones, too.
+/// Columns as they are published, but for lists of columns; with what they hold if there is nothing
+/// to read. `$2`: stored generated ones, too.
 const COLUMNS: &str = "
     SELECT a.attname::text AS name, a.atttypid AS type, a.atttypmod AS modifier, t.typcategory::text AS category,
            coalesce(t.typname::text, '') AS type_name,
@@ -99,7 +100,8 @@ async fn read(settings: &Settings, table: &Table, columns: &str) -> Result<Optio
     Ok(rows.into_iter().nth(1).filter(|row| row.len() <= MAX_BYTES))
 }
 
-/// What a column may well hold, as Postgres writes it. None where nothing fits all types of the category.
+/// Returns a value that a column may well hold, as Postgres writes it. None where nothing fits all
+/// types of the category.
 fn value(category: &str, name: &str) -> Option<&'static str> {
     match (category, name) {
         (_, "json" | "jsonb") => Some(r#"{"sample":"text"}"#),

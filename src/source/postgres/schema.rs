@@ -1,4 +1,5 @@
-//! The schema `pgstream` in the source's database: what a pipeline must know again after the loss of its host's disk. Never published.
+//! The schema `pgstream` in the source's database: what a pipeline must know again after the loss
+//! of its host's disk. Never published.
 
 use tokio_postgres::Client;
 
@@ -20,8 +21,8 @@ pub(super) async fn ensure(client: &Client, settings: &Settings, table: &str, cr
     })
 }
 
-/// Gives a table of an earlier version the columns that it lacks; `alter` is the SQL. Waits for locks on it no longer than for a
-/// turn, and says who has them.
+/// Gives a table of an earlier version the columns that it lacks; `alter` is the SQL. Waits for
+/// locks on it no longer than for a turn, and says who has them.
 ///
 /// # Errors
 /// As the server says, with `alter` as what to type for the table's owner.
@@ -55,7 +56,8 @@ pub(super) async fn give_columns(
     Ok(())
 }
 
-/// Checks that the state of slots can be kept: in the table that is there, or in one that could be made. Changes nothing.
+/// Checks that the state of slots can be kept: in the table that is there, or in one that could be
+/// made. Changes nothing.
 pub(super) async fn check(client: &Client, settings: &Settings) -> Result<()> {
     let row = client
         .query_one(

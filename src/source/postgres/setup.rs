@@ -1,4 +1,5 @@
-//! `setup`, `resnapshot` and `teardown`: what must hold on the server before anything can be streamed, and what to make of it.
+//! `setup`, `resnapshot` and `teardown`: what must hold on the server before anything can be
+//! streamed, and what to make of it.
 
 use std::time::{Duration, Instant};
 
@@ -21,14 +22,14 @@ use crate::postgres::{ReadRow, connect, failed, sqlstate};
 const OLDEST: i32 = 140_000;
 /// Postgres 17 brought slots that a standby takes over.
 const FAILOVER: i32 = 170_000;
-/// What the server says where another process has just begun to make the slot.
+/// The SQLSTATE of the server where another process has just begun to make the slot.
 const DUPLICATE: &str = "42710";
 /// Between looks whether another process has made the slot.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long it is not told again that another process is waited for.
+/// Time for which it is not told again that another process is waited for.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// What is there on the server for a pipeline.
+/// The state of the server for a pipeline, and the notes that are there of it.
 pub(super) struct Found {
     pub(super) tables: Vec<Table>,
     pub(super) slot: Option<Slot>,
@@ -46,7 +47,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Whether a new slot is to be made, whatever there is: because it was asked for, or because changes were lost.
+    /// Tells if a new slot is to be made, whatever there is: because it was asked for, or because
+    /// changes were lost. At a mere start a loss is an error instead, if the settings want that.
     fn begins_anew(&self, settings: &Settings, occasion: Occasion) -> Result<bool> {
         let wanted = occasion != Occasion::Start;
         match &self.loss {
@@ -55,22 +57,22 @@ impl Found {
         }
     }
 
-    /// Whether rows that are there are to be copied.
+    /// Tells if rows that are there are to be copied.
     fn copies(&self, settings: &Settings, anew: bool) -> bool {
         settings.copies_first || self.clear_sinks || anew
     }
 }
 
-/// What a pipeline has on the server once all is made.
+/// The things that a pipeline has on the server once all is made.
 pub(super) struct Ready {
     pub(super) tables: Vec<Table>,
     pub(super) place: Place,
     pub(super) bond: Bond,
-    /// What was done for it, line by line.
+    /// The steps that were done for it, line by line.
     pub(super) done: Vec<String>,
 }
 
-/// Why a pipeline is set up.
+/// The reason why a pipeline is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
     /// It starts: what is missing is made, and after a loss what the settings say.
@@ -81,8 +83,9 @@ pub(super) enum Occasion {
     Asked,
 }
 
-/// Makes publication and slot as far as they are missing. Unless it is a mere start, and after a loss if the settings say so, makes
-/// a new slot in place of the one that is there, and notes that the sinks are to be cleared and all rows copied.
+/// Makes publication and slot as far as they are missing. Unless it is a mere start, and after a
+/// loss if the settings say so, makes a new slot in place of the one that is there, and notes that
+/// the sinks are to be cleared and all rows copied.
 pub(super) async fn setup(client: &Client, settings: &Settings, occasion: Occasion) -> Result<Ready> {
     let mut told: Option<Instant> = None;
     loop {
@@ -128,7 +131,7 @@ pub(super) async fn setup(client: &Client, settings: &Settings, occasion: Occasi
     }
 }
 
-/// What was noted of a pipeline before its slot is there.
+/// The notes on a pipeline, taken before its slot is made if there is none yet.
 struct Noted {
     tables: Vec<Table>,
     bond: Bond,
@@ -136,9 +139,10 @@ struct Noted {
     slot_is_there: bool,
 }
 
-/// What is published and what is noted of it, in one transaction: it changes for everybody at once. All of it comes before the slot:
-/// that decodes with the publications of its time, and a crash in between must not leave one, and nobody who knows of the rows before
-/// it. None if another process is just making the slot.
+/// Publishes the tables, and notes what is published, in one transaction: it changes for everybody
+/// at once. All of it comes before the slot: a slot decodes with the publications of its time, and
+/// a crash in between must not leave a slot without a note of the rows before it. None if another
+/// process is just making the slot.
 async fn note(client: &Client, settings: &Settings, occasion: Occasion) -> Result<Option<Noted>> {
     let found = preflight(client, settings).await?;
     if found.slot.as_ref().is_some_and(Slot::is_in_the_making) {
@@ -271,7 +275,7 @@ pub(super) async fn session(settings: &Settings) -> Result<Client> {
     Ok(client)
 }
 
-/// What the server says of itself and of us.
+/// The server's version, settings and limits, and our rights there.
 struct Server {
     version: i32,
     version_text: String,
@@ -282,7 +286,8 @@ struct Server {
     may_create: bool,
     slots: (i64, i64),
     senders: (i64, i64),
-    /// `output_plugin_libraries`, where the server has it and the role may see it: only these plugins may be used.
+    /// `output_plugin_libraries`, where the server has it and the role may see it: only these
+    /// plugins may be used.
     plugins: Option<String>,
 }
 

@@ -1,4 +1,5 @@
-//! The replication slot: from where the server still has the changes, and whether we are who may read them.
+//! The replication slot: from where the server still has the changes, and whether we are who may
+//! read them.
 
 use tokio_postgres::{CancelToken, Client, Row};
 
@@ -55,7 +56,9 @@ impl Slot {
         }))
     }
 
-    /// Whether the pipeline can go on from it. A slot in use is not refused: its user may be about to end.
+    /// Checks that the slot is of the kind that the pipeline can read: logical, of the plugin
+    /// `pgoutput`, of its database, and not temporary. A slot in use is not refused: its user may
+    /// be about to end.
     pub(super) fn check(&self, settings: &Settings) -> Result<()> {
         let (name, database) = (&settings.slot, &settings.url.database);
         let other = |what: String| {
@@ -80,13 +83,13 @@ impl Slot {
         Ok(())
     }
 
-    /// Whether the server has given the slot up.
+    /// Returns the loss if the server has given the slot up.
     pub(super) fn loss(&self, name: &str) -> Option<Loss> {
         let lost = self.wal_status.as_deref() == Some("lost") || self.reason.is_some();
         lost.then(|| Loss::invalidated(name, self.reason.as_deref().unwrap_or("wal_removed")))
     }
 
-    /// Whether a process waits for it to be made: there is no position yet.
+    /// True while a process waits for the slot to be made: it has no position yet.
     pub(super) fn is_in_the_making(&self) -> bool {
         self.confirmed == Lsn::INVALID && self.is_active()
     }
@@ -96,13 +99,14 @@ impl Slot {
     }
 }
 
-/// How soon the server is to notice that nobody waits for the slot any more.
+/// SQL by which the server soon notices that nobody waits for the slot any more.
 const GIVEN_UP: &str = "
     SELECT set_config('client_connection_check_interval', '1s', false), set_config('tcp_keepalives_idle', '10', false),
            set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '4', false)";
 
-/// Makes the slot. Waits for transactions that are running, for as long as they run, and says so. If that is given up, the server
-/// gives it up, too, also when this process is killed: otherwise it would make a slot later that nobody knows of, and keep log for it.
+/// Makes the slot. Waits for transactions that are running, for as long as they run, and says so.
+/// If that is given up, the server gives it up, too, also when this process is killed: otherwise it
+/// would make a slot later that nobody knows of, and keep log for it.
 pub(super) async fn create(client: &Client, settings: &Settings) -> Result<String> {
     let name = &settings.slot;
     if let Err(error) = client.execute(GIVEN_UP, &[]).await {
@@ -171,7 +175,7 @@ pub(super) async fn in_use(client: &Client, name: &str) -> Error {
     help.into_iter().fold(error, Error::help)
 }
 
-/// Who reads the slot.
+/// The cause of a slot in use, for people: the process that reads or makes it, if that is known.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct InUse(String);
@@ -207,7 +211,7 @@ fn drop_sql(name: &str) -> String {
     format!("SELECT pg_drop_replication_slot('{name}')")
 }
 
-/// Whether an error says that the slot is in use.
+/// Tells if an error says that the slot is in use.
 pub(super) fn is_in_use(error: &Error) -> bool {
     std::error::Error::source(error).is_some_and(|cause| cause.is::<InUse>())
 }

@@ -1,4 +1,5 @@
-//! `SlotLook`: how a slot stands at one moment: what the server keeps for it, how much room is left, and what is wrong with it.
+//! `SlotLook`: how a slot stands at one moment: what the server keeps for it, how much room is
+//! left, and what is wrong with it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,5 +1,5 @@
-//! `Snapshot`: which transactions a query sees. The stream may be ahead of it: a commit stands in the log, and is streamed,
-//! before other sessions see it; with a synchronous standby long before.
+//! `Snapshot`: which transactions a query sees. The stream may be ahead of it: a commit stands in
+//! the log, and is streamed, before other sessions see it; with a synchronous standby long before.
 
 use std::collections::HashSet;
 
@@ -10,12 +10,14 @@ use crate::decode::texts;
 use crate::error::{Error, Fault, Result};
 use crate::postgres::{ReadRow, failed};
 
-/// What `SELECT pg_current_snapshot()` answered, `xmin:xmax:xid,xid…`, with the 32 bits of ids that the stream knows.
+/// The answer to `SELECT pg_current_snapshot()`, `xmin:xmax:xid,xid…`, with only the 32 bits of
+/// each id that the stream knows.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     /// All ids before this one have ended.
     begin: u32,
-    /// The first id that was not given out, or not known to have ended: this one and all after it are not seen.
+    /// The first id that was not given out, or not known to have ended: this one and all after it
+    /// are not seen.
     end: u32,
     /// Transactions before that which were at work.
     at_work: HashSet<u32>,
@@ -32,20 +34,22 @@ impl Snapshot {
         Some(Self { begin: id(begin)?, end: id(end)?, at_work })
     }
 
-    /// Whether all transactions with ids before this one have ended, and are seen as far as they have committed.
+    /// Tells if all transactions with ids before this one have ended, and are seen if they have
+    /// committed.
     pub(super) fn sees_all_before(&self, xid: u32) -> bool {
         (xid.wrapping_sub(self.begin) as i32) <= 0
     }
 
-    /// Whether the query saw what this transaction, which has committed, did.
+    /// Tells if the query saw the changes of this transaction, which has committed.
     pub(super) fn sees(&self, xid: u32) -> bool {
         let before_the_end = (xid.wrapping_sub(self.end) as i32) < 0; // ids go round in a circle
         before_the_end && !self.at_work.contains(&xid)
     }
 }
 
-/// With a synchronous standby: an id before which transactions may have been streamed, and confirmed, that nobody sees yet.
-/// Without one a commit is seen before a process could have ended and begun again.
+/// With a synchronous standby: an id before which transactions may have been streamed, and
+/// confirmed, that nobody sees yet. Without one a commit is seen before a process could have ended
+/// and begun again.
 pub(super) async fn unseen_before(client: &Client) -> Result<Option<u32>> {
     let unreadable = |error| failed("cannot read the server's transactions", error);
     let standbys = "SELECT current_setting('synchronous_standby_names') <> ''";

@@ -11,7 +11,8 @@ use crate::source::{NotedSlot, SlotStanding, Standing};
 /// Looks at the database of a pipeline's source. Changes nothing.
 ///
 /// # Errors
-/// `Config` if the source's settings are wrong, `Environment` or `Transient` if the server cannot be asked.
+/// `Config` if the source's settings are wrong, `Environment` or `Transient` if the server cannot
+/// be asked.
 pub(super) async fn standing(pipeline: &str, config: &PostgresSettings) -> Result<Standing> {
     let settings = Settings::new(pipeline, config)?;
     let client = super::setup::session(&settings).await?;

@@ -11,7 +11,7 @@ use super::watch::Watch;
 use crate::error::Result;
 use crate::meter::Connected;
 
-/// Where a source is between two batches.
+/// The state of a source between two batches.
 pub(super) enum State {
     Live(Box<Live>),
     /// Not before then.

@@ -26,10 +26,11 @@ use crate::meter::SourceMeter;
 use crate::postgres::{Socket, lost};
 use crate::sabotage::Breakage;
 
-/// How long the server may take to end its side; after that the connection is cut.
+/// The longest time for the server to end its side; after that the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// A streaming session. What it has not returned yet is lost with it, and comes again on the next one.
+/// A streaming session. What it has not returned yet is lost with it, and comes again on the next
+/// one.
 pub(super) struct Stream {
     frames: Frames<ReadHalf<Socket>>,
     feedback: Feedback<WriteHalf<Socket>>,
@@ -42,10 +43,11 @@ pub(super) struct Stream {
     gaps: bool,
     /// Events of the batch under construction that lack values, as far as they count.
     lacking: usize,
-    /// When the batch under construction must close.
+    /// The time after which the batch under construction closes; within a transaction it first
+    /// takes all that has arrived.
     closes: Option<Instant>,
     in_transaction: bool,
-    /// Where the transaction at hand commits.
+    /// The position at which the transaction at hand commits.
     commits_at: Lsn,
     /// Before that the pipeline was set up as we know it.
     set_up_at: Lsn,
@@ -53,7 +55,7 @@ pub(super) struct Stream {
     ended: Lsn,
     /// Since when we have been waiting for a byte.
     waiting_since: Option<Instant>,
-    /// How long the server may be silent although it was asked.
+    /// The longest time for which the server may be silent although it was asked.
     patience: Duration,
     /// Remarks of the server that were heard.
     remarks: u32,
@@ -65,7 +67,8 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Takes over a session that streams after `from`, of a pipeline that was set up before `set_up_at`.
+    /// Takes over a session that streams after `from`, of a pipeline that was set up before
+    /// `set_up_at`.
     pub(super) fn new(
         (frames, write): Streaming,
         decoder: Decoder,
@@ -127,7 +130,7 @@ impl Stream {
         }
     }
 
-    /// Whether the batch returned last lacks values that the sinks may not have.
+    /// Tells if the batch returned last lacks values that the sinks may not have.
     pub(super) fn left_gaps(&self) -> bool {
         self.gaps
     }
@@ -187,7 +190,7 @@ impl Stream {
             || self.lacking >= self.most_gaps()
     }
 
-    /// How many events of the batch may lack values.
+    /// Returns the largest number of events of the batch that may lack values.
     fn most_gaps(&self) -> usize {
         if self.windows.want_it_whole() { Limits::GAPS } else { self.limits.gaps }
     }

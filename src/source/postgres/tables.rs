@@ -1,4 +1,5 @@
-//! The tables that the source names, as the server has them: found by pattern, and of a kind that is streamed, or refused.
+//! The tables that the source names, as the server has them: found by pattern, and of a kind that
+//! is streamed, or refused.
 
 use tokio_postgres::Client;
 
@@ -16,9 +17,10 @@ pub(super) struct Table {
     pub(super) oid: u32,
     pub(super) schema: String,
     pub(super) name: String,
-    /// Whether the user may put it into a publication.
+    /// True if the user has the rights of its owner, and so may put it into a publication.
     pub(super) owned: bool,
-    /// How its ids are kept apart from those of other tables; set when the pipeline is set up.
+    /// The way in which its ids are kept apart from those of other tables; set when the pipeline is
+    /// set up.
     pub(super) naming: Naming,
 }
 
@@ -35,7 +37,8 @@ impl std::fmt::Display for Table {
     }
 }
 
-/// Whatever a pattern may match, with what decides over its fitness; what identifies rows is [`Writes`](super::writes)' matter.
+/// Whatever a pattern may match, with what decides over its fitness; what identifies rows is
+/// [`Writes`](super::writes)' matter.
 const FIND: &str = "
     SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
            pg_has_role(current_user, c.relowner, 'USAGE'),
@@ -87,7 +90,8 @@ pub(super) async fn find(client: &Client, settings: &Settings) -> Result<Vec<Tab
     Ok(tables)
 }
 
-/// Tables that a wildcard means and that could be followed, but are not among `tables`, nor partitions of them.
+/// Tables that a wildcard means and that could be followed, but are not among `tables`, nor
+/// partitions of them.
 pub(super) async fn unfollowed(client: &Client, settings: &Settings, tables: &[Table]) -> Result<Vec<String>> {
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut new = Vec::new();
@@ -147,8 +151,8 @@ async fn missing(client: &Client, pattern: &Pattern) -> Error {
     }
 }
 
-/// What the decoder must know of types and keys, and the types of the tables' columns. Generated columns count as far as the
-/// publication sends them.
+/// Reads what the decoder must know of types and keys, and the types of the tables' columns.
+/// Generated columns count as far as the publication sends them.
 pub(super) async fn catalog(client: &Client, publication: &str, tables: &[Table]) -> Result<(Catalog, Vec<u32>)> {
     let unreadable = |error| failed("cannot read the catalogue", error);
     let mut catalog = Catalog::default();

@@ -1,4 +1,5 @@
-//! `Tap`: a second look at what a pipeline is sent, through a slot of its own that is gone with the connection.
+//! `Tap`: a second look at what a pipeline is sent, through a slot of its own that is gone with the
+//! connection.
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::error::{Error, Fault, Result};
 use crate::event::Batch;
 use crate::lsn::Lsn;
 
-/// A stream of what is committed from now on in the tables of a pipeline. The pipeline's own slot is neither read nor
-/// moved, and whether the pipeline runs does not matter.
+/// A stream of what is committed from now on in the tables of a pipeline. The pipeline's own slot
+/// is neither read nor moved, and whether the pipeline runs does not matter.
 pub struct Tap {
     stream: Stream,
     progress: Arc<Progress>,
@@ -29,7 +30,8 @@ impl Tap {
     /// Opens a replication session with a temporary slot on the pipeline's publication.
     ///
     /// # Errors
-    /// `Environment` if the publication does not exist or the server has no room; `Transient` if it cannot be reached.
+    /// `Environment` if the publication does not exist or the server has no room; `Transient` if it
+    /// cannot be reached.
     pub async fn open(pipeline: &str, config: &PostgresSettings) -> Result<Self> {
         let mut settings = Settings::new(pipeline, config)?;
         settings.slot = format!("pgstream_tap_{}_{:08x}", std::process::id(), rand::random::<u32>());
@@ -89,13 +91,14 @@ impl Tap {
     /// Ends the session; the server drops the slot.
     ///
     /// # Errors
-    /// If the server answered something else than the end.
+    /// If the server sends, before the end, what is no message, or a message that is too long.
     pub async fn close(self) -> Result<()> {
         self.stream.close().await
     }
 }
 
-/// Makes the slot in the session that is to read it: it belongs to that one, and the server drops it with it.
+/// Makes the slot in the session that is to read it: it belongs to that one, and the server drops
+/// it with it.
 async fn create(connection: &mut Connection, settings: &Settings) -> Result<()> {
     let created = blockers::wait_for(settings, connection.create_temporary_slot(settings)).await;
     created.map_err(|error| {

@@ -1,7 +1,8 @@
-//! The turn: one process at a time looks what a pipeline has on the server, and makes what is missing.
+//! The turn: one process at a time looks what a pipeline has on the server, and makes what is
+//! missing.
 //!
-//! It is a lock on `pgstream.slots`, which only those can take who may write there. An advisory lock would be simpler, and anybody
-//! who may log in could take it and keep it.
+//! It is a lock on `pgstream.slots`, which only those can take who may write there. An advisory
+//! lock would be simpler, and anybody who may log in could take it and keep it.
 
 use tokio_postgres::Client;
 
@@ -10,8 +11,9 @@ use super::settings::Settings;
 use crate::error::Result;
 use crate::postgres::{ReadRow, failed};
 
-/// The lock is not in the way of those who read and write rows. It ends with the transaction, which holds no id before it writes:
-/// the making of a slot elsewhere does not wait for it. What is waited for longer has a name by then, and is another's concern.
+/// The lock is not in the way of those who read and write rows. It ends with the transaction, which
+/// holds no id before it writes: the making of a slot elsewhere does not wait for it. What is
+/// waited for longer has a name by then, and is another's concern.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '60s'; LOCK TABLE pgstream.slots IN SHARE UPDATE EXCLUSIVE MODE";
 
 /// Does `work` in one transaction, when no other process does such work. Says who is in the way.

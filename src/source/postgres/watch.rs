@@ -1,14 +1,16 @@
 //! `watch`: keeps an eye on the slot, and a heart beating in the log, in a session of its own.
 //!
-//! A slot that nothing is confirmed for makes the server keep its log, until the disk is full or the slot is invalidated.
-//! The tables are looked at, too: what is altered there must neither make Postgres refuse the application's writes, nor go past
-//! the pipeline.
+//! A slot that nothing is confirmed for makes the server keep its log, until the disk is full or
+//! the slot is invalidated. The tables are looked at, too: what is altered there must neither make
+//! Postgres refuse the application's writes, nor go past the pipeline.
 //!
-//! The heartbeat is a transactional logical message: with it there is something to confirm also where only tables are
-//! written that nobody publishes. What stands in the way otherwise is said early, with who must act.
+//! The heartbeat is a transactional logical message: with it there is something to confirm also
+//! where only tables are written that nobody publishes. What stands in the way otherwise is said
+//! early, with who must act.
 //!
-//! A server that shuts down ends this session first, and the stream last: only once all that it has sent is confirmed, which may
-//! be never, since the sinks may lie on that very server. So the end of this session is what tells the stream to let go.
+//! A server that shuts down ends this session first, and the stream last: only once all that it has
+//! sent is confirmed, which may be never, since the sinks may lie on that very server. So the end
+//! of this session is what tells the stream to let go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,16 +34,17 @@ use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use crate::postgres::{failed, sqlstate};
 
-/// How often slot and tables are looked at, also where no heart beats: as long as that an application's writes may fail, if a
-/// table was altered so that Postgres refuses them.
+/// The time between two looks at slot and tables, also where no heart beats: as long as that an
+/// application's writes may fail, if a table was altered so that Postgres refuses them.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often it is looked whether the session still stands: a server that shuts down ends it, but not the stream.
+/// Time between two checks that the session still stands: a server that shuts down ends it, but not
+/// the stream.
 const GLANCE: Duration = Duration::from_secs(1);
-/// What a server answers that starts, or that shuts down.
+/// The SQLSTATE that a server answers while it starts or shuts down.
 const CANNOT_CONNECT_NOW: &str = "57P03";
-/// Where a heart beats faster, the tables are not looked at as often.
+/// The shortest time between two looks at the tables where a heart beats faster.
 const ALTERED: Duration = Duration::from_millis(4_500);
-/// How long the same trouble is not told again.
+/// Time for which the same trouble is not told again.
 const AGAIN: Duration = Duration::from_secs(600);
 
 /// The watch over a slot that is being read. Ends when it is dropped.
@@ -57,7 +60,7 @@ impl Watch {
         Self { task }
     }
 
-    /// Why the stream has to end, once it has. Safe to cancel.
+    /// Returns the error for which the stream has to end, once it has to. Safe to cancel.
     pub(super) async fn ended(&mut self) -> Error {
         match self.task.join_next().await {
             Some(Ok(error)) => error,
@@ -107,7 +110,8 @@ async fn watch(settings: Arc<Settings>, tables: Arc<[Table]>, progress: Arc<Prog
     }
 }
 
-/// Notes how far all sinks have come, where that has changed. If it cannot be noted now, the next look does.
+/// Notes how far all sinks have come, where that has changed. If it cannot be noted now, the next
+/// look does.
 async fn note(slot: &str, session: Option<&Client>, turn: i64, held: Lsn, noted: &mut Lsn) {
     if held > *noted
         && let Some(client) = session
@@ -165,7 +169,8 @@ async fn look(
     Ok(published)
 }
 
-/// What was altered in the tables since they were published, and what of it was told.
+/// The watch over the tables: alterations since they were published, and those of them that were
+/// told.
 #[derive(Default)]
 struct TablesWatch {
     looked: Option<Instant>,
@@ -218,7 +223,7 @@ impl TablesWatch {
     }
 }
 
-/// When the next heartbeat is due.
+/// The rhythm of heartbeats, with the time at which the next one is due.
 struct Heart {
     /// None: never.
     every: Option<Duration>,
@@ -234,7 +239,8 @@ impl Heart {
         self.due = now + self.every.unwrap_or_default();
     }
 
-    /// When to look again after a look at `now`: with the next heartbeat, or before. One that is overdue could not be written.
+    /// Returns the time of the next look after a look at `now`: that of the next heartbeat, or an
+    /// earlier one. A heartbeat that is overdue could not be written.
     fn next_look(&self, now: Instant) -> Instant {
         match self.every {
             Some(_) if self.due > now => self.due.min(now + LOOK),
@@ -244,7 +250,7 @@ impl Heart {
     }
 }
 
-/// What was told last, and when.
+/// The trouble that was told last, and the time when it was told.
 #[derive(Default)]
 struct Told {
     last: Option<(&'static str, Instant)>,

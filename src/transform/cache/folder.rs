@@ -1,6 +1,8 @@
-//! The folder of the cache: private to one user, with its key; entries are written whole and the oldest evicted.
+//! The folder of the cache: private to one user, with its key; entries are written whole and the
+//! oldest evicted.
 //!
-//! It is opened once, and everything in it through that: whoever owns a folder above could put another one in its place.
+//! It is opened once, and everything in it through that: whoever owns a folder above could put
+//! another one in its place.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -11,10 +13,10 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, linkat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-/// How entries end.
+/// The ending of an entry's name.
 const ENTRY: &str = "compiled";
 
-/// How entries end that are being written.
+/// The ending of an entry's name while the entry is being written.
 const UNFINISHED: &str = "unfinished";
 
 /// The key's file.
@@ -50,7 +52,8 @@ impl Folder {
         Ok(Self(folder))
     }
 
-    /// The key of this folder, made at the first use. Two processes that make one at once end with the same.
+    /// The key of this folder, made at the first use. Two processes that make one at once end with
+    /// the same.
     pub(super) fn key(&self) -> Result<Key> {
         for _ in 0..3 {
             match self.read_key() {

@@ -1,4 +1,4 @@
-//! What is in the cache is loaded only if this host put it there.
+//! Tests that a component is loaded from the cache only if this host put it there.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn entry(folder: &Path, cache: &Cache) -> (PathBuf, Vec<u8>) {
     (path, bytes)
 }
 
-/// Whether the component is found in the cache, and nothing is compiled.
+/// Tells if the component is found in the cache. Compiles nothing.
 fn is_kept(cache: &Cache, engine: &Engine, bytes: &[u8]) -> bool {
     let identity = Identity::new(engine, bytes);
     cache.read(&Folder::entry(&identity.name()), &identity).is_some()

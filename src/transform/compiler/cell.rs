@@ -1,15 +1,17 @@
-//! The compiler's cell: what takes a process's rights away before it looks at what a stranger wrote.
+//! The compiler's cell: what takes a process's rights away before it looks at what a stranger
+//! wrote.
 //!
-//! A mistake in the compiler may let a component act in its process. There it finds nothing: no files, no network, no other process
-//! that it could start, read or signal, no secret in memory or environment. It can answer, with machine code of its own making,
-//! and that runs in the host: the cell is no boundary against a compiler that is taken over, only around what it does itself.
+//! A mistake in the compiler may let a component act in its process. There it finds nothing: no
+//! files, no network, no other process that it could start, read or signal, no secret in memory or
+//! environment. It can answer, with machine code of its own making, and that runs in the host: the
+//! cell is no boundary against a compiler that is taken over, only around what it does itself.
 
 use std::io;
 
 /// Shuts the process in. Answers what of it the system does not know, and thus is not in force.
 ///
 /// # Errors
-/// If the system knows it, and refuses all the same.
+/// Fails if the system knows a part of it, and refuses that part all the same.
 pub(super) fn enter() -> io::Result<Vec<String>> {
     close_all_but_the_pipes();
     #[cfg(target_os = "linux")]
@@ -74,7 +76,8 @@ mod linux {
         Ok((status.ruleset == RulesetStatus::NotEnforced).then(|| "Landlock".to_owned()))
     }
 
-    /// Nothing but to compute: what is not named is unknown to the process, as in a kernel that lacks it.
+    /// Nothing but to compute: what is not named is unknown to the process, as in a kernel that
+    /// lacks it.
     fn seccomp() -> io::Result<Option<String>> {
         let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
             return Ok(Some("seccomp".to_owned()));

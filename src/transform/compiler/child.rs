@@ -1,4 +1,5 @@
-//! The compiler's own process: bounds itself, reads a component, answers with machine code or with the reason why there is none.
+//! The compiler's own process: bounds itself, reads a component, answers with machine code or with
+//! the reason why there is none.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -18,16 +19,17 @@ pub(super) const EXCESS: u8 = b'X';
 pub(super) const MEMORY: u8 = b'M';
 pub(super) const REFUSED: u8 = b'R';
 
-/// What a compiler complains of that does its work all the same.
+/// The beginning of the complaint of a compiler that does its work all the same.
 pub(super) const LACKING: &str = "the system lacks ";
 
 /// Descriptors that a compiler may have: what it is born with, and a few to read about the machine.
 const FILES: u64 = 32;
 
-/// How much less urgent than its host a compiler is.
+/// The nice value of a compiler, above that of its host: it is less urgent.
 const NICE: i32 = 5;
 
-/// Compiles, if the process was started for that. None if not: then it is to be an ordinary `pgstream-host`.
+/// Compiles, if the process was started for that. None if not: then it is to be an ordinary
+/// `pgstream-host`.
 pub fn serve() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != TASK {
@@ -99,8 +101,8 @@ mod tests {
     /// Tells a probe where what it must not reach is.
     const PROBE: &str = "PGSTREAM_HOST_TEST_CELL";
 
-    /// Passes on its own. In a process that was started for that it enters the cell and tries what a component would that has
-    /// taken the compiler over.
+    /// Passes on its own. In a process that was started for that it enters the cell and tries what
+    /// a component would that has taken the compiler over.
     #[test]
     fn a_probe() {
         let Ok(place) = std::env::var(PROBE) else { return };
@@ -129,7 +131,8 @@ mod tests {
         std::io::stderr().write_all(said.as_bytes()).unwrap();
     }
 
-    /// What the probe could do within a part of the cell, what not, and all that it said.
+    /// Returns what the probe could do within a part of the cell, what it could not, and all that
+    /// it said.
     fn probe(part: &str) -> (Vec<String>, Vec<String>, String) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("there"), "").unwrap();

@@ -1,9 +1,11 @@
-//! Who computes next: fair queueing by weight over virtual time. Pure, so that its promises are tested without a clock.
+//! `Queue`: the order of those who compute, by fair queueing by weight over virtual time. It is
+//! pure, so that its promises are tested without a clock.
 //!
-//! Each account has spent so much CPU time divided by its weight. A free slot goes to the waiting account that has spent
-//! least. The queue's own time is what the account that was picked last had spent then; an account of which nothing waits
-//! lacks nothing, so it is brought up to that time, less a quantum, when it asks again: who sleeps, or cannot use all that
-//! it is entitled to, saves nothing up, and who sleeps for a moment loses nothing. (Start-time fair queueing, by tenants
+//! Each account has spent so much CPU time divided by its weight. A free slot goes to the waiting
+//! account that has spent least. The queue's own time is what the account that was picked last had
+//! spent then; an account of which nothing waits lacks nothing, so it is brought up to that time,
+//! less a quantum, when it asks again: who sleeps, or cannot use all that it is entitled to, saves
+//! nothing up, and who sleeps for a moment loses nothing. (Start-time fair queueing, by tenants
 //! instead of packets.)
 
 use std::cmp::max;
@@ -29,7 +31,8 @@ pub(super) type Ticket = u64;
 pub(super) struct Queue<T> {
     free: usize,
     now: Spent,
-    /// What a tick costs the lightest account: by so much they are apart even if all goes well.
+    /// The price of a tick for the lightest account: accounts are apart by that much even if all
+    /// goes well.
     quantum: Spent,
     accounts: Vec<Account<T>>,
     closed: Vec<Id>,
@@ -59,7 +62,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Whether anything computes.
+    /// Tells if anything computes.
     pub(super) fn is_busy(&self) -> bool {
         self.computing > 0
     }
@@ -69,7 +72,7 @@ impl<T> Queue<T> {
         (self.computing, self.computing + self.free)
     }
 
-    /// How many wait for a slot.
+    /// Returns the number of those that wait for a slot.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.waiting
@@ -146,8 +149,8 @@ impl<T> Queue<T> {
         self.pick()
     }
 
-    /// Whether one that computes for this account may go on. Not if somebody waits who has spent no more; of one account
-    /// all take turns.
+    /// Tells if one that computes for this account may go on. It may not if somebody waits who has
+    /// spent no more. Those of one account take turns.
     pub(super) fn goes_on(&mut self, id: Id) -> bool {
         let own = self.accounts.get(id).map_or(0, |account| account.spent);
         let first = self.first().and_then(|first| self.accounts.get(first));

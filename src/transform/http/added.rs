@@ -1,4 +1,5 @@
-//! `Added`: what the host adds to the requests for one granted host, and how it is found again in an answer.
+//! `Added`: what the host adds to the requests for one granted host, and how it is found again in
+//! an answer.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 /// Bytes of a part that is looked for: what is shorter is no secret, but part of many words.
 const SHORTEST: usize = 4;
 
-/// Headers of the connection, which is ours: they would let a guest speak to another host, or cut a request in two.
+/// Headers of the connection, which is ours: they would let a guest speak to another host, or cut a
+/// request in two.
 const OURS: [HeaderName; 16] = [
     header::HOST,
     header::CONNECTION,
@@ -27,7 +29,7 @@ const OURS: [HeaderName; 16] = [
     HeaderName::from_static("x-forwarded-for"),
 ];
 
-/// Whether a header is one that belongs to the connection, so that no handler and no tenant sets it.
+/// Tells if a header belongs to the connection, so that no handler and no tenant sets it.
 pub fn is_of_the_connection(name: &str) -> bool {
     OURS.iter().any(|ours| ours.as_str().eq_ignore_ascii_case(name))
 }
@@ -47,7 +49,8 @@ impl Added {
         self.secrets = self.headers.values().flat_map(|value| secrets(value.as_bytes())).map(<[u8]>::to_vec).collect();
     }
 
-    /// The guest's headers without those that are ours to set, and those that are added, which have the last word.
+    /// The guest's headers without those that are ours to set, and those that are added, which have
+    /// the last word.
     pub(super) fn over(&self, asked: &HeaderMap) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in asked.iter().filter(|(name, _)| !OURS.contains(name)) {
@@ -72,8 +75,9 @@ impl Added {
     }
 }
 
-/// What must not be told of a header's value: all of it, and each of its parts that means something by itself: `s3cret` of
-/// `Bearer s3cret`, `abcd` of `session=abcd; theme=dark`, `s3cret` of `Digest response="s3cret"`.
+/// Returns the parts of a header's value that must not be told: all of it, and each part that means
+/// something by itself: `s3cret` of `Bearer s3cret`, `abcd` of `session=abcd; theme=dark`, `s3cret`
+/// of `Digest response="s3cret"`. Leaves out those of fewer than [`SHORTEST`] bytes.
 fn secrets(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let words = value.split(|byte| byte.is_ascii_whitespace() || matches!(byte, b';' | b','));
     let words = words.filter(|word| !word.is_empty()).collect::<Vec<_>>();

@@ -1,10 +1,11 @@
-//! Which addresses lie on the public internet, and so may be dialled without being named.
+//! Rules for addresses: those that lie on the public internet may be dialled without being named.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::model::Network;
 
-/// Why `address` may not be dialled by a handler that was granted the addresses of `private`. None if it may.
+/// Returns the reason why `address` may not be dialled by a handler that was granted the addresses
+/// of `private`. None if it may.
 pub(super) fn refused(address: IpAddr, private: &[Network]) -> Option<&'static str> {
     let meant = meant(address);
     let why = match meant {
@@ -30,7 +31,8 @@ fn meant(address: IpAddr) -> IpAddr {
     }
 }
 
-/// By the special-purpose registry of IANA, and where a cloud answers on an address that looks public.
+/// By the special-purpose registry of IANA, and where a cloud answers on an address that looks
+/// public.
 fn not_public_v4(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
         [0, ..] => Some("this machine"),

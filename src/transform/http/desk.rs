@@ -1,4 +1,5 @@
-//! `Desk`: the refusals of requests, with their words: said aloud, and kept for the error of the call.
+//! `Desk`: the refusals of requests, with their words: said aloud, and kept for the error of the
+//! call.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! The way out to one granted host: its name is looked up, the addresses are checked, and only those are dialled.
+//! The way out to one granted host: its name is looked up, the addresses are checked, and only
+//! those are dialled.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,7 +16,8 @@ use wasmtime_wasi_http::Error as Code;
 use super::address::refused;
 use crate::config::model::{HttpHost, Network};
 
-/// How long a connection is kept for the next request: the address behind a name was checked when it was dialled.
+/// The time that a connection is kept for the next request: the address behind a name was checked
+/// when it was dialled.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Connections kept for each host; further ones are closed after their request.
@@ -24,11 +26,11 @@ const IDLE_CONNECTIONS: usize = 8;
 /// Addresses that a name's look-up gives.
 type Found = Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>>;
 
-/// How names are looked up.
+/// A function that looks up the addresses of a name.
 type LookUp = Arc<dyn Fn(String) -> Found + Send + Sync>;
 
-/// A client that reaches nothing but `host`, without proxies, redirects, cookies or anything else that the
-/// environment could bring in.
+/// A client that reaches nothing but `host`, without proxies, redirects, cookies or anything else
+/// that the environment could bring in.
 pub(super) fn client(host: &HttpHost) -> reqwest::Result<Client> {
     // Fails if there is a provider already, which then serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -50,7 +52,8 @@ fn system(name: String) -> Found {
     Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect()) })
 }
 
-/// Names into addresses that may be dialled. What it answers is what is dialled: no second look-up can differ.
+/// Names into addresses that may be dialled. What it answers is what is dialled: no second look-up
+/// can differ.
 struct Guarded {
     private: Arc<[Network]>,
     look_up: LookUp,
@@ -97,10 +100,12 @@ pub(super) fn prohibited(error: &reqwest::Error) -> Option<Prohibited> {
     causes(error).find_map(|cause| cause.downcast_ref().cloned())
 }
 
-/// The words of hyper for a server that hangs up; nothing else of its errors tells it from one that speaks no HTTP.
+/// The words of hyper for a server that hangs up; nothing else of its errors tells it from one that
+/// speaks no HTTP.
 const HUNG_UP: &str = "connection closed before message completed";
 
-/// What a guest is told of a request that failed: a word of the standard, nothing of this machine.
+/// Returns the error that a guest is told for a request that failed: a word of the standard,
+/// nothing of this machine.
 pub(super) fn code(error: &reqwest::Error) -> Code {
     let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
     let tls = causes(error).find_map(|cause| inmost(cause).downcast_ref::<rustls::Error>());
@@ -129,7 +134,8 @@ fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (
     std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source())
 }
 
-/// What an I/O error was made of, which it leaves out of its own causes.
+/// Returns the innermost error that an I/O error was made of, which the I/O error leaves out of its
+/// own causes. Any other error is returned as it is.
 fn inmost<'e>(error: &'e (dyn StdError + 'static)) -> &'e (dyn StdError + 'static) {
     match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
         Some(inner) => inmost(inner),

@@ -17,10 +17,11 @@ use super::desk::{Desk, Refusal};
 use super::{Grant, dial};
 use crate::config::model::HttpLimits;
 
-/// What a request is answered with: the response, and what goes on in its background, which is nothing.
+/// The answer to a request: the response, and the work that goes on in its background, which is
+/// none.
 pub(super) type Answer = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Code>> + Send>);
 
-/// What a call may still do; its clones share it.
+/// The budget of a call: its limits, and the part of them that is spent. Clones share it.
 #[derive(Clone)]
 pub(super) struct Budget {
     pub(super) limits: HttpLimits,
@@ -43,7 +44,8 @@ impl Budget {
         Self { limits: limits.clone(), spent: Arc::default(), ended: CancellationToken::new() }
     }
 
-    /// Ends all that the call has begun. Answers that the guest keeps without reading them let go of their connections, too.
+    /// Ends all that the call has begun. Answers that the guest keeps without reading them let go
+    /// of their connections, too.
     pub(super) fn end(&self) {
         self.ended.cancel();
         for slot in self.open().drain(..) {
@@ -70,7 +72,7 @@ impl Budget {
     }
 }
 
-/// Where the rest of an answer is kept while nobody reads it.
+/// A place for the rest of an answer while nobody reads it.
 type Slot = Arc<Mutex<Option<(reqwest::Body, Reading)>>>;
 
 fn taken(slot: &Slot) -> Option<(reqwest::Body, Reading)> {
@@ -82,7 +84,8 @@ fn take(spent: &AtomicU64, bytes: usize, limit: u64) -> bool {
     spent.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit
 }
 
-/// Sends a request that was admitted. The body is gathered first: it goes out whole, with its true length.
+/// Sends a request that was admitted. The body is gathered first: it goes out whole, with its true
+/// length.
 pub(super) async fn exchange(
     grant: Arc<Grant>,
     budget: Budget,
@@ -143,7 +146,7 @@ pub(super) async fn exchange(
     Ok((Response::from_parts(parts, body), Box::new(std::future::ready(Ok(())))))
 }
 
-/// What `work` gives, unless the call ends first or the time is over.
+/// Returns the result of `work`, unless the call ends first or the time is over.
 async fn within<T>(
     budget: &Budget,
     deadline: Instant,
@@ -167,7 +170,7 @@ async fn gather(mut body: WasiBody, budget: &Budget, desk: &Desk) -> Result<Byte
     Ok(whole.freeze())
 }
 
-/// What the reading of an answer's body must keep to.
+/// The rules for reading an answer's body.
 struct Reading {
     budget: Budget,
     desk: Arc<Desk>,

@@ -1,4 +1,5 @@
-//! Which requests go out: those to a granted host, built anew from the grant. The others are refused, and said aloud.
+//! `Gate`: the requests that go out are those to a granted host, built anew from the grant. The
+//! others are refused, and said aloud.
 
 use std::sync::Arc;
 
@@ -113,8 +114,9 @@ impl WasiHttpHooks for Gate {
     }
 }
 
-/// An authority that is no host, as it may be repeated. Where a colon stands before something else than a port, it may be a
-/// name and a part of a password: the login of a URL that was cut at a slash in it.
+/// An authority that is no host, as it may be repeated. Where a colon stands before something else
+/// than a port, it may be a name and a part of a password: the login of a URL that was cut at a
+/// slash in it.
 fn shown(authority: &str) -> String {
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
     if port.bytes().all(|byte| byte.is_ascii_digit()) { presentable(authority, HOST_BYTES) } else { "…".to_owned() }

@@ -1,8 +1,10 @@
-//! `wasi:http` for handlers that were granted hosts: the request is checked here, and the host sends it.
+//! `wasi:http` for handlers that were granted hosts: the request is checked here, and the host
+//! sends it.
 //!
-//! A request must name a granted scheme, host and port, letter for letter; what is sent is then built from the grant,
-//! never from the guest's text. Names are looked up by us and only addresses that were checked are dialled (`dial`).
-//! Credentials are added after the guest let go of the request (`gate`), and each call has its budget (`exchange`).
+//! A request must name a granted scheme, host and port, letter for letter; what is sent is then
+//! built from the grant, never from the guest's text. Names are looked up by us and only addresses
+//! that were checked are dialled (`dial`). Credentials are added after the guest let go of the
+//! request (`gate`), and each call has its budget (`exchange`).
 
 mod added;
 mod address;
@@ -47,7 +49,7 @@ pub(super) struct Grants {
 struct Grant {
     origin: Origin,
     url: Url,
-    /// What goes with each request.
+    /// The headers that go with each request.
     added: Added,
     client: Client,
 }
@@ -69,12 +71,12 @@ impl Grants {
         Ok(Self { handler, hosts, limits: limits.clone(), places })
     }
 
-    /// Whether the handler may import `wasi:http` at all.
+    /// Tells if the handler may import `wasi:http` at all.
     pub(super) fn any(&self) -> bool {
         !self.hosts.is_empty()
     }
 
-    /// How long a call may wait in all.
+    /// Returns the time that a call may wait in all.
     pub(super) fn patience(&self) -> std::time::Duration {
         self.limits.wait.0
     }
@@ -113,7 +115,7 @@ impl Grant {
     }
 }
 
-/// What one instance has of `wasi:http`.
+/// The state of `wasi:http` in one instance.
 pub(super) struct Session {
     context: WasiHttpCtx,
     gate: Gate,

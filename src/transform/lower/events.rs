@@ -1,6 +1,8 @@
-//! The events of a batch, on their way into a guest: straight from the batch's cells, each row in one stroke.
+//! The events of a batch, on their way into a guest: straight from the batch's cells, each row in
+//! one stroke.
 //!
-//! What `derive(Lower)` writes looks the guest's memory up anew for each number in a row, and wants the rows as lists before.
+//! The code that `derive(Lower)` writes would look the guest's memory up anew for each number in a
+//! row, and would want the rows as lists first.
 
 use std::mem::MaybeUninit;
 
@@ -108,7 +110,7 @@ fn list(at: usize, len: usize) -> Result<[u8; 8]> {
     Ok((u64::from(len) << 32 | u64::from(at)).to_le_bytes())
 }
 
-/// What the guest has for the parts of a row.
+/// The guest's encoding of texts, and its types for the bytes and vectors in a row.
 struct Types {
     utf8: bool,
     bytes: InterfaceType,
@@ -131,7 +133,8 @@ impl Types {
         found().ok_or_else(|| format_err!("the type of `handle` is not the one that was checked"))
     }
 
-    /// Writes those columns of a row that are kept; `image` is where it is put together. A truncate has no row.
+    /// Writes those columns of a row that are kept; `image` is where it is put together. A truncate
+    /// has no row.
     fn row<T>(&self, cx: &mut LowerContext<'_, T>, row: Row<'_>, kept: &[u32], image: &mut Vec<u8>) -> Result<[u8; 8]> {
         let kept = if row.is_empty() { &[] } else { kept };
         let at = cx.realloc(0, 0, wit::Value::ALIGN32, kept.len() * VALUE)?;

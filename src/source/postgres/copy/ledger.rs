@@ -1,5 +1,6 @@
-//! The ledger `pgstream.copies`: which tables are to be copied, and how far each copy has come. It lies in the source's
-//! database, so that it survives the loss of the host's disk, and is bound to the slot that the copies belong to.
+//! The ledger `pgstream.copies`: which tables are to be copied, and how far each copy has come. It
+//! lies in the source's database, so that it survives the loss of the host's disk, and is bound to
+//! the slot that the copies belong to.
 
 use tokio_postgres::Client;
 
@@ -11,7 +12,7 @@ use crate::error::Result;
 use crate::postgres::{ReadRow, failed, first_column, is_trusted};
 use crate::source::Copied;
 
-/// Where copies are written down.
+/// The table in which copies are written down.
 const TABLE: &str = "pgstream.copies";
 
 const CREATE: &str = "
@@ -38,9 +39,10 @@ const CREATE: &str = "
     CREATE UNIQUE INDEX copies_first ON pgstream.copies (slot, relation) WHERE first;
     COMMENT ON TABLE pgstream.copies IS 'pgstream-host: how far the copies of tables have come'";
 
-/// For tables of earlier versions. Conditions and keys are SQL that runs with the rights of whoever runs the pipeline, and a member
-/// of `pg_write_all_data` may write to any table. So the server itself vouches for who has written a row with SQL in it, which only the
-/// owner of the table could undo. NOT VALID, so that a backup is restored before the constraint counts.
+/// For tables of earlier versions. Conditions and keys are SQL that runs with the rights of whoever
+/// runs the pipeline, and a member of `pg_write_all_data` may write to any table. So the server
+/// itself vouches for who has written a row with SQL in it, which only the owner of the table could
+/// undo. NOT VALID, so that a backup is restored before the constraint counts.
 const WRITTEN_BY: &str = "
     ALTER TABLE pgstream.copies ADD COLUMN IF NOT EXISTS written_by text;
     ALTER TABLE pgstream.copies ALTER written_by SET DEFAULT session_user, ADD CONSTRAINT written_by
@@ -56,7 +58,8 @@ pub(super) struct Job {
     pub(super) first: bool,
     /// An SQL condition.
     pub(super) filter: Option<String>,
-    /// Of these rows only, whose earlier events were set aside: each is a [`Key`](super::rows::Key) as text.
+    /// Of these rows only, whose earlier events were set aside: each is a [`Key`](super::rows::Key)
+    /// as text.
     pub(super) keys: Option<Vec<String>>,
     pub(super) rows_per_second: Option<u32>,
     /// The key of the last row that is durable in the sinks, as Postgres writes its columns.
@@ -88,8 +91,8 @@ pub(in crate::source::postgres) async fn forget(client: &Client, slot: &str) -> 
     forgotten.map(drop).map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
 }
 
-/// Lets go of the first copies of tables that the source no longer has: nobody can make them, and one that was made says nothing
-/// once changes of its table were not sent.
+/// Lets go of the first copies of tables that the source no longer has: nobody can make them, and
+/// one that was made says nothing once changes of its table were not sent.
 pub(super) async fn withdraw(client: &Client, slot: &str, tables: &[Table]) -> Result<()> {
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let sql = "UPDATE pgstream.copies SET first = false, error = $3, written_by = session_user, changed_at = now()
@@ -123,8 +126,8 @@ pub(super) async fn add_first(client: &Client, slot: &str, tables: &[Table]) -> 
     added.map_err(|error| failed(format!("cannot write to `{TABLE}`"), error))
 }
 
-/// Writes down a copy that was asked for by hand, and in the same transaction the message that says so to whoever runs the
-/// pipeline. Answers its id.
+/// Writes down a copy that was asked for by hand, and in the same transaction the message that says
+/// so to whoever runs the pipeline. Answers its id.
 pub(super) async fn add(
     client: &Client,
     slot: &str,
@@ -210,8 +213,9 @@ pub(super) async fn progress(client: &Client, slot: &str, ids: Option<&[i64]>) -
     rows.iter().map(copied).collect()
 }
 
-/// About how many rows a copy has, as the server's planner estimates it: as many to a page as there were at the last ANALYZE, and
-/// before the first one by the size of those that were copied, or of the table's columns.
+/// About how many rows a copy has, as the server's planner estimates it: as many to a page as there
+/// were at the last ANALYZE, and before the first one by the size of those that were copied, or of
+/// the table's columns.
 const ABOUT: &str = "
     coalesce(cardinality(keys)::bigint, (
         SELECT sum(CASE WHEN c.reltuples >= 0 AND c.relpages > 0
@@ -249,7 +253,8 @@ pub(super) fn advance(job: &Job, after: &[String]) -> String {
     )
 }
 
-/// SQL that notes that a copy is complete. Keys are values of rows, and are not kept for longer than they are needed.
+/// SQL that notes that a copy is complete. Keys are values of rows, and are not kept for longer
+/// than they are needed.
 pub(super) fn finish(job: &Job) -> String {
     let (rows, bytes) = (job.rows, job.bytes);
     format!(
@@ -272,5 +277,5 @@ pub(super) async fn fail(client: &Client, job: &Job, why: &str) -> Result<()> {
 
 const UNREADABLE: &str = "cannot read the ledger of copies";
 
-/// Why a first copy is none any more.
+/// The reason that is noted when a first copy no longer counts as one.
 const WITHDRAWN: &str = "the table was taken out of the source";

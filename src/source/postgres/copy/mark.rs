@@ -1,4 +1,5 @@
-//! `Mark`: the messages that we write into the log, between the changes that they are to be told apart from.
+//! `Mark`: the messages that we write into the log, between the changes that they are to be told
+//! apart from.
 
 use tokio_postgres::Client;
 
@@ -9,7 +10,7 @@ use crate::postgres::failed;
 /// Prefix of our messages in the log.
 pub(in super::super) const PREFIX: &str = "pgstream";
 
-/// What a message of ours says.
+/// The content of a message of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     /// A query is about to read a chunk of the table with this OID.
@@ -49,13 +50,14 @@ impl Mark {
     }
 }
 
-/// Writes into the log that the pipeline was set up with other tables, in the transaction of the caller.
+/// Writes into the log that the pipeline was set up with other tables, in the transaction of the
+/// caller.
 pub(in super::super) async fn say_set_up(client: &Client) -> Result<()> {
     let said = client.execute("SELECT pg_logical_emit_message(true, $1, $2)", &[&PREFIX, &Mark::SetUp.text()]).await;
     said.map(drop).map_err(|error| failed("cannot write into the log", error))
 }
 
-/// Whether a message says so.
+/// Tells if a message says that the pipeline was set up with other tables.
 pub(in super::super) fn says_set_up(message: &LogicalMessage) -> bool {
     message.prefix == PREFIX && message.transactional && Mark::parse(&message.content) == Some(Mark::SetUp)
 }

@@ -1,4 +1,5 @@
-//! Copies of tables that travel with the stream: the first one, one of a table added later, and those asked for by hand.
+//! Copies of tables that travel with the stream: the first one, one of a table added later, and
+//! those asked for by hand.
 //!
 //! ```text
 //!  ledger ──> reader ── watermark, SELECT, watermark ──> Handover ──> Windows ──> batches, as rows of the stream
@@ -6,8 +7,8 @@
 //!    └──────────────── how far it is durable <── confirm <── sinks <─────────────────────┘
 //! ```
 //!
-//! Copied rows have positions of the stream, pass through the same handlers, and are confirmed with it. So there is one
-//! delivery, with one set of promises; what is special is all in this folder.
+//! Copied rows have positions of the stream, pass through the same handlers, and are confirmed with
+//! it. So there is one delivery, with one set of promises; what is special is all in this folder.
 
 mod ledger;
 mod mark;
@@ -50,10 +51,11 @@ pub(super) use window::{Handover, Streamed, Windows};
 const AT_ONCE: usize = 2;
 /// Between attempts while the server cannot be reached.
 const AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-/// What is asked for is streamed a moment before it is seen in the ledger.
+/// Time before a look at the ledger: a request is streamed a moment before it is seen there.
 const SEEN: Duration = Duration::from_secs(1);
 
-/// The copies that join one stream. They end when this is dropped; the next stream goes on where the ledger says.
+/// The copies that join one stream. They end when this is dropped; the next stream goes on where
+/// the ledger says.
 pub(super) struct Copies {
     durable: watch::Sender<Lsn>,
     failures: mpsc::Receiver<Error>,
@@ -61,8 +63,9 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// Starts what the ledger has open, and whatever is asked for from now on; `shown` says for how long there is any. For who has the slot: what the ledger says is
-    /// another host's business before that, and outdated after it.
+    /// Starts what the ledger has open, and whatever is asked for from now on; `shown` says for how
+    /// long there is any. For who has the slot: what the ledger says is another host's business
+    /// before that, and outdated after it.
     pub(super) fn start(
         settings: Arc<Settings>,
         tables: Arc<[Table]>,
@@ -86,7 +89,8 @@ impl Copies {
         });
     }
 
-    /// Why a first copy cannot be made. Never returns while all goes well. Safe to cancel.
+    /// Returns the error that ends the copies: a first copy cannot be made, the sinks cannot be
+    /// cleared, or a task has failed. Never returns while all goes well. Safe to cancel.
     pub(super) async fn failed(&mut self) -> Error {
         tokio::select! {
             Some(error) = self.failures.recv() => error,
@@ -103,8 +107,9 @@ pub(super) async fn ensure(client: &tokio_postgres::Client, settings: &Settings,
     }
 }
 
-/// Makes sure that each table has a first copy, before the slot exists from which its changes are streamed: a table
-/// without one would stay without its old rows for ever. `anew` if the slot is about to be made.
+/// Makes sure that each table has a first copy, before the slot exists from which its changes are
+/// streamed: a table without one would stay without its old rows for ever. `anew` if the slot is
+/// about to be made.
 pub(super) async fn plan(
     client: &tokio_postgres::Client,
     settings: &Settings,
@@ -129,7 +134,8 @@ pub(super) async fn plan(
     })
 }
 
-/// Lets go of the first copies of tables that the source no longer has, so that one that comes back is copied again.
+/// Lets go of the first copies of tables that the source no longer has, so that one that comes back
+/// is copied again.
 pub(super) async fn withdraw(client: &tokio_postgres::Client, settings: &Settings, tables: &[Table]) -> Result<()> {
     match ledger::is_there(client).await? {
         true => ledger::withdraw(client, &settings.slot, tables).await,
@@ -153,8 +159,8 @@ pub(super) async fn ask(
     Ok(ids)
 }
 
-/// Asks for the rows of a table with these keys as they are now, or for deletes of those that are gone. Answers the numbers of
-/// the copies, each with the keys that it is for.
+/// Asks for the rows of a table with these keys as they are now, or for deletes of those that are
+/// gone. Answers the numbers of the copies, each with the keys that it is for.
 pub(super) async fn ask_rows<'k>(
     client: &tokio_postgres::Client,
     settings: &Settings,
@@ -170,7 +176,7 @@ pub(super) async fn ask_rows<'k>(
     Ok(asked)
 }
 
-/// How far the copies with these numbers have come.
+/// Returns the progress of the copies with these numbers, or of all copies of the slot.
 pub(super) async fn progress(client: &tokio_postgres::Client, slot: &str, ids: Option<&[i64]>) -> Result<Vec<Copied>> {
     if !ledger::is_there(client).await? {
         return Ok(Vec::new());
@@ -226,7 +232,8 @@ async fn supervise(
     }
 }
 
-/// Says of a stream whether rows are copied into it. One that has been cut off meanwhile has nothing to say.
+/// Says of a stream whether rows are copied into it. One that has been cut off meanwhile has
+/// nothing to say.
 fn show(shown: &watch::Sender<SourceState>, copying: bool) {
     shown.send_if_modified(|shown| match (&*shown, copying) {
         (SourceState::Streaming, true) => {
@@ -270,7 +277,8 @@ async fn begin(
     Ok(())
 }
 
-/// The number of copies of tables that there are, of which those with `running` numbers are under way.
+/// The number of copies of tables that there are, of which those with `running` numbers are under
+/// way.
 fn counted(all: &[Copied], running: &HashSet<i64>) -> CopyCount {
     let mut count = CopyCount::default();
     for copy in all {
@@ -285,8 +293,8 @@ fn counted(all: &[Copied], running: &HashSet<i64>) -> CopyCount {
     count
 }
 
-/// Begins anew after a loss: what is gone from the tables must go from the sinks. All tables at once, before any is copied:
-/// several may feed one collection.
+/// Begins anew after a loss: what is gone from the tables must go from the sinks. All tables at
+/// once, before any is copied: several may feed one collection.
 async fn clear(
     reader: &Reader,
     tables: &[Table],
@@ -312,8 +320,8 @@ async fn clear(
     }
 }
 
-/// Makes one copy. Only a failure that will pass is an error. Any other ends the pipeline if it concerns a first copy, and is
-/// written into the ledger if somebody asked for the copy.
+/// Makes one copy. Only a failure that will pass is an error. Any other ends the pipeline if it
+/// concerns a first copy, and is written into the ledger if somebody asked for the copy.
 async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sender<Error>) -> Result<()> {
     tracing::info!(table = job.table, rows_before = job.rows, "copying the rows of a table");
     let client = setup::session(&reader.settings).await?;
@@ -361,7 +369,8 @@ async fn copy(reader: &Reader, tables: &[Table], job: Job, failure: &mpsc::Sende
     }
 }
 
-/// The condition and the keys of a copy are SQL, which would run with the rights of whoever runs the pipeline.
+/// The condition and the keys of a copy are SQL, which would run with the rights of whoever runs
+/// the pipeline.
 fn strange(job: &Job) -> Error {
     let by = job.writer.as_ref().map_or("somebody who is not known".to_owned(), |role| format!("`{role}`"));
     let trust = job.writer.as_ref().map_or(String::new(), |role| {

@@ -1,4 +1,5 @@
-//! `Portion`: how many rows one query asks for, so that what it answers is not more than wanted however wide they are.
+//! `Portion`: how many rows one query asks for, so that what it answers is not more than wanted
+//! however wide they are.
 
 /// Rows that are asked for as long as nothing is known of them.
 const FIRST: usize = 8;
@@ -13,8 +14,9 @@ pub(super) struct Portion {
 }
 
 impl Portion {
-    /// How many rows may come where `room` bytes are left: what fits if they are like those before, and never more than twice
-    /// as many, because wide ones may stand behind narrow ones.
+    /// Returns the number of rows to ask for where `room` bytes are left: as many as fit if they
+    /// are like those before, but never more than twice as many as came then, because wide rows may
+    /// stand behind narrow ones. `FIRST` and `MOST` bound it, too.
     pub(super) fn next(&self, room: usize) -> usize {
         let Some((rows, bytes)) = self.before else { return FIRST };
         let fit = room.saturating_mul(rows) / bytes.max(1);

@@ -1,4 +1,5 @@
-//! One copy: reads a table chunk by chunk, hands each to the stream, and notes in the ledger what has become durable.
+//! One copy: reads a table chunk by chunk, hands each to the stream, and notes in the ledger what
+//! has become durable.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,20 +27,22 @@ use crate::lsn::Lsn;
 use crate::retry::Retry;
 use crate::sabotage::Breakage;
 
-/// Rows of a chunk: enough that its two watermarks cost nothing beside it, few enough that it is soon in the sinks.
+/// Rows of a chunk: enough that its two watermarks cost nothing beside it, few enough that it is
+/// soon in the sinks.
 const CHUNK_ROWS: usize = 5_000;
 /// Bytes of a chunk; it ends with the row that goes beyond.
 pub(super) const CHUNK_BYTES: usize = 4 << 20;
-/// Chunks of a table that are on their way: the next is read while the stream takes in the one before.
+/// Chunks of a table that are on their way: the next is read while the stream takes in the one
+/// before.
 const AHEAD: usize = 2;
 /// Between two attempts at a chunk that could not be used.
 pub(super) const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
-/// What a copy works with.
+/// The means with which a copy works.
 pub(super) struct Reader {
     pub(super) settings: Arc<Settings>,
     pub(super) handover: Arc<Handover>,
-    /// What is durable in all sinks.
+    /// The position up to which everything is durable in all sinks.
     pub(super) durable: watch::Receiver<Lsn>,
 }
 
@@ -61,8 +64,8 @@ struct Joined {
 }
 
 impl Reader {
-    /// Makes the copy, from where the ledger says it was left. Returns once it is complete and durable.
-    /// `about`: so many rows there are, if that is known.
+    /// Makes the copy, from where the ledger says it was left. Returns once it is complete and
+    /// durable. `about`: so many rows there are, if that is known.
     pub(super) async fn run(&self, select: &Select, mut job: Job, about: Option<u64>) -> Result<()> {
         let (mut session, mut own) = (self.session().await?, self.own().await?);
         let mut after = job.after.clone();
@@ -136,7 +139,8 @@ impl Reader {
         Self::local(&self.settings.reading()).await
     }
 
-    /// A session with the pipeline's own login, if tables are read with another: the ledger is not the reader's to write.
+    /// A session with the pipeline's own login, if tables are read with another: the ledger is not
+    /// the reader's to write.
     pub(super) async fn own(&self) -> Result<Option<Connection>> {
         match self.settings.reads_apart() {
             true => Self::local(&self.settings).await.map(Some),
@@ -166,7 +170,8 @@ impl Reader {
         }
     }
 
-    /// Reads the rows after `after` and hands them over, between two watermarks. None if there are none.
+    /// Reads the rows after `after` and hands them over, between two watermarks. None if there are
+    /// none.
     async fn chunk(
         &self,
         session: &mut Connection,
@@ -298,7 +303,8 @@ impl Pace {
         Self { rows_per_second, next: now }
     }
 
-    /// When the copy may go on after so many rows.
+    /// Returns the time at which the copy may go on after so many rows. None if its pace is not
+    /// limited.
     fn after(&mut self, rows: u64, now: Instant) -> Option<Instant> {
         let took = Duration::from_secs_f64(rows as f64 / f64::from(self.rows_per_second?));
         self.next = self.next.max(now) + took;

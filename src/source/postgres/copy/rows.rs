@@ -1,5 +1,6 @@
-//! Single rows that are asked for by their keys, because earlier events of them were set aside: each as it is now, or a delete
-//! if it is gone. They join the stream as chunks of a table do, so what changes meanwhile wins over them.
+//! Single rows that are asked for by their keys, because earlier events of them were set aside:
+//! each as it is now, or a delete if it is gone. They join the stream as chunks of a table do, so
+//! what changes meanwhile wins over them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,8 @@ pub(super) const AT_ONCE: usize = 500;
 pub(in super::super) struct Key(BTreeMap<String, String>);
 
 impl Key {
-    /// The key of the row that an event is about. None if it cannot be asked for: a truncate, a key with nulls.
+    /// The key of the row that an event is about. None if it cannot be asked for: a truncate, a key
+    /// with nulls.
     pub(in super::super) fn of(batch: &Batch, event: &Event) -> Option<Self> {
         let cells = batch.relation(event).columns.iter().zip(batch.row(event).iter()).filter(|(column, _)| column.key);
         let columns: Option<BTreeMap<_, _>> =

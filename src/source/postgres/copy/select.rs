@@ -1,4 +1,5 @@
-//! `Select`: a table as a copy reads it: the columns and rows that the publication lets through, in the order of the key.
+//! `Select`: a table as a copy reads it: the columns and rows that the publication lets through, in
+//! the order of the key.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,28 +16,29 @@ use crate::error::{Error, Fault, Result};
 use crate::event::ReplicaIdentity;
 use crate::postgres::failed;
 
-/// How to read a table, chunk by chunk.
+/// A table to be read chunk by chunk, with all that its queries need.
 #[derive(Debug)]
 pub(super) struct Select {
     pub(super) reading: Arc<Reading>,
-    /// Where the key's columns stand in a row, in the order of the key's index.
+    /// Places of the key's columns in a row, in the order of the key's index.
     pub(super) key: Vec<usize>,
-    /// What is read, and how the query calls it.
+    /// The columns that are read, with their names in the query.
     columns: Vec<(Operand, String)>,
     /// The table's name, to be looked up, and what stands after FROM.
     pub(super) lookup: String,
     from: String,
-    /// Keeps the columns as they are until the end of a transaction. Empty if the user may not lock the table.
+    /// Keeps the columns as they are until the end of a transaction. Empty if the user may not lock
+    /// the table.
     pub(super) lock: String,
-    /// What the table must still be when it is read; empty if it is gone.
+    /// The properties that the table must still have when it is read; empty if it is gone.
     pub(super) shape: footing::Shape,
     conditions: Vec<String>,
 }
 
-/// What keys that are asked for are called in a query: no table is.
+/// The name in a query of the keys that are asked for: no table has it.
 const ASKED: &str = "\"pgstream-host asked\"";
 
-/// How to read rows by their keys.
+/// SQL that reads rows by their keys.
 pub(super) struct RowsSql {
     /// Those that are there.
     pub(super) there: String,
@@ -232,15 +234,16 @@ impl Select {
     }
 }
 
-/// What stands after FROM, and how the query calls each column then.
+/// The text after FROM, and the name that each column then has in the query.
 struct Source {
     from: String,
     columns: Vec<String>,
 }
 
 impl Source {
-    /// `filtered`: conditions of people follow, in which a column of a user's own type could be cast by a function of that user. So
-    /// they see columns below domains, enums as texts, and others not at all.
+    /// `filtered`: conditions of people follow, in which a column of a user's own type could be
+    /// cast by a function of that user. So they see columns below domains, enums as texts, and
+    /// others not at all.
     fn new(from: &str, table: &str, columns: &[Column], filtered: bool) -> Self {
         let alias = quoted(table);
         if !filtered {
@@ -260,7 +263,7 @@ impl Source {
     }
 }
 
-/// What [`DESCRIBE`] says of the table.
+/// The answer to [`DESCRIBE`], as far as it concerns the table.
 struct Found {
     partitioned: bool,
     identity: ReplicaIdentity,
@@ -290,7 +293,7 @@ impl Found {
     }
 }
 
-/// What [`DESCRIBE`] says of a column.
+/// The answer to [`DESCRIBE`], as far as it concerns one column.
 struct Column {
     read: ReadColumn,
     /// Its place in the key.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often it is said.
+/// Time between two lines about a copy.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// When it was said last, and what it is measured by.
+/// The time when a copy's progress may be said next, and the figures by which it is measured.
 pub(super) struct Told {
     /// Rows that the table has, about.
     about: Option<u64>,
@@ -17,7 +17,7 @@ pub(super) struct Told {
     next: Instant,
 }
 
-/// How far a copy has come.
+/// The progress of a copy, in figures.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     /// Of about 100.
@@ -33,7 +33,8 @@ impl Told {
         Self { about, began: now, before, next: now + EVERY }
     }
 
-    /// What is to be said once so many rows are durable. None if it was said a moment ago.
+    /// Returns the line to be said once so many rows are durable. None if one was said a moment
+    /// ago.
     pub(super) fn line(&mut self, rows: u64, now: Instant) -> Option<Line> {
         if now < self.next {
             return None;

@@ -1,10 +1,12 @@
-//! `Windows`: joins what a query read to the stream, so that no row is outdated by it. Knows no server.
+//! `Windows`: joins what a query read to the stream, so that no row is outdated by it. Knows no
+//! server.
 //!
-//! A chunk of a table is read between two watermarks, messages that the reader writes into the log (DBLog, Andreakis and
-//! Papapanagiotou 2020, algorithm 1). When the second one comes by, the chunk joins the stream, without the rows that the
-//! stream changed in between: those are newer. Before the first one the stream holds what the query saw, with one
-//! exception: a commit stands in the log before other sessions see it, which with a synchronous standby may take long.
-//! So a chunk whose snapshot does not see a transaction that the stream had already brought is read again.
+//! A chunk of a table is read between two watermarks, messages that the reader writes into the log
+//! (DBLog, Andreakis and Papapanagiotou 2020, algorithm 1). When the second one comes by, the chunk
+//! joins the stream, without the rows that the stream changed in between: those are newer. Before
+//! the first one the stream holds what the query saw, with one exception: a commit stands in the
+//! log before other sessions see it, which with a synchronous standby may take long. So a chunk
+//! whose snapshot does not see a transaction that the stream had already brought is read again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,44 +26,49 @@ const REMEMBERED: usize = 4096;
 /// Bytes of keys that one window remembers; a table that changes faster is read again, later.
 const TOUCHED_BYTES: usize = 32 << 20;
 
-/// What a query read.
+/// The rows that a query read.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub(super) reading: Arc<Reading>,
     /// Bodies of DataRow messages.
     pub(super) rows: Vec<Bytes>,
-    /// The same of rows that were asked for and are not there: nothing but their keys. They join as deletes.
+    /// The same of rows that were asked for and are not there: nothing but their keys. They join as
+    /// deletes.
     pub(super) gone: Vec<Bytes>,
     /// Earlier events of the rows were set aside.
     pub(super) replayed: bool,
-    /// What the query saw.
+    /// The transactions that the query saw.
     pub(super) snapshot: Snapshot,
-    /// Told where the transaction ends with which the rows travel, once they are all in a batch. Dropped: read again.
+    /// Told where the transaction ends with which the rows travel, once they are all in a batch.
+    /// Dropped: read again.
     pub(super) joined: oneshot::Sender<Lsn>,
 }
 
-/// What readers and one stream share. What is put down here is lost with the stream: its watermarks have gone by.
+/// The state that readers and one stream share. Chunks that are put down here are lost with the
+/// stream: its watermarks have gone by.
 #[derive(Debug, Default)]
 pub(in super::super) struct Handover {
     chunks: Mutex<HashMap<u64, Option<Chunk>>>,
-    /// What is to be cleared, under the number of the message that says when.
+    /// The tables to be cleared, under the number of the message that says when.
     clearing: Mutex<Option<(u64, Clear)>>,
     streamed: Arc<Streamed>,
     /// Somebody asked for a copy.
     pub(super) asked: Notify,
 }
 
-/// Which transactions were streamed. Outlives streams: a commit may stay unseen longer.
+/// The transactions that were streamed. Outlives streams: a commit may stay unseen longer.
 #[derive(Debug, Default)]
 pub(in super::super) struct Streamed {
     /// Ids of the last ones, the newest last.
     ids: Mutex<VecDeque<u32>>,
-    /// Before our first stream transactions with ids before this one may have been streamed that nobody saw yet.
+    /// Before our first stream transactions with ids before this one may have been streamed that
+    /// nobody saw yet.
     before_us: Mutex<Option<u32>>,
 }
 
 impl Streamed {
-    /// Notes that whoever had the slot before us may have streamed transactions with ids before this one.
+    /// Notes that whoever had the slot before us may have streamed transactions with ids before
+    /// this one.
     pub(in super::super) fn begin_after(&self, unseen_before: Option<u32>) {
         *self.before_us.lock().unwrap_or_else(PoisonError::into_inner) = unseen_before;
     }
@@ -78,7 +85,7 @@ impl Streamed {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a query with this snapshot saw all that had been streamed before our first stream.
+    /// Tells if a query with this snapshot saw all that had been streamed before our first stream.
     fn before_us_is_seen_by(&self, snapshot: &Snapshot) -> bool {
         let before_us = *self.before_us.lock().unwrap_or_else(PoisonError::into_inner);
         before_us.is_none_or(|id| snapshot.sees_all_before(id))
@@ -155,7 +162,7 @@ pub(in super::super) struct Windows {
     gaps: bool,
 }
 
-/// What the stream does to a table while a chunk of it is being read.
+/// The changes that the stream makes to a table while a chunk of it is being read.
 #[derive(Debug)]
 struct Window {
     chunk: u64,
@@ -243,23 +250,25 @@ impl Windows {
         }
     }
 
-    /// Whether the batch that leaves must be completed from the table: a large text that an UPDATE left alone is not in the log,
-    /// and the sinks may not have it yet.
+    /// Tells if the batch that leaves must be completed from the table, and forgets it for the next
+    /// one. A large text that an UPDATE left alone is not in the log, and the sinks may not have it
+    /// yet.
     pub(in super::super) fn take_gaps(&mut self) -> bool {
         std::mem::take(&mut self.gaps)
     }
 
-    /// Whether the batch under construction must be completed, or may have to be.
+    /// Tells if the batch under construction must be completed, or may have to be.
     pub(in super::super) fn want_it_whole(&self) -> bool {
         self.gaps || !self.open.is_empty()
     }
 
-    /// Whether rows of a chunk wait to join.
+    /// True if rows of a chunk, or the clearing of tables, wait to join.
     pub(in super::super) fn is_joining(&self) -> bool {
         self.joining.is_some() || self.clearing.is_some()
     }
 
-    /// Appends the next row that waits, if it is not outdated; before all rows, what clears their tables.
+    /// Appends the next row that waits, if it is not outdated; before all rows, what clears their
+    /// tables.
     pub(in super::super) fn join(&mut self, decoder: &mut Decoder, out: &mut BatchBuilder) -> Result<(), DecodeError> {
         if let Some(Clear { readings, joined }) = self.clearing.take() {
             for reading in &readings {

@@ -1,5 +1,5 @@
-//! What to type so that a table and its partitions can be followed, and written to all the while: SQL that is tried against the
-//! same rules before it is printed.
+//! `Advice`: the SQL to type so that a table and its partitions can be followed, and still be
+//! written to. It is tried against the same rules before it is printed.
 
 use super::catalogue::{Flaw, Identity, Member, Rule};
 use crate::source::postgres::settings::quoted;
@@ -12,11 +12,12 @@ pub(super) struct Advice<'a> {
     pub(super) own: &'a dyn Fn(&Member) -> Rule,
     /// Name of our publication.
     pub(super) publication: &'a str,
-    /// Whether old rows as a whole are enough: rows that are there are not copied, or can be by their key.
+    /// True if old rows as a whole are enough: rows that are there are not copied, or can be copied
+    /// by their key.
     pub(super) full_helps: bool,
 }
 
-/// What the identity is to be.
+/// The identity that a table is to have.
 enum Wanted {
     Primary,
     /// Of the table the marked index, of partitions those that belong to it.
@@ -87,7 +88,8 @@ impl Advice<'_> {
         Some(NewKey { columns, made })
     }
 
-    /// Whether writes are accepted then, by all publications.
+    /// Tells if all publications would then accept writes. A refusal by another publication does
+    /// not count if it is the same as now, unless it is for want of an identity.
     fn works(&self, wanted: &Wanted) -> bool {
         self.members.iter().filter(|member| member.has_rows()).all(|member| {
             let identity = match wanted {

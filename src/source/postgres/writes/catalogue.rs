@@ -1,5 +1,5 @@
-//! `Member` and `Rule`: what the catalogue says of tables, their partitions and the publications that hold them, as far as it
-//! decides over UPDATE and DELETE; and when Postgres refuses those.
+//! `Member` and `Rule`: what the catalogue says of tables, their partitions and the publications
+//! that hold them, as far as it decides over UPDATE and DELETE; and when Postgres refuses those.
 
 use std::collections::HashMap;
 
@@ -47,11 +47,11 @@ pub(super) struct Member {
     pub(super) partitioned_by: Vec<Option<String>>,
     /// Names of all columns.
     pub(super) columns: Vec<String>,
-    /// What publications say of it.
+    /// The rules of the publications that send updates or deletes of it; empty before Postgres 15.
     pub(super) rules: Vec<Rule>,
 }
 
-/// What a publication that sends updates or deletes of a table says of it.
+/// The rule of a publication for one of the tables whose updates or deletes it sends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) publication: String,
@@ -63,7 +63,7 @@ pub(super) struct Rule {
     pub(super) filter: Vec<String>,
 }
 
-/// What the server logs of a row that is changed.
+/// The part of the old row that the server logs when a row is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity<'a> {
     Nothing,
@@ -71,7 +71,7 @@ pub(super) enum Identity<'a> {
     Full,
 }
 
-/// Why the server refuses UPDATE or DELETE of a table that is published.
+/// The reason why the server refuses UPDATE or DELETE of a table that is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// It has no identity.
@@ -87,7 +87,7 @@ pub(super) enum Flaw {
 }
 
 impl Member {
-    /// Whether it holds rows, so that writes to it are judged.
+    /// Tells if it holds rows, so that writes to it are judged.
     pub(super) fn has_rows(&self) -> bool {
         self.kind == "r"
     }
@@ -105,7 +105,8 @@ impl Member {
         }
     }
 
-    /// A generated column of the key by which rows are told apart, where the server does not send it.
+    /// A generated column of the key by which rows are told apart, where the server does not send
+    /// it.
     pub(super) fn unpublished_key(&self, version: i32) -> Option<&str> {
         let key = match self.identity() {
             Identity::Key(columns) => columns,
@@ -116,7 +117,8 @@ impl Member {
         key.iter().find(unsent).map(String::as_str)
     }
 
-    /// Why the server would refuse writes if this were its identity. The rules are those of `CheckCmdReplicaIdentity` and
+    /// Returns the reason why the server would refuse writes if this were its identity; None if it
+    /// accepts them. The rules are those of `CheckCmdReplicaIdentity` and
     /// `RelationBuildPublicationDesc`.
     pub(super) fn flaw(&self, identity: Identity<'_>, rule: &Rule, version: i32) -> Option<Flaw> {
         let generated = |among: &[String], of: &[String]| of.iter().find(|column| among.contains(column)).cloned();
@@ -192,9 +194,10 @@ fn members_sql() -> String {
     )
 }
 
-/// One row for each publication that sends updates or deletes of one of the tables with these OIDs. A filter and a list count
-/// where the publication would publish the change as: with `publish_via_partition_root` the topmost ancestor that it holds.
-/// Through JSON, because `pubgencols` came with Postgres 18. A filter's columns are those that its tree names.
+/// One row for each publication that sends updates or deletes of one of the tables with these OIDs.
+/// A filter and a list count where the publication would publish the change as: with
+/// `publish_via_partition_root` the topmost ancestor that it holds. Through JSON, because
+/// `pubgencols` came with Postgres 18. A filter's columns are those that its tree names.
 const RULES: &str = "
     SELECT m.oid, p.pubname::text, coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's',
            CASE WHEN pr.prattrs IS NOT NULL THEN ARRAY(SELECT a.attname::text FROM pg_attribute a

@@ -1,5 +1,6 @@
-//! `Writes`: the proof that Postgres goes on to accept UPDATE and DELETE once tables are published, partition by partition, and
-//! that what it then sends tells which row changed. Asked before anything is published, and again while the pipeline runs.
+//! `Writes`: the proof that Postgres goes on to accept UPDATE and DELETE once tables are published,
+//! partition by partition, and that what it then sends tells which row changed. Asked before
+//! anything is published, and again while the pipeline runs.
 
 mod advice;
 mod catalogue;
@@ -39,7 +40,8 @@ impl Writes {
         Ok(Self { version, members: catalogue::members(client, tables, version).await? })
     }
 
-    /// Whether writes are only accepted if stored generated columns are published, as Postgres 18 and later can.
+    /// Tells if writes are only accepted once stored generated columns are published, as Postgres
+    /// 18 and later can.
     pub(super) fn need_generated(&self) -> bool {
         let rule = Rule::default();
         self.version >= GENERATED
@@ -50,7 +52,8 @@ impl Writes {
                 .any(|member| matches!(member.flaw(member.identity(), &rule, self.version), Some(Flaw::Stored(_))))
     }
 
-    /// Whether our publication leaves out what is needed so.
+    /// Tells if our publication, as it stands, leaves out a stored generated column, so that writes
+    /// are refused.
     pub(super) fn lack_generated(&self, settings: &Settings) -> bool {
         let own = |member: &Member| self.own_rule(settings, Judged::AsItIs, member);
         let refused = |member: &Member| member.flaw(member.identity(), &own(member), self.version);
@@ -107,7 +110,8 @@ impl Writes {
         Ok(())
     }
 
-    /// What our publication says of a member, or will say.
+    /// Returns the rule of our publication for a member: as it stands, if it is judged so and there
+    /// is one; else as we are about to make it.
     fn own_rule(&self, settings: &Settings, judged: Judged, member: &Member) -> Rule {
         let found = member.rules.iter().find(|rule| rule.publication == settings.publication);
         let made = || Rule { publication: settings.publication.clone(), stored: true, list: None, filter: Vec::new() };
@@ -115,7 +119,8 @@ impl Writes {
     }
 }
 
-/// A partition's changes come as its root's, so what is logged of its rows must hold the root's key.
+/// A partition's changes come as its root's, so what is logged of its rows must hold the root's
+/// key.
 fn check_partition(member: &Member, root: &Member, advice: &Advice<'_>) -> Result<()> {
     if member.persistence == "u" {
         let what = format!(

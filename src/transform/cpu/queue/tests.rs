@@ -9,7 +9,8 @@ use super::{Id, Queue, Ticket};
 
 const QUANTUM: Duration = Duration::from_millis(2);
 
-/// A tenant: its weight, its threads, and for how many quanta each of them computes and then sleeps.
+/// A tenant: its weight, its threads, and for how many quanta each of them computes and then
+/// sleeps.
 #[derive(Clone, Debug)]
 struct Habit {
     weight: u32,
@@ -131,7 +132,8 @@ fn habits() -> impl Strategy<Value = Vec<Habit>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Whatever the others do: who always wants to compute gets what it is entitled to, but for a few quanta.
+    /// Whatever the others do: who always wants to compute gets what it is entitled to, but for a
+    /// few quanta.
     #[test]
     fn a_tenant_gets_its_share_whatever_the_others_do(slots in 1usize..5, weight in 1u32..8, others in habits()) {
         let mut all = vec![greedy(weight)];
