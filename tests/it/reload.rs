@@ -124,7 +124,8 @@ async fn a_pipeline_whose_file_changed_is_replaced_and_others_are_not_touched() 
     let mut host = Running::start(&folder.path("run"), &[("DATABASE_URL", database.url.as_str())]);
     let (first, second) = (streams(&database, one).await, streams(&database, two).await);
     // What a copy would bring comes once more where it was not finished.
-    told(&mut host, 0, two, "all rows of the table are copied").await;
+    let copied = format!("run{{pipeline={two}}}: all rows of the table are copied");
+    eventually("the table is copied", async || host.log().contains(&copied)).await;
     insert(&database, "two", 1, "before").await;
     has(&folder.path("run/two.jsonl"), "before").await;
 

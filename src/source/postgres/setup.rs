@@ -220,8 +220,12 @@ pub(super) async fn preflight(client: &Client, settings: &Settings) -> Result<Fo
     let is_theirs = publication.as_ref().is_some_and(|publication| !publication.is_ours(settings));
     writes.check(settings, if is_theirs { Judged::AsItIs } else { Judged::AsMade })?;
     let place = Place::ask(client).await?;
-    let slot = Slot::find(client, &settings.slot).await?;
+    let mut slot = Slot::find(client, &settings.slot).await?;
     let bond = Bond::find(client, &settings.slot).await?;
+    if slot.is_none() && bond.is_some() {
+        // Between the two looks another host may have made the slot and noted that it has.
+        slot = Slot::find(client, &settings.slot).await?;
+    }
     if let Some(slot) = &slot {
         slot.check(settings)?;
     }
