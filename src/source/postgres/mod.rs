@@ -34,6 +34,7 @@ mod replay;
 mod reread;
 mod sample;
 mod schema;
+mod server;
 mod settings;
 mod setup;
 mod slot;
