@@ -11,13 +11,13 @@ use super::connection::Connection;
 use super::loss::Loss;
 use super::publication::{self, Publication, Wanted};
 use super::server::Server;
-use super::settings::{Settings, quoted};
+use super::settings::Settings;
 use super::slot::{self, Slot};
 use super::tables::{self, Table};
 use super::writes::{Judged, Writes};
 use super::{copy, fed, footing, naming, schema, turn};
-use crate::error::{Error, Fault, Result};
-use crate::postgres::{ReadRow, connect, failed, sqlstate};
+use crate::error::Result;
+use crate::postgres::{connect, failed, sqlstate};
 
 /// The SQLSTATE of the server where another process has just begun to make the slot.
 const DUPLICATE: &str = "42710";
