@@ -1,6 +1,7 @@
 //! The house rules of ARCHITECTURE.md that a machine can check, each proven on a violation made up for it.
 
 mod knots;
+mod prose;
 
 use std::collections::BTreeSet;
 use std::fs;
