@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use axum::{Extension, Router, routing::post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::acting::Acting;
 use super::caller::Caller;
 use super::reload::{ReloadAnswer, ReloadOrder};
-use super::shared::{Shared, find};
+use super::shared::Shared;
 use super::{body, view};
 use crate::config::model::ApiRight;
 use crate::error::{Error, Fault, Result};
@@ -51,68 +52,27 @@ struct AskedReload {
     hash: Option<String>,
 }
 
-async fn pause(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    request: Request<Body>,
-) -> Response {
-    let asked = admitted::<AskedPause>(&shared, &caller, &name, request).await;
-    let (handle, AskedPause { reason }) = match asked {
-        Ok(admitted) => admitted,
-        Err(refused) => return *refused,
-    };
-    let (by, supervisor) = (caller.who(), shared.supervisor.clone());
-    let reason = reason.map(|reason| reason.chars().take(REASON).collect());
-    done(tokio::spawn(async move { supervisor.pause(handle.name(), Pause { by, reason }).await })).await
+async fn pause(State(shared): State<Arc<Shared>>, Acting { handle, by, asked }: Acting<AskedPause>) -> Response {
+    let reason = asked.reason.map(|reason| reason.chars().take(REASON).collect());
+    let supervisor = shared.supervisor.clone();
+    done(async move { supervisor.pause(handle.name(), Pause { by, reason }).await }).await
 }
 
-async fn resume(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    request: Request<Body>,
-) -> Response {
-    let handle = match admitted::<Nothing>(&shared, &caller, &name, request).await {
-        Ok((handle, Nothing {})) => handle,
-        Err(refused) => return *refused,
-    };
-    let (by, supervisor) = (caller.who(), shared.supervisor.clone());
-    done(tokio::spawn(async move { supervisor.resume(handle.name(), &by).await })).await
+async fn resume(State(shared): State<Arc<Shared>>, Acting { handle, by, .. }: Acting<Nothing>) -> Response {
+    let supervisor = shared.supervisor.clone();
+    done(async move { supervisor.resume(handle.name(), &by).await }).await
 }
 
-async fn restart(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    request: Request<Body>,
-) -> Response {
-    let handle = match admitted::<Nothing>(&shared, &caller, &name, request).await {
-        Ok((handle, Nothing {})) => handle,
-        Err(refused) => return *refused,
-    };
-    let (by, supervisor) = (caller.who(), shared.supervisor.clone());
-    done(tokio::spawn(async move { supervisor.restart(handle.name(), &by).await })).await
-}
-
-/// The pipeline that somebody who may act asks about, and what they ask.
-async fn admitted<T: serde::de::DeserializeOwned>(
-    shared: &Shared,
-    caller: &Caller,
-    name: &str,
-    request: Request<Body>,
-) -> Result<(PipelineHandle, T), Box<Response>> {
-    shared.gate.demand(caller, ApiRight::Act)?;
-    let handle = find(shared, caller, name)?;
-    Ok((handle, body::read(request).await?))
+async fn restart(State(shared): State<Arc<Shared>>, Acting { handle, by, .. }: Acting<Nothing>) -> Response {
+    let supervisor = shared.supervisor.clone();
+    done(async move { supervisor.restart(handle.name(), &by).await }).await
 }
 
 /// Answers with the state that a pipeline has come to. The work goes on if whoever asked has gone
 /// away.
-async fn done(task: tokio::task::JoinHandle<Result<PipelineHandle>>) -> Response {
-    let ended = task.await;
-    let ended = ended.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "it could not be done").because(panic)));
-    match ended {
+async fn done(work: impl Future<Output = Result<PipelineHandle>> + Send + 'static) -> Response {
+    let ended = tokio::spawn(work).await;
+    match ended.unwrap_or_else(|panic| Err(Error::new(Fault::Bug, "it could not be done").because(panic))) {
         Ok(handle) => view::json(StatusCode::OK, &Value::Object(view::pipeline(&handle))),
         Err(error) if error.fault() == Fault::Config => view::failure(StatusCode::CONFLICT, "state", &error),
         Err(error) => view::failure(StatusCode::INTERNAL_SERVER_ERROR, error.fault().as_str(), &error),

@@ -13,9 +13,10 @@ use axum::{Extension, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::acting::Acting;
 use super::caller::Caller;
 use super::shared::{Shared, find};
-use super::{body, view};
+use super::view;
 use crate::config::model::ApiRight;
 use crate::error::{Error, Fault, Result};
 use crate::host::{AskedReplay, Letter, LetterBox, LetterFilter, PipelineHandle, Settled};
@@ -143,24 +144,11 @@ async fn show(
     }
 }
 
-async fn replay(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    request: Request<Body>,
-) -> Response {
-    let (handle, filter, sink) = match chosen(&shared, &caller, &name, request).await {
-        Ok(chosen) => chosen,
-        Err(refused) => return *refused,
-    };
+async fn replay(State(shared): State<Arc<Shared>>, Acting { handle, by, asked }: Acting<Chosen>) -> Response {
+    let Some((filter, sink)) = asked.filter() else { return none_named() };
     match at_box(&shared, &handle, sink, async |kept: &mut LetterBox| kept.ask(&filter).await).await {
         Ok(AskedReplay { letters, not_asked, .. }) => {
-            tracing::info!(
-                pipeline = handle.name(),
-                by = caller.who(),
-                letters = letters.len(),
-                "dead letters are replayed"
-            );
+            tracing::info!(pipeline = handle.name(), by, letters = letters.len(), "dead letters are replayed");
             let not_asked: Vec<Value> = not_asked
                 .iter()
                 .map(|(id, why)| json!({ "id": id, "reason": why.chain(), "help": why.advice() }))
@@ -172,19 +160,11 @@ async fn replay(
     }
 }
 
-async fn discard(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    request: Request<Body>,
-) -> Response {
-    let (handle, filter, sink) = match chosen(&shared, &caller, &name, request).await {
-        Ok(chosen) => chosen,
-        Err(refused) => return *refused,
-    };
+async fn discard(State(shared): State<Arc<Shared>>, Acting { handle, by, asked }: Acting<Chosen>) -> Response {
+    let Some((filter, sink)) = asked.filter() else { return none_named() };
     match at_box(&shared, &handle, sink, async |kept: &mut LetterBox| kept.letters().drop(&filter).await).await {
         Ok(dropped) => {
-            tracing::info!(pipeline = handle.name(), by = caller.who(), letters = dropped, "dead letters were dropped");
+            tracing::info!(pipeline = handle.name(), by, letters = dropped, "dead letters were dropped");
             view::json(StatusCode::OK, &json!({ "dropped": dropped }))
         }
         Err(refused) => *refused,
@@ -196,19 +176,9 @@ fn asked(shared: &Shared, caller: &Caller, right: ApiRight, name: &str) -> Resul
     find(shared, caller, name)
 }
 
-/// The letters that somebody who may act names.
-async fn chosen(
-    shared: &Shared,
-    caller: &Caller,
-    name: &str,
-    request: Request<Body>,
-) -> Result<(PipelineHandle, LetterFilter, Option<String>), Box<Response>> {
-    let handle = asked(shared, caller, ApiRight::Act, name)?;
-    let Some((filter, sink)) = body::read::<Chosen>(request).await?.filter() else {
-        let help = "send `{\"ids\": [17]}`, a filter such as `{\"table\": \"public.documents\"}`, or `{\"all\": true}`";
-        return Err(Box::new(view::problem(StatusCode::BAD_REQUEST, "letters", "no letter is named", help)));
-    };
-    Ok((handle, filter, sink))
+fn none_named() -> Response {
+    let help = "send `{\"ids\": [17]}`, a filter such as `{\"table\": \"public.documents\"}`, or `{\"all\": true}`";
+    view::problem(StatusCode::BAD_REQUEST, "letters", "no letter is named", help)
 }
 
 /// Does something about the letters of a pipeline, which takes a database of its own.

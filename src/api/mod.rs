@@ -6,6 +6,8 @@
 //! the API stops nothing: what cannot be opened at the start is said, and what fails later ends one
 //! connection.
 
+mod acting;
+
 mod actions;
 
 mod bind;
