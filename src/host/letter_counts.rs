@@ -40,12 +40,12 @@ impl Supervisor {
 
     async fn count_all(&self) {
         // One session for each database, in which all its pipelines are counted.
-        let mut databases: BTreeMap<String, (DeadLettersSettings, Vec<PipelineHandle>)> = BTreeMap::new();
+        let mut databases: BTreeMap<_, (DeadLettersSettings, Vec<PipelineHandle>)> = BTreeMap::new();
         for handle in self.list() {
             let settings = handle.spec().settings;
             let Ok(keeper) = keeper(&settings, None) else { continue };
-            let login = (keeper.url.as_ref().map(|url| url.expose().to_owned()), &keeper.password_file);
-            let entry = databases.entry(format!("{login:?}")).or_insert_with(|| (keeper.clone(), Vec::new()));
+            let login = (keeper.url.as_ref().map(|url| url.expose().to_owned()), keeper.password_file.clone());
+            let entry = databases.entry(login).or_insert_with(|| (keeper.clone(), Vec::new()));
             entry.1.push(handle);
         }
         for (settings, handles) in databases.into_values() {

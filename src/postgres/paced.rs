@@ -80,6 +80,8 @@ impl Watched for UnixStream {
 pub(super) struct Paced<S: Watched> {
     socket: Place<S>,
     pace: Option<Pace>,
+    /// Somebody waits for room to write, of which only the reactor tells.
+    writer_waits: bool,
 }
 
 /// The place of a socket.
@@ -107,7 +109,7 @@ struct Pace {
 
 impl<S: Watched> Paced<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket: Place::On(socket), pace: None }
+        Self { socket: Place::On(socket), pace: None, writer_waits: false }
     }
 
     /// From now on a stream is read.
@@ -183,7 +185,7 @@ impl<S: Watched> AsyncRead for Paced<S> {
                     let read = buf.filled().len() - before;
                     let now = Instant::now();
                     // What fills the buffer has waited: nobody was woken for it.
-                    if read > 0 && read < room && pace.count(now) {
+                    if read > 0 && read < room && pace.count(now) && !this.writer_waits {
                         pace.begin_rest(now);
                         this.unwatch()?;
                     }
@@ -196,28 +198,23 @@ impl<S: Watched> AsyncRead for Paced<S> {
                     }
                     let room = buf.initialize_unfilled_to(buf.remaining().min(PIECE));
                     let most = room.len();
-                    match socket.read(room) {
-                        Ok(read) => {
-                            buf.advance(read);
-                            pace.gathered += read;
-                            if read < most {
-                                if pace.gathered < LITTLE {
-                                    this.watch()?;
-                                } else {
-                                    pace.begin_rest(Instant::now());
-                                }
-                            }
-                            return Poll::Ready(Ok(()));
+                    let read = match socket.read(room) {
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                        read => Some(read?),
+                    };
+                    let bytes = read.unwrap_or_default();
+                    buf.advance(bytes);
+                    pace.gathered += bytes;
+                    // What fills the room may not be all that has come.
+                    if bytes < most {
+                        match pace.gathered < LITTLE {
+                            true => this.watch()?,
+                            false => pace.begin_rest(Instant::now()),
                         }
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            if pace.gathered < LITTLE {
-                                this.watch()?;
-                            } else {
-                                pace.begin_rest(Instant::now());
-                            }
-                        }
-                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                    if read.is_some() {
+                        return Poll::Ready(Ok(()));
                     }
                 }
                 (Place::Off(_), None) | (Place::Lost, _) => {
@@ -236,8 +233,9 @@ impl<S: Watched> AsyncWrite for Paced<S> {
                 result => return Poll::Ready(result),
             }
         }
-        // Only the reactor tells when there is room again.
-        Pin::new(self.on()?).poll_write(cx, buf)
+        let written = Pin::new(self.on()?).poll_write(cx, buf);
+        self.writer_waits = written.is_pending();
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -359,6 +357,22 @@ mod tests {
         let mut rest = Vec::new();
         paced.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"last");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_to_write_is_told_of_it_however_much_arrives() {
+        let (paced, mut peer) = tcp().await;
+        let (mut reader, mut writer) = tokio::io::split(paced);
+        let written = tokio::spawn(async move { writer.write_all(&vec![7; 16 << 20]).await });
+        let mut piece = [0; 256];
+        for _ in 0..1000 {
+            peer.write_all(b"row").await.unwrap();
+            assert_eq!(reader.read(&mut piece).await.unwrap(), 3);
+        }
+        assert!(!written.is_finished(), "there was room for all of it");
+        let heard = tokio::spawn(async move { peer.read_exact(&mut vec![0; 16 << 20]).await });
+        tokio::time::timeout(Duration::from_secs(60), written).await.expect("it is written").unwrap().unwrap();
+        heard.await.unwrap().unwrap();
     }
 
     #[tokio::test]
