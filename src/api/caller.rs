@@ -37,7 +37,7 @@ impl Caller {
         }
     }
 
-    /// Who they are, for people.
+    /// Their name, for people.
     pub(super) fn who(&self) -> String {
         match self {
             Self::Owner => "the host's own user".to_owned(),

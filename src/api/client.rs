@@ -33,7 +33,7 @@ pub enum Place {
     Tcp {
         /// Name or number, and port.
         address: String,
-        /// What is sent as a bearer token.
+        /// The bearer token that is sent.
         token: Option<String>,
     },
 }

@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     /// The project's folder.
     #[arg(value_name = "FOLDER", default_value = ".")]
     project: PathBuf,
-    /// Where the component goes; `<name>.wasm` in the project's folder unless said.
+    /// The path of the component; `<name>.wasm` in the project's folder unless said.
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Prints the result as JSON.

@@ -1,4 +1,4 @@
-//! How copies of rows get on, shown until they have ended.
+//! The progress of copies of rows, shown until they have ended.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::printable::printable;
 use crate::source::{Copied, FollowCopies};
 use crate::telemetry::Bars;
 
-/// How often the ledger is asked how far the copies have come.
+/// The time between two questions to the ledger about how far the copies have come.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Shows progress until the copies with these numbers have ended. Answers how, as far as they are known still.

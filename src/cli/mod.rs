@@ -66,7 +66,7 @@ use crate::transform::compiler;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// How log lines look: `text` for people, `json` for machines.
+    /// The form of log lines: `text` for people, `json` for machines.
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     log_format: LogFormat,
 }

@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     /// The folder to make; its last part is the handler's name.
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
-    /// What to write the handler in: rust, go, js, ts or python.
+    /// The language of the handler: rust, go, js, ts or python.
     #[arg(long, value_name = "LANGUAGE", value_parser = languages())]
     lang: Language,
     /// Another name than the folder's.

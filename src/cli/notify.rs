@@ -17,7 +17,7 @@ pub(super) fn reloading() {
     tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1000));
 }
 
-/// What was received is being finished.
+/// The pipelines finish what they have received.
 pub(super) fn stopping() {
     tell("STOPPING=1");
 }

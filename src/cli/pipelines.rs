@@ -33,12 +33,12 @@ impl Pipelines {
         Ok(opened.map(|(host, tenants)| (Some(host), Self { paths, host_file, tenants })))
     }
 
-    /// Whether the pipelines are those of tenants.
+    /// Tells if the pipelines are those of tenants.
     pub(super) fn have_tenants(&self) -> bool {
         self.host_file.is_some()
     }
 
-    /// What the host file says of the API, with paths that lead where they do from it.
+    /// The settings of the API in the host file, with paths that lead where they do from it.
     pub(super) fn api(&self) -> model::Api {
         let mut api = self.tenants.api();
         let folder = self.host_file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));

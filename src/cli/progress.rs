@@ -13,9 +13,9 @@ use crate::pipeline::Status;
 use crate::printable::printable;
 use crate::telemetry::Bars;
 
-/// How often a live line is drawn anew.
+/// The time after which a live line is drawn anew.
 const REDRAW: Duration = Duration::from_millis(250);
-/// How often a pipeline that moves says so in the log.
+/// The time after which a pipeline that moves says so in the log again.
 const LOG: Duration = Duration::from_secs(10);
 
 /// Shows the progress of the pipelines that are open, until it is dropped.

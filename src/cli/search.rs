@@ -13,7 +13,7 @@ use crate::sink::{Hit, Query};
 pub(super) struct Arguments {
     #[command(flatten)]
     file: PipelineFile,
-    /// What to look for.
+    /// The text to look for.
     text: String,
     /// The sink to ask; not needed where only one can be searched.
     #[arg(long, value_name = "NAME")]
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// Name of the vector to compare with, where points have several.
     #[arg(long, value_name = "NAME", default_value = "")]
     vector: String,
-    /// How many points to show.
+    /// The number of points to show.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Prints the points as JSON.

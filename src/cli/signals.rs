@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// What signals ask of `run`.
+/// The wishes that signals express to `run`.
 pub(crate) struct Signals {
     /// Cancelled by the first that asks for a stop.
     pub(crate) stop: CancellationToken,
@@ -79,7 +79,7 @@ impl Terminal {
         Self(File::open(Self::PATH).is_ok())
     }
 
-    /// Whether there was one that cannot be opened any more.
+    /// Tells if there was one that cannot be opened any more.
     fn is_gone(&self) -> bool {
         self.0 && File::open(Self::PATH).is_err()
     }

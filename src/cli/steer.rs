@@ -24,7 +24,7 @@ pub(super) struct Arguments {
 pub(super) struct PauseArguments {
     #[command(flatten)]
     asked: Arguments,
-    /// Why, for whoever reads the pipeline's state.
+    /// The reason, for whoever reads the pipeline's state.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }

@@ -11,7 +11,7 @@ use crate::screen::{self, Screen};
 use crate::toolchain::{self, Project};
 use crate::trial;
 
-/// How often `--watch` looks for changes.
+/// The time between two looks of `--watch` for changes.
 const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Debug, clap::Args)]

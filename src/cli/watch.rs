@@ -5,14 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// How often it is looked.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 /// Looks that see the same before that counts: whoever writes several files, or one in pieces, is done by then.
 const CALM: u32 = 2;
 /// As many, if a file is missing that was there: some editors remove it first.
 const CALM_WHEN_GONE: u32 = 10;
 
-/// What is known of a file without reading it: where it lies, its length, and when it was changed.
+/// The things that are known of a file without reading it: its place, its length, and when it was changed.
 type Marks = Option<(u64, u64, u64, Option<SystemTime>, i64)>;
 
 /// Files as they were seen last.

@@ -22,10 +22,10 @@ pub(super) struct File {
     /// and `_`.
     #[schemars(regex(pattern = "^[a-z0-9_-]{1,54}$"))]
     pub(super) name: String,
-    /// Who owns the pipeline; limits come from the host file.
+    /// The tenant that owns the pipeline; limits come from the host file.
     #[serde(default)]
     pub(super) tenant: Option<String>,
-    /// Where events come from: exactly one.
+    /// The source of the events: exactly one.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
     pub(super) sources: Section,
     /// Embedding models that the host calls for the handlers.
@@ -34,7 +34,7 @@ pub(super) struct File {
     /// Handlers: they turn events into commands.
     #[schemars(extend("minProperties" = 1))]
     pub(super) transforms: Section,
-    /// Where the commands go.
+    /// The sinks that take the commands.
     #[schemars(extend("minProperties" = 1))]
     pub(super) sinks: Section,
 }

@@ -8,7 +8,7 @@ use super::Size;
 use super::file::{Section, VERSION};
 use super::model::{Api, Compile, Tenant};
 
-/// Who may run pipelines in a host, and with what.
+/// The tenants that may run pipelines in a host, and what they may use.
 #[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the embedders are read by `components`; here they name the key, for reader and schema")]
@@ -23,7 +23,7 @@ pub(super) struct Shape {
     #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "1TiB"))]
     #[serde(default = "Shape::default_cache")]
     pub(super) cache: Size,
-    /// What compiling one handler may take.
+    /// The memory and time that compiling one handler may take.
     #[serde(default)]
     pub(super) compile: Compile,
     /// The ways in which others ask the host how it is doing.

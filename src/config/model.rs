@@ -1,4 +1,4 @@
-//! What a pipeline file says: one struct per kind of component. They parse the file, and are its schema and reference.
+//! The settings of a pipeline file: one struct per kind of component. They parse the file, and are its schema and reference.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct SourceBatch {
     /// Bytes of a batch.
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     pub max_bytes: Size,
-    /// How long an unfilled batch waits for more events.
+    /// The time that an unfilled batch waits for more events.
     #[schemars(extend("x-maximum" = "1m"))]
     pub linger: Span,
 }
@@ -44,7 +44,7 @@ impl Default for SourceBatch {
     }
 }
 
-/// How the SDKs' `id` of an event is made.
+/// The way in which the SDKs make the `id` of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ids {
@@ -56,7 +56,7 @@ pub enum Ids {
     Key,
 }
 
-/// How many events may end among the rejected, be it that the handler refused them or that they broke it. Beyond it the
+/// The number of events that may end among the rejected, be it that the handler refused them or that they broke it. Beyond it the
 /// pipeline stops, instead of draining what a broken handler cannot take into the dead letters.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -75,7 +75,7 @@ impl Default for Rejections {
     }
 }
 
-/// What one call of a handler may use up; beyond it the call ends, not the host.
+/// The limits of one call of a handler; beyond them the call ends, not the host.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -88,7 +88,7 @@ pub struct Limits {
     /// Bytes that a call may answer.
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     pub output: Size,
-    /// What a call may do over HTTP, with the hosts of `allow.http`.
+    /// The limits of a call over HTTP, with the hosts of `allow.http`.
     pub http: HttpLimits,
 }
 

@@ -24,7 +24,7 @@ use stage::Stage;
 
 pub use cluster::{Cluster, Options, Stop};
 
-/// What `pgstream-host demo` can be told.
+/// The arguments of `pgstream-host demo`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Leaves everything running afterwards, to play with, until Ctrl-C.

@@ -27,7 +27,7 @@ pub struct GraphSink {
 }
 
 impl PipelineHandle {
-    /// What feeds what, with the settings that it runs with.
+    /// Returns its source and sinks, and their inputs, with the settings that it runs with.
     pub fn graph(&self) -> PipelineGraph {
         let settings = self.spec().settings;
         let sinks = settings.sinks.iter().map(|(name, sink)| {

@@ -50,7 +50,7 @@ impl LetterBox {
     /// The number of letters that are kept.
     ///
     /// # Errors
-    /// What their database says.
+    /// Those of their database.
     pub async fn count(&self) -> Result<u64> {
         self.letters.count(self.most).await
     }
@@ -96,7 +96,7 @@ impl LetterBox {
     /// be reached.
     ///
     /// # Errors
-    /// What the letters' database says.
+    /// Those of the letters' database.
     pub async fn settle(&mut self) -> Result<Settled> {
         let unsettled = self.letters.unsettled().await?;
         if unsettled.is_empty() {
@@ -117,7 +117,7 @@ impl LetterBox {
     /// not known any more.
     ///
     /// # Errors
-    /// What the letters' database says.
+    /// Those of the letters' database.
     pub async fn take_stock(&mut self, replays: &[i64], copies: &[Copied]) -> Result<Settled> {
         let mut lost = Vec::new();
         for replay in replays {

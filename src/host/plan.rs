@@ -16,19 +16,19 @@ use crate::error::Error;
 
 /// All that a reload would do.
 pub struct ReloadPlan {
-    /// What it would do about each pipeline.
+    /// The step for each pipeline.
     pub steps: Vec<PlannedStep>,
     /// In hexadecimal. Another one if a file or a component changes, or what runs does.
     pub hash: String,
 }
 
-/// What a reload would do about a pipeline.
+/// The step that a reload would take about a pipeline.
 pub struct PlannedStep {
     /// The pipeline's name; none for a file that cannot be read and of which nothing runs.
     pub pipeline: Option<String>,
     /// Its file.
     pub file: Option<PathBuf>,
-    /// What would be done.
+    /// The act that is meant.
     pub intention: Intention,
     /// The parts of the file that are not as they were.
     pub changes: Vec<String>,
@@ -37,7 +37,7 @@ pub struct PlannedStep {
     digest: [u8; 32],
 }
 
-/// What a reload has done about a pipeline, in words.
+/// The step that a reload has taken about a pipeline, in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CarriedOut {
     /// The pipeline's name; none for a file that cannot be read and of which nothing runs.
@@ -64,9 +64,9 @@ impl From<&Reloaded> for CarriedOut {
 /// The reason why a pipeline stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReloadProblem {
-    /// What is wrong, and where. Never holds a secret.
+    /// The mistake, and its place. Never holds a secret.
     pub message: String,
-    /// What to do about it.
+    /// The way to mend it.
     pub help: Option<String>,
 }
 
@@ -98,7 +98,7 @@ impl From<&Refusal> for Vec<ReloadProblem> {
     }
 }
 
-/// What would be done about a pipeline. Handlers are loaded only when it is done, so that a plan
+/// The act that a reload means for a pipeline. Handlers are loaded only when it is done, so that a plan
 /// may be refused still.
 pub enum Intention {
     /// Nothing, as nothing has changed.

@@ -127,7 +127,7 @@ impl Supervisor {
     }
 }
 
-/// What is said of a file that held a pipeline which runs.
+/// The error for a file that held a pipeline which runs.
 pub(super) fn no_pipeline_file() -> Error {
     let what = "the file is no pipeline file any more";
     Error::new(Fault::Config, what).help("mend the file, or remove it to stop its pipeline")

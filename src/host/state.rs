@@ -92,9 +92,9 @@ pub struct PipelineState {
 /// Somebody's wish that a pipeline comes to rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// Who they are, for people: "token `ops`".
+    /// Their name, for people: "token `ops`".
     pub by: String,
-    /// Why, in their words.
+    /// The reason, in their words.
     pub reason: Option<String>,
 }
 

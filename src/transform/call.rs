@@ -9,13 +9,13 @@ use crate::error::Result;
 
 /// The call that an instance is busy with.
 pub(super) struct Call<A> {
-    /// Where the caller's runtime does the waiting.
+    /// The caller's runtime, which does the waiting.
     pub(super) runtime: Handle,
-    /// Where the answer goes; closed when nobody waits for it any more.
+    /// The way of the answer; closed when nobody waits for it any more.
     pub(super) reply: oneshot::Sender<Result<A>>,
 }
 
-/// Why the host ended a call. Carried through the guest's frames as the cause of the trap.
+/// The reason why the host ended a call. Carried through the guest's frames as the cause of the trap.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Stop {
     #[error("the call ran {ran:?}")]

@@ -3,7 +3,7 @@
 //!
 //! At each tick a thread that computes is charged for what it used, and hands its slot over if a
 //! tenant that has spent less waits. It gives the slot up while it waits for something outside.
-//! What it waits for here costs the guest nothing: its deadline counts the thread's own CPU time.
+//! Waiting here costs the guest nothing: its deadline counts the thread's own CPU time.
 
 mod queue;
 

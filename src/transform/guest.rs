@@ -26,7 +26,7 @@ use crate::meter::TransformMeter;
 /// costs host memory that no limit of the guest's own memory counts; a runtime holds some dozen.
 pub(super) const HANDLES: usize = 4096;
 
-/// What a guest may do, the same for all its instances.
+/// The rights of a guest, the same for all its instances.
 pub(super) struct Rights {
     /// Its name, for errors and log lines.
     pub(super) name: Arc<str>,
@@ -50,7 +50,7 @@ pub(super) struct GuestState<A> {
     pub(super) call: Option<Call<A>>,
     /// The thread's CPU time at which the call began.
     began: Duration,
-    /// How long the call has waited for answers and alarms.
+    /// The time that the call has waited for answers and alarms.
     waited: Duration,
     pub(super) http: Session,
     wasi: WasiCtx,
@@ -105,7 +105,7 @@ impl<A> GuestState<A> {
         self.voice.take_last_words();
     }
 
-    /// Whether the guest may go on. Time is the thread's own: neither waiting for an embedder nor
+    /// Tells if the guest may go on. Time is the thread's own: neither waiting for an embedder nor
     /// other guests count.
     fn check(&self) -> Result<(), Stop> {
         if self.call.as_ref().is_some_and(|call| call.reply.is_closed()) {
@@ -133,7 +133,7 @@ impl<A> GuestState<A> {
         }
     }
 
-    /// What every tick does to a guest that computes.
+    /// Does to a guest that computes what every tick does.
     fn tick(&mut self) -> Result<(), Stop> {
         self.check()?;
         self.turn.tick(self.call.as_mut())
@@ -193,7 +193,7 @@ impl<A> GuestState<A> {
         self.wait_for(waiting).map_err(StreamError::Trap)?
     }
 
-    /// Whether waits take time: in a call of a guest that may wait for answers. For others they are
+    /// Tells if waits take time: in a call of a guest that may wait for answers. For others they are
     /// over at once.
     pub(super) fn may_wait(&self) -> bool {
         self.call.is_some() && self.rights.grants.any()

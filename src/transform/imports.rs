@@ -48,7 +48,7 @@ pub(super) struct Shared {
     pub(super) columns: Columns,
     /// The way in which ids are made.
     pub(super) ids: Ids,
-    /// What the sandbox lets it do.
+    /// The acts that the sandbox lets it do.
     pub(super) rights: Arc<Rights>,
 }
 

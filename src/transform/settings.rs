@@ -1,4 +1,4 @@
-//! What a pipeline file says of a transform of type `wasm`, and what the host asks of it.
+//! The settings of a transform of type `wasm`, and what the host asks of them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub struct WasmTransform {
     /// read costs nothing when it is left out.
     #[serde(default)]
     pub columns: Option<Vec<String>>,
-    /// What the handler reads through `config.get`.
+    /// The values that the handler reads through `config.get`.
     #[schemars(extend("additionalProperties" = { "type": ["string", "number", "boolean"] }))]
     #[serde(default)]
     pub config: BTreeMap<String, String>,
@@ -42,16 +42,16 @@ pub struct WasmTransform {
     #[schemars(range(min = 1, max = 64))]
     #[serde(default = "WasmTransform::default_workers")]
     pub workers: usize,
-    /// What one call may use up.
+    /// The limits of one call.
     #[serde(default)]
     pub limits: Limits,
-    /// How many events may end among the rejected before the pipeline stops.
+    /// The number of events that may end among the rejected before the pipeline stops.
     #[serde(default)]
     pub rejections: Rejections,
-    /// Whether ids tell from which table a row is, where the source has several.
+    /// The form of ids: they tell from which table a row is, or not, where the source has several.
     #[serde(default)]
     pub ids: Ids,
-    /// What the handler may reach beyond its batch. Nothing, unless it is named here.
+    /// The things that the handler may reach beyond its batch. Nothing, unless it is named here.
     #[serde(default)]
     pub allow: Allow,
 }

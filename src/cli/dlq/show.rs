@@ -71,7 +71,7 @@ pub(super) fn letter(settings: &PipelineSettings, file: &str, stored: &Stored, a
     screen
 }
 
-/// Whether the handler is another one by now.
+/// Tells if the handler is another one by now.
 fn changed(settings: &PipelineSettings, letter: &Letter) -> &'static str {
     let Some(transform) = settings.transforms.get(&letter.transform) else {
         return " (the file has no such transform any more)";

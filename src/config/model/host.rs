@@ -1,4 +1,4 @@
-//! What a host file says: the tenants of a host, and what each of them may have.
+//! The settings of a host file: the tenants of a host, and what each of them may have.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub struct HostFile<C: Components> {
     pub reserve_cores: usize,
     /// Bytes of compiled handlers that are kept.
     pub cache: Size,
-    /// What compiling one handler may take.
+    /// The memory and time that compiling one handler may take.
     pub compile: Compile,
     /// The ways in which others ask the host how it is doing.
     pub api: Api,
@@ -27,7 +27,7 @@ pub struct HostFile<C: Components> {
     pub tenants: BTreeMap<String, Tenant>,
 }
 
-/// What compiling one handler may take. It is done in a process of its own, one handler of a tenant at a time.
+/// The memory and time that compiling one handler may take. It is done in a process of its own, one handler of a tenant at a time.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compile {
@@ -94,7 +94,7 @@ pub struct Tenant {
     /// Types of sinks that it may use.
     #[serde(default)]
     pub sinks: Vec<String>,
-    /// What the names of its collections and tables begin with; a prefix with a `.` also tells the schema. Default: the
+    /// The beginning of the names of its collections and tables; a prefix with a `.` also tells the schema. Default: the
     /// tenant's name and `_` or `-`. An empty text allows every name.
     #[serde(default)]
     pub prefixes: Option<Vec<String>>,
@@ -113,7 +113,7 @@ pub struct Tenant {
     pub embedders: BTreeMap<String, Budget>,
 }
 
-/// How much may be embedded. What is beyond it waits for the next period. Texts and bytes that a provider refuses without
+/// The amount that may be embedded. What is beyond it waits for the next period. Texts and bytes that a provider refuses without
 /// charging for them do not count, but their requests do.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! What a handler may reach over HTTP: the hosts, the addresses behind them, and how much of it one call may do.
+//! The reach of a handler over HTTP: the hosts, the addresses behind them, and how much of it one call may do.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Secret, Size, Span};
 
-/// What a handler may reach beyond its batch. Nothing, unless it is named here.
+/// The things that a handler may reach beyond its batch. Nothing, unless it is named here.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Allow {
@@ -93,10 +93,10 @@ impl JsonSchema for HttpHost {
     }
 }
 
-/// Where requests go: scheme, host and port. Written without a scheme it means https, without a port the scheme's own.
+/// The place where requests go: scheme, host and port. Written without a scheme it means https, without a port the scheme's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// Whether requests are encrypted.
+    /// True if requests are encrypted.
     pub tls: bool,
     /// In lower case; an IPv6 address in brackets.
     pub host: String,
@@ -214,7 +214,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether `address` lies in the range.
+    /// Tells if `address` lies in the range.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address) {
             (IpAddr::V4(first), IpAddr::V4(address)) => {
@@ -281,7 +281,7 @@ macro_rules! text {
 text!(Origin, "Origin", { "type": "string", "examples": ["api.example.com", "http://localhost:8080"] });
 text!(Network, "Network", { "type": "string", "examples": ["10.0.0.0/8", "127.0.0.1"] });
 
-/// What one call may do over HTTP; beyond it requests fail, and a call that waits too long ends.
+/// The limits of one call over HTTP; beyond them requests fail, and a call that waits too long ends.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpLimits {

@@ -9,7 +9,7 @@ use crate::config::Components;
 pub struct Pipeline<C: Components> {
     /// Slot and publication are named after it; positions and dead letters are kept under it.
     pub name: String,
-    /// Who owns the pipeline; limits come from the host file.
+    /// The tenant that owns the pipeline; limits come from the host file.
     pub tenant: Option<String>,
     /// Name of the one source.
     pub source_name: String,
@@ -19,6 +19,6 @@ pub struct Pipeline<C: Components> {
     pub embedders: IndexMap<String, C::Embedder>,
     /// Handlers.
     pub transforms: IndexMap<String, C::Transform>,
-    /// Where the commands go.
+    /// The sinks that take the commands.
     pub sinks: IndexMap<String, C::Sink>,
 }

@@ -1,4 +1,4 @@
-//! What pipeline files say of several kinds of sinks.
+//! The settings that several kinds of sinks share.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Create {
     #[schemars(range(min = 1, max = 65_535))]
     #[serde(default)]
     pub dimension: Option<usize>,
-    /// How the default vector is compared.
+    /// The way in which default vectors are compared.
     #[serde(default)]
     pub distance: Distance,
     /// Further, named vectors.
@@ -34,12 +34,12 @@ pub struct VectorSpec {
     /// Length of the vector.
     #[schemars(range(min = 1, max = 65_535))]
     pub dimension: usize,
-    /// How it is compared.
+    /// The way in which its vectors are compared.
     #[serde(default)]
     pub distance: Distance,
 }
 
-/// How vectors are compared.
+/// The way in which vectors are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Distance {
@@ -56,13 +56,13 @@ pub enum Distance {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SinkBatch {
-    /// How many points are gathered before a write begins. A removal counts as one; the source's batches are not cut.
+    /// The number of points that are gathered before a write begins. A removal counts as one; the source's batches are not cut.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_points: usize,
-    /// How many bytes are gathered before a write begins.
+    /// The number of bytes that are gathered before a write begins.
     #[schemars(extend("x-minimum" = "1KiB", "x-maximum" = "1GiB"))]
     pub max_bytes: Size,
-    /// How long a write waits for more to be gathered. Zero: what has arrived is written at once.
+    /// The time that a write waits for more to be gathered. Zero: what has arrived is written at once.
     #[schemars(extend("x-maximum" = "1m"))]
     pub linger: Span,
 }

@@ -1,4 +1,4 @@
-//! What a pipeline file says of an embedder of type `openai`, and what the host asks of it.
+//! The settings of an embedder of type `openai`, and what the host asks of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,11 +36,11 @@ pub struct OpenAiEmbedder {
     #[schemars(range(min = 1, max = 256))]
     #[serde(default = "OpenAiEmbedder::default_concurrency")]
     pub concurrency: usize,
-    /// How long one request may take.
+    /// The time that one request may take.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
     #[serde(default = "OpenAiEmbedder::default_timeout")]
     pub timeout: Span,
-    /// What the provider asks for its tokens, for `pgstream_host_embedder_cost_total`. Default: nothing is said of money.
+    /// The price of the provider's tokens, for `pgstream_host_embedder_cost_total`. Default: nothing is said of money.
     #[serde(default)]
     pub price: Option<TokenPrice>,
 }

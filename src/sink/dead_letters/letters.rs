@@ -156,7 +156,7 @@ impl Letters {
     /// Removes letters for good. Answers how many there were.
     ///
     /// # Errors
-    /// What the server says.
+    /// Those of the server.
     pub async fn drop(&self, filter: &Filter) -> Result<u64> {
         Ok(self.query(&format!("DELETE FROM {TABLE} WHERE {WHERE} RETURNING id"), filter).await?.len() as u64)
     }
@@ -164,7 +164,7 @@ impl Letters {
     /// The number of letters, as far as it is not above `most`; else one more.
     ///
     /// # Errors
-    /// What the server says.
+    /// Those of the server.
     pub async fn count(&self, most: u64) -> Result<u64> {
         counted(&self.client, &self.pipeline, most).await
     }

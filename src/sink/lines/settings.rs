@@ -1,4 +1,4 @@
-//! What a pipeline file says of sinks of type `file` and `stdout`, and what the host asks of them.
+//! The settings of sinks of type `file` and `stdout`, and what the host asks of them.
 
 use std::path::PathBuf;
 
@@ -71,12 +71,12 @@ pub struct StdoutSettings {
     /// Transforms whose commands it prints, or `<transform>.rejected`.
     #[schemars(length(min = 1))]
     pub inputs: Vec<String>,
-    /// How much of a long vector is printed.
+    /// The part of a long vector that is printed.
     #[serde(default)]
     pub vectors: Vectors,
 }
 
-/// How much of a long vector is written.
+/// The part of a long vector that is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Vectors {

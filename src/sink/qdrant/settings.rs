@@ -1,4 +1,4 @@
-//! What a pipeline file says of a sink of type `qdrant`, and what the host asks of it.
+//! The settings of a sink of type `qdrant`, and what the host asks of them.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub struct QdrantSettings {
     /// Creates the collection if it is missing; without it a missing collection is an error.
     #[serde(default)]
     pub create: Option<Create>,
-    /// How long one request may take.
+    /// The time that one request may take.
     #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10m"))]
     #[serde(default = "QdrantSettings::default_timeout")]
     pub timeout: Span,

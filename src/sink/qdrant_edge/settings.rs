@@ -1,4 +1,4 @@
-//! What a pipeline file says of a sink of type `qdrant-edge`, and what the host asks of it.
+//! The settings of a sink of type `qdrant-edge`, and what the host asks of them.
 
 use std::path::PathBuf;
 

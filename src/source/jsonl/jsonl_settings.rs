@@ -28,10 +28,10 @@ pub struct JsonlSettings {
     /// name; without a list, those of all tables but the first that is met.
     #[serde(default)]
     pub tables: Vec<String>,
-    /// Whether to wait for more at the end of the file. `false`: the pipeline ends when all that was read is durable.
+    /// Waits for more at the end of the file. `false`: the pipeline ends when all that was read is durable.
     #[serde(default = "JsonlSettings::default_follow")]
     pub follow: bool,
-    /// What becomes of a line that cannot be read. `reject`: it goes to the sinks that take a transform's `.rejected`, and stops the
+    /// The fate of a line that cannot be read. `reject`: it goes to the sinks that take a transform's `.rejected`, and stops the
     /// pipeline if there is none; `stop`: it stops the pipeline.
     #[serde(default)]
     pub on_bad_line: OnBadLine,
@@ -54,7 +54,7 @@ impl JsonlSettings {
         true // a pipeline runs until it is stopped
     }
 
-    /// Whether the lines come from standard input.
+    /// Tells if the lines come from standard input.
     pub fn is_stdin(&self) -> bool {
         is_stdin(&self.path)
     }
@@ -100,7 +100,7 @@ pub enum LineFormat {
     Debezium,
 }
 
-/// What becomes of a line that cannot be read.
+/// The fate of a line that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadLine {

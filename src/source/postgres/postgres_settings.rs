@@ -39,24 +39,24 @@ pub struct PostgresSettings {
     /// Tables as `schema.table`; `*` in the table's name stands for any characters. A part with a dot stands in double quotes.
     #[schemars(length(min = 1))]
     pub tables: Vec<String>,
-    /// Which rows that are there already to bring over. `initial`: all rows of each table, once; `never`: only changes
+    /// The rows to bring over that are there already. `initial`: all rows of each table, once; `never`: only changes
     /// from now on.
     #[serde(default)]
     pub snapshot: Snapshot,
-    /// What becomes of large values that an UPDATE left alone and that Postgres does not send. `keep`: they reach the
+    /// The fate of large values that an UPDATE left alone and that Postgres does not send. `keep`: they reach the
     /// handler as unchanged, and the sinks keep what they have; `reread`: they are read from the table.
     #[serde(default)]
     pub toast: Toast,
-    /// What to do when changes went past the pipeline: the slot was dropped, given up by the server, or moved or made again by
+    /// The thing to do when changes went past the pipeline: the slot was dropped, given up by the server, or moved or made again by
     /// somebody else, the publication was changed, or the database comes from a backup. `stop`: stop and say so;
     /// `resnapshot`: make a new slot, clear the sinks and copy all rows again, also with `snapshot: never`.
     #[serde(default)]
     pub on_slot_lost: OnSlotLost,
-    /// Whether a standby that is promoted takes the slot over; needs Postgres 17 or later, and `sync_replication_slots` on the
+    /// Lets a standby that is promoted take the slot over; needs Postgres 17 or later, and `sync_replication_slots` on the
     /// standby. `false` leaves a slot as it is.
     #[serde(default)]
     pub failover: bool,
-    /// How often a message is written into the log, so that the server lets go of log also where only other tables are
+    /// The time between two messages that are written into the log, so that the server lets go of log also where only other tables are
     /// written: `10ms` or more; `0s` for never.
     #[schemars(extend("x-maximum" = "1h"))]
     #[serde(default = "PostgresSettings::default_heartbeat")]
@@ -90,7 +90,7 @@ impl PostgresSettings {
     }
 }
 
-/// Which rows that are there already to bring over.
+/// The rows to bring over that are there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Snapshot {
@@ -101,7 +101,7 @@ pub enum Snapshot {
     Never,
 }
 
-/// What to do when changes went past the pipeline.
+/// The thing to do when changes went past the pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSlotLost {
@@ -112,7 +112,7 @@ pub enum OnSlotLost {
     Resnapshot,
 }
 
-/// What becomes of large values that an UPDATE left alone.
+/// The fate of large values that an UPDATE left alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Toast {

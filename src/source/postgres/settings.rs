@@ -17,7 +17,7 @@ pub(super) struct Settings {
     pub(super) url: Url,
     /// The login of the sessions that read tables, if it is another one.
     reader: Option<Url>,
-    /// What `pg_stat_activity` and `pg_stat_replication` show.
+    /// The name that `pg_stat_activity` and `pg_stat_replication` show.
     pub(super) application_name: String,
     pub(super) pipeline: String,
     pub(super) slot: String,
@@ -26,11 +26,11 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     /// Rows that are there already are copied before their changes count.
     pub(super) copies_first: bool,
-    /// What follows when changes were lost.
+    /// The consequence when changes were lost.
     pub(super) on_slot_lost: OnSlotLost,
     /// A standby that is promoted is to bring the slot along.
     pub(super) failover: bool,
-    /// How often a message is written into the log, so that there is something to confirm.
+    /// The time between two messages that are written into the log, so that there is something to confirm.
     pub(super) heartbeat: Option<Duration>,
     /// Values that the server did not send are read from the table.
     pub(super) rereads: bool,
@@ -125,7 +125,7 @@ impl Settings {
         Self { url, ..self.clone() }
     }
 
-    /// Whether tables are read with another login than the pipeline's own, which then may write what the other may not.
+    /// Tells if tables are read with another login than the pipeline's own, which then may write what the other may not.
     pub(super) fn reads_apart(&self) -> bool {
         self.reader.is_some()
     }
@@ -159,7 +159,7 @@ impl Pattern {
         Ok(Self { schema, table })
     }
 
-    /// Whether it names one table.
+    /// Tells if it names one table.
     pub(super) fn is_exact(&self) -> bool {
         !self.table.contains('*')
     }

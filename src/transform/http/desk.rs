@@ -11,7 +11,7 @@ use crate::config::model::Origin;
 use crate::error::{Error, Fault};
 use crate::transform::voice::{Level, Voice};
 
-/// Where refusals are said and kept; shared with requests that are under way.
+/// The place where refusals are said and kept; shared with requests that are under way.
 pub(super) struct Desk {
     handler: Arc<str>,
     pub(super) voice: Voice,
@@ -42,7 +42,7 @@ impl Desk {
     }
 }
 
-/// Why a request was not sent, or did not get where it was sent.
+/// The reason why a request was not sent, or did not arrive.
 #[derive(Debug)]
 pub(super) enum Refusal {
     NoCall,
