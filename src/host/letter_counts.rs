@@ -40,21 +40,24 @@ impl Supervisor {
 
     async fn count_all(&self) {
         // One session for each database, in which all its pipelines are counted.
-        let mut databases: BTreeMap<_, (DeadLettersSettings, Vec<PipelineHandle>)> = BTreeMap::new();
+        let mut databases: BTreeMap<_, (DeadLettersSettings, Vec<(PipelineHandle, u64)>)> = BTreeMap::new();
         for handle in self.list() {
             let settings = handle.spec().settings;
             let Ok(keeper) = keeper(&settings, None) else { continue };
             let login = (keeper.url.as_ref().map(|url| url.expose().to_owned()), keeper.password_file.clone());
             let entry = databases.entry(login).or_insert_with(|| (keeper.clone(), Vec::new()));
-            entry.1.push(handle);
+            let most = keeper.max_letters;
+            entry.1.push((handle, most));
         }
         for (settings, handles) in databases.into_values() {
-            let pipelines: Vec<&str> = handles.iter().map(PipelineHandle::name).collect();
+            let pipelines: Vec<(&str, u64)> = handles.iter().map(|(handle, most)| (handle.name(), *most)).collect();
             let counted = tokio::time::timeout(PATIENCE, count(&settings, &pipelines)).await;
             let counted: Result<Vec<u64>> =
                 counted.unwrap_or_else(|_| Err(Error::new(Fault::Environment, "the database gives no answer")));
             match counted {
-                Ok(counts) => handles.iter().zip(counts).for_each(|(handle, count)| handle.letters().counted(count)),
+                Ok(counts) => {
+                    handles.iter().zip(counts).for_each(|((handle, _), count)| handle.letters().counted(count))
+                }
                 Err(error) => tracing::debug!(cause = error.chain(), ?pipelines, "dead letters cannot be counted"),
             }
         }

@@ -16,7 +16,7 @@ use tokio_postgres::{CancelToken, Client, Config};
 
 use super::error::{failed, refused};
 use super::url::ChannelBinding;
-use super::{Encryption, Ladder, NO_TIMEOUT, PIN, SESSION, Socket, Url, in_time, ours};
+use super::{Encryption, Ladder, NO_TRANSACTION_TIMEOUT, PIN, SESSION, Socket, Url, in_time, ours};
 use crate::error::Result;
 
 /// Opens a session and sets it up so that no setting of the role or the database changes its
@@ -71,7 +71,7 @@ async fn log_in(url: &Url, encryption: Encryption, application_name: &str) -> Re
         }
     });
     // `ALTER ROLE … SET role` would take the login's own rights away, which are those that advice is about.
-    let mut settings = format!("{PIN}SET ROLE NONE;{NO_TIMEOUT}{}", ours::trusting(&url.trusted_owners));
+    let mut settings = format!("{PIN}SET ROLE NONE;{NO_TRANSACTION_TIMEOUT}{}", ours::trusting(&url.trusted_owners));
     for (name, value) in SESSION {
         // Writing to a string cannot fail.
         let _ = write!(settings, "SET {name} = '{value}';");

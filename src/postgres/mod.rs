@@ -51,8 +51,8 @@ pub(crate) const SESSION: &[(&str, &str)] = &[
     ("default_transaction_isolation", "read committed"),
 ];
 
-/// The same for a setting that came with Postgres 17.
-pub(crate) const NO_TIMEOUT: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+/// SQL that turns `transaction_timeout` off where the server has it: Postgres 17 brought it.
+pub(crate) const NO_TRANSACTION_TIMEOUT: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
     WHERE name OPERATOR(pg_catalog.=) 'transaction_timeout';";
 
 /// The path by which names without a schema are looked up, in every session of ours: it holds only

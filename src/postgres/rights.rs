@@ -24,10 +24,11 @@ const EXCESS: &str = "
            END
     FROM pg_roles role WHERE rolname = session_user";
 
-/// Servers and roles of which it was told already: source and sinks often share one.
-static TOLD: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
+/// Servers, roles and rights that were told of already: source and sinks often share a role.
+static TOLD: Mutex<BTreeSet<(String, String, String)>> = Mutex::new(BTreeSet::new());
 
-/// Warns of what the role of the session may do that no pipeline needs, once for each server.
+/// Warns of what the role of the session may do that no pipeline needs, once in a process for each
+/// server, role and finding.
 ///
 /// # Errors
 /// Those of the server and of the connection.
@@ -35,13 +36,13 @@ pub async fn warn_of_excess(client: &Client, url: &Url) -> Result<()> {
     let row = client.query_opt(EXCESS, &[]).await;
     let row = row.map_err(|error| failed("cannot read the rights of the role", error))?;
     let excess: Vec<String> = row.map(|row| row.read(0)).transpose()?.unwrap_or_default();
-    let is_new = || TOLD.lock().is_ok_and(|mut told| told.insert((url.address.to_string(), url.user.clone())));
-    if !excess.is_empty() && is_new() {
+    let excess = excess.join(", ");
+    let finding = || (url.address.to_string(), url.user.clone(), excess.clone());
+    if !excess.is_empty() && TOLD.lock().is_ok_and(|mut told| told.insert(finding())) {
         tracing::warn!(
             role = url.user,
             help = "let the pipeline log in as a role of its own: docs/postgres.md, “The role”, has the smallest one",
-            "the role has rights that a pipeline does not need, and that whoever takes it over has, too: it {}",
-            excess.join(", ")
+            "the role has rights that a pipeline does not need, and that whoever takes it over has, too: it {excess}"
         );
     }
     Ok(())

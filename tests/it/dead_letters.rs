@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use pgstream_host::sink::dead_letters::count as count_letters;
 use qdrant_client::Qdrant;
 use qdrant_client::qdrant::ScrollPointsBuilder;
 use serde_json::Value as Json;
@@ -332,6 +333,11 @@ async fn letters_are_listed_shown_filtered_and_dropped() {
     )
     .await;
     rig.parked(3).await;
+
+    // The limit of one pipeline is not that of another one in the same database.
+    let (settings, name) = (crate::strangers::letters(&rig.url, &[]), pipeline(&rig.database));
+    let counts = async |most: u64| count_letters(&settings, &[("nobody", 1), (&name, most)]).await.unwrap();
+    assert_eq!((counts(1).await, counts(100).await), (vec![0, 2], vec![0, 3]), "no further than one beyond the limit");
 
     let list = rig.said(&["list"]);
     let head = list.lines().next().unwrap();

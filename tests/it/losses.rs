@@ -584,6 +584,12 @@ async fn another_publication_under_a_slot_is_refused_until_all_rows_are_copied_a
     bring_in_step(&database, &pipeline_file(&folder, &name, &format!("publication: {ours}"))).await;
     run(&database, "INSERT INTO documents VALUES (3, 't', 'three')").await;
     let other = pipeline_file(&folder, &name, &format!("publication: {second}, on_slot_lost: resnapshot"));
+    let turn =
+        async || -> i64 { database.client.query_one("SELECT turn FROM pgstream.slots", &[]).await.unwrap().get(0) };
+    let before = turn().await;
+    let done = pgstream(["resnapshot", other.to_str().unwrap()]).envs(environment).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(turn().await > before, "a host that read the slot before can note nothing of it any more");
     bring_in_step(&database, &other).await;
     let left = database.client.query_one("SELECT string_agg(pubname, ' ') FROM pg_publication", &[]).await.unwrap();
     assert_eq!(left.get::<_, &str>(0), second, "nothing of ours is left behind");

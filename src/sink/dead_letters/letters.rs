@@ -193,15 +193,16 @@ impl Letters {
     }
 }
 
-/// The number of letters that each of these pipelines keeps, in their order.
+/// Counts the letters of each of these pipelines, beside which stands the number of letters that it
+/// may keep, in their order. No count is larger than that number and one.
 ///
 /// # Errors
 /// As for a pipeline that opens the sink.
-pub async fn count(settings: &DeadLettersSettings, pipelines: &[&str]) -> Result<Vec<u64>> {
+pub async fn count(settings: &DeadLettersSettings, pipelines: &[(&str, u64)]) -> Result<Vec<u64>> {
     let client = super::connect(&super::url(settings)?).await?;
     let mut counts = Vec::with_capacity(pipelines.len());
-    for pipeline in pipelines {
-        counts.push(counted(&client, pipeline, settings.max_letters).await?);
+    for (pipeline, most) in pipelines {
+        counts.push(counted(&client, pipeline, *most).await?);
     }
     Ok(counts)
 }

@@ -245,11 +245,13 @@ impl<D: Decoder<Error = Status>> Decoder for Counting<D> {
         // All of a message lies in one piece.
         let whole = buffer.chunk().len() == buffer.remaining();
         let Room { answer, items: most, .. } = self.room;
-        let counted = count(answer, buffer.chunk()).filter(|_| whole);
-        if counted.is_none_or(|counted| counted.entries > most) {
+        let Some(counted) = count(answer, buffer.chunk()).filter(|_| whole) else {
+            return Err(Status::data_loss("the answer is broken, or nested deeper than any is read"));
+        };
+        if counted.entries > most {
             return Err(Status::data_loss(format!("the answer holds more than the {most} entries asked for")));
         }
-        if counted.is_some_and(|counted| counted.values > VALUES) {
+        if counted.values > VALUES {
             return Err(Status::out_of_range(TOO_MANY_VALUES));
         }
         self.inner.decode(buffer)

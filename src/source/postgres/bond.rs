@@ -40,9 +40,8 @@ const CREATE: &str = "
     );
     COMMENT ON TABLE pgstream.slots IS 'pgstream-host: what the slots of pipelines are bound to'";
 
-/// SQL that adds the columns that earlier versions did not have.
-const LATER: &str = "ALTER TABLE pgstream.slots ADD COLUMN IF NOT EXISTS names text[], ADD COLUMN IF NOT EXISTS held_at pg_lsn, \
-     ADD COLUMN IF NOT EXISTS publication text;";
+/// The columns that tables of earlier versions lack, and their types.
+const ADDED: &[(&str, &str)] = &[("names", "text[]"), ("held_at", "pg_lsn"), ("publication", "text")];
 
 /// The server, timeline and database that we are connected to: one history of one database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,7 +201,11 @@ impl Bond {
 /// Makes the table if it is missing.
 pub(super) async fn ensure(client: &Client, settings: &Settings) -> Result<()> {
     schema::ensure(client, settings, TABLE, CREATE).await?;
-    schema::give_columns(client, settings, TABLE, &["names", "held_at", "publication"], LATER).await
+    let names: Vec<&str> = ADDED.iter().map(|(name, _)| *name).collect();
+    let columns: Vec<String> =
+        ADDED.iter().map(|(name, kind)| format!("ADD COLUMN IF NOT EXISTS {name} {kind}")).collect();
+    let alter = format!("ALTER TABLE {TABLE} {};", columns.join(", "));
+    schema::give_columns(client, settings, TABLE, &names, &alter).await
 }
 
 /// Writes down that the slot is about to be made, or that one is there that nothing was known of.
@@ -241,7 +244,8 @@ pub(super) async fn made(client: &Client, settings: &Settings) -> Result<Bond> {
     Bond::find(client, &settings.slot).await?.ok_or_else(gone)
 }
 
-/// Unties the slot after a loss: the next one is a new one, whose sinks are cleared first.
+/// Unties the slot after a loss: the next one is a new one, whose sinks are cleared first. Whoever
+/// read the old one notes nothing any more.
 pub(super) async fn cut(client: &Client, settings: &Settings, place: &Place) -> Result<()> {
     let incarnation = fresh();
     let Place { system, timeline, database, .. } = place;
@@ -251,7 +255,7 @@ pub(super) async fn cut(client: &Client, settings: &Settings, place: &Place) -> 
              VALUES ($1, $2, $3, $4, $5, '{}', false, true)
              ON CONFLICT (slot) DO UPDATE SET incarnation = excluded.incarnation, made = false, clear_sinks = true,
                  system_identifier = excluded.system_identifier, timeline = excluded.timeline, database = excluded.database,
-                 left_at = NULL, held_at = NULL, changed_at = now()",
+                 left_at = NULL, held_at = NULL, turn = slots.turn + 1, changed_at = now()",
             &[&settings.slot, &incarnation, system, timeline, database],
         )
         .await;

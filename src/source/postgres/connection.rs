@@ -14,7 +14,8 @@ use crate::decode::texts;
 use crate::error::{Error, Fault, Result};
 use crate::lsn::Lsn;
 use crate::postgres::{
-    Encryption, Ladder, NO_TIMEOUT, PIN, SEARCH_PATH, SESSION, Socket, in_time, lost, plainly_quoted, trusting,
+    Encryption, Ladder, NO_TRANSACTION_TIMEOUT, PIN, SEARCH_PATH, SESSION, Socket, in_time, lost, plainly_quoted,
+    trusting,
 };
 
 /// Bytes that are kept of the answer to a command of replication: the longest is a history of
@@ -110,7 +111,9 @@ impl Connection {
             }
             connection.frames.input().set_room(settings.limits.room());
             // A parameter of the login is stronger than the role's settings and than `options`; this is stronger than any.
-            connection.query(&format!("{PIN}{NO_TIMEOUT}{}", trusting(&url.trusted_owners)), &mut Vec::new()).await
+            connection
+                .query(&format!("{PIN}{NO_TRANSACTION_TIMEOUT}{}", trusting(&url.trusted_owners)), &mut Vec::new())
+                .await
         };
         result.await.map_err(|error: Error| error.within(headline))?;
         Ok(connection)

@@ -120,7 +120,7 @@ impl Dial {
         let true = self.still_bound(&client, &place, slot.as_ref(), returned).await? else {
             return Ok(Opened::Anew);
         };
-        let slot = slot.ok_or_else(|| Loss::slot_gone(&settings.slot).error())?;
+        let Some(slot) = slot else { return self.without_slot(&client).await };
         self.refuse_loss(&slot)?;
         if publication::verify(&client, settings, &self.tables).await? == Published::Otherwise {
             return Ok(Opened::Anew);
@@ -151,7 +151,7 @@ impl Dial {
         let streaming = match started.await {
             Err(error) if sqlstate(&error) == Some("55006") => return Err(slot::in_use(&client, &settings.slot).await),
             // Dropped since we looked.
-            Err(error) if sqlstate(&error) == Some("42704") => return Err(Loss::slot_gone(&settings.slot).error()),
+            Err(error) if sqlstate(&error) == Some("42704") => return self.without_slot(&client).await,
             result => result?,
         };
         // Only now that the slot is ours can nobody else move it.
@@ -179,6 +179,15 @@ impl Dial {
         let windows = Windows::new(Arc::clone(&handover));
         let stream = Stream::new(streaming, decoder, windows, self.progress, settings, (place.end, from), patience);
         Ok(Opened::Stream { stream: Box::new(stream), handover, turn })
+    }
+
+    /// The slot is not there. Somebody may have begun anew since the bond was looked at: then all is to be set up again.
+    async fn without_slot(&self, client: &Client) -> Result<Opened> {
+        let bond = Bond::find(client, &self.settings.slot).await?;
+        match bond.is_some_and(|bond| *bond.incarnation != *self.incarnation) {
+            true => Ok(Opened::Anew),
+            false => Err(Loss::slot_gone(&self.settings.slot).error()),
+        }
     }
 
     /// Checks that the slot still is the one that we began with. False if all is to be set up

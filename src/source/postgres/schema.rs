@@ -12,6 +12,9 @@ pub(super) use crate::postgres::has_table as is_there;
 
 /// Makes schema and table if they are missing; `create` makes the table.
 pub(super) async fn ensure(client: &Client, settings: &Settings, table: &str, create: &str) -> Result<()> {
+    if is_there(client, table).await? {
+        return Ok(());
+    }
     let ours = client.query_one("SELECT pg_backend_pid()", &[]).await;
     let ours = ours.map_err(|error| failed(UNREADABLE, error))?.read(0)?;
     let made = blockers::name(settings, ours, ensure_table(client, table, create, &settings.url)).await;

@@ -168,10 +168,10 @@ async fn note(client: &Client, settings: &Settings, occasion: Occasion) -> Resul
         naming::forget(client, &settings.slot).await?;
     }
     done.extend(naming::settle(client, &settings.slot, &mut tables, kept).await?);
+    if let Some(former) = former_publication.filter(|_| slot.is_none()) {
+        done.push(publication::drop(client, settings, &former).await?);
+    }
     if anew {
-        if let Some(former) = &former_publication {
-            done.push(publication::drop(client, settings, former).await?);
-        }
         bond::cut(client, settings, &place).await?;
     }
     let bond = bond::tie(client, settings, &place, &tables, slot.is_some()).await?;

@@ -15,3 +15,5 @@ mod terminal;
 mod tls;
 mod urls;
 mod wire;
+
+pub(crate) use sql::letters;

@@ -564,7 +564,7 @@ async fn tables_are_read_with_a_login_of_their_own_where_the_settings_name_one()
     program.does(&["teardown"], &[]);
 }
 
-pub(super) fn letters(url: &str, trusted: &[&str]) -> DeadLettersSettings {
+pub(crate) fn letters(url: &str, trusted: &[&str]) -> DeadLettersSettings {
     DeadLettersSettings {
         inputs: vec!["embed.rejected".into()],
         url: Some(Secret::new(url)),
