@@ -141,8 +141,8 @@ impl Suspects for Bisect<'_> {
         let code = error.misdeed().unwrap_or(Code::Trap);
         let (transform, reason) = (self.stage.transform.name(), error.chain());
         let place = self.rejecting().place(event);
-        tracing::warn!(transform, event = %place, code = code.as_str(), reason, "an event was set aside");
         self.count(event, || error)?;
+        tracing::warn!(transform, event = %place, code = code.as_str(), reason, "an event was set aside");
         self.sifted.refused.push(Refused { event, code, reason, sink: None });
         Ok(())
     }
@@ -153,9 +153,9 @@ impl Suspects for Bisect<'_> {
 ///
 /// # Errors
 /// `error`, if it does not pass.
-pub(super) async fn wait_out(retry: &mut Retry, error: Error, name: &str, said: bool) -> Result<()> {
+pub(super) async fn wait_out(retry: &mut Retry, error: Error, name: &str, aloud: bool) -> Result<()> {
     let tell = |error: &Error, wait: crate::retry::Wait| {
-        if said {
+        if aloud {
             tracing::warn!(transform = name, error = %error.chain(), wait_seconds = wait.seconds(), "trying again");
         }
     };

@@ -130,8 +130,9 @@ impl Embed<'_> {
         let (fault, what) = (error.fault(), format!("what handler `{name}` made of an event cannot be embedded"));
         let error = rejecting.kept(at, error, fault, &what, "nothing")?;
         let (transform, reason, place) = (name, error.chain(), rejecting.place(at));
+        rejecting.count(window, at, at as u64, || error)?;
         tracing::warn!(transform, event = %place, code = code.as_str(), reason, "an event was set aside");
-        rejecting.count(window, at, at as u64, || error)
+        Ok(())
     }
 }
 

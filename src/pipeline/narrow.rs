@@ -61,11 +61,11 @@ impl Narrow<'_, '_> {
             .chunk_by(|one, other| one.command.position == other.command.position && one.stage == other.stage)
             .collect();
         let (sink, events) = (self.writer.name, answers.len());
-        if events > 1 {
-            tracing::info!(sink, events, error = %error.chain(), "a write was refused; looking for the event that did it");
-        }
         if error.misdeed().is_none() || events == 0 {
             return Err(error);
+        }
+        if events > 1 {
+            tracing::info!(sink, events, error = %error.chain(), "a write was refused; looking for the event that did it");
         }
         let mut search = Search { narrow: self, answers, through };
         isolate(&mut search, 0..events, error).await?;

@@ -101,4 +101,5 @@ async fn letters_are_counted_listed_shown_replayed_and_dropped() {
     assert_eq!((value("dead_letters", &[]).await, count().await), (Some(0.0), 0));
     let (status, log) = host.stop().await;
     assert!(status.success() && log.contains("dead letters were dropped") && !log.contains("alert(1)"), "{log}");
+    assert!(log.contains("a dead letter was shown with its values"), "who looks at values is told of: {log}");
 }

@@ -15,16 +15,18 @@ fn docs_begin_with_a_noun_or_a_verb() {
 
 /// The number of docs of a file that begin with a question.
 fn asking(file: &File) -> usize {
-    let docs = file.text.lines().filter_map(|line| {
+    let docs = file.text.lines().map(|line| {
         let line = line.trim_start();
-        line.strip_prefix("/// ").or_else(|| line.strip_prefix("//! "))
+        line.strip_prefix("///").or_else(|| line.strip_prefix("//!"))
     });
-    docs.filter(|doc| doc.split(|c: char| !c.is_alphanumeric()).next().is_some_and(|word| QUESTIONS.contains(&word)))
-        .count()
+    let mut before = None;
+    let first = docs.filter_map(|doc| std::mem::replace(&mut before, doc).is_none().then_some(doc).flatten());
+    let asks = |doc: &str| doc.split_whitespace().next().is_some_and(|word| QUESTIONS.contains(&word));
+    first.filter(|doc| asks(doc)).count()
 }
 
 #[test]
 fn a_doc_that_asks_is_found() {
-    let text = "//! Files.\n/// What a file has.\nstruct File;\n/// The whole.\n    /// Whether it is there.\n";
+    let text = "//! Files.\n\n/// What a file has.\nstruct File;\n/// The whole.\n/// What follows is its second line.\nconst ONE: u8;\n    /// Whether it is there.\n";
     assert_eq!(asking(&File { path: "src/file.rs".into(), text: text.into() }), 2);
 }
