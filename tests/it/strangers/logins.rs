@@ -37,7 +37,7 @@ async fn startup(near: &mut TcpStream) -> std::io::Result<()> {
     near.read_exact(&mut vec![0; length as usize - 4]).await.map(drop)
 }
 
-async fn many_rounds(mut near: TcpStream) -> std::io::Result<()> {
+async fn rounds<const ROUNDS: u32>(mut near: TcpStream) -> std::io::Result<()> {
     startup(&mut near).await?;
     near.write_all(&message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0")).await?;
     near.read_u8().await?;
@@ -45,16 +45,22 @@ async fn many_rounds(mut near: TcpStream) -> std::io::Result<()> {
     near.read_exact(&mut body).await?;
     let said = String::from_utf8_lossy(&body).into_owned();
     let nonce = said.rsplit_once("r=").map_or("", |(_, nonce)| nonce);
-    let challenge = format!("r={nonce}more,s=c2FsdHNhbHRzYWx0,i=4294967295");
+    let challenge = format!("r={nonce}more,s=c2FsdHNhbHRzYWx0,i={ROUNDS}");
     near.write_all(&message(b'R', &[b"\0\0\0\x0b", challenge.as_bytes()].concat())).await?;
+    // The client's proof, for which it has hashed.
+    if near.read_u8().await? == b'p' {
+        near.write_all(&message(b'E', b"SFATAL\0C28P01\0Mthe proof came\0\0")).await?;
+    }
     near.read_to_end(&mut Vec::new()).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_a_password_hashed_for_hours_is_left() {
-    let address = serving(many_rounds).await;
-    let error = refusal(&address, "sslmode=disable").await;
+    let error = refusal(&serving(rounds::<4096>).await, "sslmode=disable").await;
+    assert!(error.report().contains("the proof came"), "as many as are usual: {}", error.report());
+    let error = refusal(&serving(rounds::<{ u32::MAX }>).await, "sslmode=disable").await;
     assert_eq!(error.fault(), Fault::Environment, "{}", error.report());
+    assert!(!error.report().contains("the proof came"), "{}", error.report());
 }
 
 async fn words_before_tls(mut near: TcpStream) -> std::io::Result<()> {
@@ -69,5 +75,6 @@ async fn words_before_tls(mut near: TcpStream) -> std::io::Result<()> {
 async fn what_is_said_before_tls_is_not_repeated() {
     let address = serving(words_before_tls).await;
     let error = refusal(&address, "sslmode=require").await;
+    assert!(error.report().contains("cannot reach the database server"), "{}", error.report());
     assert!(!error.report().contains("call +1"), "{}", error.report());
 }

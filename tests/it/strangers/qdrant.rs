@@ -12,6 +12,7 @@ use pgstream_host::sink::{Query, Searcher, SinkKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::wire::in_time;
 use crate::support::qdrant_server::QdrantServer;
 
 fn settings(url: &str) -> QdrantSettings {
@@ -87,7 +88,7 @@ const SETTINGS: Frame<'static> = (4, 0, &[]);
 const HEAD: Frame<'static> = (1, 4, b"\x88\x0f\x10\x10application/grpc");
 
 async fn refused(settings: QdrantSettings) -> Error {
-    settings.open("documents", "out").await.err().expect("it opened")
+    in_time("to open", settings.open("documents", "out")).await.err().expect("it opened")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,10 +108,16 @@ async fn frames_without_end_are_given_up_and_not_kept() {
     let begun: Frame<'_> = (1, 0, b"\x88\x0f\x10\x10application/grpc");
     let (told, text) = (b"\0\0\0\0\x0a".as_slice(), b"\x0a".as_slice());
     let floods: [Flood<'_>; 5] = [
-        ("a head without end", &[SETTINGS, begun], &[(9, 0, &header)], 8 << 20, ""),
-        ("interim heads", &[SETTINGS], &[(1, 4, b"\x08\x03103")], u64::MAX, ""),
-        ("empty pieces", &[SETTINGS, HEAD, (0, 0, told)], &[(0, 0, b"")], u64::MAX, ""),
-        ("pieces of a byte", &[SETTINGS, HEAD, (0, 0, b"\0\0\x40\0\0")], &[(0, 0, text)], u64::MAX, ""),
+        ("a head without end", &[SETTINGS, begun], &[(9, 0, &header)], 8 << 20, "h2 protocol error"),
+        ("interim heads", &[SETTINGS], &[(1, 4, b"\x08\x03103")], u64::MAX, "no whole answer came within 1s"),
+        ("empty pieces", &[SETTINGS, HEAD, (0, 0, told)], &[(0, 0, b"")], u64::MAX, "error reading a body"),
+        (
+            "pieces of a byte",
+            &[SETTINGS, HEAD, (0, 0, b"\0\0\x40\0\0")],
+            &[(0, 0, text)],
+            u64::MAX,
+            "error reading a body",
+        ),
         ("pings", &[SETTINGS], &[(6, 0, b"12345678")], u64::MAX, "no whole answer came within 1s"),
     ];
     for (what, first, again, most, why) in floods {
