@@ -179,11 +179,11 @@ fn lines(told: &Value) -> Vec<String> {
         }
     } else {
         let lag = &told["lag"];
-        let known = |value: &Value, shown: String| if value.is_null() { "unknown".to_owned() } else { shown };
-        let bytes = known(&lag["bytes"], size(lag["bytes"].as_u64().unwrap_or(0)));
-        let seconds = known(&lag["seconds"], format!("{:.1} s", lag["seconds"].as_f64().unwrap_or(0.0)));
+        let (bytes, seconds) = (lag["bytes"].as_u64().map(size), lag["seconds"].as_f64());
+        let known: Vec<String> = bytes.into_iter().chain(seconds.map(|lag| format!("{lag:.1} s"))).collect();
+        let lag = if known.is_empty() { "unknown".to_owned() } else { known.join(", ") };
         lines.push(format!(
-            "{name}: {} since {}; lag {bytes}, {seconds}; {} events, {} rejected",
+            "{name}: {} since {}; lag {lag}; {} events, {} rejected",
             text(&told["state"]),
             text(&told["since"]),
             told["events"],

@@ -179,7 +179,7 @@ function overview() {
   return [
     h('div', { class: 'head' }, h('div', { class: 'grow' }, h('h1', {}, 'Pipelines'), h('p', { class: 'quiet' }, `Host ${store.status.version}, process ${store.status.pid}, runs since ${new Date(store.status.since).toLocaleString()}${store.status.draining ? ' – it is about to end' : ''}`))),
     h('dl', { class: 'tiles' },
-      tile('Running', `${by('streaming', 'copying', 'waiting', 'starting', 'draining')} of ${all.length}`, by('copying') ? `${by('copying')} copy` : 'pipelines'),
+      tile('Running', `${by('streaming', 'copying')} of ${all.length}`, [['copying', 'copy'], ['starting', 'start'], ['waiting', 'wait for their slot'], ['draining', 'finish']].filter(([state]) => by(state)).map(([state, word]) => `${by(state)} ${word}`).join(', ') || 'pipelines'),
       tile('Down', String(down), 'failed, or trying again', down ? 'bad' : ''),
       tile('Paused', String(by('paused')), 'Postgres keeps their log', by('paused') ? 'warn' : ''),
       tile('Worst lag', seconds(worst), 'oldest change on its way', worst > 60 ? 'bad' : ''),
@@ -345,7 +345,8 @@ function draw(error) {
 function freshness() {
   const age = Date.now() - store.at, stale = !store.at || age > STALE;
   $('fresh').classList.toggle('stale', stale && store.at > 0);
-  const text = !store.at ? 'Connecting…' : stale ? `The host does not answer; this is ${seconds(age / 1000)} old` : 'Live';
+  $('fresh').classList.toggle('off', !store.at);
+  const text = !store.token ? 'Not signed in' : !store.at ? 'Connecting…' : stale ? `The host does not answer; this is ${seconds(age / 1000)} old` : 'Live';
   if ($('fresh-text').textContent !== text) $('fresh-text').textContent = text;
 }
 
